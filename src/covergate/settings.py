@@ -1,0 +1,107 @@
+"""What the process is told from outside: `COVERGATE_…` variables and `.env` (design.md section 8).
+
+Vendors' variables are theirs (`vendors.base.Connection`). Invariant: a value that is wrong is never repeated, because a
+secret may stand in the wrong variable; the error names the variable and says, with the field's description, what it takes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from covergate.errors import ConfigurationError
+
+PREFIX = "COVERGATE_"
+
+
+def _default_data_dir() -> Path:
+    # Imported late: `covergate.db` reads the settings.
+    from covergate.db.embedded import default_data_dir
+
+    return default_data_dir()
+
+
+def _database_url(url: str) -> str:
+    if urlsplit(url).scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+        raise ValueError("not a PostgreSQL URL")
+    return url
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not an HTTP URL")
+    return url.rstrip("/")
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="a URL like postgresql://user:password@host:5432/database (empty: the embedded PostgreSQL)",
+    )
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=_default_data_dir,
+        description="a directory that only CoverGate uses: the embedded PostgreSQL and its key",
+    )
+    public_url: HttpUrl = Field(
+        default="http://127.0.0.1:8000", description="the http(s) URL under which vendors reach this gateway"
+    )
+    encryption_keys: SecretStr | None = Field(
+        default=None,
+        description='like "k2:<base64 of 32 bytes>,k1:<base64 of 32 bytes>": the first seals, all open',
+    )
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="a port number, 0 to 65535")
+    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
+        default="auto", description="auto (console on a terminal, else json), json or console"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    allow_private_network: bool = Field(
+        default=False, description="true or false: whether vendors and webhook endpoints may have private addresses"
+    )
+    sandbox_url: HttpUrl | None = Field(
+        default=None, description="the http(s) URL of the sandbox (empty: test mode has no vendors)"
+    )
+    sandbox_secret: str = Field(
+        default="sandbox", repr=False, description="what the sandbox's credentials are derived from"
+    )
+    vendor_order: str | None = Field(default=None, description="vendor names with commas between them, the best first")
+    worker_tasks: int = Field(default=100, ge=1, description="jobs in flight per group of a worker, 1 or more")
+    api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
+    worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")
+
+
+def load() -> Settings:
+    """The settings of this process, or `ConfigurationError` with one line about everything that is wrong with them."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Each error's first location is the field's name; a union adds more errors of the same field.
+        names = dict.fromkeys(str(details["loc"][0]) for details in error.errors(include_input=False))
+        problems = [f"{PREFIX}{name.upper()} must be {Settings.model_fields[name].description}" for name in names]
+        raise ConfigurationError("; ".join(problems)) from None
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError("the file .env cannot be read as UTF-8 text") from None

@@ -1,0 +1,91 @@
+"""Fixtures of the whole suite: one real PostgreSQL, the embedded one, for the session."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from covergate.db import embedded
+from covergate.db.engine import Database, make_engine
+from covergate.db.migrate import migrate
+from covergate.db.sealed import KeyRing, Sealer
+
+TEMPLATE = "covergate_template"
+KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of an empty PostgreSQL that trades crash safety for speed."""
+    data_dir = Path(tempfile.mkdtemp(prefix="cg", dir="/tmp"))  # a unix socket's path must be short
+    try:
+        server = embedded.start(data_dir, durable=False)
+        yield server.url
+        server.stop_if_last()
+    finally:
+        shutil.rmtree(data_dir)
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> str:
+    """The name of a database that has been migrated once and that nobody is connected to."""
+
+    async def make() -> None:
+        await _administer(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+        await migrate(_named(postgres_url, TEMPLATE))
+
+    asyncio.run(make())
+    return TEMPLATE
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The address of a database of the test's own with nothing in it."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(postgres_url, f"CREATE DATABASE {name}")
+    yield _named(postgres_url, name)
+    await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """The address of a migrated, empty database of the test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield _named(postgres_url, name)
+    await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def sealer() -> Sealer:
+    return Sealer(KeyRing.parse(KEYS))
+
+
+@pytest.fixture
+async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Database]:
+    """That database, opened, with the sealer of the tests."""
+    engine = make_engine(database_url, pool_size=10, application_name="tests")
+    opened = Database(database_url, engine, sealer)
+    yield opened
+    await opened.aclose()
+
+
+async def _administer(postgres_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _named(postgres_url: str, name: str) -> str:
+    return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
