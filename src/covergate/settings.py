@@ -1,7 +1,7 @@
 """What the process is told from outside: `COVERGATE_…` variables and `.env` (design.md section 8).
 
 Vendors' variables are theirs (`vendors.base.Connection`). Invariant: a value that is wrong is never repeated, because a
-secret may stand in the wrong variable; the error names the variable and says, with the field's description, what it takes.
+secret may stand in the wrong variable; the error names the variable and, by the field's description, what it takes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""PostgreSQL: the tables, the engine, the embedded server and the encrypted columns."""

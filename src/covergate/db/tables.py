@@ -1,0 +1,324 @@
+"""Every table, as SQLAlchemy Core metadata; Alembic's migrations are held equal to it by a test.
+
+Columns ending in `_sealed` are encrypted (`sealed.py`) with table, column and row id as associated data. Text ids are
+TypeIDs, sortable by creation. States are few and CHECKs enforce them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Instant = TIMESTAMP(timezone=True)
+now = text("clock_timestamp()")
+
+
+def one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False, server_default=now),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which is shown once"),
+    Column("hint", Text, nullable=False, comment="the key's last four characters"),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("revoked_at", Instant),
+    one_of("mode", "test", "live"),
+)
+
+encryption_keys = Table(
+    "encryption_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False, comment="proves that a key of this id is the one used before"),
+    Column("first_seen_at", Instant, nullable=False, server_default=now),
+)
+
+OPEN = "status IN ('queued', 'in_progress')"
+WAITING_FOR = ("vendor", "vendor_retry", "rate_limit", "circuit", "hold", "operator")
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("external_id", Text),
+    Column("retry_of", Text),
+    Column("reused_from", Text),
+    Column("status", Text, nullable=False),
+    Column("outcome", Text),
+    Column("outcome_reason", Text),
+    Column("failure_code", Text),
+    Column("vendor", Text, nullable=False),
+    Column("payer_id", Text),
+    Column("attempt_id", Text, nullable=False, comment="the current attempt"),
+    Column(
+        "step",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="fences rescheduling; a job of another step is stale",
+    ),
+    Column("wake_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("waiting_for", Text),
+    Column("waiting_since", Instant),
+    Column("next_check_at", Instant),
+    Column("deadline", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("completed_at", Instant),
+    Column("not_asked", ARRAY(Text), nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    Column("exchange_count", Integer, nullable=False, server_default="0"),
+    Column(
+        "member_digest", LargeBinary, nullable=False, comment="keyed digest of tenant, mode and normalized member id"
+    ),
+    Column("birth_digest", LargeBinary, nullable=False, comment="keyed digest of tenant, mode and date of birth"),
+    Column("digest_key_id", Text, nullable=False),
+    Column("inquiry_sealed", LargeBinary, nullable=False, comment="inquiry, vendor options, payer codes"),
+    Column("result_sealed", LargeBinary),
+    Column("late_result_sealed", LargeBinary),
+    Column("failure_sealed", LargeBinary),
+    one_of("mode", "test", "live"),
+    one_of("status", "queued", "in_progress", "completed", "failed", "canceled"),
+    one_of("waiting_for", *WAITING_FOR),
+    CheckConstraint(
+        f"NOT ({OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
+    ),
+    CheckConstraint(f"({OPEN}) = (completed_at IS NULL)", name="completed_at_when_ended"),
+    CheckConstraint("(status = 'completed') = (outcome IS NOT NULL)", name="outcome_when_completed"),
+    CheckConstraint("(status = 'completed') = (result_sealed IS NOT NULL)", name="result_when_completed"),
+    CheckConstraint("(status = 'failed') = (failure_code IS NOT NULL)", name="failure_when_failed"),
+    Index("ix_verifications_listed", "tenant_id", "mode", text("id DESC")),
+    Index(
+        "ix_verifications_external",
+        "tenant_id",
+        "mode",
+        "external_id",
+        postgresql_where=text("external_id IS NOT NULL"),
+    ),
+    Index("ix_verifications_member", "member_digest"),
+    Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
+    Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("vendor", Text, nullable=False),
+    Column("vendor_ref", Text),
+    Column("state", Text, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("intent_at", Instant, comment="right before the committing call"),
+    Column("lookup_after", Instant, comment="from when on an unanswered submission may be looked up"),
+    Column("submitted_at", Instant, comment="when the committing call was answered or found"),
+    Column("expires_at", Instant, comment="when the vendor drops the answer, where that is before the deadline"),
+    Column("ended_at", Instant),
+    Column("failure_code", Text),
+    Column("checks", Integer, nullable=False, server_default="0", comment="checks that came back pending"),
+    Column(
+        "errors_in_row",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="technical errors since the last good reply",
+    ),
+    one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
+    Index("ix_attempts_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
+)
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="its index in the raw document"),
+    Column("public_id", Text, nullable=False, comment="exc_…, also part of the associated data"),
+    Column("attempt_id", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("call", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("content_type", Text),
+    Column("content_sealed", LargeBinary, nullable=False),
+    UniqueConstraint("verification_id", "position"),
+)
+
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", Instant, nullable=False, server_default=now),
+    Column("type", Text, nullable=False),
+    Column("attempt_id", Text),
+    Column("vendor", Text),
+    Column(
+        "message", Text, nullable=False, comment="a constant of ours, with numbers and vendor words at most; never PHI"
+    ),
+    Column("waiting_for", Text),
+    Column("next_check_at", Instant),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False, comment="keyed HMAC of the validated canonical body"),
+    Column("fingerprint_key_id", Text, nullable=False),
+    Column("verification_id", Text, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    PrimaryKeyConstraint("tenant_id", "mode", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+vendor_events = Table(
+    "vendor_events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("dedupe_key", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("ref", Text),
+    Column("echo", Text),
+    Column("wakes", Boolean, nullable=False),
+    Column("verification_id", Text, comment="set when it was matched"),
+    Column("body_sealed", LargeBinary, nullable=False),
+    Column("received_at", Instant, nullable=False, server_default=now),
+    one_of("mode", "test", "live"),
+    UniqueConstraint("vendor", "mode", "dedupe_key"),
+    Index("ix_vendor_events_unmatched", "vendor", "ref", postgresql_where=text("verification_id IS NULL")),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_types", ARRAY(Text), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("description", Text),
+    Column("status", Text, nullable=False),
+    Column("disabled_reason", Text),
+    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("previous_secret_sealed", LargeBinary),
+    Column("previous_secret_until", Instant),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("updated_at", Instant, nullable=False, server_default=now),
+    Column("deleted_at", Instant),
+    one_of("mode", "test", "live"),
+    one_of("payload", "thin", "full"),
+    one_of("status", "enabled", "disabled"),
+    Index("ix_webhook_endpoints_subscribed", "tenant_id", "mode", postgresql_where=text("deleted_at IS NULL")),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("verification_id", Text),
+    Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    one_of("mode", "test", "live"),
+    Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
+    Index("ix_events_created_at", "created_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("event_id", Text, ForeignKey("events.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("endpoint_id", Text, ForeignKey("webhook_endpoints.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("step", Integer, nullable=False, server_default="0", comment="fences rescheduling, as verifications.step"),
+    Column(
+        "tries", Integer, nullable=False, server_default="0", comment="since it was made or last redelivered by hand"
+    ),
+    Column(
+        "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
+    ),
+    Column("next_attempt_at", Instant),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("ended_at", Instant),
+    one_of("status", "pending", "delivered", "exhausted"),
+    CheckConstraint("(status = 'pending') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"),
+    Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
+    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("delivery_id", Text, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", Instant, nullable=False, server_default=now),
+    Column("status", SmallInteger),
+    Column("duration_ms", Integer, nullable=False),
+    Column("error", Text),
+    Column("answer_sealed", LargeBinary, comment="the first 2 KB of what the partner answered"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", Instant, nullable=False, server_default=now),
+    Column("tenant_id", Text, nullable=False),
+    Column("api_key_id", Text),
+    Column("action", Text, nullable=False),
+    Column("verification_id", Text),
+    Column("request_id", Text),
+    Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_verification_id", "verification_id"),
+)

@@ -1,0 +1,120 @@
+"""Everything that can go wrong in the gateway's own words.
+
+    CoverGateError
+    ├── Problem             the caller can be told: an HTTP status, a code of api.md section 1, constant texts
+    ├── ConfigurationError  the process cannot start like this: one line that says what would be right
+    └── VendorError         a vendor call that should not have ended like this; `sent` says whether it may have had an effect
+        ├── VendorUnavailable   no connection, a timeout, a cut connection, a 5xx
+        ├── VendorRateLimited   429, or the vendor's own way to say it
+        ├── VendorAuthFailed    the credentials were refused, a renewed token too
+        └── VendorBroken        a reply that cannot be read
+
+Expected answers, a payer's refusal included, are values (`vendors.base.Progress`), not exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from covergate.vendors.base import Reply
+
+
+class CoverGateError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a request. `pointer` is a JSON pointer into the body, `parameter` a query parameter or header."""
+
+    code: str
+    message: str
+    pointer: str | None = None
+    parameter: str | None = None
+    vendor: str | None = None
+
+    def shown(self) -> dict[str, str]:
+        where = {"pointer": self.pointer, "parameter": self.parameter}
+        shown = {name: value for name, value in where.items() if value is not None}
+        shown["code"] = self.code
+        if self.vendor is not None:
+            shown["vendor"] = self.vendor
+        shown["message"] = self.message
+        return shown
+
+
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "invalid_json": (422, "The body is not valid JSON"),
+    "invalid_request": (422, "The request is not valid"),
+    "missing_for_vendor": (422, "The vendor needs more than was given"),
+    "unsupported_by_vendor": (422, "The vendor cannot answer this"),
+    "vendor_not_enabled": (422, "The vendor is not enabled"),
+    "no_vendor_available": (422, "No vendor can answer this"),
+    "payer_ambiguous": (422, "The payer is ambiguous"),
+    "idempotency_key_reused": (422, "The idempotency key was used with another body"),
+    "invalid_cursor": (400, "The cursor is not valid"),
+    "unauthorized": (401, "The request is not authorized"),
+    "insufficient_scope": (403, "The API key lacks a scope"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "The method is not allowed here"),
+    "already_ended": (409, "The verification has ended"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The content type is not supported"),
+    "rate_limited": (429, "Too many requests"),
+    "unavailable": (503, "The gateway cannot answer right now"),
+}
+"""Problem code → HTTP status and title (api.md section 1)."""
+
+
+class Problem(CoverGateError):
+    """Rendered as `application/problem+json` by one handler in `api`. Texts never repeat what the caller sent."""
+
+    def __init__(
+        self, code: str, detail: str, errors: Sequence[FieldError] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status, self.title = PROBLEMS[code]
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.retry_after = retry_after
+
+
+class ConfigurationError(CoverGateError):
+    pass
+
+
+class VendorError(CoverGateError):
+    """`sent` is false only when it is certain that nothing reached the vendor. `reply` is what came, if anything came."""
+
+    def __init__(self, reason: str, *, sent: bool, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sent = sent
+        self.reply = reply
+
+
+class VendorUnavailable(VendorError):
+    pass
+
+
+class VendorRateLimited(VendorError):
+    """The vendor did nothing; `retry_after` seconds where it said so."""
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, reply: Reply | None = None) -> None:
+        super().__init__(reason, sent=False, reply=reply)
+        self.retry_after = retry_after
+
+
+class VendorAuthFailed(VendorError):
+    """The vendor did nothing."""
+
+    def __init__(self, reason: str, *, reply: Reply | None = None) -> None:
+        super().__init__(reason, sent=False, reply=reply)
+
+
+class VendorBroken(VendorError):
+    pass

@@ -1,0 +1,58 @@
+"""What one process holds open: settings, database, the vendors' connections. Made once at start-up and handed to everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from covergate.db.engine import Database
+from covergate.db.sealed import Sealer
+from covergate.settings import Settings
+from covergate.vendors import VENDORS
+from covergate.vendors.base import Connection, Vendor
+
+
+def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
+    """(mode, vendor) → connection, for the vendors that are enabled: test mode talks to the sandbox, live mode to those whose
+    connection is complete.
+    """
+    found: dict[tuple[str, str], Connection] = {}
+    for vendor in VENDORS.values():
+        live = vendor.connection()
+        if live.complete:
+            found["live", vendor.name] = live
+        if settings.sandbox_url is not None:
+            found["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
+    return found
+
+
+@dataclass(frozen=True)
+class Gateway:
+    settings: Settings
+    database: Database
+    connections: Mapping[tuple[str, str], Connection] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """For transactions."""
+        return self.database.engine
+
+    @property
+    def autocommit(self) -> AsyncEngine:
+        """For single statements: no BEGIN, no COMMIT."""
+        return self.database.autocommit
+
+    @property
+    def sealer(self) -> Sealer:
+        return self.database.sealer
+
+    def connection(self, mode: str, vendor: str) -> Connection | None:
+        return self.connections.get((mode, vendor))
+
+    def enabled(self, mode: str) -> list[Vendor]:
+        """The vendors that can be asked in this mode, in the order in which they are tried."""
+        order = [name.strip() for name in (self.settings.vendor_order or "").split(",") if name.strip()]
+        ranked = sorted(VENDORS.values(), key=lambda v: order.index(v.name) if v.name in order else len(order))
+        return [vendor for vendor in ranked if (mode, vendor.name) in self.connections]

@@ -1,0 +1,36 @@
+"""Ids: TypeIDs (`ver_01h…`), a prefix and a UUIDv7, so they sort by creation and say what they name."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from typeid import TypeID
+
+
+def new(prefix: str) -> str:
+    return str(TypeID(prefix=prefix))
+
+
+VERIFICATION = "ver"
+ATTEMPT = "att"
+EXCHANGE = "exc"
+EVENT = "evt"
+ENDPOINT = "whe"
+DELIVERY = "dlv"
+TENANT = "ten"
+API_KEY = "key"
+VENDOR_EVENT = "vev"
+REQUEST = "req"
+
+_SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
+
+
+def is_id(prefix: str, value: str) -> bool:
+    """Whether `value` can be an id of that kind at all; anything else is simply not found."""
+    return value.startswith(f"{prefix}_") and _SHAPE.fullmatch(value) is not None
+
+
+def new_api_key(mode: str) -> str:
+    """`cg_test_…` or `cg_live_…` with 256 bits of randomness."""
+    return f"cg_{mode}_{secrets.token_urlsafe(32)}"

@@ -1,0 +1,348 @@
+"""Everything that leaves this process over HTTP leaves through a client made here: vendor calls and partners' webhooks.
+
+What holds for each of them: a guarded client never connects to an address that is not public, whatever the name
+resolved to a moment before; no redirect is followed, no proxy or netrc is read from the environment, no cookie is kept;
+a slow host holds up only itself; and of every failed request it is known whether anything may have reached the other
+side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import socket
+import ssl
+import zlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+USER_AGENT = f"CoverGate/{version('covergate')}"
+
+NOT_AFTER = "covergate.not_after"
+"""Request extension: the loop time after which the request must not leave any more."""
+
+_LEFT = "covergate.left"
+"""Request extension: whether any of its bytes may have left."""
+
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_SPECIAL_V4 = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
+"""IANA IPv4 special-purpose registry: blocks that `is_global` lets pass (in whole or in part)."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+"""IANA IPv6 special-purpose registry: blocks inside 2000::/3 that are not public (Teredo is in 2001::/23)."""
+
+
+class ForbiddenAddress(OSError):
+    """The name resolved to an address that is not public. Nothing was sent."""
+
+    def __init__(self) -> None:
+        # Always the same text: aiohappyeyeballs keeps the type when all of a name's addresses failed alike.
+        super().__init__("not a public address")
+
+
+class TooLate(Exception):
+    """The request was not sent because its time to leave had passed."""
+
+
+class UnreadableReply(Exception):
+    """The reply's body cannot be decoded. The text is one constant word."""
+
+
+class ReplyTooLarge(UnreadableReply):
+    """The decoded body is larger than the limit."""
+
+
+def is_public(address: _Address) -> bool:
+    """Whether the guard lets a connection to this address pass; IPv4 inside IPv6 counts as that IPv4 address."""
+    if isinstance(address, ipaddress.IPv6Address):
+        embedded = address.ipv4_mapped or address.sixtofour
+        if embedded is None and address in _NAT64:
+            embedded = ipaddress.IPv4Address(address.packed[-4:])
+        if embedded is not None:
+            return is_public(embedded)
+        return address in _GLOBAL_UNICAST and address.is_global and not any(address in net for net in _SPECIAL_V6)
+    return address.is_global and not address.is_multicast and not any(address in net for net in _SPECIAL_V4)
+
+
+def _guarded_socket(addr_info: tuple[Any, ...]) -> socket.socket:
+    """Called with the very address that is about to be connected to, so neither IP literals nor rebinding get past."""
+    family, kind, protocol, _, sockaddr = addr_info
+    if not is_public(ipaddress.ip_address(sockaddr[0])):
+        raise ForbiddenAddress
+    return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def check_url(url: str, *, allow_private: bool) -> str | None:
+    """Why this URL cannot be sent to, in words that may be shown to whoever gave it; None when it can.
+
+    Names are not resolved: that happens, guarded, at each connection.
+    """
+    if len(url) > 2048:
+        return "is longer than 2048 characters"
+    try:
+        parsed = httpx.URL(url)
+        host, port = parsed.host, parsed.port
+    except (httpx.InvalidURL, ValueError):
+        return "is not a valid URL"
+    if parsed.scheme not in ("https", "http"):
+        return "must begin with https://"
+    if parsed.scheme == "http" and not allow_private:
+        return "must begin with https://"
+    if not host:
+        return "has no host"
+    if parsed.userinfo:
+        return "must not contain credentials"
+    if parsed.fragment or "#" in url:
+        return "must not contain a fragment"
+    if port == 0:
+        return "has an impossible port"
+    if not allow_private and _is_private_host(host):
+        return "must not point at a private or local address"
+    return None
+
+
+def _is_private_host(host: str) -> bool:
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return not is_public(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        # `2130706433`, `0x7f.1` and the like are not names either: the resolver reads them as IPv4.
+        return not is_public(ipaddress.IPv4Address(socket.inet_aton(name)))
+    except OSError:
+        return False
+
+
+def make_client(
+    *,
+    guarded: bool,
+    limit_per_host: int = 50,
+    keepalive_seconds: float = 15.0,
+    connect_seconds: float = 10.0,
+    reply_limit: int | None = None,
+    user_agent: str = USER_AGENT,
+    wire: httpx.AsyncBaseTransport | None = None,
+) -> httpx.AsyncClient:
+    """A client for going out. `guarded` refuses addresses that are not public with `ForbiddenAddress`.
+
+    With `reply_limit` every reply is read whole, decoded, before it is handed on, and one over the limit raises
+    `ReplyTooLarge`; without it the caller streams (`read_capped`, `read_start`). There is no total timeout: wrap calls
+    in `asyncio.timeout`. `wire` stands in for the network in tests.
+    """
+
+    def session() -> aiohttp.ClientSession:
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_create_end.append(_note_leaving)
+        tracing.on_connection_reuseconn.append(_note_leaving)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=limit_per_host,
+                keepalive_timeout=keepalive_seconds,
+                socket_factory=_guarded_socket if guarded else None,
+                ssl=_tls(),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            trace_configs=[tracing],
+        )
+
+    # The session is made at the first request: it belongs to the loop that is running then.
+    inner = wire or AiohttpTransport(client=session, verify=_tls(), trust_env=False)
+    return httpx.AsyncClient(
+        transport=_Outgoing(inner, traced=wire is None, reply_limit=reply_limit),
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx.Timeout(None, connect=connect_seconds),
+        headers={"user-agent": user_agent, "accept-encoding": "gzip"},
+    )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+_leaving: ContextVar[httpx.Request] = ContextVar("leaving")
+
+
+async def _note_leaving(
+    session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    params: aiohttp.TraceConnectionCreateEndParams | aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    """A connection is in hand. Until now nothing can have been sent, from now on anything can."""
+    _leaving.get().extensions[_LEFT] = True
+
+
+class _Outgoing(httpx.AsyncBaseTransport):
+    """Keeps `NOT_AFTER`, notes what left, and reads replies up to the limit."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, *, traced: bool, reply_limit: int | None) -> None:
+        self._inner = inner
+        self._traced = traced
+        self._reply_limit = reply_limit
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if (not_after := request.extensions.get(NOT_AFTER)) is not None:
+            left = not_after - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise TooLate
+            # aiohttp takes httpx's "pool" as the time for getting a connection, waiting for a free one included.
+            request.extensions["timeout"] = {**request.extensions["timeout"], "pool": left}
+        await request.aread()
+        request.extensions[_LEFT] = not self._traced
+        token = _leaving.set(request)
+        try:
+            response = await self._inner.handle_async_request(request)
+        finally:
+            _leaving.reset(token)
+        if self._reply_limit is None:
+            return response
+        content = await read_capped(response, self._reply_limit)
+        described_the_wire = {b"content-encoding", b"content-length", b"transfer-encoding"}
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in described_the_wire]
+        return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def read_capped(response: httpx.Response, limit: int) -> bytes:
+    """The decoded body, of at most `limit` bytes, then close. Raises ReplyTooLarge and UnreadableReply.
+
+    Decoding is our own because httpx's unpacks a whole chunk before anyone can count, and stacks decoders on request.
+    """
+    try:
+        coding = response.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("identity", "gzip", "x-gzip", "deflate", ""):
+            raise UnreadableReply("unknown_content_coding")
+        gunzip = _Gunzip() if coding not in ("identity", "") else None
+        body = bytearray()
+        async for chunk in _raw(response):
+            body += gunzip.feed(chunk, limit + 1 - len(body)) if gunzip else chunk
+            if len(body) > limit:
+                raise ReplyTooLarge("reply_too_large")
+        if gunzip:
+            gunzip.finish()
+        return bytes(body)
+    finally:
+        await response.aclose()
+
+
+async def read_start(response: httpx.Response, limit: int) -> bytes:
+    """The first `limit` bytes as they came over the wire, then close, whatever more there is."""
+    start = bytearray()
+    try:
+        async for chunk in _raw(response):
+            start += chunk
+            if len(start) >= limit:
+                break
+    finally:
+        await response.aclose()
+    return bytes(start[:limit])
+
+
+def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return response.stream
+
+
+class _Gunzip:
+    """gzip, its several members too, and zlib; never more than asked for."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=47)
+        self._begun = False
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        out = bytearray()
+        try:
+            while data and len(out) < room:
+                self._begun = True
+                if self._member.eof:
+                    self._member = zlib.decompressobj(wbits=47)
+                out += self._member.decompress(data, room - len(out))
+                data = self._member.unconsumed_tail or self._member.unused_data
+        except zlib.error as error:
+            raise UnreadableReply("broken_compression") from error
+        return bytes(out)
+
+    def finish(self) -> None:
+        if self._begun and not self._member.eof:
+            raise UnreadableReply("truncated_compression")
+
+
+def was_sent(error: BaseException, request: httpx.Request | None = None) -> bool:
+    """False only where it is certain that nothing reached the other side.
+
+    httpx's own classes cannot tell: httpx-aiohttp reports "sent, then cut" as ConnectTimeout. With the `request` it is
+    also known for a timeout from outside whether a connection was in hand by then, and for a failed token request that
+    the call itself was never sent.
+    """
+    if request is not None and not request.extensions.get(_LEFT, False):
+        return False
+    return not any(isinstance(cause, (*_NEVER_CONNECTED, ForbiddenAddress, TooLate)) for cause in causes(error))
+
+
+def mark_unsent(request: httpx.Request) -> None:
+    """What was sent had no effect (a refused token): until it is sent again the request counts as not sent."""
+    request.extensions[_LEFT] = False
+
+
+def could_not_connect(error: BaseException) -> bool:
+    """Nothing was sent because no connection came about; trying again may help."""
+    chain = list(causes(error))
+    return any(isinstance(cause, _NEVER_CONNECTED) for cause in chain) and not any(
+        isinstance(cause, ForbiddenAddress) for cause in chain
+    )
+
+
+def forbidden(error: BaseException) -> bool:
+    """Whether the guard refused the address."""
+    return any(isinstance(cause, ForbiddenAddress) for cause in causes(error))
+
+
+_NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that `Retry-After` asks to wait (RFC 9110 section 10.2.3), at most a day; None where it is unreadable.
+
+    `headers` with lower-case names.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        seconds = float(value)
+    else:
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
+    return min(max(seconds, 0.0), 86_400.0)

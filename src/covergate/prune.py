@@ -1,0 +1,28 @@
+"""What is not needed any longer: expired idempotency keys, events past 30 days, the queue's own log."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from covergate.gateway import Gateway
+
+BATCH = 5000
+_STATEMENTS = tuple(
+    text(statement)
+    for statement in (
+        "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
+        f" WHERE created_at < clock_timestamp() - interval '24 hours' LIMIT {BATCH})",
+        "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events"
+        f" WHERE created_at < clock_timestamp() - interval '30 days' LIMIT {BATCH})",
+        "DELETE FROM pgqueuer_log WHERE ctid IN (SELECT ctid FROM pgqueuer_log"
+        f" WHERE created < clock_timestamp() - interval '1 hour' LIMIT {BATCH})",
+    )
+)
+
+
+async def prune(gateway: Gateway) -> None:
+    """In batches, each its own statement, so that no lock is held for long."""
+    for statement in _STATEMENTS:
+        async with gateway.autocommit.connect() as db:
+            while (await db.execute(statement)).rowcount == BATCH:
+                continue

@@ -1,0 +1,311 @@
+"""One step of a verification: read where it stands, run the vendor's flow that comes next, record what it brought.
+
+This is the only path: polling, vendor events, operators, the sweep and redelivered jobs all come through here, fenced by
+`step`. Nothing here keeps state between steps, so a process may die at any instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+
+from covergate import jobs
+from covergate.eligibility.conclusion import conclude
+from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited
+from covergate.gateway import Gateway
+from covergate.vendors import VENDORS
+from covergate.vendors.base import Answered, Call, Connection, NotFound, Pending, Progress, Question, Refused, Vendor
+from covergate.vendors.transport import Transport
+from covergate.verifications import retry, transitions
+from covergate.verifications.record import (
+    Submission,
+    answer_late,
+    complete,
+    fail,
+    record,
+    refuse,
+    time_out,
+)
+from covergate.verifications.run import SEND_WITHIN, NotOurs, Run
+from covergate.verifications.state import Change, State, read
+
+log = structlog.get_logger(__name__)
+
+LATE_TRIES = 3
+"""How often an answer that came after the end is asked for before it is left alone."""
+
+_INTEND = text("""
+WITH a AS (
+  UPDATE attempts a SET state = 'submitting', intent_at = clock_timestamp(),
+         lookup_after = clock_timestamp() + make_interval(secs => CAST(:grace AS double precision))
+  FROM verifications v
+  WHERE a.id = :attempt_id AND a.state = 'preparing' AND v.id = a.verification_id AND v.attempt_id = a.id
+    AND v.status IN ('queued', 'in_progress') AND v.step = :step
+  RETURNING a.intent_at, a.verification_id
+), v AS (
+  UPDATE verifications SET status = 'in_progress' WHERE status = 'queued' AND id IN (SELECT verification_id FROM a)
+)
+SELECT intent_at FROM a""")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Everything one step works with."""
+
+    seen: State
+    vendor: Vendor
+    connection: Connection
+    question: Question
+    not_asked: frozenset[str]
+
+
+class Advancer:
+    """Advances verifications; one per worker process."""
+
+    def __init__(self, gateway: Gateway, transport: Transport) -> None:
+        self.gateway = gateway
+        self.transport = transport
+
+    async def advance(self, key: str) -> None:
+        """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
+        verification_id, _, step = key.partition(":")
+        async with self.gateway.autocommit.connect() as db:
+            seen = await read(db, verification_id)
+        if seen is None:
+            return
+        if step.startswith("late"):
+            await self._fetch_late(seen, int(step.removeprefix("late")))
+        elif seen.open and seen.step == int(step):
+            await self._advance(seen)
+
+    async def _advance(self, seen: State) -> None:
+        if seen.late:
+            await record(self.gateway, seen, lambda state: time_out(self.gateway.sealer, state))
+            return
+        step = self._step(seen)
+        if step is None:
+            await self._try_again(seen, None, "the vendor is not enabled", nothing_submitted=False)
+        elif seen.attempt.state == "preparing":
+            await self._submit(step)
+        elif seen.attempt.state == "submitting":
+            await self._settle(step)
+        elif step.vendor.check is None or seen.attempt.vendor_ref is None:
+            await self._look_up(step)
+        else:
+            await self._check(step, step.vendor.check(step.question, seen.attempt.vendor_ref))
+
+    def _step(self, seen: State) -> Step | None:
+        vendor = VENDORS.get(seen.attempt.vendor)
+        connection = self.gateway.connection(seen.mode, seen.attempt.vendor)
+        if vendor is None or connection is None:
+            return None
+        asked = self.gateway.sealer.open_json("verifications", "inquiry", seen.id, seen.inquiry_sealed)
+        inquiry = Inquiry.model_validate(asked["inquiry"])
+        question = Question(
+            inquiry=inquiry,
+            options=vendor.options.model_validate(asked["vendor_options"].get(vendor.name) or {}),
+            connection=connection,
+            attempt_id=seen.attempt.id,
+            patient_key=asked["patient_key"],
+            now=seen.now,
+            submitted_at=seen.attempt.submitted_at or seen.attempt.intent_at,
+            checks=seen.attempt.checks,
+            payer_codes=asked["payer_codes"].get(vendor.name) or {},
+        )
+        return Step(seen, vendor, connection, question, vendor.asked_nothing_of(inquiry, today_eastern(seen.now)))
+
+    def _run(self, step: Step) -> Run:
+        async def intent(call: Call) -> bool:
+            grace = SEND_WITHIN + call.timeout + step.vendor.find_delay.total_seconds()
+            async with self.gateway.autocommit.connect() as db:
+                intended = (
+                    await db.execute(
+                        _INTEND,
+                        {"attempt_id": step.seen.attempt.id, "step": step.seen.step, "grace": grace},
+                    )
+                ).scalar_one_or_none()
+            step.seen.attempt.intent_at = intended or step.seen.attempt.intent_at
+            return intended is not None
+
+        return Run(self.transport, step.vendor, step.seen.mode, step.connection, intent)
+
+    async def _submit(self, step: Step) -> None:
+        run = self._run(step)
+        try:
+            progress = await run.drive(step.vendor.submit(step.question))
+        except NotOurs:
+            return
+        except VendorError as error:
+            await self._submission_failed(step, run, error)
+            return
+        await self._progress(step, run, progress, submitted_at=run.replied_at)
+
+    async def _submission_failed(self, step: Step, run: Run, error: VendorError) -> None:
+        seen, sealer = step.seen, self.gateway.sealer
+        if run.maybe_submitted and not isinstance(error, VendorRateLimited | VendorAuthFailed):
+            await record(
+                self.gateway,
+                seen,
+                lambda state: transitions.not_known_whether_submitted(state, error.reason, step.vendor.find_delay),
+                exchanges=run.exchanges,
+            )
+        elif isinstance(error, VendorAuthFailed):
+            await record(
+                self.gateway,
+                seen,
+                lambda state: fail(sealer, state, FailureCode.VENDOR_AUTH_FAILED, error.reason),
+                exchanges=run.exchanges,
+            )
+        else:
+            await self._technical_error(step, run, error, nothing_submitted=True)
+
+    async def _check(self, step: Step, flow: Any) -> None:
+        run = self._run(step)
+        try:
+            progress = await run.drive(flow)
+        except VendorError as error:
+            await self._technical_error(step, run, error, nothing_submitted=False)
+            return
+        if isinstance(progress, NotFound):
+            await record(self.gateway, step.seen, transitions.wait_for_operator, exchanges=run.exchanges)
+            return
+        await self._progress(step, run, progress, checked=True)
+
+    async def _settle(self, step: Step) -> None:
+        """The attempt is `submitting`: another worker is sending, or the fate of the submission is not known."""
+        seen = step.seen
+        if seen.attempt.vendor_ref is not None:
+            await record(self.gateway, seen, transitions.go_on_waiting)
+        elif seen.attempt.lookup_after is not None and seen.attempt.lookup_after > seen.now:
+            await record(self.gateway, seen, transitions.wait_for_lookup)
+        else:
+            await self._look_up(step)
+
+    async def _look_up(self, step: Step) -> None:
+        if step.vendor.find is None:
+            await record(self.gateway, step.seen, transitions.wait_for_operator)
+            return
+        run = self._run(step)
+        try:
+            found = await run.drive(step.vendor.find(step.question))
+        except VendorError as error:
+            await self._try_again(step.seen, run, f"look-up: {error.reason}", nothing_submitted=False)
+            return
+        if not isinstance(found, NotFound):
+            await self._progress(step, run, found, submitted_at=step.seen.attempt.intent_at)
+        elif step.vendor.find_is_authoritative and step.seen.attempt.state == "submitting":
+            await record(self.gateway, step.seen, transitions.submit_again, exchanges=run.exchanges)
+        else:
+            await record(self.gateway, step.seen, transitions.wait_for_operator, exchanges=run.exchanges)
+
+    async def _progress(
+        self, step: Step, run: Run, progress: Progress, *, submitted_at: datetime | None = None, checked: bool = False
+    ) -> None:
+        """Record what a flow returned. `submitted_at`: it also tells that the submission was made."""
+        decide = self._decision(step, run, progress, checked)
+        ref = progress.ref if isinstance(progress, Pending) else None
+        submission = None
+        if submitted_at is not None and not (isinstance(progress, Refused) and not run.maybe_submitted):
+            submission = Submission(ref, submitted_at)
+        await record(
+            self.gateway,
+            step.seen,
+            decide,
+            exchanges=run.exchanges,
+            submission=submission,
+            answers=run.replied_at is not None,
+            otherwise=self._late(step, run, progress),
+        )
+
+    def _decision(self, step: Step, run: Run, progress: Progress, checked: bool) -> Callable[[State], Change]:
+        sealer = self.gateway.sealer
+        if isinstance(progress, Pending):
+            return lambda state: transitions.pending(state, progress.again_in, progress.expires_in, checked=checked)
+        if isinstance(progress, Refused):
+            return lambda state: refuse(sealer, state, progress.failure, run.exchanges)
+        conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
+        return lambda state: complete(sealer, state, conclusion, run.exchanges)
+
+    def _late(self, step: Step, run: Run, progress: Progress) -> Callable[[State], Change] | None:
+        if not isinstance(progress, Answered):
+            return None
+        conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
+        return lambda state: (
+            Change() if state.open else answer_late(self.gateway.sealer, state, conclusion, run.exchanges)
+        )
+
+    async def _technical_error(self, step: Step, run: Run, error: VendorError, *, nothing_submitted: bool) -> None:
+        seen = step.seen
+        if isinstance(error, VendorBroken) and seen.attempt.errors_in_row + 1 >= retry.UNREADABLE_REPLIES:
+            await record(
+                self.gateway,
+                seen,
+                lambda state: fail(self.gateway.sealer, state, FailureCode.VENDOR_PROTOCOL_ERROR, error.reason),
+                exchanges=run.exchanges,
+            )
+            return
+        limited = isinstance(error, VendorRateLimited)
+        await self._try_again(
+            seen,
+            run,
+            error.reason,
+            nothing_submitted=nothing_submitted,
+            waiting_for="rate_limit" if limited else "vendor_retry",
+            retry_after=error.retry_after if isinstance(error, VendorRateLimited) else None,
+        )
+
+    async def _try_again(
+        self,
+        seen: State,
+        run: Run | None,
+        reason: str,
+        *,
+        nothing_submitted: bool,
+        waiting_for: str = "vendor_retry",
+        retry_after: float | None = None,
+    ) -> None:
+        await record(
+            self.gateway,
+            seen,
+            lambda state: transitions.try_again(
+                state, reason, waiting_for, retry_after, nothing_submitted=nothing_submitted
+            ),
+            exchanges=run.exchanges if run is not None else [],
+        )
+
+    async def failed_inside(self, key: str) -> None:
+        """Our own code failed on this step: back off, say so in the timeline, keep the verification."""
+        verification_id, _, step = key.partition(":")
+        async with self.gateway.autocommit.connect() as db:
+            seen = await read(db, verification_id)
+        if seen is not None and seen.open and step == str(seen.step):
+            await self._try_again(seen, None, "internal_error", nothing_submitted=False)
+
+    async def _fetch_late(self, seen: State, tries: int) -> None:
+        """A vendor event came after the end: ask for the answer once more, and keep it beside the end."""
+        step = self._step(seen)
+        if seen.open or step is None or step.vendor.check is None or seen.attempt.vendor_ref is None:
+            return
+        run = self._run(step)
+        again: list[jobs.Job] = []
+        progress: Progress | NotFound | None = None
+        try:
+            progress = await run.drive(step.vendor.check(step.question, seen.attempt.vendor_ref))
+        except VendorError:
+            if tries + 1 < LATE_TRIES:
+                again = [jobs.advance_late(seen.id, tries + 1, timedelta(seconds=30))]
+        late = self._late(step, run, progress) if isinstance(progress, Answered) else None
+        await record(
+            self.gateway,
+            seen,
+            lambda state: Change(),
+            exchanges=run.exchanges,
+            otherwise=late or (lambda state: Change(jobs=again)),
+        )

@@ -1,0 +1,216 @@
+"""Accepting a verification: validated, routed and committed with its first job in one transaction, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.types import Integer, LargeBinary, Text
+
+from covergate import ids, jobs, routing
+from covergate.db.sealed import Sealer
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.errors import FieldError, Problem
+from covergate.gateway import Gateway
+from covergate.vendors.base import Question, Vendor
+from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
+
+IDEMPOTENCY_KEPT = "24 hours"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: decided by the API key."""
+
+    tenant_id: str
+    mode: str
+    api_key_id: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`row` holds what the view of a verification needs (see `view.py`); for a replay only the id is known."""
+
+    id: str
+    replayed: bool
+    row: dict[str, Any] | None = None
+
+
+_TYPES: dict[str, Any] = {
+    "key": Text,
+    "fingerprint": LargeBinary,
+    "key_id": Text,
+    "not_asked": ARRAY(Text),
+    "metadata": JSONB,
+    "deadline": TIMESTAMP(timezone=True),
+    "deadline_in": Integer,
+    "external_id": Text,
+    "retry_of": Text,
+    "payer_id": Text,
+}
+_CREATE = text(f"""
+WITH i AS (
+  INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
+  SELECT :tenant_id, :mode, :key, :fingerprint, :key_id, :id WHERE :key IS NOT NULL
+  ON CONFLICT (tenant_id, mode, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, fingerprint_key_id = excluded.fingerprint_key_id,
+        verification_id = excluded.verification_id, created_at = clock_timestamp()
+    WHERE idempotency_keys.created_at < clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'
+  RETURNING 1
+), v AS (
+  INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, next_check_at,
+                             deadline, created_at, not_asked, metadata, member_digest, birth_digest, digest_key_id,
+                             inquiry_sealed)
+  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, 'queued', :vendor, :payer_id, :attempt_id, n.at,
+         coalesce(:deadline, n.at + make_interval(secs => :deadline_in)), n.at, :not_asked, :metadata,
+         :member_digest, :birth_digest, :key_id, :inquiry_sealed
+  FROM (SELECT clock_timestamp() AS at) n
+  WHERE :key IS NULL OR EXISTS (SELECT 1 FROM i)
+  RETURNING id, created_at, deadline
+), a AS (
+  INSERT INTO attempts (id, verification_id, vendor, state) SELECT :attempt_id, id, :vendor, 'preparing' FROM v
+), t AS (
+  INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
+  SELECT id, 'created', :attempt_id, :vendor, 'accepted' FROM v
+)
+SELECT created_at, deadline FROM v""").bindparams(*(bindparam(name, type_=type_) for name, type_ in _TYPES.items()))
+
+_REPLAY = text(
+    "SELECT verification_id, fingerprint FROM idempotency_keys WHERE tenant_id = :tenant_id AND mode = :mode AND key = :key"
+    f" AND created_at >= clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'"
+)
+_KNOWN = text("SELECT 1 FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
+
+
+async def create(
+    gateway: Gateway,
+    caller: Caller,
+    request: CreateVerification,
+    idempotency_key: str | None,
+    payer_codes: routing.PayerCodes,
+) -> Created:
+    """Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up."""
+    if idempotency_key is not None:
+        replay = await _replay(gateway, caller, request, idempotency_key)
+        if replay is not None:
+            return replay
+    now = datetime.now(UTC)
+    wrong = request.wrong_with(now)
+    if request.retry_of is not None and not await _is_known(gateway, caller, request.retry_of):
+        wrong.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
+    if wrong:
+        raise Problem("invalid_request", "errors lists everything that is wrong", wrong)
+    inquiry = request.inquiry.resolved(now)
+    vendor = routing.choose(gateway, caller.mode, request, inquiry, payer_codes, now)
+    values = _values(gateway, caller, request, inquiry, vendor, payer_codes, now)
+    values |= {"key": idempotency_key, "fingerprint": None}
+    if idempotency_key is not None:
+        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(request))
+    async with gateway.engine.begin() as db:
+        row = (await db.execute(_CREATE, values)).one_or_none()
+        if row is not None:
+            await jobs.enqueue(db, [jobs.advance(values["id"], 0)])
+    if row is None:
+        # The same key was committed between our look and our insert, which waited for it.
+        replay = await _replay(gateway, caller, request, idempotency_key or "")
+        if replay is None:
+            raise Problem("unavailable", "the idempotency key is being removed; send the request again", retry_after=1)
+        return replay
+    return Created(
+        values["id"],
+        replayed=False,
+        row={**values, "created_at": row.created_at, "deadline": row.deadline, "inquiry": inquiry},
+    )
+
+
+async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
+    values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "key": key}
+    async with gateway.autocommit.connect() as db:
+        row = (await db.execute(_REPLAY, values)).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint not in gateway.sealer.digests("idempotency", _canonical(request)):
+        raise Problem(
+            "idempotency_key_reused",
+            "this Idempotency-Key was used with another body within the last 24 hours",
+            [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
+        )
+    return Created(row.verification_id, replayed=True)
+
+
+async def _is_known(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
+    values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
+    async with gateway.autocommit.connect() as db:
+        return (await db.execute(_KNOWN, values)).one_or_none() is not None
+
+
+def _canonical(request: CreateVerification) -> str:
+    return orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def member_digest_parts(caller: Caller, member_id: str) -> tuple[str, str, str]:
+    """Member ids are compared without case, blanks and dashes."""
+    return caller.tenant_id, caller.mode, "".join(member_id.upper().replace("-", "").split())
+
+
+def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
+    """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
+    patient = inquiry.patient
+    person = (patient.first_name.casefold(), patient.last_name.casefold(), patient.date_of_birth.isoformat())
+    return sealer.digest("patient", *member_digest_parts(caller, patient.member_id), *person).hex()
+
+
+def _values(
+    gateway: Gateway,
+    caller: Caller,
+    request: CreateVerification,
+    inquiry: Inquiry,
+    vendor: Vendor,
+    payer_codes: routing.PayerCodes,
+    now: datetime,
+) -> dict[str, Any]:
+    sealer = gateway.sealer
+    verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
+    patient_key = _patient_key(sealer, caller, inquiry)
+    asked = {
+        "inquiry": inquiry.model_dump(mode="json"),
+        "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
+        "payer_codes": {name: dict(codes) for name, codes in payer_codes.items()},
+        "patient_key": patient_key,
+    }
+    deadline = request.deadline
+    if deadline is None and vendor.default_deadline is not None:
+        deadline = vendor.default_deadline(
+            Question(
+                inquiry=inquiry,
+                options=request.options_of(vendor.name),
+                connection=gateway.connection(caller.mode, vendor.name),
+                attempt_id=attempt_id,
+                patient_key=patient_key,
+                now=now,
+            )
+        )
+    patient = inquiry.patient
+    return {
+        "id": verification_id,
+        "tenant_id": caller.tenant_id,
+        "mode": caller.mode,
+        "external_id": request.external_id,
+        "retry_of": request.retry_of,
+        "vendor": vendor.name,
+        "payer_id": inquiry.payer.id,
+        "attempt_id": attempt_id,
+        "deadline": deadline,
+        "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
+        "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
+        "metadata": request.metadata,
+        "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
+        "birth_digest": sealer.digest("birth", caller.tenant_id, caller.mode, patient.date_of_birth.isoformat()),
+        "key_id": sealer.current_key_id,
+        "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
+    }

@@ -1,0 +1,176 @@
+"""Writing down what a step brought, in one transaction: exchanges, state, timeline, events for partners, jobs.
+
+The reply to a committing call is stored whatever became of the verification meanwhile; everything else only while the
+verification is open and the step is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import jobs
+from covergate.db.sealed import Sealer
+from covergate.eligibility.conclusion import Conclusion
+from covergate.eligibility.failure import Failure, FailureCode, failure
+from covergate.gateway import Gateway
+from covergate.verifications import transitions
+from covergate.verifications.state import Change, Exchange, State, locked, write
+from covergate.webhooks.announce import announce
+
+_LOCK_REF = text("SELECT pg_advisory_xact_lock(hashtextextended(:vendor || ':' || :ref, 0))")
+_MATCH_EVENTS = text(
+    "UPDATE vendor_events SET verification_id = :id"
+    " WHERE vendor = :vendor AND mode = :mode AND ref = :ref AND verification_id IS NULL RETURNING wakes"
+)
+_ENDED = text("SELECT pg_notify('covergate_ended', :id)")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What the reply to our own committing call told: it worked, under `ref` if the vendor gave one."""
+
+    ref: str | None
+    at: datetime
+
+
+async def lock_ref(db: AsyncConnection, vendor: str, ref: str) -> None:
+    """Taken before a reference is stored and before an event is: one of the two then sees the other."""
+    await db.execute(_LOCK_REF, {"vendor": vendor, "ref": ref})
+
+
+async def record(
+    gateway: Gateway,
+    seen: State,
+    decide: Callable[[State], Change],
+    *,
+    exchanges: list[Exchange] | None = None,
+    submission: Submission | None = None,
+    answers: bool = False,
+    otherwise: Callable[[State], Change] | None = None,
+) -> bool:
+    """Apply `decide` to the locked state if the step is still ours; `otherwise` is asked when it is not.
+
+    `seen` is the state on which the step was run. `answers`: what `decide` applies came in reply to our own committing
+    call, so it holds even when another worker rescheduled the attempt while ours was paused.
+    """
+    exchanges = exchanges or []
+    async with gateway.engine.begin() as db:
+        if submission is not None and submission.ref is not None:
+            await lock_ref(db, seen.attempt.vendor, submission.ref)
+        state = await locked(db, seen.id)
+        if state is None:
+            return False
+        same = state.attempt.id == seen.attempt.id and state.attempt.intent_at == seen.attempt.intent_at
+        ours = state.open and same and (state.step == seen.step or answers)
+        if submission is not None:
+            transitions.submitted(state, submission.ref, submission.at)
+            await _match_events(db, state)
+        change = decide(state) if ours else otherwise(state) if otherwise is not None else Change()
+        await finish(db, gateway.sealer, state, change, exchanges)
+        return ours
+
+
+async def finish(
+    db: AsyncConnection, sealer: Sealer, state: State, change: Change, exchanges: list[Exchange] | None = None
+) -> None:
+    """Write the changed state and everything it brings about. Only under the lock of `state.locked`."""
+    placed = list(enumerate(exchanges or [], start=state.exchange_count))
+    state.exchange_count += len(placed)
+    await write(db, sealer, state, change.entries, placed)
+    wanted = list(change.jobs)
+    for event in change.events:
+        wanted += await announce(
+            db, tenant_id=state.tenant_id, mode=state.mode, type_=event, verification_id=state.id, data=thin(state)
+        )
+    await jobs.enqueue(db, wanted)
+    if change.ended:
+        await db.execute(_ENDED, {"id": state.id})
+
+
+def thin(state: State) -> dict[str, Any]:
+    """What thin webhooks and `/v1/events` carry: no PHI."""
+    return {
+        "id": state.id,
+        "external_id": state.external_id,
+        "status": state.status,
+        "outcome": state.outcome,
+        "outcome_reason": state.outcome_reason,
+        "failure_code": state.failure_code,
+        "metadata": state.metadata,
+    }
+
+
+def _settled(value: Any, state: State, exchanges: list[Exchange]) -> bytes:
+    """JSON whose `sources` name each new exchange by its index in the raw document instead of its id."""
+    shown = orjson.dumps(value)
+    for index, exchange in enumerate(exchanges, start=state.exchange_count):
+        shown = shown.replace(f"/exchanges/{exchange.id}".encode(), f"/exchanges/{index}".encode())
+    return shown
+
+
+def complete(sealer: Sealer, state: State, conclusion: Conclusion, exchanges: list[Exchange]) -> Change:
+    shown = _settled(conclusion.result.model_dump(mode="json"), state, exchanges)
+    sealed = sealer.seal("verifications", "result", state.id, shown)
+    reason = conclusion.reason.value if conclusion.reason is not None else None
+    return transitions.completed(state, conclusion.outcome.value, reason, sealed)
+
+
+def refuse(sealer: Sealer, state: State, why: Failure, exchanges: list[Exchange]) -> Change:
+    seal_failure(sealer, state, why, exchanges)
+    return transitions.refused(state, why.code)
+
+
+def fail(sealer: Sealer, state: State, code: FailureCode, message: str) -> Change:
+    seal_failure(sealer, state, failure(code), [])
+    return transitions.failed(state, code, message)
+
+
+def time_out(sealer: Sealer, state: State) -> Change:
+    code = transitions.reason_of_timeout(state)
+    seal_failure(sealer, state, failure(code), [])
+    return transitions.failed(state, code, "the deadline came", "abandoned")
+
+
+def seal_failure(sealer: Sealer, state: State, why: Failure, exchanges: list[Exchange]) -> None:
+    shown = _settled(why.model_dump(mode="json"), state, exchanges)
+    state.failure_sealed = sealer.seal("verifications", "failure", state.id, shown)
+
+
+def answer_late(sealer: Sealer, state: State, conclusion: Conclusion, exchanges: list[Exchange]) -> Change:
+    """`late_result` for an answer that differs from what the verification ended with."""
+    shown = _settled(conclusion.result.model_dump(mode="json"), state, exchanges)
+    if state.result_sealed is not None:
+        ended_with = sealer.open("verifications", "result", state.id, state.result_sealed)
+        if _gist(ended_with) == _gist(shown):
+            return Change()
+    return transitions.answered_late(state, sealer.seal("verifications", "late_result", state.id, shown))
+
+
+def _gist(result: bytes) -> Any:
+    """A result without what differs between two readings of the same answer."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(item) for key, item in value.items() if key not in ("sources", "answered_at")}
+        return [bare(item) for item in value] if isinstance(value, list) else value
+
+    return bare(orjson.loads(result))
+
+
+async def _match_events(db: AsyncConnection, state: State) -> None:
+    """Events that overtook the answer to their own submit wake the verification now."""
+    ref = state.attempt.vendor_ref
+    if ref is None:
+        return
+    matched = await db.execute(
+        _MATCH_EVENTS, {"id": state.id, "vendor": state.attempt.vendor, "mode": state.mode, "ref": ref}
+    )
+    if any(row.wakes for row in matched):
+        state.wake_requested = True

@@ -1,0 +1,98 @@
+"""Driving a vendor's flow: send each call it yields, hand the reply back, keep every exchange.
+
+No transaction is open while a call is under way. Right before a committing call the engine's `intent` runs; it answers False when
+somebody else is submitting or the verification ended. A submit flow ends with its committing call, so that the reply and
+what follows from it are recorded in one transaction: there is never a stored reply that nobody acted on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from covergate import ids
+from covergate.errors import VendorBroken, VendorError
+from covergate.vendors.base import Call, Connection, Reply, Vendor
+from covergate.vendors.transport import Transport, redact
+from covergate.verifications.state import Exchange
+
+SEND_WITHIN = 5.0
+"""Seconds between intent and sending; past it the call is not made."""
+
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+"""What a translator raises when a vendor breaks its document's promise."""
+
+
+class NotOurs(Exception):
+    """Somebody else is making this submission, or the verification ended: stop without a word."""
+
+
+@dataclass
+class Run:
+    """One drive of one flow."""
+
+    transport: Transport
+    vendor: Vendor
+    mode: str
+    connection: Connection
+    intent: Callable[[Call], Awaitable[bool]]
+    exchanges: list[Exchange] = field(default_factory=list)
+    maybe_submitted: bool = False
+    """A committing call went out and may have had an effect."""
+    replied_at: Any = None
+    """When the committing call was answered, if it was."""
+
+    async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
+        """What the flow returns. Raises VendorError and NotOurs."""
+        try:
+            call = next(flow)
+            while True:
+                reply = await self._send(call)
+                try:
+                    call = flow.send(reply)
+                except UNREADABLE as error:
+                    raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
+                if self.maybe_submitted:
+                    raise RuntimeError(f"{self.vendor.name}: a submit flow ends with its committing call")
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    async def _send(self, call: Call) -> Reply:
+        not_after = None
+        if call.commits:
+            not_after = asyncio.get_running_loop().time() + SEND_WITHIN
+            if not await self.intent(call):
+                raise NotOurs
+            self.maybe_submitted = True
+        exchange_id = ids.new(ids.EXCHANGE)
+        try:
+            reply = await self.transport.send(
+                self.vendor, self.mode, self.connection, call, f"/exchanges/{exchange_id}", not_after=not_after
+            )
+        except VendorError as error:
+            if error.reply is not None:
+                self._keep(exchange_id, call, error.reply)
+            if call.commits and not error.sent:
+                self.maybe_submitted = False
+            raise
+        self._keep(exchange_id, call, reply)
+        if call.commits:
+            self.replied_at = reply.at
+            self.maybe_submitted = reply.ok
+        return reply
+
+    def _keep(self, exchange_id: str, call: Call, reply: Reply) -> None:
+        self.exchanges.append(
+            Exchange(
+                id=exchange_id,
+                at=reply.at,
+                call=call.label,
+                status=reply.status,
+                content_type=reply.headers.get("content-type"),
+                content=redact(reply.content, self.vendor.secrets),
+            )
+        )

@@ -1,0 +1,209 @@
+"""The mutable part of a verification and its current attempt: read under a row lock, changed in memory, written back at once.
+
+`locked` and `write` belong to one transaction, so a transition (`transitions.py`) always sees the truth and two processes
+never decide at the same time. All instants come from the database's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db.sealed import Sealer
+from covergate.jobs import Job
+
+OPEN = frozenset({"queued", "in_progress"})
+
+
+@dataclass
+class Attempt:
+    id: str
+    vendor: str
+    vendor_ref: str | None
+    state: str
+    created_at: datetime
+    intent_at: datetime | None
+    lookup_after: datetime | None
+    submitted_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+    failure_code: str | None
+    checks: int
+    errors_in_row: int
+
+
+@dataclass
+class State:
+    """`now` is the database's clock when the lock was held."""
+
+    id: str
+    tenant_id: str
+    mode: str
+    external_id: str | None
+    metadata: dict[str, str]
+    status: str
+    outcome: str | None
+    outcome_reason: str | None
+    failure_code: str | None
+    step: int
+    wake_requested: bool
+    waiting_for: str | None
+    waiting_since: datetime | None
+    next_check_at: datetime | None
+    deadline: datetime
+    completed_at: datetime | None
+    exchange_count: int
+    inquiry_sealed: bytes
+    result_sealed: bytes | None
+    late_result_sealed: bytes | None
+    failure_sealed: bytes | None
+    now: datetime
+    attempt: Attempt
+
+    @property
+    def open(self) -> bool:
+        return self.status in OPEN
+
+    @property
+    def late(self) -> bool:
+        return self.open and self.deadline <= self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call and what came back, secrets redacted, not yet sealed."""
+
+    id: str
+    at: datetime
+    call: str
+    status: int
+    content_type: str | None
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row for the timeline. `message` is a constant of ours, with numbers and vendor words at most."""
+
+    type: str
+    message: str
+    at: datetime | None = None
+    waiting_for: str | None = None
+    next_check_at: datetime | None = None
+
+
+@dataclass
+class Change:
+    """What a transition asks for besides the new state: timeline rows, events for partners, jobs."""
+
+    entries: list[Entry] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    ended: bool = False
+
+
+_VERIFICATION = [f.name for f in fields(State) if f.name not in ("now", "attempt")]
+_ATTEMPT = [f.name for f in fields(Attempt)]
+_SELECT = (
+    "SELECT "
+    + ", ".join([f"v.{name} AS v_{name}" for name in _VERIFICATION] + [f"a.{name} AS a_{name}" for name in _ATTEMPT])
+    + ", clock_timestamp() AS now FROM verifications v JOIN attempts a ON a.id = v.attempt_id WHERE v.id = :id"
+)
+_READ = text(_SELECT)
+_LOCK = text(_SELECT + " FOR UPDATE OF v, a")
+
+
+def _state(row: Any) -> State:
+    values = row._mapping
+    return State(
+        **{name: values[f"v_{name}"] for name in _VERIFICATION},
+        now=values["now"],
+        attempt=Attempt(**{name: values[f"a_{name}"] for name in _ATTEMPT}),
+    )
+
+
+async def read(db: AsyncConnection, verification_id: str) -> State | None:
+    row = (await db.execute(_READ, {"id": verification_id})).one_or_none()
+    return _state(row) if row is not None else None
+
+
+async def locked(db: AsyncConnection, verification_id: str) -> State | None:
+    """The same under a row lock, held until the caller's transaction ends."""
+    row = (await db.execute(_LOCK, {"id": verification_id})).one_or_none()
+    return _state(row) if row is not None else None
+
+
+_WRITTEN_VERIFICATION = (
+    "status text, outcome text, outcome_reason text, failure_code text, step int, wake_requested boolean,"
+    " waiting_for text, waiting_since timestamptz, next_check_at timestamptz, completed_at timestamptz,"
+    " exchange_count int, result_sealed bytea, late_result_sealed bytea, failure_sealed bytea"
+)
+_WRITTEN_ATTEMPT = (
+    "vendor_ref text, state text, intent_at timestamptz, lookup_after timestamptz, submitted_at timestamptz,"
+    " expires_at timestamptz, ended_at timestamptz, failure_code text, checks int, errors_in_row int"
+)
+
+
+def _assignments(columns: str, prefix: str) -> tuple[list[str], str]:
+    pairs = [column.split() for column in columns.split(", ")]
+    return [name for name, _ in pairs], ", ".join(f"{name} = CAST(:{prefix}{name} AS {kind})" for name, kind in pairs)
+
+
+_VERIFICATION_NAMES, _SET_VERIFICATION = _assignments(_WRITTEN_VERIFICATION, "v_")
+_ATTEMPT_NAMES, _SET_ATTEMPT = _assignments(_WRITTEN_ATTEMPT, "a_")
+
+_TIMELINE = """
+t AS (INSERT INTO timeline (verification_id, at, type, attempt_id, vendor, message, waiting_for, next_check_at)
+      SELECT :id, coalesce(at, clock_timestamp()), type, :attempt_id, :vendor, message, waiting_for, next_check_at
+      FROM unnest(CAST(:t_at AS timestamptz[]), CAST(:t_type AS text[]), CAST(:t_message AS text[]),
+                  CAST(:t_waiting_for AS text[]), CAST(:t_next_check_at AS timestamptz[]))
+           WITH ORDINALITY AS r(at, type, message, waiting_for, next_check_at, n) ORDER BY n)"""
+_EXCHANGES = """
+x AS (INSERT INTO exchanges (verification_id, position, public_id, attempt_id, at, call, status, content_type, content_sealed)
+      SELECT :id, position, public_id, :attempt_id, at, call, status, content_type, content_sealed
+      FROM unnest(CAST(:x_position AS int[]), CAST(:x_id AS text[]), CAST(:x_at AS timestamptz[]), CAST(:x_call AS text[]),
+                  CAST(:x_status AS smallint[]), CAST(:x_content_type AS text[]), CAST(:x_content AS bytea[]))
+           AS r(position, public_id, at, call, status, content_type, content_sealed))"""
+
+
+def _write_statement(parts: list[str]) -> TextClause:
+    return text(
+        f"WITH a AS (UPDATE attempts SET {_SET_ATTEMPT} WHERE id = :attempt_id),"
+        + ",".join(parts)
+        + f" UPDATE verifications SET {_SET_VERIFICATION} WHERE id = :id"
+    )
+
+
+_WRITE = _write_statement([_TIMELINE])
+_WRITE_WITH_EXCHANGES = _write_statement([_TIMELINE, _EXCHANGES])
+
+
+async def write(
+    db: AsyncConnection, sealer: Sealer, state: State, entries: list[Entry], exchanges: list[tuple[int, Exchange]]
+) -> None:
+    """State, timeline rows and exchanges (with their raw positions) in one statement. Only under the lock of `locked`."""
+    values: dict[str, Any] = {"id": state.id, "attempt_id": state.attempt.id, "vendor": state.attempt.vendor}
+    values |= {f"v_{name}": getattr(state, name) for name in _VERIFICATION_NAMES}
+    values |= {f"a_{name}": getattr(state.attempt, name) for name in _ATTEMPT_NAMES}
+    for name in ("at", "type", "message", "waiting_for", "next_check_at"):
+        values[f"t_{name}"] = [getattr(entry, name) for entry in entries]
+    if exchanges:
+        values["x_position"] = [position for position, _ in exchanges]
+        for name in ("id", "at", "call", "status", "content_type"):
+            values[f"x_{name}"] = [getattr(exchange, name) for _, exchange in exchanges]
+        values["x_content"] = [
+            sealer.seal("exchanges", "content", exchange.id, exchange.content) for _, exchange in exchanges
+        ]
+    await db.execute(_WRITE_WITH_EXCHANGES if exchanges else _WRITE, values)
+
+
+def soonest(*instants: datetime | None) -> datetime:
+    return min(instant for instant in instants if instant is not None)
+
+
+def until(moment: datetime, now: datetime) -> timedelta:
+    return max(moment - now, timedelta(0))

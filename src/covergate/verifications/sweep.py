@@ -1,0 +1,53 @@
+"""The safety net under the queue: closes what is late, wakes what is due and has lost its job.
+
+Every worker sweeps every two seconds; an advisory lock lets one of them do it at a time.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from covergate import jobs
+from covergate.gateway import Gateway
+from covergate.verifications.record import finish, time_out
+from covergate.verifications.state import locked
+
+EVERY = timedelta(seconds=2)
+LEASE_SECONDS = 15
+"""How long after its time a step may be under way, or wait in the queue, before the sweep sends another job for it."""
+BATCH = 500
+
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('covergate sweep', 0))")
+_LATE = text("""
+SELECT id FROM verifications
+WHERE status IN ('queued', 'in_progress') AND deadline <= clock_timestamp() ORDER BY deadline LIMIT :batch""")
+_OVERDUE = text("""
+UPDATE verifications
+SET next_check_at = least(clock_timestamp() + make_interval(secs => :lease), deadline)
+WHERE id IN (
+  SELECT id FROM verifications
+  WHERE status IN ('queued', 'in_progress') AND next_check_at < clock_timestamp() - make_interval(secs => :lease)
+    AND deadline > clock_timestamp()
+  ORDER BY next_check_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+RETURNING id, step""")
+
+
+async def sweep(gateway: Gateway) -> int:
+    """How many verifications were closed or woken."""
+    done = 0
+    async with gateway.engine.begin() as db:
+        if not (await db.execute(_TRY_LOCK)).scalar_one():
+            return 0
+        overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS, "batch": BATCH})).all()
+        await jobs.enqueue(db, [jobs.advance(row.id, row.step) for row in overdue])
+        late = (await db.execute(_LATE, {"batch": BATCH})).scalars().all()
+        done += len(overdue)
+    for verification_id in late:
+        async with gateway.engine.begin() as db:
+            state = await locked(db, verification_id)
+            if state is not None and state.late:
+                await finish(db, gateway.sealer, state, time_out(gateway.sealer, state))
+                done += 1
+    return done

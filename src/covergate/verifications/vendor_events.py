@@ -1,0 +1,105 @@
+"""Inbound webhooks of vendors: verified on the raw bytes, stored once, matched to an attempt, answered; then they wake it.
+
+An event may come before the answer to its own submit, twice, late, or forged. An event and the reference it names are both stored
+under the lock of that reference, so whichever is second sees the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import ids
+from covergate.gateway import Gateway
+from covergate.vendors import VENDORS
+from covergate.vendors.base import ForgedEvent, Inbound, Vendor, VendorEvent
+from covergate.verifications import transitions
+from covergate.verifications.record import finish, lock_ref
+from covergate.verifications.state import Change, Entry, locked
+
+log = structlog.get_logger(__name__)
+
+_STORE = text("""
+INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, body_sealed)
+VALUES (:id, :vendor, :mode, :dedupe_key, :kind, :ref, :echo, :wakes, :body)
+ON CONFLICT (vendor, mode, dedupe_key) DO NOTHING RETURNING id""")
+_MATCH = text("""
+SELECT v.id, a.id AS attempt_id FROM attempts a JOIN verifications v ON v.id = a.verification_id
+WHERE a.vendor = :vendor AND v.mode = :mode AND (a.id = :echo OR a.vendor_ref = :ref)
+ORDER BY (a.id = :echo) DESC NULLS LAST, a.created_at DESC LIMIT 1""")
+_MATCHED = text("UPDATE vendor_events SET verification_id = :verification_id WHERE id = :id")
+
+
+class UnknownVendor(Exception):
+    """No such vendor, or one that sends no events."""
+
+
+async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound) -> int:
+    """How many of the events were new. Raises UnknownVendor and ForgedEvent; then nothing was stored."""
+    vendor = VENDORS.get(vendor_name)
+    if vendor is None or vendor.verify_event is None or vendor.read_event is None:
+        raise UnknownVendor
+    mode = _verified_mode(gateway, vendor, inbound)
+    stored = 0
+    for event in vendor.read_event(inbound):
+        stored += await _take_in(gateway, vendor, mode, event, inbound.body)
+    return stored
+
+
+def _verified_mode(gateway: Gateway, vendor: Vendor, inbound: Inbound) -> str:
+    """Test and live mode have different secrets, so the signature tells which mode an event belongs to."""
+    if vendor.verify_event is None:
+        raise UnknownVendor
+    for mode in ("live", "test"):
+        connection = gateway.connection(mode, vendor.name)
+        if connection is None:
+            continue
+        try:
+            vendor.verify_event(inbound, connection)
+        except ForgedEvent:
+            continue
+        return mode
+    raise ForgedEvent
+
+
+async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, body: bytes) -> bool:
+    event_id = ids.new(ids.VENDOR_EVENT)
+    values: dict[str, Any] = {
+        "id": event_id,
+        "vendor": vendor.name,
+        "mode": mode,
+        "dedupe_key": event.dedupe_key,
+        "kind": event.kind,
+        "ref": event.ref,
+        "echo": event.echo,
+        "wakes": event.wakes,
+        "body": gateway.sealer.seal("vendor_events", "body", event_id, body),
+    }
+    async with gateway.engine.begin() as db:
+        if event.ref is not None:
+            await lock_ref(db, vendor.name, event.ref)
+        if (await db.execute(_STORE, values)).one_or_none() is None:
+            return False
+        await _wake(db, gateway, vendor, mode, event, event_id)
+    return True
+
+
+async def _wake(
+    db: AsyncConnection, gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, event_id: str
+) -> None:
+    match = {"vendor": vendor.name, "mode": mode, "echo": event.echo, "ref": event.ref}
+    found = (await db.execute(_MATCH, match)).one_or_none()
+    if found is None:
+        return
+    state = await locked(db, found.id)
+    if state is None:
+        return
+    await db.execute(_MATCHED, {"id": event_id, "verification_id": found.id})
+    if event.wakes and state.attempt.id == found.attempt_id:
+        change = transitions.vendor_event(state, event.kind, event.ref)
+    else:
+        change = Change(entries=[Entry("vendor_event", f"the vendor sent {event.kind}")])
+    await finish(db, gateway.sealer, state, change)

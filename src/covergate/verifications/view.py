@@ -1,0 +1,99 @@
+"""The verification as the API shows it (api.md section 3), from rows. Opening a sealed value is reading PHI: callers audit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db.sealed import Sealer
+from covergate.eligibility.inquiry import Inquiry
+
+COLUMNS = (
+    "id, mode, external_id, retry_of, reused_from, status, outcome, outcome_reason, failure_code, vendor, waiting_for,"
+    " waiting_since, next_check_at, created_at, completed_at, deadline, not_asked, metadata"
+)
+SEALED = "inquiry_sealed, result_sealed, late_result_sealed, failure_sealed"
+
+_READ = text(f"""
+SELECT {COLUMNS}, {SEALED}, (
+  SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
+           'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
+           'failure_code', a.failure_code) ORDER BY a.id)
+  FROM attempts a WHERE a.verification_id = v.id) AS attempts
+FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
+
+
+def instant(value: datetime | str | None) -> str | None:
+    """RFC 3339, UTC, milliseconds."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What needs no key to be shown."""
+    waiting = row.get("waiting_for")
+    return {
+        "id": row["id"],
+        "object": "verification",
+        "mode": row["mode"],
+        "external_id": row["external_id"],
+        "retry_of": row["retry_of"],
+        "reused_from": row.get("reused_from"),
+        "status": row.get("status", "queued"),
+        "outcome": row.get("outcome"),
+        "outcome_reason": row.get("outcome_reason"),
+        "vendor": row["vendor"],
+        "waiting_for": None if waiting is None else {"kind": waiting, "since": instant(row["waiting_since"])},
+        "next_check_at": instant(row.get("next_check_at")),
+        "created_at": instant(row["created_at"]),
+        "completed_at": instant(row.get("completed_at")),
+        "deadline": instant(row["deadline"]),
+        "attempts": [_attempt_view(attempt) for attempt in attempts],
+        "not_asked": list(row["not_asked"]),
+        "metadata": row["metadata"],
+    }
+
+
+def _attempt_view(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {name: attempt[name] for name in ("id", "vendor", "vendor_ref", "state")}
+    shown |= {name: instant(attempt[name]) for name in ("submitted_at", "expires_at", "ended_at")}
+    return {**shown, "failure_code": attempt["failure_code"]}
+
+
+def created_view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A verification right after it was accepted, without reading it back."""
+    attempt = dict.fromkeys(("vendor_ref", "submitted_at", "expires_at", "ended_at", "failure_code"))
+    attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": "preparing"}
+    shown = open_view({**row, "next_check_at": row["created_at"]}, [attempt])
+    inquiry: Inquiry = row["inquiry"]
+    return {**shown, "inquiry": inquiry.without_ssn(), "result": None, "late_result": None, "failure": None}
+
+
+def list_view(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a list: the verification without `inquiry` and `result`."""
+    shown = open_view(row, row["attempts"] or ())
+    return {**shown, "late_result": _opened(sealer, row, "late_result"), "failure": _opened(sealer, row, "failure")}
+
+
+def full_view(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
+    inquiry = Inquiry.model_validate(_opened(sealer, row, "inquiry")["inquiry"]).without_ssn()
+    return {**list_view(sealer, row), "inquiry": inquiry, "result": _opened(sealer, row, "result")}
+
+
+def _opened(sealer: Sealer, row: Mapping[str, Any], column: str) -> Any:
+    sealed = row[f"{column}_sealed"]
+    return None if sealed is None else sealer.open_json("verifications", column, row["id"], sealed)
+
+
+async def read_view(
+    db: AsyncConnection, sealer: Sealer, tenant_id: str, mode: str, verification_id: str
+) -> dict[str, Any] | None:
+    values = {"id": verification_id, "tenant_id": tenant_id, "mode": mode}
+    row = (await db.execute(_READ, values)).one_or_none()
+    return None if row is None else full_view(sealer, dict(row._mapping))

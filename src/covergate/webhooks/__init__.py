@@ -1,0 +1,1 @@
+"""Events for partners: subscriptions, deliveries, signatures."""

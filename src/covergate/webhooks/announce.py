@@ -1,0 +1,61 @@
+"""An event and its deliveries, made in the transaction of what they tell: an end and its announcement are one fact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import Text
+
+from covergate import ids, jobs
+
+_EVENT = text("""
+WITH e AS (INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
+           VALUES (:id, :tenant_id, :mode, :type, :verification_id, :data))
+SELECT id FROM webhook_endpoints
+WHERE tenant_id = :tenant_id AND mode = :mode AND deleted_at IS NULL AND status = 'enabled'
+  AND event_types && CAST(:wanted AS text[])""").bindparams(
+    bindparam("data", type_=JSONB), bindparam("wanted", type_=ARRAY(Text))
+)
+_DELIVERIES = text("""
+INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
+SELECT d.id, :event_id, d.endpoint_id, 'pending', clock_timestamp()
+FROM unnest(CAST(:ids AS text[]), CAST(:endpoints AS text[])) AS d(id, endpoint_id)""")
+
+
+async def announce(
+    db: AsyncConnection, *, tenant_id: str, mode: str, type_: str, verification_id: str | None, data: dict[str, Any]
+) -> list[jobs.Job]:
+    """Insert the event and one delivery per subscribed endpoint; returns the delivery jobs for the caller to enqueue.
+
+    `data` is the thin payload and holds no PHI.
+    """
+    event_id = ids.new(ids.EVENT)
+    endpoints = (
+        await db.execute(
+            _EVENT,
+            {
+                "id": event_id,
+                "tenant_id": tenant_id,
+                "mode": mode,
+                "type": type_,
+                "verification_id": verification_id,
+                "data": data,
+                "wanted": ["*", type_],
+            },
+        )
+    ).scalars()
+    deliveries = [(ids.new(ids.DELIVERY), endpoint_id) for endpoint_id in endpoints]
+    if not deliveries:
+        return []
+    await db.execute(
+        _DELIVERIES,
+        {
+            "event_id": event_id,
+            "ids": [delivery for delivery, _ in deliveries],
+            "endpoints": [endpoint for _, endpoint in deliveries],
+        },
+    )
+    return [jobs.deliver(delivery, 0) for delivery, _ in deliveries]
