@@ -1,0 +1,78 @@
+"""The one insurance plan that every insured patient of the sandbox has, whichever vendor is asked.
+
+Invariant: the same amounts behind every vendor's dialect, so a demo that asks two vendors shows one picture. All money
+is in dollars, all shares in whole percent; each vendor's file writes them its own way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from covergate.sandbox.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A deductible or out-of-pocket maximum for one person or one family."""
+
+    total: int
+    remaining: int
+
+    @property
+    def used(self) -> int:
+        return self.total - self.remaining
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the plan pays in, or out of, its network."""
+
+    copay: int | None
+    coinsurance_percent: int
+    deductible: Limit
+    family_deductible: Limit
+    out_of_pocket: Limit
+    family_out_of_pocket: Limit
+
+
+IN_NETWORK = Network(30, 10, Limit(1000, 250), Limit(2000, 1250), Limit(5000, 4000), Limit(10000, 9000))
+OUT_OF_NETWORK = Network(
+    None,
+    40,
+    Limit(3000, 3000),
+    Limit(6000, 6000),
+    Limit(10000, 10000),
+    Limit(20000, 20000),
+)
+
+PLAN_NAME = "Sample Choice HMO"
+PLAN_NUMBER = "SCH-100"
+INSURANCE_TYPE = ("HM", "Health Maintenance Organization (HMO)")
+GROUP_NUMBER = "G1"
+GROUP_NAME = "Sample Employer"
+
+
+def plan_dates(world: World, *, ended: bool = False) -> tuple[date, date]:
+    """First and last day of the plan: the calendar year around today or, if it has ended, the one before.
+
+    A day of slack on both sides keeps today inside the plan in every time zone.
+    """
+    today = datetime.fromtimestamp(world.now(), UTC).date()
+    first_year, last_year = (
+        (today - timedelta(days=1)).year,
+        (today + timedelta(days=1)).year,
+    )
+    if ended:
+        first_year = last_year = first_year - 1
+    return date(first_year, 1, 1), date(last_year, 12, 31)
+
+
+def relationship_code(patient_born: date, subscriber_born: date | None) -> str:
+    """X12 relationship of the patient to the subscriber: 18 self, 19 child, 01 spouse.
+
+    The requests do not say it, so a dependent much younger than the subscriber is taken for a child.
+    """
+    if subscriber_born is None:
+        return "18"
+    return "19" if patient_born.year - subscriber_born.year >= 16 else "01"

@@ -1,0 +1,27 @@
+"""How the sandbox is reached, how fast its vendors are and where their webhooks go.
+
+Invariant: every credential and webhook secret of the sandbox derives from `secret`, so the gateway can compute the same
+ones without a line of shared code.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SandboxSettings(BaseSettings):
+    """Environment variables with the prefix `COVERGATE_SANDBOX_`."""
+
+    model_config = SettingsConfigDict(env_prefix="COVERGATE_SANDBOX_", frozen=True)
+
+    secret: str = "sandbox"
+    """Client secrets, passwords and webhook keys of all simulated vendors are this or are derived from it."""
+    gateway_url: str = "http://127.0.0.1:8000"
+    """Webhooks are POSTed to `<gateway_url>/v1/vendor-events/<vendor>`."""
+    delay_seconds: float = Field(default=1.0, ge=0)
+    """How long a vendor works before its answer is there."""
+    rate_limit_seconds: int = Field(default=1, ge=0)
+    """The `Retry-After` of a 429."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8001, ge=0, le=65535)
