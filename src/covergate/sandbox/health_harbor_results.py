@@ -1,7 +1,8 @@
 """What Health Harbor's caller hears from the payer: the `results` of a finished inquiry.
 
 Source: their "Get Mental Health Inquiry" page. Money and percentages are strings, deductibles come as total and used,
-`procedure_codes` is a list of two-element lists, and what the representative did not say is an empty string, or null where a boolean is expected.
+`procedure_codes` is a list of two-element lists. What the representative did not say is an empty string, or null where a
+boolean is due.
 """
 
 from __future__ import annotations
