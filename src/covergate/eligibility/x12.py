@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.result import Kind, Level, Network, PatientRelationship, Period, Role, Unit
-from covergate.eligibility.x12_names import EB01_NAMES
+from covergate.eligibility.x12_names import AAA03_NAMES, EB01_NAMES
 
 # Stedi's enum for EB01, read as api.md section 4 says.
 ACTIVE = frozenset({"1", "2", "3", "4", "5"})
@@ -254,11 +254,11 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().replace(".", " ").split())
 
 
-_CODES_OF_TEXTS = {_folded(text): code for code, text in AAA_TEXTS.items()}
+_CODES_OF_TEXTS = {_folded(text): code for texts in (AAA03_NAMES, AAA_TEXTS) for code, text in texts.items()}
 _PREFIX_71 = _folded(AAA_TEXTS["71"])
 
 
 def aaa_code_of_text(text: str) -> str | None:
-    """The AAA03 whose text this is (case, full stops and white space folded), None where it is no reject reason."""
+    """The AAA03 whose text this is, X12's own or VSee's, with case, full stops and white space folded; None if it is none."""
     folded = _folded(text)
     return "71" if folded.startswith(_PREFIX_71) else _CODES_OF_TEXTS.get(folded)
