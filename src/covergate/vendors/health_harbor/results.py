@@ -1,0 +1,225 @@
+"""From a finished inquiry to a statement: plan information, maximums, and one answer per procedure code.
+
+Source: their page on reading an inquiry. Money and percentages are strings; what is blank was not said. Text where an amount
+or a date belongs ("after deductible") is kept as a note. Recordings and transcripts stay in the raw reply.
+
+They speak for the provider of the inquiry, but no benefit says in which network it holds, so `network` stays unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from covergate.eligibility.conclusion import warning
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.result import (
+    AppliesTo,
+    Benefit,
+    CodeType,
+    Coverage,
+    Kind,
+    Period,
+    Plan,
+    References,
+    ServiceAnswer,
+    Statement,
+    WarningCode,
+    money,
+    percent,
+    pointer,
+)
+from covergate.vendors.base import Reply
+from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES
+from covergate.vendors.stated import Node, Stated, row
+
+COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
+
+
+def statement_of(inquiry: Inquiry, reply: Reply) -> Statement:
+    body = Node(reply.body, reply.body_pointer)
+    results = body.at("results")
+    plan = results.at("plan_information")
+    call = _last_call(results.at("call_details"))
+    answered_at = _instant(call.text("call_end_time").value, reply.at)
+    pairs, unreadable = _pairs(results.at("procedure_codes"))
+    if not isinstance(results.value, dict):
+        unreadable.append(results.pointer)
+    services = [_service(code, details) for code, details in pairs]
+    maximums = results.at("maximums")
+    notes = [
+        *_unread(plan, _day, "effective_date", "termination_date"),
+        *_unread(maximums, money, *(field for name in MAXIMUMS for field in (name, f"{name}_used"))),
+    ]
+    if summary := body.text("summary").value:
+        notes.append(summary)
+    return Statement(
+        coverage=COVERAGE[plan.read("is_active", _yes_or_no).value],
+        service_covered=None if inquiry.service.procedure_codes else _unanimous(services),
+        provider_in_network=plan.read("is_provider_in_network", _yes_or_no).value,
+        as_of=today_eastern(answered_at),
+        answered_at=answered_at,
+        services=services,
+        plan=_plan(plan),
+        benefits=_maximums(maximums, plan) + [row for pair in pairs for row in _benefits(inquiry, *pair)],
+        references=References(
+            vendor_id=body.text("id").value,
+            call_reference=call.text("reference_number").value,
+            representative=call.text("representative_name").value,
+        ),
+        notes=notes,
+        warnings=[warning(WarningCode.RAW_UNPARSABLE, *unreadable)] if unreadable else [],
+    )
+
+
+def _unanimous(services: list[ServiceAnswer]) -> bool | None:
+    """Where no procedure code was asked, the rows are the vendor's own notion of the service; it stands if they agree."""
+    said = {answer.covered for answer in services}
+    return said.pop() if len(said) == 1 else None
+
+
+def _plan(plan: Node) -> Plan:
+    plan_type = plan.text("plan_type")
+    return Plan(
+        **row(
+            type=plan_type.then(lambda words: PLAN_TYPES.get(words.upper())),
+            type_name=plan_type,
+            is_calendar_year=plan.read("is_calendar_year_plan", _yes_or_no),
+            is_primary=plan.read("is_primary_insurance", _yes_or_no),
+            starts_on=plan.read("effective_date", _day),
+            ends_on=plan.read("termination_date", _day),
+        )
+    )
+
+
+def _maximums(maximums: Node, plan: Node) -> list[Benefit]:
+    period = plan.read("is_calendar_year_plan", lambda said: Period.CALENDAR_YEAR if said is True else None)
+    found: list[Benefit] = []
+    for name, (kind, level) in MAXIMUMS.items():
+        total, used = maximums.read(name, money), maximums.read(f"{name}_used", money)
+        if total or used:
+            stated = row(total=total, used=used, remaining=_difference(total, used), period=period)
+            found.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, **stated))
+    return found
+
+
+def _difference(total: Stated[Decimal], used: Stated[Decimal]) -> Stated[Decimal]:
+    if total.value is None or used.value is None:
+        return Stated(None)
+    return Stated(max(total.value - used.value, Decimal("0.00")), total.pointers + used.pointers)
+
+
+def _pairs(procedures: Node) -> tuple[list[tuple[Node, Node]], list[str]]:
+    """`procedure_codes` as (code, what holds for it) and the places of what is not such a pair.
+
+    It is a list of two-element lists: a mapping whose keys are objects, serialized.
+    """
+    if not isinstance(procedures.value, list):
+        return [], [] if procedures.value is None else [procedures.pointer]
+    found: list[tuple[Node, Node]] = []
+    unreadable: list[str] = []
+    for index, pair in enumerate(procedures.value):
+        at = pointer(procedures.pointer, index)
+        match pair:
+            case [{"procedure_code": str(code)}, dict()] if code.strip():
+                found.append((Node(pair[0], pointer(at, 0)), Node(pair[1], pointer(at, 1))))
+            case _:
+                unreadable.append(at)
+    return found, unreadable
+
+
+def _service(code: Node, details: Node) -> ServiceAnswer:
+    return ServiceAnswer(
+        code_type=CodeType.PROCEDURE,
+        **row(
+            code=code.text("procedure_code"),
+            name=code.text("procedure_name"),
+            covered=details.read("is_covered", _yes_or_no),
+            authorization_required=details.read("is_prior_auth_required", _yes_or_no),
+            authorization_note=details.text("prior_auth_info"),
+            deductible_waived=details.read("is_deductible_waived", _yes_or_no),
+        ),
+    )
+
+
+def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
+    """Covered or not, copay, coinsurance and limits: one row for each that was said."""
+    applies_to = AppliesTo.CODES if inquiry.service.procedure_codes else AppliesTo.ASKED_SERVICE
+    named = row(
+        description=code.text("procedure_name"),
+        procedure_codes=code.text("procedure_code").then(lambda value: [value]),
+    )
+    authorization = details.read("is_prior_auth_required", _yes_or_no)
+    waived = details.read("is_deductible_waived", _yes_or_no)
+    rows: list[Benefit] = []
+
+    def add(kind: Kind, **stated: Stated[Any]) -> None:
+        said = row(**stated)
+        sources = {**named["sources"], **said["sources"]}
+        rows.append(Benefit(**{"kind": kind, "applies_to": applies_to, **named, **said, "sources": sources}))
+
+    covered = details.read("is_covered", _yes_or_no)
+    if covered.value is not None:
+        add(COVERED[covered.value], authorization_required=authorization)
+    for kind, field, theirs, read in (
+        (Kind.COPAY, "amount", "copay_amount", money),
+        (Kind.COINSURANCE, "percent", "coinsurance_percentage", percent),
+    ):
+        number, words = details.read(theirs, read), details.text(theirs)
+        cost: dict[str, Stated[Any]] = {field: number} if number else {"notes": _as_note(words)}
+        if number or words:
+            add(kind, **cost, authorization_required=authorization, deductible_waived=waived)
+    limits = [details.text("frequency_limitations"), details.text("limitations")]
+    if any(limits):
+        add(Kind.LIMITATION, notes=_as_note(*limits))
+    return rows
+
+
+COVERED: dict[bool, Kind] = {True: Kind.COVERAGE, False: Kind.NON_COVERED}
+
+
+def _as_note(*texts: Stated[str]) -> Stated[list[str]]:
+    said = [words for words in texts if words]
+    return Stated(
+        [words.value for words in said if words.value is not None],
+        tuple(place for words in said for place in words.pointers),
+    )
+
+
+def _unread(node: Node, read: Callable[[Any], Any], *fields: str) -> list[str]:
+    """Text where something else belongs, for a person to read."""
+    found = ((field, node.text(field).value) for field in fields if not node.read(field, read))
+    return [f"{field}: {words}" for field, words in found if words is not None]
+
+
+def _yes_or_no(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _day(value: Any) -> date | None:
+    """`MM-DD-YYYY`."""
+    try:
+        return datetime.strptime(value, "%m-%d-%Y").date() if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _instant(value: str | None, otherwise: datetime) -> datetime:
+    """ISO 8601, read as UTC where it names no zone; never later than the reply."""
+    try:
+        instant = datetime.fromisoformat(value or "")
+    except ValueError:
+        return otherwise
+    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)
+
+
+def _last_call(details: Node) -> Node:
+    """The last call that has a reference number: a list in the newer page, one object in the older."""
+    if isinstance(details.value, dict):
+        return details
+    listed = details.value if isinstance(details.value, list) else []
+    calls = [Node(call, details.pointer) for call in listed if isinstance(call, dict)]
+    with_reference = [call for call in calls if call.text("reference_number")]
+    return (with_reference or calls or [Node(None, details.pointer)])[-1]
