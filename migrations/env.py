@@ -1,4 +1,4 @@
-"""How Alembic runs: on the connection that `covergate.db.migrate` gives it, or on one of its own for `alembic` commands.
+"""How Alembic runs: on the connection that `covergate.db.migrate` gives it, or on its own for `alembic` commands.
 
 Invariant: PgQueuer's tables are not ours to compare; autogenerate would drop them.
 """

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +20,7 @@ from covergate.db.engine import Database, make_engine
 from covergate.db.migrate import migrate
 from covergate.db.sealed import KeyRing, Sealer
 
+MEMORY_NEEDED = 2 * 1024**3
 TEMPLATE = "covergate_template"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
 
@@ -26,13 +28,17 @@ KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of an empty PostgreSQL that trades crash safety for speed."""
-    data_dir = Path(tempfile.mkdtemp(prefix="cg", dir="/tmp"))  # a unix socket's path must be short
-    try:
-        server = embedded.start(data_dir, durable=False)
+    with _server_directory() as directory:
+        server = embedded.start(directory, durable=False)
         yield server.url
         server.stop_if_last()
-    finally:
-        shutil.rmtree(data_dir)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """An empty directory in which an embedded server can run."""
+    with _server_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +83,15 @@ async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Database]
     opened = Database(database_url, engine, sealer)
     yield opened
     await opened.aclose()
+
+
+@contextmanager
+def _server_directory() -> Iterator[Path]:
+    """Short, as a unix socket's path must be, and in memory where there is enough: cloning takes 20 ms, not 500."""
+    memory = Path("/dev/shm")
+    in_memory = memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_NEEDED
+    with tempfile.TemporaryDirectory(prefix="cg", dir=memory if in_memory else "/tmp") as directory:
+        yield Path(directory)
 
 
 async def _administer(postgres_url: str, statement: str) -> None:

@@ -36,6 +36,9 @@ class Database:
     sealer: Sealer = field(repr=False)
     server: EmbeddedPostgres | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
     async def aclose(self) -> None:
         """Closes every connection; the last process to do so stops the embedded server."""
         await self.engine.dispose()

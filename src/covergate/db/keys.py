@@ -117,7 +117,7 @@ async def _introduce(ring: KeyRing, known: dict[str, bytes], connection: AsyncCo
 
 async def _fingerprints(connection: AsyncConnection) -> dict[str, bytes]:
     rows = await connection.execute(select(encryption_keys.c.id, encryption_keys.c.fingerprint))
-    return {key_id: fingerprint for key_id, fingerprint in rows}
+    return {row.id: row.fingerprint for row in rows}
 
 
 def _listed(key_ids: dict[str, bytes] | set[str]) -> str:

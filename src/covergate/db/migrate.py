@@ -34,6 +34,8 @@ def scripts() -> Path:
 
 async def migrate(url: str) -> None:
     async with _alone(url) as connection:
+        _refuse_newer(await _revision(connection))
+        await connection.commit()
         await connection.run_sync(_alembic, command.upgrade, "head")
         raw = await asyncpg.connect(asyncpg_dsn(url))
         try:
@@ -50,18 +52,12 @@ async def downgrade(url: str, revision: str) -> None:
 
 async def require_current(connection: AsyncConnection) -> None:
     """Raises `ConfigurationError` unless the database has exactly the schema of this version."""
-    revision: str | None = None
-    if await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
-        revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    revision = await _revision(connection)
     if revision is None:
         raise ConfigurationError("the database has no CoverGate tables yet: run `covergate migrate`")
-    directory = ScriptDirectory.from_config(_config())
-    if revision != directory.get_current_head():
-        if revision in {script.revision for script in directory.walk_revisions()}:
-            raise ConfigurationError("the database is of an older version of CoverGate: run `covergate migrate`")
-        raise ConfigurationError(
-            "the database is of a newer version of CoverGate: run that version (`covergate migrate` cannot go back)"
-        )
+    _refuse_newer(revision)
+    if revision != ScriptDirectory.from_config(_config()).get_current_head():
+        raise ConfigurationError("the database is of an older version of CoverGate: run `covergate migrate`")
     if not await connection.scalar(text("SELECT to_regclass(:index) IS NOT NULL"), {"index": queue_schema.DUE_INDEX}):
         raise ConfigurationError("the database's job queue is not complete: run `covergate migrate`")
 
@@ -96,3 +92,18 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     return config
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    if not await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
+        return None
+    revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _refuse_newer(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise ConfigurationError(
+            "the database is of a newer version of CoverGate, and `covergate migrate` cannot go back: run that version"
+        )

@@ -1,7 +1,7 @@
 """SQLAlchemy's engine on asyncpg, with the settings that every connection of ours has.
 
-asyncpg itself reads the URL, so every form that it knows works (`?host=/socket/dir`, `?sslmode=…`). Invariant: neither the
-engine's repr nor a statement's error holds the URL's password or a parameter's value.
+asyncpg itself reads the URL, so every form that it knows works (`?host=/socket/dir`, `?sslmode=…`). Invariant: neither
+the engine's repr nor a statement's error holds the URL's password or a parameter's value.
 """
 
 from __future__ import annotations

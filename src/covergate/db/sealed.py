@@ -1,8 +1,9 @@
-"""Sealed columns: AES-256-GCM, with table, column and row id as associated data, so that a value opens only in its place.
+"""Sealed columns: AES-256-GCM with table, column and row id as associated data: a value opens only in its place.
 
-A sealed value is: version byte, length of the key id, key id, nonce (12 bytes), ciphertext and tag. The first key of the
-ring seals; every key of the ring opens. Digests are HMACs under keys of their own, derived per purpose, so that neither
-a digest nor a fingerprint says anything about a sealing key. Invariant: no key and no opened value is in any repr or error.
+A sealed value is: version byte, length of the key id, key id, nonce (12 bytes), ciphertext and tag. The first key of
+the ring seals; every key of the ring opens. Digests are HMACs under keys of their own, derived per purpose, so that
+neither a digest nor a fingerprint says anything about a sealing key. Invariant: no key and no opened value is in any
+repr or error.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def key_id_of(sealed: bytes) -> str:
 
 
 class Sealer:
-    """Seals and opens under one ring; keeps the ciphers and derived keys, because it runs many times per verification."""
+    """Seals and opens under one ring; keeps ciphers and derived keys: it runs many times per verification."""
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring
@@ -109,7 +110,7 @@ class Sealer:
         return orjson.loads(self.open(table, column, row_id, sealed))
 
     def digest(self, purpose: str, *parts: str) -> bytes:
-        """A keyed digest of `parts` (32 bytes) under the current key: equal for equal parts, useless without the key."""
+        """32 bytes that are equal for equal parts, under the current key, and useless without it."""
         return hmac.digest(self._derive(self.current_key_id, f"digest {purpose}"), _prefixed(*parts), "sha256")
 
     def digests(self, purpose: str, *parts: str) -> list[bytes]:

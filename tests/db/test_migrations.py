@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from sqlalchemy import Connection
+
+from covergate.db import queue_schema
+from covergate.db.engine import make_engine
+from covergate.db.migrate import downgrade, migrate, ours
+from covergate.db.tables import metadata
+
+# Everything a migration could forget, as PostgreSQL itself spells it.
+CATALOG = """
+    SELECT 'column', c.relname, a.attname,
+           format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END
+           || a.attidentity::text || coalesce(' ' || pg_get_expr(d.adbin, d.adrelid), '')
+           || coalesce(' -- ' || col_description(c.oid, a.attnum), '')
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+     WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+      FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
+    UNION ALL
+    SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    ORDER BY 1, 2, 3
+"""
+
+
+async def catalog(url: str) -> list[tuple[str, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(CATALOG)]
+    finally:
+        await connection.close()
+
+
+def without_others(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [row for row in rows if not row[1].startswith(("pgqueuer", "alembic_version"))]
+
+
+async def test_the_migrated_schema_is_the_metadata(database_url: str) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {"include_name": ours, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    engine = make_engine(database_url, pool_size=1, application_name="tests")
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_down_to_the_last_check_and_comment(database_url: str, empty_database_url: str) -> None:
+    # Alembic compares no CHECK constraints; PostgreSQL's catalog has them.
+    engine = make_engine(empty_database_url, pool_size=1, application_name="tests")
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+    assert without_others(await catalog(database_url)) == await catalog(empty_database_url)
+
+
+async def test_downgrade_leaves_nothing_of_ours_and_upgrade_brings_it_back(database_url: str) -> None:
+    before = await catalog(database_url)
+    await downgrade(database_url, "base")
+    assert without_others(await catalog(database_url)) == []
+    await migrate(database_url)
+    assert await catalog(database_url) == before
+
+
+async def test_migrating_again_changes_nothing(database_url: str) -> None:
+    before = await catalog(database_url)
+    await migrate(database_url)
+    assert await catalog(database_url) == before
+
+
+async def test_several_at_once_end_in_one_schema(empty_database_url: str, database_url: str) -> None:
+    await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
+    assert await catalog(empty_database_url) == await catalog(database_url)
+
+
+async def test_the_job_queue_is_complete(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        plan = await queue_schema.make_queries(AsyncpgDriver(connection)).plan_upgrade()
+        persistence = dict(
+            await connection.fetch("SELECT relname, relpersistence::text FROM pg_class WHERE relname LIKE 'pgqueuer%'")
+        )
+        index = await connection.fetchval(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = $1", queue_schema.DUE_INDEX
+        )
+    finally:
+        await connection.close()
+    assert list(plan.statements) == []
+    assert (persistence["pgqueuer"], persistence["pgqueuer_log"]) == ("p", "u")
+    assert index.endswith("ON public.pgqueuer USING btree (execute_after) WHERE (status = 'queued'::pgqueuer_status)")
+
+
+async def test_bare_variables_do_not_reconfigure_the_queue(
+    empty_database_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DURABILITY", "TRIGGER", "FUNCTION", "CHANNEL", "QUEUE_TABLE", "PREFIX", "SCHEMA", "WIDEN_ID"):
+        monkeypatch.setenv(name, "volatile")
+        monkeypatch.setenv(f"PGQUEUER_{name}", "volatile")
+    queue_schema.queue_settings.cache_clear()
+    try:
+        await migrate(empty_database_url)
+    finally:
+        queue_schema.queue_settings.cache_clear()
+    assert await catalog(empty_database_url) == await catalog(database_url)
+
+
+async def test_migrating_leaves_the_loggers_alone(empty_database_url: str) -> None:
+    logger = logging.getLogger("covergate.anything")
+    handlers, level = list(logging.root.handlers), logging.root.level
+    await migrate(empty_database_url)
+    assert not logger.disabled
+    assert (logging.root.handlers, logging.root.level) == (handlers, level)
+
+
+async def test_a_migration_that_fails_leaves_the_database_free_for_the_next(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("CREATE TABLE verifications (in_the_way int)")
+    with pytest.raises(Exception, match="already exists"):
+        await migrate(empty_database_url)
+    await connection.execute("DROP TABLE verifications")
+    await connection.close()
+    await migrate(empty_database_url)
+
+
+def test_pgqueuer_is_not_ours() -> None:
+    assert [name for name in ("pgqueuer", "pgqueuer_log", "events") if ours(name, "table", {})] == ["events"]

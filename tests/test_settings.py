@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from covergate import settings
+from covergate.errors import ConfigurationError
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable and no `.env` but the test's own."""
+    for name in [name for name in os.environ if name.startswith(settings.PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    loaded = settings.load()
+    assert loaded.database_url is None
+    assert loaded.data_dir.is_absolute()
+    assert loaded.allow_private_network is False
+    assert loaded.sandbox_url is None
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("COVERGATE_PORT=9001\nCOVERGATE_HOST=0.0.0.0\nCOVERGATE_SOHAR_CLIENT_ID=other\n")
+    monkeypatch.setenv("COVERGATE_PORT", "9002")
+    loaded = settings.load()
+    assert (loaded.host, loaded.port) == ("0.0.0.0", 9002)
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERGATE_DATABASE_URL", "")
+    monkeypatch.setenv("COVERGATE_PORT", "")
+    assert settings.load().database_url is None
+    assert settings.load().port == 8000
+
+
+def test_values_are_brought_to_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERGATE_PUBLIC_URL", "https://gateway.example/")
+    monkeypatch.setenv("COVERGATE_LOG_LEVEL", "INFO")
+    monkeypatch.setenv("COVERGATE_DATA_DIR", "~/covergate")
+    loaded = settings.load()
+    assert loaded.public_url == "https://gateway.example"
+    assert loaded.log_level == "info"
+    assert loaded.data_dir == Path.home() / "covergate"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("PORT", SECRET, "a port number"),
+        ("PORT", "70000", "a port number"),
+        ("LOG_FORMAT", SECRET, "json"),
+        ("DATABASE_URL", f"mysql://user:{SECRET}@host/db", "postgresql://"),
+        ("DATABASE_URL", SECRET, "postgresql://"),
+        ("PUBLIC_URL", f"ftp://{SECRET}", "http"),
+        ("PUBLIC_URL", f"http://[{SECRET}", "http"),
+        ("SANDBOX_URL", SECRET, "http"),
+        ("ALLOW_PRIVATE_NETWORK", SECRET, "true or false"),
+        ("WORKER_TASKS", "0", "1 or more"),
+    ],
+)
+def test_the_error_names_the_variable_and_never_the_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"COVERGATE_{variable}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load()
+    message = str(caught.value)
+    assert message.startswith(f"COVERGATE_{variable} must be ")
+    assert told in message
+    assert SECRET not in message
+    assert "\n" not in message
+
+
+def test_one_line_tells_everything_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERGATE_PORT", "x")
+    monkeypatch.setenv("COVERGATE_LOG_LEVEL", "x")
+    with pytest.raises(ConfigurationError, match=r"COVERGATE_PORT must .*; COVERGATE_LOG_LEVEL must "):
+        settings.load()
+
+
+def test_an_unreadable_file_is_told() -> None:
+    Path(".env").write_bytes(b"COVERGATE_HOST=\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"^the file \.env "):
+        settings.load()
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERGATE_DATABASE_URL", f"postgresql://user:{SECRET}@host/db")
+    monkeypatch.setenv("COVERGATE_ENCRYPTION_KEYS", f"k1:{SECRET}")
+    monkeypatch.setenv("COVERGATE_SANDBOX_SECRET", SECRET)
+    assert SECRET not in repr(settings.load())
+
+
+def test_every_setting_says_what_it_takes() -> None:
+    assert all(field.description for field in settings.Settings.model_fields.values())
