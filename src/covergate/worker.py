@@ -1,8 +1,8 @@
 """The worker: takes jobs from PgQueuer, sweeps for what lost its job, prunes what is old.
 
-Each group of jobs has its own queue manager and budget, so that a backlog stays in its group. Handlers never let an exception out,
-because PgQueuer deletes a job that raises; a group whose connections died is built again. On `stop` the worker takes
-no more jobs, lets the running ones end and cancels what is left after 25 seconds: the sweep brings those back.
+Each group of jobs has its own queue manager and budget, so that a backlog stays in its group. Handlers never let an
+exception out, because PgQueuer deletes a job that raises; a group whose connections died is built again. On `stop` the
+worker takes no more jobs, lets the running ones end and cancels what is left after 25 seconds: the sweep brings those back.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class Worker:
     gateway: Gateway
     transport: Transport
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _drained: asyncio.Event = field(default_factory=asyncio.Event)
-    _managers: set[QueueManager] = field(default_factory=set)
+    _managers: list[QueueManager] = field(default_factory=list)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -83,10 +84,11 @@ class Worker:
 
     async def _limit_drain(self) -> None:
         await self._stopping.wait()
+        if not self._managers:
+            self._idle.set()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._managers:
-                    await asyncio.sleep(0.05)
+                await self._idle.wait()
         except TimeoutError:
             log.warning("drain_cut_short")
         self._drained.set()
@@ -133,7 +135,8 @@ class Worker:
             async def handler(job: Job) -> None:
                 await self._handle(name, handle, failed, (job.payload or b"").decode())
 
-            self._managers.add(manager)
+            self._managers.append(manager)
+            self._idle.clear()
             try:
                 if self._stopping.is_set():
                     return
@@ -145,7 +148,9 @@ class Worker:
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 )
             finally:
-                self._managers.discard(manager)
+                self._managers = [running for running in self._managers if running is not manager]
+                if not self._managers:
+                    self._idle.set()
 
     async def _handle(self, name: str, handle: Handler, failed: Handler | None, key: str) -> None:
         task = asyncio.ensure_future(handle(key))

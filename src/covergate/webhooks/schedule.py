@@ -1,0 +1,22 @@
+"""When a delivery is tried again: over 72 hours in all, then it is exhausted and waits for a redelivery by hand."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+MINUTE, HOUR = 60, 3600
+SCHEDULE = (5, 30, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
+JITTER = 0.1
+"""Only ever later, so that the whole stays over 72 hours."""
+
+
+def next_try(tries: int, retry_after: float | None = None) -> timedelta | None:
+    """How long after the `tries`-th failed try the next one is due; None when that was the last.
+
+    A partner's `Retry-After` is honoured where it asks for more than the schedule.
+    """
+    if tries > len(SCHEDULE):
+        return None
+    seconds = SCHEDULE[tries - 1] * random.uniform(1, 1 + JITTER)
+    return timedelta(seconds=max(seconds, retry_after or 0.0))
