@@ -63,7 +63,8 @@ def conclude(statement: Statement, inquiry: Inquiry, not_asked: frozenset[str], 
     covered = _service_covered(statement, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
-    summary, conflicts = summarize(statement.benefits, asked_codes(inquiry, not_asked))
+    # A benefit names its codes itself, so it is about the asked service even where the vendor had no place to ask for it.
+    summary, conflicts = summarize(statement.benefits, asked_codes(inquiry, frozenset()))
     warnings += conflicts
     result = Result(
         **{name: getattr(statement, name) for name in _CARRIED},
@@ -125,11 +126,10 @@ def _service_covered(statement: Statement, inquiry: Inquiry, not_asked: frozense
     if statement.service_covered is not None:
         return statement.service_covered
     asked = asked_codes(inquiry, not_asked)
-    answers = {(row.code_type, row.code): row for row in statement.services}
-    said = [answers[code].covered if code in answers else None for code in asked]
-    if False in said:
+    said = {code: {row.covered for row in statement.services if (row.code_type, row.code) == code} for code in asked}
+    if any(False in answers for answers in said.values()):
         return False
-    return True if said and all(said) else None
+    return True if said and all(True in answers for answers in said.values()) else None
 
 
 _OUTCOMES: dict[tuple[Coverage, bool | None], tuple[Outcome, OutcomeReason | None]] = {

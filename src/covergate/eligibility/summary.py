@@ -39,7 +39,15 @@ LEVELS: dict[str, Level] = {
     "family": Level.FAMILY,
     "unknown_level": Level.UNKNOWN,
 }
-CONFLICT = "Several different amounts were stated for {field} ({network} network); see benefits."
+STATED_IN: dict[Kind | None, tuple[str, ...]] = {
+    Kind.COPAY: ("amount",),
+    Kind.COINSURANCE: ("percent",),
+    Kind.DEDUCTIBLE: ("total", "used", "remaining"),
+    Kind.OUT_OF_POCKET_MAX: ("total", "used", "remaining"),
+    None: ("authorization_required",),
+}
+"""The fields of a benefit that hold what the summary shows of a kind; None is what any kind can state."""
+CONFLICT = "Several different values were stated for {field} ({network} network); see benefits."
 
 
 def summarize(benefits: list[Benefit], asked: Codes) -> tuple[Summary, list[Warning_]]:
@@ -100,7 +108,9 @@ def _single(
     values = {(row.tier, *_key(value(row))): value(row) for row in candidates}
     if len(values) == 1:
         return next(iter(values.values()))
-    sources = sorted({pointer for row in candidates for paths in row.sources.values() for pointer in paths})
+    sources = sorted(
+        {pointer for row in candidates for name in STATED_IN[kind] for pointer in row.sources.get(name, [])}
+    )
     warnings.append(
         Warning_(
             code=WarningCode.CONFLICTING_AMOUNTS,
