@@ -1,0 +1,12 @@
+"""The registry of vendors: the one place that lists them. Adding a vendor is one folder and one line here."""
+
+from __future__ import annotations
+
+from covergate.vendors.base import Vendor
+from covergate.vendors.health_harbor import VENDOR as HEALTH_HARBOR
+from covergate.vendors.integrex import VENDOR as INTEGREX
+from covergate.vendors.sohar import VENDOR as SOHAR
+
+_ALL: tuple[Vendor, ...] = (SOHAR, INTEGREX, HEALTH_HARBOR)
+
+VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in _ALL}

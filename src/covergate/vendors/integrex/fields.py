@@ -1,0 +1,54 @@
+"""The flat answer of Integrex, looked up without regard to how its keys are spelt.
+
+The document is a PDF whose line breaks may have put blanks into keys (`ded($) IndivInNetwork`) and that writes `sub.MemberID`
+and `patientDOB`. So keys are compared without blanks, dots and case; pointers keep the key as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from covergate.vendors.base import Reply
+from covergate.vendors.stated import Node, Stated, text
+
+T = TypeVar("T")
+
+# Each answer has at least one of these; a JSON object without any is not an answer.
+ESSENTIAL_KEYS = (
+    "integrexId",
+    "requestStatus",
+    "requestStatusCode",
+    "coverageStatusCode",
+    "coverageStatusDesc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    node: Node
+    spelt: Mapping[str, str]
+    """Folded key → the key as it came."""
+
+    @classmethod
+    def of(cls, reply: Reply) -> Fields:
+        body = reply.body if isinstance(reply.body, dict) else {}
+        # Of two spellings of one key the one that states something counts.
+        ordered = sorted(body, key=lambda key: text(body[key]) is not None)
+        return cls(Node(body, reply.body_pointer), {_folded(key): key for key in ordered})
+
+    @property
+    def is_answer(self) -> bool:
+        return any(_folded(key) in self.spelt for key in ESSENTIAL_KEYS)
+
+    def read(self, key: str, convert: Callable[[Any], T | None]) -> Stated[T]:
+        came_as = self.spelt.get(_folded(key))
+        return Stated(None) if came_as is None else self.node.read(came_as, convert)
+
+    def text(self, key: str) -> Stated[str]:
+        return self.read(key, text)
+
+
+def _folded(key: str) -> str:
+    return "".join(key.split()).replace(".", "").casefold()

@@ -1,0 +1,223 @@
+"""From a completed verification of Sohar to a `Statement`. Source: "Get Verification" v2 (docs.soharhealth.com).
+
+Money is JSON numbers of dollars, shares are fractions (0.1 is 10 %), dates MM/DD/YYYY. A benefit of theirs is one network
+and tier with several amounts; each amount becomes a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from covergate.eligibility.conclusion import warning
+from covergate.eligibility.inquiry import today_eastern
+from covergate.eligibility.result import (
+    AppliesTo,
+    Benefit,
+    Coverage,
+    Kind,
+    Level,
+    Member,
+    Network,
+    OtherCoverage,
+    PatientRelationship,
+    PayerAnswer,
+    Plan,
+    PostalAddress,
+    References,
+    RelatedEntity,
+    Role,
+    Statement,
+    Warning_,
+    WarningCode,
+    money,
+    percent,
+)
+from covergate.eligibility.x12 import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
+from covergate.eligibility.x12_names import EB04_NAMES
+from covergate.vendors.base import Question
+from covergate.vendors.sohar import codes
+from covergate.vendors.stated import Node, Stated, american_date, remaining, row, text, token
+
+fraction = partial(percent, fraction=True)
+
+
+def statement_of(body: Node, question: Question, answered_at: datetime) -> Statement:
+    warnings = _unknown_codes(body)
+    coverage, covered, without_reason = _coverage(body)
+    payer = _payer(body)
+    asked = question.payer_codes.get("payer_id", question.inquiry.payer.id)
+    if payer.id is not None and asked is not None and payer.id.casefold() != asked.casefold():
+        warnings.append(warning(WarningCode.PAYER_CHANGED, body.at("payer").at("id").pointer))
+    entities = body.rows("relatedEntities")
+    return Statement(
+        coverage=coverage,
+        service_covered=covered,
+        ineligible_without_reason=without_reason,
+        as_of=today_eastern(answered_at),
+        answered_at=answered_at,
+        plan=_plan(body),
+        payer=payer,
+        patient=_member(body.at("patient")),
+        subscriber=_subscriber(body.at("subscriber")),
+        benefits=[benefit for stated in body.rows("benefits") for benefit in _benefits(stated)],
+        other_coverage=[_other_coverage(entity) for entity in entities if _order(entity) is not None],
+        related_entities=[_related_entity(entity) for entity in entities if _order(entity) is None],
+        references=References(vendor_id=body.read("verificationId", token).value),
+        warnings=warnings,
+    )
+
+
+def _coverage(body: Node) -> tuple[Coverage, bool | None, bool]:
+    """(coverage, service_covered, ineligible without a reason we know)."""
+    if body.read("status", token).value == codes.ELIGIBLE:
+        return Coverage.ACTIVE, True, False
+    reason = body.read("statusReason", token).value
+    if reason in codes.INELIGIBLE_REASONS:
+        return *codes.INELIGIBLE_REASONS[reason], False
+    return Coverage.UNKNOWN, None, True
+
+
+def _benefits(stated: Node) -> list[Benefit]:
+    about: dict[str, Any] = {
+        "applies_to": AppliesTo.ASKED_SERVICE,
+        "network": codes.NETWORKS.get(_code(stated, "networkStatus"), Network.UNKNOWN),
+        "tier": stated.read("tier", _tier).value,
+        "accuracy": stated.read("accuracy", _accuracy).value,
+    }
+    rows: list[tuple[Kind, Node, dict[str, Stated[Decimal]]]] = [
+        (Kind.COPAY, stated, {"amount": stated.read("copay", money)}),
+        (Kind.COINSURANCE, stated, {"percent": stated.read("coinsurance", fraction)}),
+    ]
+    for kind, key in ((Kind.DEDUCTIBLE, "deductible"), (Kind.OUT_OF_POCKET_MAX, "outOfPocket")):
+        limit = stated.at(key)
+        amounts = {"total": limit.read("total", money), "remaining": limit.read("remaining", remaining)}
+        rows.append((kind, limit, amounts))
+    return [
+        Benefit(
+            kind=kind,
+            level=LEVELS.get(_code(node, "coverageLevelCode"), Level.UNKNOWN),
+            **about,
+            **row(**amounts),
+        )
+        for kind, node, amounts in rows
+        if any(amounts.values())
+    ]
+
+
+def _plan(body: Node) -> Plan:
+    plan, group = body.at("plan"), body.at("group")
+    type_ = plan.read("insuranceTypeCode", token)
+    return Plan(
+        **row(
+            name=plan.text("name"),
+            number=plan.text("number"),
+            type=type_,
+            network_id=plan.text("networkId"),
+            starts_on=plan.read("startDate", american_date),
+            ends_on=plan.read("endDate", american_date),
+            group_number=group.text("number"),
+            group_name=group.text("name"),
+        ),
+        type_name=EB04_NAMES.get(type_.value or ""),
+    )
+
+
+def _payer(body: Node) -> PayerAnswer:
+    payer = body.at("payer")
+    return PayerAnswer(**row(id=payer.text("id"), name=payer.text("name")))
+
+
+def _subscriber(stated: Node) -> Member | None:
+    member = _member(stated)
+    return None if member == Member() else member
+
+
+def _member(stated: Node) -> Member:
+    code = _code(stated, "subscriberRelationshipCode")
+    return Member(
+        relationship=RELATIONSHIPS.get(code, PatientRelationship.UNKNOWN),
+        **row(
+            first_name=stated.text("firstName"),
+            last_name=stated.text("lastName"),
+            date_of_birth=stated.read("dateOfBirth", american_date),
+            gender=stated.text("gender"),
+            member_id=stated.text("memberId"),
+            address=_address(stated.at("address")),
+        ),
+    )
+
+
+def _address(stated: Node) -> Stated[PostalAddress]:
+    keys = {"line1": "address1", "line2": "address2", "city": "city", "state": "state", "zip": "zipCode"}
+    parts = {name: part for name, key in keys.items() if (part := stated.text(key))}
+    if not parts:
+        return Stated(None)
+    pointers = tuple(pointer for part in parts.values() for pointer in part.pointers)
+    return Stated(PostalAddress(**{name: part.value for name, part in parts.items()}), pointers)
+
+
+def _order(entity: Node) -> str | None:
+    return PAYER_ORDERS.get(_code(entity, "entityIdentifierCode"))
+
+
+def _other_coverage(entity: Node) -> OtherCoverage:
+    payer = {name: part for name in ("id", "name") if (part := entity.text(name))}
+    named = Stated(
+        {name: part.value for name, part in payer.items()} or None,
+        tuple(pointer for part in payer.values() for pointer in part.pointers),
+    )
+    return OtherCoverage(
+        order=_order(entity),
+        **row(payer=named, member_id=entity.text("memberId"), qualifier=entity.text("entityQualifier")),
+    )
+
+
+def _related_entity(entity: Node) -> RelatedEntity:
+    return RelatedEntity(
+        role=ENTITY_ROLES.get(_code(entity, "entityIdentifierCode"), Role.OTHER),
+        **row(
+            entity_code=entity.read("entityIdentifierCode", token),
+            name=entity.text("name"),
+            id=entity.text("id"),
+            type=entity.text("entityQualifier"),
+        ),
+    )
+
+
+def _unknown_codes(body: Node) -> list[Warning_]:
+    """One warning for each code that no table has. What is not stated is not unknown."""
+    patient = body.at("patient")
+    found: list[tuple[Node, str, Container[str]]] = [
+        *((benefit, "networkStatus", codes.NETWORKS) for benefit in body.rows("benefits")),
+        *((benefit.at("deductible"), "coverageLevelCode", LEVELS) for benefit in body.rows("benefits")),
+        *((benefit.at("outOfPocket"), "coverageLevelCode", LEVELS) for benefit in body.rows("benefits")),
+        (patient, "subscriberRelationshipCode", RELATIONSHIPS),
+        (body.at("plan"), "insuranceTypeCode", EB04_NAMES),
+    ]
+    if body.read("status", token).value == codes.INELIGIBLE:
+        found.append((body, "statusReason", codes.INELIGIBLE_REASONS))
+    return [
+        warning(WarningCode.UNKNOWN_CODE, node.at(key).pointer, detail=f"{key} {_code(node, key)}")
+        for node, key, table in found
+        if _code(node, key) not in table and node.at(key).value not in (None, "")
+    ]
+
+
+def _code(node: Node, key: str) -> str:
+    """The code, "" where none is stated that could be one."""
+    return node.read(key, token).value or ""
+
+
+def _tier(value: Any) -> str | None:
+    return f"{value:g}" if isinstance(value, float) else text(value)
+
+
+def _accuracy(value: Any) -> float | None:
+    """Sohar's confidence, 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1 else None

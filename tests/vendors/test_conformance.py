@@ -1,0 +1,311 @@
+"""Every vendor's cases: `tests/vendors/<name>/*.json`, one case a file, run through the vendor's own flows.
+
+A case is one of
+
+    {"title", "flow": "submit" | "check" | "find", "ref", "question", "not_asked", "first_exchange", "exchanges", "progress"}
+    {"title", "question", "missing": [pointer, …]}
+    {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
+
+`question`: `inquiry` as in api.md section 2, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
+`submitted_at`, `checks`, `payer_codes`; all but the inquiry optional.
+
+`exchanges`: `{"call": {…}, "reply": {"status", "headers", "body" | "text"}}`. A call lists what it has of method, path, json,
+form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
+`/exchanges/<first_exchange>` in the raw document (default 0).
+
+`progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {}}`,
+`{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "result"}}`, what `conclude` makes of the statement. Objects
+in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
+`"complete": true` beside `result` compares it whole, but for the wording of its warnings.
+
+Whatever a case says, each pointer in `sources` must resolve in the raw document, and each number must equal what it points at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import jsonpointer
+import orjson
+import pytest
+
+from covergate import errors
+from covergate.eligibility.conclusion import conclude
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.vendors import VENDORS
+from covergate.vendors.base import (
+    Answered,
+    Call,
+    Inbound,
+    NotFound,
+    Pending,
+    Question,
+    Refused,
+    Reply,
+    Vendor,
+    drive,
+)
+
+HERE = Path(__file__).parent
+NOW = "2026-11-21T17:00:00Z"
+CASES = [(path.parent.name, path.stem, orjson.loads(path.read_bytes())) for path in sorted(HERE.glob("*/*.json"))]
+
+
+def cases(kind: str) -> Any:
+    chosen = [(vendor, case) for vendor, _, case in CASES if kind in case]
+    names = [f"{vendor}-{stem}" for vendor, stem, case in CASES if kind in case]
+    return pytest.mark.parametrize(("vendor", "case"), chosen, ids=names)
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case names its connection; nothing of the machine's own settings gets into it."""
+    for name in list(os.environ):
+        if name.startswith("COVERGATE_"):
+            monkeypatch.delenv(name)
+
+
+@cases("progress")
+def test_flow(vendor: str, case: dict[str, Any]) -> None:
+    told = question(VENDORS[vendor], case["question"])
+    first = case.get("first_exchange", 0)
+    replies = [
+        reply(exchange["reply"], first + index, told.now) for index, exchange in enumerate(case.get("exchanges", []))
+    ]
+    expected_calls = [exchange["call"] for exchange in case.get("exchanges", [])]
+    if "not_asked" in case:
+        assert sorted(VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)) == sorted(case["not_asked"])
+
+    if "raises" in case["progress"]:
+        with pytest.raises(getattr(errors, case["progress"]["raises"])):
+            drive(flow(VENDORS[vendor], case, told), replies)
+        return
+    calls, progress = drive(flow(VENDORS[vendor], case, told), replies)
+    assert [shown(call) for call in calls] == expected_calls
+    ((kind, expected),) = case["progress"].items()
+    match progress:
+        case Pending(ref=ref, again_in=again_in, expires_in=expires_in):
+            seen: dict[str, Any] = {"ref": ref, "again_in": again_in.total_seconds()}
+            if expires_in is not None:
+                seen["expires_in"] = expires_in.total_seconds()
+            assert ("pending", seen) == (kind, expected)
+        case Refused(failure=failure):
+            assert kind == "refused"
+            assert "code" in expected
+            compare(failure.model_dump(mode="json"), expected, "failure")
+            check_sources(failure.model_dump(mode="json"), raw(replies, first))
+        case NotFound():
+            assert kind == "not_found"
+        case Answered(statement=statement):
+            assert kind == "answered"
+            not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
+            conclusion = conclude(statement, told.inquiry, not_asked, today_eastern(told.now))
+            result = conclusion.result.model_dump(mode="json")
+            check_sources(result, raw(replies, first))
+            assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
+            if expected.get("complete"):
+                assert {**result, "warnings": []} == {**expected["result"], "warnings": []}
+            compare(result, expected["result"], "result")
+        case _:
+            pytest.fail(f"the replies ran out: {progress!r}")
+
+
+@cases("missing")
+def test_missing_fields(vendor: str, case: dict[str, Any]) -> None:
+    told = question(VENDORS[vendor], case["question"])
+    found = VENDORS[vendor].missing_fields(told.inquiry, told.options, told.payer_codes)
+    assert sorted(missing.pointer for missing in found) == sorted(case["missing"])
+
+
+@cases("event")
+def test_event(vendor: str, case: dict[str, Any]) -> None:
+    sent = case["event"]
+    inbound = Inbound(
+        method=sent.get("method", "POST"),
+        path=sent.get("path", f"/v1/vendor-events/{vendor}"),
+        query=sent.get("query", ""),
+        headers=sent.get("headers", {}),
+        body=sent["text"].encode() if "text" in sent else orjson.dumps(sent["body"]),
+    )
+    read_event = VENDORS[vendor].read_event
+    assert read_event is not None
+    seen = [
+        {
+            "dedupe_key": event.dedupe_key,
+            "kind": event.kind,
+            "ref": event.ref,
+            "echo": event.echo,
+            "wakes": event.wakes,
+        }
+        for event in read_event(inbound)
+    ]
+    assert seen == case["events"]
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
+    own = [case for name, _, case in CASES if name == vendor.name]
+    kinds = {kind for case in own for kind in case.get("progress", {})}
+    needed = {"answered", "refused"} | ({"pending"} if vendor.check is not None else set())
+    lacking = sorted(needed - kinds)
+    if not any("progress" in case and case["question"]["inquiry"].get("subscriber") for case in own):
+        lacking.append("a dependent")
+    if vendor.find is not None:
+        found = _progress_of(own, "find")
+        lacking += [] if "not_found" in found else ["find: not_found"]
+        lacking += [] if found - {"not_found"} else ["find: something found"]
+    if vendor.read_event is not None and not any("event" in case for case in own):
+        lacking.append("an event")
+    if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):
+        lacking.append("missing fields")
+    assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
+
+
+def test_every_folder_of_cases_is_a_vendor() -> None:
+    assert {name for name, _, _ in CASES} == set(VENDORS)
+
+
+def _progress_of(own: list[dict[str, Any]], flow_name: str) -> set[str]:
+    return {kind for case in own if case.get("flow") == flow_name for kind in case["progress"]}
+
+
+def question(vendor: Vendor, told: dict[str, Any]) -> Question:
+    now = datetime.fromisoformat(told.get("now", NOW))
+    connection: Any = vendor.connection
+    return Question(
+        inquiry=Inquiry.model_validate(told["inquiry"]).resolved(now),
+        options=vendor.options.model_validate(told.get("options", {})),
+        connection=connection(_env_file=None, **told.get("connection", {})),
+        attempt_id=told.get("attempt_id", "att_01kaj0000000000000000000aa"),
+        patient_key=told.get("patient_key", "5f0c2c7d9a1e4b68"),
+        now=now,
+        submitted_at=datetime.fromisoformat(told["submitted_at"]) if "submitted_at" in told else None,
+        checks=told.get("checks", 0),
+        payer_codes=told.get("payer_codes", {}),
+    )
+
+
+def flow(vendor: Vendor, case: dict[str, Any], told: Question) -> Any:
+    match case["flow"]:
+        case "submit":
+            return vendor.submit(told)
+        case "check":
+            assert vendor.check is not None
+            return vendor.check(told, case["ref"])
+        case "find":
+            assert vendor.find is not None
+            return vendor.find(told)
+        case other:
+            raise ValueError(other)
+
+
+def reply(recorded: dict[str, Any], index: int, now: datetime) -> Reply:
+    """Each reply is complete a second after the one before, the first at `now`."""
+    content = recorded["text"].encode() if "text" in recorded else orjson.dumps(recorded["body"])
+    headers = {"content-type": "application/json", **recorded.get("headers", {})}
+    return Reply(recorded["status"], headers, content, f"/exchanges/{index}", now + timedelta(seconds=index))
+
+
+def shown(call: Call) -> dict[str, Any]:
+    """The call as a case writes it: nothing that it does not have."""
+    found: dict[str, Any] = {"method": call.method, "path": call.path}
+    for name in ("json", "form", "params", "headers"):
+        value = getattr(call, name)
+        if value is not None:
+            found[name] = dict(value) if isinstance(value, Mapping) else value
+    for name in ("multipart", "commits"):
+        if getattr(call, name):
+            found[name] = True
+    return found
+
+
+def raw(replies: list[Reply], first: int) -> dict[str, Any]:
+    """The document that `sources` point into (api.md section 1, `/raw`)."""
+    earlier: list[dict[str, Any]] = [{"body": None}] * first
+    return {
+        "exchanges": [
+            *earlier,
+            *(
+                {"status": reply.status, "body": reply.body, "text": None if reply.body else reply.content.decode()}
+                for reply in replies
+            ),
+        ]
+    }
+
+
+def compare(seen: Any, expected: Any, where: str) -> None:
+    if isinstance(expected, dict):
+        assert isinstance(seen, dict), f"{where}: {seen!r} is not {expected!r}"
+        for key, value in expected.items():
+            assert key in seen, f"{where}/{key} is absent"
+            compare(seen[key], value, f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert isinstance(seen, list), f"{where}: {seen!r} is not {expected!r}"
+        assert len(seen) == len(expected), f"{where}: {len(seen)} elements, not {len(expected)}: {seen!r}"
+        for index, (one, other) in enumerate(zip(seen, expected, strict=True)):
+            compare(one, other, f"{where}/{index}")
+    else:
+        assert seen == expected, f"{where}: {seen!r} is not {expected!r}"
+
+
+NUMBERS = {"amount", "percent", "total", "used", "remaining"}
+
+
+def check_sources(document: Any, raw_document: dict[str, Any]) -> None:
+    for row in rows_with_sources(document):
+        sources = row["sources"]
+        if isinstance(sources, list):
+            for pointer in sources:
+                resolve(raw_document, pointer)
+            continue
+        for name, pointers in sources.items():
+            assert name in row, f"sources name {name}, which the row does not have"
+            assert row[name] not in (None, [], ""), f"sources name {name}, which is not stated"
+            values = [resolve(raw_document, pointer) for pointer in pointers]
+            if name in NUMBERS:
+                assert numbers_agree(row[name], values), f"{name} is {row[name]} but {pointers} say {values}"
+        unsourced = {name for name in NUMBERS & row.keys() if row[name] is not None} - sources.keys()
+        assert not unsourced, f"{sorted(unsourced)} without sources: {row}"
+
+
+def rows_with_sources(document: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(document, dict):
+        if "sources" in document:
+            yield document
+        for value in document.values():
+            yield from rows_with_sources(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from rows_with_sources(value)
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """A JSON pointer; `#` enters a string that holds JSON."""
+    path, hash_sign, rest = pointer.partition("#")
+    value = jsonpointer.resolve_pointer(document, path)
+    return resolve(orjson.loads(value), rest) if hash_sign else value
+
+
+def numbers_agree(value: str | float, pointed: list[Any]) -> bool:
+    """Equal after a unit conversion (fraction to percent, cents to dollars) or a subtraction; never below zero."""
+    number = Decimal(str(value))
+    stated = [found for found in map(decimal, pointed) if found is not None]
+    readings = {amount * unit for amount in stated for unit in (Decimal(1), Decimal(100), Decimal("0.01"))}
+    readings |= {one - other for one in stated for other in stated}
+    return number in {max(reading, Decimal(0)) for reading in readings}
+
+
+def decimal(value: Any) -> Decimal | None:
+    """A number as vendors write it; None for a value that only qualifies one, such as a code."""
+    text = str(value)
+    for sign in "$%, ":
+        text = text.replace(sign, "")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
