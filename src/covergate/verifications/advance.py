@@ -227,7 +227,11 @@ class Advancer:
     def _decision(self, step: Step, run: Run, progress: Progress, checked: bool) -> Callable[[State], Change]:
         sealer = self.gateway.sealer
         if isinstance(progress, Pending):
-            return lambda state: transitions.pending(state, progress.again_in, progress.expires_in, checked=checked)
+            return lambda state: (
+                fail(sealer, state, FailureCode.DEADLINE_EXCEEDED, "the vendor no longer keeps the answer")
+                if transitions.answer_is_gone(state)
+                else transitions.pending(state, progress.again_in, progress.expires_in, checked=checked)
+            )
         if isinstance(progress, Refused):
             return lambda state: refuse(sealer, state, progress.failure, run.exchanges)
         conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)

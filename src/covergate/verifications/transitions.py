@@ -73,13 +73,16 @@ def pending(state: State, again_in: timedelta, expires_in: timedelta | None, *, 
     attempt.checks += checked
     if expires_in is not None and attempt.expires_at is None and attempt.submitted_at is not None:
         attempt.expires_at = attempt.submitted_at + expires_in
-    if attempt.expires_at is not None and attempt.expires_at <= state.now:
-        return failed(state, FailureCode.DEADLINE_EXCEEDED, "the vendor no longer keeps the answer")
     at = state.now + again_in
     if attempt.expires_at is not None:
         at = min(at, attempt.expires_at)
     change = _reschedule(state, at, "vendor")
     return _said(change, state, "checked" if checked else "submitted", "the vendor works on it")
+
+
+def answer_is_gone(state: State) -> bool:
+    """The vendor drops answers, and the time it keeps this one is over."""
+    return state.attempt.expires_at is not None and state.attempt.expires_at <= state.now
 
 
 def completed(state: State, outcome: str, reason: str | None, result_sealed: bytes) -> Change:

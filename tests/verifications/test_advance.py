@@ -1,0 +1,297 @@
+"""One verification through the engine: every way a step can end, and every point where a process can die around a submission."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+
+from covergate.eligibility.failure import FailureCode
+from tests.verifications.conftest import ACTIVE, POLL, SUBMIT, Engine, Wire
+
+
+async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create()
+    assert await engine.jobs() == [f"{id_}:0"]
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "vendor")
+    assert view["attempts"][0]["vendor_ref"] == "1234567890987654321"
+    assert view["attempts"][0]["expires_at"] is not None
+    await engine.step()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["outcome"], view["next_check_at"]) == ("completed", "eligible", None)
+    assert view["attempts"][0]["state"] == "answered"
+    assert await engine.jobs() == []
+    assert await engine.timeline(id_) == ["created", "submitted", "checked", "completed"]
+    assert await engine.events() == ["verification.completed"]
+    assert wire.calls == [SUBMIT, POLL, POLL]
+
+
+async def test_sources_point_into_the_raw_document(engine: Engine) -> None:
+    """The third exchange (position 2) is the one that the answer came in."""
+    id_ = await engine.create()
+    for _ in range(3):
+        await engine.step()
+    view = await engine.view(id_)
+    pointers = re.findall(r"/exchanges/([^/]+)/", str(view["result"]))
+    assert pointers
+    assert set(pointers) == {"2"}
+    rows = await engine._rows("SELECT position, call, status FROM exchanges ORDER BY position")
+    assert [(row.position, row.status) for row in rows] == [(0, 200), (1, 202), (2, 200)]
+
+
+async def test_a_stale_step_does_nothing(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create()
+    await engine.step()
+    before = await engine.view(id_)
+    await engine.advancer.advance(f"{id_}:0")
+    assert await engine.view(id_) == before
+    assert wire.calls == [SUBMIT]
+
+
+async def test_two_workers_with_one_job_submit_once(engine: Engine, wire: Wire) -> None:
+    """A job that is picked again while its paused owner still runs."""
+    gate = asyncio.Event()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return httpx.Response(200, json={"id": "7"})
+
+    wire.on(SUBMIT, slow)
+    id_ = await engine.create()
+    key = await engine.take()
+    both = [asyncio.create_task(engine.advancer.advance(key)) for _ in range(5)]
+    async with asyncio.timeout(5):
+        while wire.calls != [SUBMIT]:
+            await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.gather(*both)
+    assert wire.calls == [SUBMIT]
+    assert (await engine.view(id_))["attempts"][0]["vendor_ref"] == "7"
+
+
+async def test_two_checks_of_one_step_close_once(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, (200, ACTIVE))
+    id_ = await engine.create()
+    await engine.step()
+    key = await engine.take()
+    await asyncio.gather(*(engine.advancer.advance(key) for _ in range(4)))
+    assert (await engine.view(id_))["status"] == "completed"
+    assert await engine.events() == ["verification.completed"]
+    assert (await engine.timeline(id_)).count("completed") == 1
+
+
+async def test_no_transaction_is_open_during_a_call(engine: Engine, wire: Wire) -> None:
+    seen: list[int] = []
+
+    def answering(status: int, body: Any) -> Any:
+        async def answer(request: httpx.Request) -> httpx.Response:
+            rows = await engine._rows(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND (xact_start IS NOT NULL)"
+            )
+            seen.append(rows[0][0])
+            return httpx.Response(status, json=body)
+
+        return answer
+
+    wire.on(SUBMIT, answering(200, {"id": "1"})).on(POLL, answering(202, {}), answering(200, ACTIVE))
+    await engine.create()
+    for _ in range(3):
+        await engine.step()
+    assert seen == [0, 0, 0]
+
+
+def never_connected() -> Exception:
+    error = httpx.ConnectError("refused")
+    error.__cause__ = aiohttp.ClientConnectorError(None, OSError(111, "refused"))  # type: ignore[arg-type]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("answer", "waiting_for"),
+    [(never_connected(), "vendor_retry"), ((429, {}, {"Retry-After": "7"}), "rate_limit")],
+)
+async def test_nothing_was_submitted_so_it_is_tried_again(
+    engine: Engine, wire: Wire, answer: Any, waiting_for: str
+) -> None:
+    wire.on(SUBMIT, *[answer] * (3 if isinstance(answer, Exception) else 1), (200, {"id": "1"}))
+    id_ = await engine.create()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", waiting_for)
+    assert view["attempts"][0]["state"] == "preparing"
+    await engine.step()
+    assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
+    if waiting_for == "rate_limit":
+        rows = await engine._rows(
+            "SELECT extract(epoch FROM t.next_check_at - t.at) AS wait FROM timeline t WHERE waiting_for = 'rate_limit'"
+        )
+        assert 6.9 <= rows[0].wait <= 7.6
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ReadTimeout("no reply"),
+        httpx.RemoteProtocolError("cut"),
+        (500, {}),
+        (503, {}),
+        (200, {"unexpected": True}),
+        httpx.Response(200, content=b"{cut"),
+    ],
+)
+async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
+    engine: Engine, wire: Wire, answer: Any
+) -> None:
+    """Integrex has no look-up: a reply that did not come, or that says nothing, leaves the submission's fate open."""
+    wire.on(SUBMIT, answer)
+    id_ = await engine.create()
+    for _ in range(2):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "operator")
+    assert view["attempts"][0]["state"] == "submitting"
+    assert await engine.events() == ["verification.needs_attention"]
+    assert wire.calls.count(SUBMIT) == 1
+    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "submission_unknown")
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> None:
+    """The intent is on disk, nobody knows more: the next worker waits until the call must be over, then does not send."""
+
+    class Died(BaseException):
+        pass
+
+    wire.on(SUBMIT, Died())
+    id_ = await engine.create()
+    key = await engine.take()
+    with pytest.raises(Died):
+        await engine.advancer.advance(key)
+    wire.on(SUBMIT, (200, {"id": "2"}))
+    assert (await engine.view(id_))["attempts"][0]["state"] == "submitting"
+    await engine.advancer.advance(key)
+    assert (await engine.timeline(id_))[-1] == "submission_in_flight"
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.step()
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
+    assert wire.calls == [SUBMIT]
+
+
+async def test_a_paused_worker_brings_its_answer_after_others_gave_up_waiting(engine: Engine, wire: Wire) -> None:
+    """What the reply to our own committing call tells is true whatever happened to the step meanwhile."""
+    gate = asyncio.Event()
+
+    async def paused(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return httpx.Response(200, json={"id": "9"})
+
+    wire.on(SUBMIT, paused)
+    id_ = await engine.create()
+    key = await engine.take()
+    owner = asyncio.create_task(engine.advancer.advance(key))
+    async with asyncio.timeout(5):
+        while not wire.calls:
+            await asyncio.sleep(0.01)
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp() - interval '1 s'")
+    await engine.advancer.advance(key)
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
+    gate.set()
+    await owner
+    view = await engine.view(id_)
+    assert (view["waiting_for"]["kind"], view["attempts"][0]["vendor_ref"]) == ("vendor", "9")
+    assert wire.calls == [SUBMIT]
+
+
+async def test_refused_credentials_end_it_before_anything_was_sent(engine: Engine, wire: Wire) -> None:
+    wire.on(SUBMIT, (401, {}))
+    id_ = await engine.create()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_auth_failed")
+
+
+async def test_a_rejected_request_ends_it(engine: Engine, wire: Wire) -> None:
+    wire.on(SUBMIT, (400, {"message": "bad data"}))
+    id_ = await engine.create()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "request_rejected")
+    assert view["attempts"][0]["submitted_at"] is None
+
+
+async def test_unreadable_answers_end_it_after_three(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, httpx.Response(200, content=b"<html>"))
+    id_ = await engine.create()
+    for _ in range(4):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_protocol_error")
+    rows = await engine._rows("SELECT count(*) FROM exchanges")
+    assert rows[0][0] == 4  # the unreadable ones are kept too
+
+
+async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, *[(503, {})] * 3, (200, ACTIVE))
+    id_ = await engine.create()
+    for _ in range(4):
+        await engine.step()
+    waits = [
+        row.wait
+        for row in await engine._rows(
+            "SELECT extract(epoch FROM next_check_at - at) AS wait FROM timeline WHERE type = 'retry_scheduled' ORDER BY id"
+        )
+    ]
+    for wait, seconds in zip(waits, (1, 5, 30), strict=True):  # 1 s, 5 s, 30 s, each ± 20 %
+        assert 0.75 * seconds <= wait <= 1.25 * seconds
+    await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "code"),
+    [
+        ("vendor", FailureCode.DEADLINE_EXCEEDED),
+        ("vendor_retry", FailureCode.VENDOR_UNAVAILABLE),
+        ("rate_limit", FailureCode.VENDOR_RATE_LIMITED),
+    ],
+)
+async def test_the_deadline_says_what_it_waited_for(engine: Engine, waiting_for: str, code: FailureCode) -> None:
+    id_ = await engine.create()
+    await engine.step()
+    await engine.run_sql(
+        "UPDATE verifications SET waiting_for = :w, next_check_at = clock_timestamp(), deadline = clock_timestamp()",
+        w=waiting_for,
+    )
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", code.value)
+    assert view["attempts"][0]["state"] == "abandoned"
+
+
+async def test_an_answer_the_vendor_no_longer_keeps(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, (202, {}))
+    id_ = await engine.create()
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET expires_at = clock_timestamp()")
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "deadline_exceeded")
+
+
+async def test_next_check_is_never_past_the_deadline(engine: Engine) -> None:
+    id_ = await engine.create()
+    await engine.run_sql("UPDATE verifications SET deadline = clock_timestamp() + interval '0.5 s'")
+    await engine.step()
+    view = await engine.view(id_)
+    assert view["next_check_at"] == view["deadline"]

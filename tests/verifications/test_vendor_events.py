@@ -1,0 +1,220 @@
+"""Events of a vendor: forged, twice, before the answer to their own submit, racing a poll, after the end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.verifications.cancel import cancel
+from covergate.verifications.vendor_events import UnknownVendor, receive
+from tests.verifications.conftest import CALLER, Engine, Wire
+
+SUBMIT = "POST /v2/verifications"
+REF = "990cdad8-1438-4bbd-8b55-120b56e87540"
+READ = f"GET /v2/verifications/{REF}"
+SECRET = hashlib.sha256(b"sandbox:sohar").digest()
+PENDING = {"verificationId": REF, "status": "pending"}
+
+
+def answer(status: str = "complete.eligible", reason: str | None = None) -> dict[str, Any]:
+    return {"verificationId": REF, "status": status, "statusReason": reason, "benefits": []}
+
+
+def event(echo: str | None = None, message_id: str = "msg_1", *, key: bytes = SECRET, age: int = 0) -> Inbound:
+    body = json.dumps({"verificationId": REF, "id": echo, "status": "complete.eligible"}).encode()
+    at = str(int(time.time()) - age)
+    digest = hmac.digest(key, f"{message_id}.{at}.".encode() + body, "sha256")
+    headers = {
+        "svix-id": message_id,
+        "svix-timestamp": at,
+        "svix-signature": "v1," + base64.b64encode(digest).decode(),
+    }
+    return Inbound("POST", "/v1/vendor-events/sohar", "", headers, body)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire().on(SUBMIT, (201, {"verificationId": REF, "id": None})).on(READ, (200, answer()))
+
+
+async def test_an_event_brings_the_answer_at_once(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    assert await receive(engine.gateway, "sohar", event()) == 1
+    assert await engine.jobs() == [f"{id_}:1", f"{id_}:2"]
+    await engine.take()  # the poll that was planned; stale now
+    await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    assert await engine.timeline(id_) == ["created", "submitted", "vendor_event", "completed"]
+
+
+async def test_an_event_counts_once(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    stored = await asyncio.gather(*(receive(engine.gateway, "sohar", event()) for _ in range(5)))
+    assert sorted(stored) == [0, 0, 0, 0, 1]
+    assert (await engine.timeline(id_)).count("vendor_event") == 1
+
+
+@pytest.mark.parametrize("named_by", ["echo", "reference"])
+async def test_an_event_that_overtakes_the_answer_to_its_own_submit(engine: Engine, wire: Wire, named_by: str) -> None:
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        echo = json.loads(request.content)["id"] if named_by == "echo" else None
+        assert await receive(engine.gateway, "sohar", event(echo)) == 1
+        return httpx.Response(201, json={"verificationId": REF, "id": echo})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    rows = await engine._rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications")
+    assert rows[0].due
+    await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    assert wire.calls == [SUBMIT, READ]
+
+
+async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wire: Wire) -> None:
+    """Whichever is second sees the first, in twenty tries of the race."""
+    for turn in range(20):
+        await engine.run_sql("DELETE FROM vendor_events; ")
+        await engine.run_sql("DELETE FROM pgqueuer")
+        id_ = await engine.create(vendor="sohar")
+        await engine.run_sql("UPDATE attempts SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
+        key = await engine.take()
+        await asyncio.gather(
+            engine.advancer.advance(key), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}"))
+        )
+        rows = await engine._rows(
+            "SELECT next_check_at <= clock_timestamp() AS due FROM verifications WHERE id = :id", id=id_
+        )
+        assert rows[0].due, turn
+
+
+async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) -> None:
+    echoes: list[str] = []
+
+    def cut(request: httpx.Request) -> httpx.Response:
+        echoes.append(json.loads(request.content)["id"])
+        raise httpx.RemoteProtocolError("cut")
+
+    wire.on(SUBMIT, cut)
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    assert (await engine.view(id_))["attempts"][0]["state"] == "submitting"
+    assert await receive(engine.gateway, "sohar", event(echoes[0])) == 1
+    view = await engine.view(id_)
+    assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", REF)
+    await engine.take()  # the look-up that was planned
+    await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    assert wire.calls == [SUBMIT, READ]
+
+
+async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: Wire) -> None:
+    wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.step()
+    view = await engine.view(id_)
+    assert view["waiting_for"]["kind"] == "operator"
+    await receive(engine.gateway, "sohar", event(view["attempts"][0]["id"]))
+    await engine.take()
+    await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+
+
+async def test_poll_and_event_race_closes_once(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    poll = await engine.take()
+    await asyncio.gather(engine.advancer.advance(poll), receive(engine.gateway, "sohar", event()))
+    while await engine.jobs():
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["late_result"]) == ("completed", None)
+    assert await engine.events() == ["verification.completed"]
+
+
+async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.step()
+    assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
+    await receive(engine.gateway, "sohar", event())
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["result"], view["late_result"]["coverage"]) == ("failed", None, "active")
+    assert await engine.events() == ["verification.failed", "verification.answered_late"]
+
+
+async def test_another_answer_after_the_answer(engine: Engine, wire: Wire) -> None:
+    """The same again is nothing new; a different one is told."""
+    wire.on(READ, (200, answer()), (200, answer()), (200, answer("complete.ineligible", "INACTIVE")))
+    id_ = await engine.create(vendor="sohar")
+    for _ in range(2):
+        await engine.step()
+    await receive(engine.gateway, "sohar", event(message_id="msg_2"))
+    await engine.step()
+    assert (await engine.view(id_))["late_result"] is None
+    await receive(engine.gateway, "sohar", event(message_id="msg_3"))
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["outcome"], view["late_result"]["coverage"]) == ("eligible", "inactive")
+    assert await engine.events() == ["verification.completed", "verification.answered_late"]
+
+
+async def test_an_answer_after_the_cancellation_is_in_timeline_and_raw_only(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await cancel(engine.gateway, CALLER, id_)
+    await engine.take()
+    await receive(engine.gateway, "sohar", event())
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["result"], view["late_result"]) == ("canceled", None, None)
+    assert await engine.events() == ["verification.canceled"]
+    assert "answered_late" in await engine.timeline(id_)
+
+
+async def test_a_cancellation_while_the_submission_is_under_way(engine: Engine, wire: Wire) -> None:
+    """The reply and the reference are kept on the attempt all the same."""
+
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        await cancel(engine.gateway, CALLER, id_)
+        return httpx.Response(201, json={"verificationId": REF})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["attempts"][0]["vendor_ref"]) == ("canceled", REF)
+    assert view["attempts"][0]["submitted_at"] is not None
+    assert await engine.jobs() == []
+
+
+@pytest.mark.parametrize("forged", [{"key": b"another key"}, {"age": 310}, {"age": -310}])
+async def test_a_forged_or_old_event_stores_nothing(engine: Engine, forged: dict[str, Any]) -> None:
+    with pytest.raises(ForgedEvent):
+        await receive(engine.gateway, "sohar", event(**forged))
+    assert (await engine._rows("SELECT count(*) FROM vendor_events"))[0][0] == 0
+
+
+async def test_an_event_of_nobody_we_know(engine: Engine) -> None:
+    for vendor in ("nobody", "integrex"):
+        with pytest.raises(UnknownVendor):
+            await receive(engine.gateway, vendor, event())
+
+
+async def test_an_unmatched_event_is_kept_and_answered(engine: Engine) -> None:
+    assert await receive(engine.gateway, "sohar", event("att_of_somebody_else")) == 1
