@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import re
 import socket
 import ssl
 import zlib
@@ -49,10 +50,6 @@ _SPECIAL_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3
 class ForbiddenAddress(OSError):
     """The name resolved to an address that is not public. Nothing was sent."""
 
-    def __init__(self) -> None:
-        # Always the same text: aiohappyeyeballs keeps the type when all of a name's addresses failed alike.
-        super().__init__("not a public address")
-
 
 class TooLate(Exception):
     """The request was not sent because its time to leave had passed."""
@@ -82,8 +79,12 @@ def _guarded_socket(addr_info: tuple[Any, ...]) -> socket.socket:
     """Called with the very address that is about to be connected to, so neither IP literals nor rebinding get past."""
     family, kind, protocol, _, sockaddr = addr_info
     if not is_public(ipaddress.ip_address(sockaddr[0])):
-        raise ForbiddenAddress
+        raise ForbiddenAddress("not a public address")
     return socket.socket(family=family, type=kind, proto=protocol)
+
+
+_HOST = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*|[\w-]+(\.[\w-]+)*\.?", re.ASCII | re.IGNORECASE)
+"""An IPv6 literal without a zone, or a name (international ones are encoded by then)."""
 
 
 def check_url(url: str, *, allow_private: bool) -> str | None:
@@ -104,11 +105,13 @@ def check_url(url: str, *, allow_private: bool) -> str | None:
         return "must begin with https://"
     if not host:
         return "has no host"
+    if not _HOST.fullmatch(parsed.raw_host.decode("ascii")):
+        return "is not a valid URL"
     if parsed.userinfo:
         return "must not contain credentials"
     if parsed.fragment or "#" in url:
         return "must not contain a fragment"
-    if port == 0:
+    if port is not None and not 0 < port < 65536:
         return "has an impossible port"
     if not allow_private and _is_private_host(host):
         return "must not point at a private or local address"
@@ -208,7 +211,7 @@ class _Outgoing(httpx.AsyncBaseTransport):
                 raise TooLate
             # aiohttp takes httpx's "pool" as the time for getting a connection, waiting for a free one included.
             request.extensions["timeout"] = {**request.extensions["timeout"], "pool": left}
-        await request.aread()
+        await request.aread()  # multipart comes as a stream; as bytes it can go out again after a refused token
         request.extensions[_LEFT] = not self._traced
         token = _leaving.set(request)
         try:

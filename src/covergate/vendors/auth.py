@@ -1,0 +1,183 @@
+"""How calls prove who we are: fixed headers, or a token that is fetched, shared and renewed.
+
+A token is fetched once however many calls wait for it, renewed a margin before it expires, and once more when a call is
+refused with it; the refused call is the only one that is ever sent a second time here. Fetching never counts as the
+call itself: whatever goes wrong there leaves the call unsent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import httpx
+import orjson
+from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6749 import OAuth2Token  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6750 import add_bearer_token  # type: ignore[import-untyped]
+
+from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.outbound import mark_unsent, retry_after
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What may stand in a header (RFC 6749 appendix A.12)."""
+
+Sends: TypeAlias = Literal["json", "basic", "form", "password"]
+
+
+class VendorAuth(httpx.Auth):
+    """`refused` are the statuses with which this vendor says that it does not accept who we say we are."""
+
+    refused: frozenset[int] = frozenset({401, 403})
+
+
+class HeaderAuth(VendorAuth):
+    """The same headers on every call. A header that the call has itself stays."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = dict(headers)
+
+    @classmethod
+    def basic(cls, username: str, password: str) -> HeaderAuth:
+        """HTTP Basic (RFC 7617)."""
+        return cls({"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()})
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        for name, value in self._headers.items():
+            request.headers.setdefault(name, value)
+        yield request
+
+
+def _as_json(client: ClientAuth, method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, Any, bytes]:
+    headers["Content-Type"] = "application/json"
+    return uri, headers, orjson.dumps({"client_id": client.client_id, "client_secret": client.client_secret})
+
+
+def _as_multipart(
+    client: ClientAuth, method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, Any, bytes]:
+    fields = {"username": (None, client.client_id), "password": (None, client.client_secret)}
+    form = httpx.Request(method, uri, files=fields)
+    headers["Content-Type"] = form.headers["Content-Type"]
+    return uri, headers, form.read()
+
+
+class TokenAuth(VendorAuth):
+    """OAuth 2 bearer tokens, with Authlib's core for what RFC 6749 says.
+
+    `url` is the token endpoint. `sends` is how `identity` and `secret` go there: `json` as {client_id, client_secret},
+    `basic` and `form` as a client credentials grant with HTTP Basic or in the form, `password` as username and password
+    in multipart form data. `lifetime` holds where the reply has no `expires_in`.
+    """
+
+    _METHODS: ClassVar[dict[Sends, str | Callable[..., tuple[str, Any, bytes]]]] = {
+        "json": _as_json,
+        "basic": "client_secret_basic",
+        "form": "client_secret_post",
+        "password": _as_multipart,
+    }
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sends: Sends,
+        identity: str,
+        secret: str,
+        lifetime: timedelta = timedelta(hours=1),
+        margin: timedelta = timedelta(seconds=60),
+        refused: frozenset[int] = VendorAuth.refused,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.refused = refused
+        self._url = url
+        self._client = ClientAuth(identity, secret, self._METHODS[sends])
+        self._lifetime = lifetime.total_seconds()
+        self._margin = margin.total_seconds()
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._token: OAuth2Token | None = None
+        self._renew_at = 0.0
+        self._fetches = 0
+        self._failure: VendorError | None = None
+        """How the latest fetch was refused; those that waited for it share it."""
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        for last in (False, True):
+            fetches = self._fetches
+            async with self._lock:
+                if not self._is_fresh():
+                    if self._failure is not None and self._fetches != fetches:
+                        raise _again(self._failure)
+                    asked_at = self._clock()
+                    self._keep((yield self._token_request(request)), asked_at)
+                token = self._token
+            assert token is not None
+            add_bearer_token(token["access_token"], self._url, request.headers, None)
+            response = yield request
+            if response.status_code not in self.refused or last:
+                return
+            mark_unsent(request)
+            if self._token is token:
+                self._token = None
+
+    def _is_fresh(self) -> bool:
+        return self._token is not None and self._clock() < self._renew_at
+
+    def _token_request(self, call: httpx.Request) -> httpx.Request:
+        url, headers, body = self._client.prepare(
+            "POST",
+            self._url,
+            {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+            | {name: value for name, value in call.headers.items() if name in ("user-agent", "accept-encoding")},
+            prepare_token_request("client_credentials"),
+        )
+        timeout = call.extensions.get("timeout", {})
+        return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": timeout})
+
+    def _keep(self, response: httpx.Response, asked_at: float) -> None:
+        self._fetches += 1
+        self._failure = None
+        try:
+            token, lifetime = self._read(response)
+        except VendorError as error:
+            self._failure = error
+            raise
+        # A token that lives no longer than the margin would never be fresh: it is used for half its life.
+        self._renew_at = asked_at + max(lifetime - self._margin, lifetime / 2)
+        self._token = token
+
+    def _read(self, response: httpx.Response) -> tuple[OAuth2Token, float]:
+        status = response.status_code
+        if status >= 500:
+            raise VendorUnavailable(f"token_endpoint_{status}", sent=False)
+        if status == 429:
+            raise VendorRateLimited("token_endpoint_429", retry_after=retry_after(response.headers))
+        if status >= 400:
+            raise VendorAuthFailed(f"token_endpoint_{status}")
+        try:
+            body = orjson.loads(response.content)
+            token = OAuth2Token.from_dict(body)
+            access_token = token["access_token"]
+            lifetime = float(token.get("expires_in") or self._lifetime)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            # `from None`: the parser's exception holds the whole reply.
+            raise VendorBroken("unreadable_token", sent=False) from None
+        if status >= 300 or not isinstance(access_token, str) or not _TOKEN.fullmatch(access_token):
+            raise VendorBroken("unreadable_token", sent=False)
+        return token, max(lifetime, 0.0)
+
+
+def _again(failure: VendorError) -> VendorError:
+    """The same failure for another call: an exception belongs to the one who raises it."""
+    if isinstance(failure, VendorRateLimited):
+        return VendorRateLimited(failure.reason, retry_after=failure.retry_after)
+    if isinstance(failure, VendorAuthFailed):
+        return VendorAuthFailed(failure.reason)
+    return type(failure)(failure.reason, sent=False)
