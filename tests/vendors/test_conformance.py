@@ -33,6 +33,8 @@ from typing import Any
 import jsonpointer
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from covergate import errors
 from covergate.eligibility.conclusion import conclude
@@ -113,6 +115,76 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
             compare(result, expected["result"], "result")
         case _:
             pytest.fail(f"the replies ran out: {progress!r}")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # Lone surrogates cannot come out of a JSON parser.
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(["", "18", "-1", "1e9", "12/31/2026"]),
+    lambda children: (
+        st.lists(children, max_size=2) | st.dictionaries(st.sampled_from(["", "a", "~", "/"]), children, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
+def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
+    """A part of an answer replaced by anything: the flow still ends in a progress or a typed error, and points rightly."""
+    answered = [
+        case
+        for name, _, case in CASES
+        if name == vendor.name
+        and "answered" in case.get("progress", {})
+        and all("body" in exchange["reply"] for exchange in case["exchanges"])
+    ]
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        case = data.draw(st.sampled_from(answered))
+        bodies = [exchange["reply"]["body"] for exchange in case["exchanges"]]
+        odd = data.draw(st.sampled_from(list(places(bodies, ()))))
+        bodies = replaced(bodies, odd, data.draw(JSON))
+        told = question(vendor, case["question"])
+        first = case.get("first_exchange", 0)
+        replies = [
+            reply({**exchange["reply"], "body": body}, first + index, told.now)
+            for index, (exchange, body) in enumerate(zip(case["exchanges"], bodies, strict=True))
+        ]
+        try:
+            _, progress = drive(flow(vendor, case, told), replies)
+        except errors.VendorError:
+            return
+        if isinstance(progress, Refused):
+            check_sources(progress.failure.model_dump(mode="json"), raw(replies, first))
+        if isinstance(progress, Answered):
+            not_asked = vendor.asked_nothing_of(told.inquiry, told.today)
+            conclusion = conclude(progress.statement, told.inquiry, not_asked, told.today)
+            orjson.dumps(conclusion.result.model_dump(mode="json"))
+            check_sources(conclusion.result.model_dump(mode="json"), raw(replies, first))
+
+    run()
+
+
+def places(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Where something can be replaced: every element of every list and object, at every depth."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield (*path, key)
+        yield from places(member, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copy
 
 
 @cases("missing")
