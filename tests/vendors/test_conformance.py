@@ -14,8 +14,8 @@ form, multipart, params, headers and commits, and nothing else; it is compared e
 `/exchanges/<first_exchange>` in the raw document (default 0).
 
 `progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {}}`,
-`{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "result"}}`, what `conclude` makes of the statement. Objects
-in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
+`{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what `conclude` makes of the statement.
+Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 
 Whatever a case says, each pointer in `sources` must resolve in the raw document, and each number must equal what it points at.
@@ -110,6 +110,8 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
+            if "ref" in expected:
+                assert progress.ref == expected["ref"]
             if expected.get("complete"):
                 assert {**result, "warnings": []} == {**expected["result"], "warnings": []}
             compare(result, expected["result"], "result")
