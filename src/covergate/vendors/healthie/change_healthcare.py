@@ -1,0 +1,90 @@
+"""Change Healthcare's eligibility JSON as EB rows: Healthie's checks before it moved to Claim.MD.
+
+Only old checks hold it; Healthie says that the integration is discontinued. Field names as in that product's public
+schema (vendors.md 3.5), the codes being X12's.
+"""
+
+from __future__ import annotations
+
+from covergate.eligibility.eb import Days, EbRow, Element, dtp, element
+from covergate.vendors.healthie.claim_md import Answer, sort_errors, split
+from covergate.vendors.healthie.operation import elements
+from covergate.vendors.stated import Node, text
+
+MARKS = frozenset({"benefitsInformation", "planStatus", "errors", "controlNumber"})
+"""A document with none of these is nothing of theirs."""
+
+# Field of `planDateInformation` → DTP qualifier.
+DATES = {
+    "plan": "291",
+    "planBegin": "346",
+    "planEnd": "347",
+    "eligibility": "307",
+    "eligibilityBegin": "356",
+    "eligibilityEnd": "357",
+}
+
+
+def change_healthcare(document: Node) -> Answer | None:
+    if not isinstance(document.value, dict) or MARKS.isdisjoint(document.value):
+        return None
+    errors = [*elements(document.at("errors")), *elements(document.at("subscriber").at("aaaErrors"))]
+    aaas, others = sort_errors(errors, "code", "description")
+    benefits = elements(document.at("benefitsInformation"))
+    rows = [_row(benefit) for benefit in benefits] or [
+        _status(status) for status in elements(document.at("planStatus"))
+    ]
+    return Answer(
+        rows=tuple(rows),
+        plan_days=tuple(_plan_days(document.at("planDateInformation"))),
+        aaas=aaas,
+        errors=others,
+        message=next((words for error in errors if (words := error.text("description").value)), None),
+    )
+
+
+def _row(benefit: Node) -> EbRow:
+    def of(key: str) -> Element | None:
+        return element(benefit.at(key).value, benefit.at(key).pointer)
+
+    notes = [
+        note
+        for part in elements(benefit.at("additionalInformation"))
+        for note in split(part.at("description"), by=None)
+    ]
+    return EbRow(
+        eb01=of("code"),
+        eb02=of("coverageLevelCode"),
+        eb03=tuple(split(benefit.at("serviceTypeCodes"))),
+        eb04=of("insuranceTypeCode"),
+        eb05=of("planCoverage"),
+        eb06=of("timeQualifierCode"),
+        eb07=of("benefitAmount"),
+        eb08=of("benefitPercent"),
+        eb09=of("quantityQualifierCode"),
+        eb10=of("benefitQuantity"),
+        eb11=of("authOrCertIndicator"),
+        eb12=of("inPlanNetworkIndicatorCode"),
+        msgs=tuple(notes),
+    )
+
+
+def _status(status: Node) -> EbRow:
+    code = status.at("statusCode")
+    return EbRow(eb01=element(code.value, code.pointer), eb03=tuple(split(status.at("serviceTypeCodes"))))
+
+
+def _plan_days(dates: Node) -> list[Days]:
+    found = [
+        dtp(qualifier, text(node.value), node.pointer)
+        for name, qualifier in DATES.items()
+        for node in split_dates(dates.at(name))
+    ]
+    return [days for days in found if days is not None]
+
+
+def split_dates(node: Node) -> list[Node]:
+    """A date may stand there once or in a list."""
+    if not isinstance(node.value, list):
+        return [node]
+    return [Node(value, f"{node.pointer}/{index}") for index, value in enumerate(node.value)]

@@ -1,0 +1,172 @@
+"""From a check to what it says: the JSON inside `response`, read as EB rows, or the reason why there is none.
+
+`sources` enter the string with `#`. A string that cannot be read is kept in raw, and the answer is unknown: never a crash, never
+"inactive". That the organization accepts the plan is a note; it says nothing of this provider's network.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import orjson
+
+from covergate.eligibility.conclusion import warning
+from covergate.eligibility.eb_services import Asked
+from covergate.eligibility.failure import Failure, FailureCode, failure
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.reading import read
+from covergate.eligibility.result import (
+    Member,
+    PatientRelationship,
+    PayerAnswer,
+    PostalAddress,
+    References,
+    Statement,
+    Warning_,
+    WarningCode,
+)
+from covergate.vendors.base import Answered, Question, Refused, Reply
+from covergate.vendors.healthie.change_healthcare import change_healthcare
+from covergate.vendors.healthie.claim_md import Answer, claim_md, sort_errors
+from covergate.vendors.healthie.codes import CLAIM_MD_ERRORS
+from covergate.vendors.stated import Node, Stated, row
+
+ACCEPTED: dict[bool, str] = {
+    True: "Healthie lists the insurance plan as accepted by the organization.",
+    False: "Healthie lists the insurance plan as not accepted by the organization.",
+}
+
+
+def outcome_of(question: Question, check: Node, reply: Reply) -> Answered | Refused:
+    """`check` is an `EligibilityCheck`. The reference is its policy's id: that is what their events name."""
+    policy = check.at("policy")
+    answer = _answer(check.at("response"))
+    if answer is None or not (answer.rows or answer.aaas or answer.errors or answer.insured):
+        errors = policy.rows("claim_eligibility_check_errors")
+        aaas, others = sort_errors(errors, "code", "description")
+        message = next((words for error in errors if (words := error.text("description").value)), None)
+        answer = Answer(aaas=aaas, errors=others, message=message) if errors else answer
+    if answer is not None and (refusal := _refusal(answer)):
+        return Refused(refusal)
+    statement = _statement(question, check, answer or Answer(), reply, unreadable=answer is None)
+    return Refused(statement) if isinstance(statement, Failure) else Answered(statement, policy.text("id").value)
+
+
+def _answer(response: Node) -> Answer | None:
+    if not isinstance(response.value, str):
+        return None
+    try:
+        document = Node(orjson.loads(response.value), f"{response.pointer}#")
+    except orjson.JSONDecodeError:
+        return None
+    return claim_md(document) or change_healthcare(document)
+
+
+def _refusal(answer: Answer) -> Failure | None:
+    """An error of Claim.MD's own, where no row and no AAA says more."""
+    if answer.rows or answer.aaas or not answer.errors:
+        return None
+    code, words = next((error for error in answer.errors if error[0] in CLAIM_MD_ERRORS), answer.errors[0])
+    return failure(
+        CLAIM_MD_ERRORS.get(code or "", FailureCode.REQUEST_REJECTED), vendor_code=code, vendor_message=words
+    )
+
+
+def _statement(
+    question: Question, check: Node, answer: Answer, reply: Reply, *, unreadable: bool
+) -> Statement | Failure:
+    inquiry = question.inquiry
+    reading = read(
+        answer.rows, Asked.of(inquiry), answer.aaas, plan_days=answer.plan_days, vendor_message=answer.message
+    )
+    if isinstance(reading, Failure):
+        return reading
+    insured = answer.insured or Node(None, check.pointer)
+    plan = check.at("policy").at("insurance_plan")
+    answered_at = _instant(check.text("created_at").value, reply.at)
+    today = today_eastern(answered_at)
+    said = [words for _, words in answer.errors if words]
+    accepted = plan.read("is_accepted", lambda value: ACCEPTED[value] if isinstance(value, bool) else None).value
+    warnings = [*reading.warnings, *_differences(inquiry, insured)]
+    if unreadable:
+        warnings.append(warning(WarningCode.RAW_UNPARSABLE, check.at("response").pointer))
+    own = row(number=insured.text("plan_number"), group_number=insured.text("group_number"))
+    sources = {**reading.plan.sources, **own.pop("sources")}
+    member = _member(insured)
+    return Statement(
+        coverage=reading.coverage,
+        as_of=min(insured.read("elig_result_date", _day).value or today, today),
+        answered_at=answered_at,
+        services=reading.services,
+        plan=reading.plan.model_copy(update={**own, "sources": sources}),
+        payer=PayerAnswer(**row(id=plan.text("payer_id"), name=plan.text("payer_name"))),
+        patient=Member()
+        if inquiry.subscriber
+        else member.model_copy(update={"relationship": PatientRelationship.SELF}),
+        subscriber=member if inquiry.subscriber else None,
+        benefits=reading.benefits,
+        other_coverage=reading.other_coverage,
+        related_entities=reading.related_entities,
+        references=References(vendor_id=check.text("id").value, trace_number=insured.text("eligid").value),
+        notes=[*reading.notes, *said, *([accepted] if accepted else [])],
+        warnings=warnings,
+    )
+
+
+def _member(insured: Node) -> Member:
+    parts = {
+        "line1": insured.text("ins_addr_1"),
+        "line2": insured.text("ins_addr_2"),
+        "city": insured.text("ins_city"),
+        "state": insured.text("ins_state"),
+        "zip": insured.text("ins_zip"),
+    }
+    stated = {name: part.value for name, part in parts.items() if part}
+    address = Stated(
+        PostalAddress(**stated) if stated else None,
+        tuple(place for part in parts.values() if part for place in part.pointers),
+    )
+    return Member(
+        **row(
+            first_name=insured.text("ins_name_f"),
+            middle_name=insured.text("ins_name_m"),
+            last_name=insured.text("ins_name_l"),
+            date_of_birth=insured.read("ins_dob", _day),
+            gender=insured.text("ins_sex"),
+            member_id=insured.text("ins_number"),
+            address=address,
+        )
+    )
+
+
+def _differences(inquiry: Inquiry, insured: Node) -> list[Warning_]:
+    """Where the payer's record of the insured is not what was asked."""
+    asked = inquiry.insured
+    number, born, name = insured.text("ins_number"), insured.read("ins_dob", _day), insured.text("ins_name_l")
+    differing = [
+        *(number.pointers if number and _plain(number.value) != _plain(inquiry.patient.member_id) else ()),
+        *(born.pointers if born and born.value != asked.date_of_birth else ()),
+        *(name.pointers if name and _plain(name.value) != _plain(asked.last_name) else ()),
+    ]
+    return [warning(WarningCode.MEMBER_DATA_DIFFERS, *differing)] if differing else []
+
+
+def _plain(words: str | None) -> str:
+    return "".join(character for character in (words or "").casefold() if character.isalnum())
+
+
+def _day(value: object) -> date | None:
+    """`yyyymmdd`."""
+    try:
+        return datetime.strptime(value, "%Y%m%d").date() if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _instant(value: str | None, otherwise: datetime) -> datetime:
+    """ISO 8601, read as UTC where it names no zone; never later than the reply."""
+    try:
+        instant = datetime.fromisoformat(value or "")
+    except ValueError:
+        return otherwise
+    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)

@@ -1,0 +1,146 @@
+"""The JSON inside `response`: whatever it holds, reading it ends in an answer or a refusal, and sources point into it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.result import Coverage
+from covergate.vendors.base import Answered, Question, Refused, Reply
+from covergate.vendors.healthie import HealthieConnection
+from covergate.vendors.healthie.options import HealthieOptions
+from covergate.vendors.healthie.statement import outcome_of
+from covergate.vendors.stated import Node
+
+NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
+QUESTION = Question(
+    inquiry=Inquiry.model_validate(
+        {
+            "payer": {"id": "60054"},
+            "patient": {"first_name": "Jane", "last_name": "Sample", "date_of_birth": "1990-01-31", "member_id": "W1"},
+        }
+    ).resolved(NOW),
+    options=HealthieOptions(),
+    connection=HealthieConnection.sandbox("http://sandbox", "s"),
+    attempt_id="att_1",
+    patient_key="k",
+    now=NOW,
+)
+ACTIVE = {"benefit_coverage_code": "1", "benefit_code": "30"}
+
+
+def read(response: Any) -> Answered | Refused:
+    text = response if isinstance(response, str) else json.dumps(response)
+    check = Node({"id": "901", "response": text}, "/exchanges/0/body/check")
+    return outcome_of(QUESTION, check, Reply(200, {}, b"{}", "/exchanges/0", NOW))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"result": {"elig": {"benefit": [ACTIVE]}}},
+        {"result": {"elig": {"benefit": ACTIVE}}},
+        {"result": {"elig": [{"benefit": [ACTIVE]}]}},
+        {"result": [{"elig": {"benefit": [ACTIVE]}}]},
+        {"elig": {"benefit": [ACTIVE]}},
+        {"benefit": [ACTIVE]},
+        [{"elig": {"benefit": [ACTIVE]}}],
+    ],
+)
+def test_forms_of_an_answer(response: Any) -> None:
+    progress = read(response)
+    assert isinstance(progress, Answered)
+    assert progress.statement.coverage is Coverage.ACTIVE
+    assert len(progress.statement.benefits) == 1
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"error": {"error_code": "72", "error_mesg": "x"}},
+        {"error": [{"error_code": "72", "error_mesg": "x"}]},
+        {"result": {"error": {"error_code": "72", "error_mesg": "x"}}},
+        {"result": {"elig": {"error": {"error_code": "72", "error_mesg": "x"}}}},
+        [{"error": {"error_code": "72", "error_mesg": "x"}}],
+    ],
+)
+def test_forms_of_an_error(response: Any) -> None:
+    progress = read(response)
+    assert isinstance(progress, Refused)
+    assert (progress.failure.code, progress.failure.vendor_message) == ("member_id_invalid", "x")
+
+
+@pytest.mark.parametrize("response", ["", "null", "[]", "{}", '"text"', "3", "{", "<html>", '{"result": null}'])
+def test_what_is_no_answer_is_unknown(response: str) -> None:
+    progress = read(response)
+    assert isinstance(progress, Answered)
+    assert progress.statement.coverage is Coverage.UNKNOWN
+    assert [warning.code for warning in progress.statement.warnings] == ["raw_unparsable"]
+
+
+def test_errors_beside_benefits_are_notes() -> None:
+    progress = read({"elig": {"benefit": ACTIVE}, "error": {"error_code": "x", "error_mesg": "partial answer"}})
+    assert isinstance(progress, Answered)
+    assert progress.statement.coverage is Coverage.ACTIVE
+    assert "partial answer" in progress.statement.notes
+
+
+@pytest.mark.parametrize(
+    ("written", "share"), [("20", 20), ("0.2", 20), ("1", 100), ("0", 0), ("100", 100), ("1.5", 1.5)]
+)
+def test_percentages_up_to_one_are_fractions(written: str, share: float) -> None:
+    progress = read({"elig": {"benefit": {"benefit_coverage_code": "A", "benefit_percent": written}}})
+    assert isinstance(progress, Answered)
+    (benefit,) = progress.statement.benefits
+    assert benefit.percent is not None
+    assert float(benefit.percent) == share
+
+
+SCALAR = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["1", "I", "30", "72", "20261121"])
+)
+NAMES = st.sampled_from(
+    [
+        "result",
+        "elig",
+        "benefit",
+        "error",
+        "error_code",
+        "error_mesg",
+        "benefit_coverage_code",
+        "benefit_code",
+        "benefit_amount",
+        "benefit_percent",
+        "benefit_notes",
+        "entity_name",
+        "entity_id",
+        "ins_dob",
+        "plan_begin_date",
+        "benefitsInformation",
+        "planStatus",
+        "errors",
+        "code",
+        "serviceTypeCodes",
+        "planDateInformation",
+        "subscriber",
+    ]
+)
+DOCUMENT = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=20
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(DOCUMENT)
+def test_nothing_breaks_the_reading(document: Any) -> None:
+    assert isinstance(read(document), Answered | Refused)
