@@ -162,6 +162,26 @@ def upgrade() -> None:
         sa.Column("payer_id", sa.Text(), nullable=True),
         sa.Column("attempt_id", sa.Text(), nullable=False, comment="the current attempt"),
         sa.Column(
+            "route",
+            postgresql.ARRAY(sa.Text()),
+            nullable=False,
+            comment="the vendors that may be asked after the current one, in order",
+        ),
+        sa.Column("allow_second_submission", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column(
+            "payer_retries",
+            sa.SmallInteger(),
+            server_default="0",
+            nullable=False,
+            comment="resubmissions left for a payer that is down",
+        ),
+        sa.Column(
+            "follows",
+            sa.Text(),
+            nullable=True,
+            comment="the open verification whose answer this one takes over (max_age)",
+        ),
+        sa.Column(
             "step",
             sa.Integer(),
             server_default="0",
@@ -191,6 +211,12 @@ def upgrade() -> None:
         ),
         sa.Column(
             "birth_digest", sa.LargeBinary(), nullable=False, comment="keyed digest of tenant, mode and date of birth"
+        ),
+        sa.Column(
+            "inquiry_digest",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="keyed digest of who and what is asked, for max_age",
         ),
         sa.Column("digest_key_id", sa.Text(), nullable=False),
         sa.Column("inquiry_sealed", sa.LargeBinary(), nullable=False, comment="inquiry, vendor options, payer codes"),
@@ -248,9 +274,19 @@ def upgrade() -> None:
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
+        "ix_verifications_followers",
+        "verifications",
+        ["follows"],
+        unique=False,
+        postgresql_where=sa.text("follows IS NOT NULL"),
+    )
+    op.create_index(
         "ix_verifications_listed", "verifications", ["tenant_id", "mode", sa.literal_column("id DESC")], unique=False
     )
     op.create_index("ix_verifications_member", "verifications", ["member_digest"], unique=False)
+    op.create_index(
+        "ix_verifications_same", "verifications", ["inquiry_digest", sa.literal_column("id DESC")], unique=False
+    )
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.Text(), nullable=False),
@@ -486,8 +522,12 @@ def downgrade() -> None:
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.drop_table("webhook_endpoints")
+    op.drop_index("ix_verifications_same", table_name="verifications")
     op.drop_index("ix_verifications_member", table_name="verifications")
     op.drop_index("ix_verifications_listed", table_name="verifications")
+    op.drop_index(
+        "ix_verifications_followers", table_name="verifications", postgresql_where=sa.text("follows IS NOT NULL")
+    )
     op.drop_index(
         "ix_verifications_external", table_name="verifications", postgresql_where=sa.text("external_id IS NOT NULL")
     )

@@ -61,9 +61,13 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "already_ended": (409, "The verification has ended"),
+    "endpoint_disabled": (409, "The webhook endpoint is disabled"),
+    "too_many_endpoints": (409, "There are too many webhook endpoints"),
+    "not_waiting_for_operator": (409, "The verification does not wait for an operator"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The content type is not supported"),
     "rate_limited": (429, "Too many requests"),
+    "internal_error": (500, "Something went wrong in the gateway"),
     "unavailable": (503, "The gateway cannot answer right now"),
 }
 """Problem code → HTTP status and title (api.md section 1)."""

@@ -1,4 +1,4 @@
-"""Which vendor is asked: the named one if it can answer, else the first enabled one that can.
+"""Which vendors are asked, in which order: the named one, the ones of the route, or every enabled one that can answer.
 
 "Can answer" is decided before anything is sent, from the vendor's facts and from what it says is missing.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from covergate.eligibility.inquiry import Inquiry, is_past
@@ -49,24 +50,65 @@ def cannot_answer(
     return found
 
 
-def choose(
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The vendors to ask, the first at once; `skipped` says, in our words, why others were left out."""
+
+    vendors: tuple[Vendor, ...]
+    skipped: tuple[FieldError, ...] = ()
+
+    @property
+    def decision(self) -> str:
+        """For the timeline."""
+        names = ", then ".join(vendor.name for vendor in self.vendors)
+        reasons = dict.fromkeys(f"{error.vendor}: {error.pointer} {error.code}" for error in self.skipped)
+        return f"asking {names}" + (f"; not {', not '.join(reasons)}" if reasons else "")
+
+
+def plan(
     gateway: Gateway, mode: str, request: CreateVerification, inquiry: Inquiry, payer_codes: PayerCodes, now: datetime
-) -> Vendor:
-    """The vendor to ask. Raises Problem: `vendor_not_enabled`, `missing_for_vendor`, `unsupported_by_vendor`,
+) -> Route:
+    """Whom to ask in which order. Raises Problem: `vendor_not_enabled`, `missing_for_vendor`, `unsupported_by_vendor`,
     `no_vendor_available`.
     """
     if request.vendor is not None:
-        return _named(gateway, mode, request, inquiry, payer_codes, now)
-    enabled = gateway.enabled(mode)
-    if not enabled:
-        raise Problem("vendor_not_enabled", f"no vendor is enabled for {mode} mode")
-    found: list[FieldError] = []
-    for vendor in enabled:
-        reasons = cannot_answer(vendor, request, inquiry, payer_codes, now)
+        return Route((_named(gateway, mode, request, inquiry, payer_codes, now),))
+    if request.routing.vendors is not None:
+        candidates = _wanted(gateway, mode, request.routing.vendors)
+    else:
+        candidates = gateway.enabled(mode)
+        if not candidates:
+            raise Problem("vendor_not_enabled", f"no vendor is enabled for {mode} mode")
+    able: list[Vendor] = []
+    skipped: list[FieldError] = []
+    for vendor in candidates:
+        reasons = cannot_answer(vendor, request, inquiry, payer_codes, now) + _too_slow(vendor, request, now)
+        skipped += reasons
         if not reasons:
-            return vendor
-        found += reasons
-    raise Problem("no_vendor_available", "no enabled vendor can answer this inquiry; errors say why for each", found)
+            able.append(vendor)
+    if not able:
+        raise Problem("no_vendor_available", "no vendor can answer this inquiry; errors say why for each", skipped)
+    return Route(tuple(able[: request.routing.max_attempts]), tuple(skipped))
+
+
+def _wanted(gateway: Gateway, mode: str, names: tuple[str, ...]) -> list[Vendor]:
+    disabled = [
+        FieldError("not_enabled", f"is not enabled for {mode} mode", pointer=f"/routing/vendors/{index}")
+        for index, name in enumerate(names)
+        if gateway.connection(mode, name) is None
+    ]
+    if disabled:
+        raise Problem("vendor_not_enabled", "the route names vendors that are not enabled", disabled)
+    return [VENDORS[name] for name in names]
+
+
+def _too_slow(vendor: Vendor, request: CreateVerification, now: datetime) -> list[FieldError]:
+    """On a route, a vendor that usually needs longer than the deadline leaves is not asked; a named vendor is."""
+    median, _ = vendor.capabilities.typical_wait_seconds
+    if request.deadline is None or (request.deadline - now).total_seconds() >= median:
+        return []
+    message = f"{vendor.title} usually needs longer than this deadline leaves"
+    return [FieldError("deadline_too_soon", message, pointer="/deadline", vendor=vendor.name)]
 
 
 def _named(

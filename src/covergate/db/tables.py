@@ -94,6 +94,10 @@ verifications = Table(
     Column("vendor", Text, nullable=False),
     Column("payer_id", Text),
     Column("attempt_id", Text, nullable=False, comment="the current attempt"),
+    Column("route", ARRAY(Text), nullable=False, comment="the vendors that may be asked after the current one, in order"),
+    Column("allow_second_submission", Boolean, nullable=False, server_default=text("false")),
+    Column("payer_retries", SmallInteger, nullable=False, server_default="0", comment="resubmissions left for a payer that is down"),
+    Column("follows", Text, comment="the open verification whose answer this one takes over (max_age)"),
     Column(
         "step",
         Integer,
@@ -115,6 +119,7 @@ verifications = Table(
         "member_digest", LargeBinary, nullable=False, comment="keyed digest of tenant, mode and normalized member id"
     ),
     Column("birth_digest", LargeBinary, nullable=False, comment="keyed digest of tenant, mode and date of birth"),
+    Column("inquiry_digest", LargeBinary, nullable=False, comment="keyed digest of who and what is asked, for max_age"),
     Column("digest_key_id", Text, nullable=False),
     Column("inquiry_sealed", LargeBinary, nullable=False, comment="inquiry, vendor options, payer codes"),
     Column("result_sealed", LargeBinary),
@@ -139,6 +144,8 @@ verifications = Table(
         postgresql_where=text("external_id IS NOT NULL"),
     ),
     Index("ix_verifications_member", "member_digest"),
+    Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
+    Index("ix_verifications_followers", "follows", postgresql_where=text("follows IS NOT NULL")),
     Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
     Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
 )

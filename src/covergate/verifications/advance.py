@@ -14,16 +14,16 @@ from typing import Any
 import structlog
 from sqlalchemy import text
 
-from covergate import jobs
+from covergate import ids, jobs
 from covergate.eligibility.conclusion import conclude
-from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry, today_eastern
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited
+from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
 from covergate.vendors.base import Answered, Call, Connection, NotFound, Pending, Progress, Question, Refused, Vendor
 from covergate.vendors.transport import Transport
-from covergate.verifications import retry, transitions
+from covergate.verifications import transitions
 from covergate.verifications.record import (
     Submission,
     answer_late,
@@ -33,10 +33,22 @@ from covergate.verifications.record import (
     refuse,
     time_out,
 )
+from covergate.verifications.remedies import Remedy, remedy
+from covergate.verifications.reuse import follow
 from covergate.verifications.run import SEND_WITHIN, NotOurs, Run
-from covergate.verifications.state import Change, State, read
+from covergate.verifications.state import Change, State, Successor, read
 
 log = structlog.get_logger(__name__)
+
+PAYER_REST = timedelta(minutes=1)
+"""Before a submission is made again because the payer could not respond."""
+
+FAILURE_OF: dict[type[VendorError], FailureCode] = {
+    VendorRateLimited: FailureCode.VENDOR_RATE_LIMITED,
+    VendorAuthFailed: FailureCode.VENDOR_AUTH_FAILED,
+    VendorBroken: FailureCode.VENDOR_PROTOCOL_ERROR,
+    VendorUnavailable: FailureCode.VENDOR_UNAVAILABLE,
+}
 
 LATE_TRIES = 3
 """How often an answer that came after the end is asked for before it is left alone."""
@@ -89,9 +101,12 @@ class Advancer:
         if seen.late:
             await record(self.gateway, seen, lambda state: time_out(self.gateway.sealer, state))
             return
+        if seen.follows is not None:
+            await follow(self.gateway, seen)
+            return
         step = self._step(seen)
         if step is None:
-            await self._try_again(seen, None, "the vendor is not enabled", nothing_submitted=False)
+            await self._not_enabled(seen)
         elif seen.attempt.state == "preparing":
             await self._submit(step)
         elif seen.attempt.state == "submitting":
@@ -148,33 +163,22 @@ class Advancer:
         await self._progress(step, run, progress, submitted_at=run.replied_at)
 
     async def _submission_failed(self, step: Step, run: Run, error: VendorError) -> None:
-        seen, sealer = step.seen, self.gateway.sealer
         if run.maybe_submitted and not isinstance(error, VendorRateLimited | VendorAuthFailed):
             await record(
                 self.gateway,
-                seen,
+                step.seen,
                 lambda state: transitions.not_known_whether_submitted(state, error.reason, step.vendor.find_delay),
                 exchanges=run.exchanges,
             )
-        elif isinstance(error, VendorAuthFailed):
-            await record(
-                self.gateway,
-                seen,
-                lambda state: fail(sealer, state, FailureCode.VENDOR_AUTH_FAILED, error.reason),
-                exchanges=run.exchanges,
-            )
         else:
-            await self._technical_error(step, run, error, nothing_submitted=True)
+            await self._technical_error(step, run, error, submitted=False)
 
     async def _check(self, step: Step, flow: Any) -> None:
         run = self._run(step)
         try:
             progress = await run.drive(flow)
         except VendorError as error:
-            await self._technical_error(step, run, error, nothing_submitted=False)
-            return
-        if isinstance(progress, NotFound):
-            await record(self.gateway, step.seen, transitions.wait_for_operator, exchanges=run.exchanges)
+            await self._technical_error(step, run, error, submitted=True)
             return
         await self._progress(step, run, progress, checked=True)
 
@@ -189,8 +193,9 @@ class Advancer:
             await self._look_up(step)
 
     async def _look_up(self, step: Step) -> None:
+        """Ask the vendor whether it has the submission; where nothing can tell, a person decides."""
         if step.vendor.find is None:
-            await record(self.gateway, step.seen, transitions.wait_for_operator)
+            await self._fate_unknown(step, None)
             return
         run = self._run(step)
         try:
@@ -201,16 +206,34 @@ class Advancer:
         if not isinstance(found, NotFound):
             await self._progress(step, run, found, submitted_at=step.seen.attempt.intent_at)
         elif step.vendor.find_is_authoritative and step.seen.attempt.state == "submitting":
-            await record(self.gateway, step.seen, transitions.submit_again, exchanges=run.exchanges)
+            await record(
+                self.gateway,
+                step.seen,
+                lambda state: self._again(
+                    step,
+                    state,
+                    FailureCode.SUBMISSION_UNKNOWN,
+                    "the vendor has no trace of the submission; it is made again",
+                ),
+                exchanges=run.exchanges,
+            )
         else:
-            await record(self.gateway, step.seen, transitions.wait_for_operator, exchanges=run.exchanges)
+            await self._fate_unknown(step, run)
+
+    async def _fate_unknown(self, step: Step, run: Run | None) -> None:
+        def decide(state: State) -> Change:
+            if remedy(FailureCode.SUBMISSION_UNKNOWN, state, submitted=True) is Remedy.NEXT_IF_ALLOWED:
+                return self._next_vendor(step, state, FailureCode.SUBMISSION_UNKNOWN)
+            return transitions.wait_for_operator(state)
+
+        await record(self.gateway, step.seen, decide, exchanges=run.exchanges if run is not None else [])
 
     async def _progress(
         self, step: Step, run: Run, progress: Progress, *, submitted_at: datetime | None = None, checked: bool = False
     ) -> None:
         """Record what a flow returned. `submitted_at`: it also tells that the submission was made."""
         decide = self._decision(step, run, progress, checked)
-        ref = progress.ref if isinstance(progress, Pending) else None
+        ref = progress.ref if isinstance(progress, Pending | Answered) else None
         submission = None
         if submitted_at is not None and not (isinstance(progress, Refused) and not run.maybe_submitted):
             submission = Submission(ref, submitted_at)
@@ -233,9 +256,33 @@ class Advancer:
                 else transitions.pending(state, progress.again_in, progress.expires_in, checked=checked)
             )
         if isinstance(progress, Refused):
-            return lambda state: refuse(sealer, state, progress.failure, run.exchanges)
+            submitted = checked or run.maybe_submitted
+            return lambda state: self._refused(step, state, progress.failure, run, submitted)
         conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
         return lambda state: complete(sealer, state, conclusion, run.exchanges)
+
+    def _refused(self, step: Step, state: State, why: Failure, run: Run, submitted: bool) -> Change:
+        way = remedy(why.code, state, submitted=submitted)
+        if way in (Remedy.NEXT, Remedy.NEXT_IF_ALLOWED):
+            return self._next_vendor(step, state, why.code)
+        if way is Remedy.RESUBMIT_IF_ALLOWED:
+            state.payer_retries -= 1
+            return self._again(step, state, why.code, "the payer could not respond; submitted again", PAYER_REST)
+        return refuse(self.gateway.sealer, state, why, run.exchanges)
+
+    def _next_vendor(self, step: Step, state: State, reason: FailureCode) -> Change:
+        vendor = VENDORS[state.route.pop(0)]
+        not_asked = sorted(vendor.asked_nothing_of(step.question.inquiry, step.question.today))
+        successor = Successor(ids.new(ids.ATTEMPT), vendor.name, not_asked)
+        message = f"{reason.value} at {state.attempt.vendor}; asking {vendor.name}"
+        return transitions.next_attempt(state, successor, reason, timedelta(0), message)
+
+    def _again(
+        self, step: Step, state: State, reason: FailureCode, message: str, after: timedelta = timedelta(0)
+    ) -> Change:
+        """Another attempt at the same vendor: with a name of its own, so that the vendor can tell it from the first."""
+        successor = Successor(ids.new(ids.ATTEMPT), step.vendor.name, sorted(step.not_asked))
+        return transitions.next_attempt(state, successor, reason, after, message)
 
     def _late(self, step: Step, run: Run, progress: Progress) -> Callable[[State], Change] | None:
         if not isinstance(progress, Answered):
@@ -245,42 +292,35 @@ class Advancer:
             Change() if state.open else answer_late(self.gateway.sealer, state, conclusion, run.exchanges)
         )
 
-    async def _technical_error(self, step: Step, run: Run, error: VendorError, *, nothing_submitted: bool) -> None:
-        seen = step.seen
-        if isinstance(error, VendorBroken) and seen.attempt.errors_in_row + 1 >= retry.UNREADABLE_REPLIES:
-            await record(
-                self.gateway,
-                seen,
-                lambda state: fail(self.gateway.sealer, state, FailureCode.VENDOR_PROTOCOL_ERROR, error.reason),
-                exchanges=run.exchanges,
-            )
-            return
+    async def _technical_error(self, step: Step, run: Run, error: VendorError, *, submitted: bool) -> None:
+        code = next(code for kind, code in FAILURE_OF.items() if isinstance(error, kind))
         limited = isinstance(error, VendorRateLimited)
-        await self._try_again(
-            seen,
-            run,
-            error.reason,
-            nothing_submitted=nothing_submitted,
-            waiting_for="rate_limit" if limited else "vendor_retry",
-            retry_after=error.retry_after if isinstance(error, VendorRateLimited) else None,
-        )
 
-    async def _try_again(
-        self,
-        seen: State,
-        run: Run | None,
-        reason: str,
-        *,
-        nothing_submitted: bool,
-        waiting_for: str = "vendor_retry",
-        retry_after: float | None = None,
-    ) -> None:
+        def decide(state: State) -> Change:
+            way = remedy(code, state, submitted=submitted)
+            if way in (Remedy.NEXT, Remedy.NEXT_IF_ALLOWED):
+                return self._next_vendor(step, state, code)
+            if way is Remedy.STOP:
+                return fail(self.gateway.sealer, state, code, error.reason)
+            return transitions.try_again(
+                state,
+                error.reason,
+                "rate_limit" if limited else "vendor_retry",
+                error.retry_after if isinstance(error, VendorRateLimited) else None,
+                nothing_submitted=not submitted,
+            )
+
+        await record(self.gateway, step.seen, decide, exchanges=run.exchanges)
+
+    async def _not_enabled(self, seen: State) -> None:
+        """The vendor was taken out of service after the verification was accepted: it waits for it to come back."""
+        await self._try_again(seen, None, "the vendor is not enabled", nothing_submitted=False)
+
+    async def _try_again(self, seen: State, run: Run | None, reason: str, *, nothing_submitted: bool) -> None:
         await record(
             self.gateway,
             seen,
-            lambda state: transitions.try_again(
-                state, reason, waiting_for, retry_after, nothing_submitted=nothing_submitted
-            ),
+            lambda state: transitions.try_again(state, reason, "vendor_retry", nothing_submitted=nothing_submitted),
             exchanges=run.exchanges if run is not None else [],
         )
 

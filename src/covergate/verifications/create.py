@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
-from sqlalchemy.types import Integer, LargeBinary, Text
+from sqlalchemy.types import Boolean, Integer, LargeBinary, Text
 
 from covergate import ids, jobs, routing
 from covergate.db.sealed import Sealer
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
-from covergate.vendors.base import Question, Vendor
+from covergate.vendors import VENDORS
+from covergate.vendors.base import Question
+from covergate.verifications import reuse
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
 
 IDEMPOTENCY_KEPT = "24 hours"
@@ -46,6 +49,11 @@ _TYPES: dict[str, Any] = {
     "fingerprint": LargeBinary,
     "key_id": Text,
     "not_asked": ARRAY(Text),
+    "route": ARRAY(Text),
+    "allow_second_submission": Boolean,
+    "payer_retries": Integer,
+    "decision": Text,
+    "follows": Text,
     "metadata": JSONB,
     "deadline": TIMESTAMP(timezone=True),
     "deadline_in": Integer,
@@ -63,12 +71,13 @@ WITH i AS (
     WHERE idempotency_keys.created_at < clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'
   RETURNING 1
 ), v AS (
-  INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, next_check_at,
-                             deadline, created_at, not_asked, metadata, member_digest, birth_digest, digest_key_id,
-                             inquiry_sealed)
-  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, 'queued', :vendor, :payer_id, :attempt_id, n.at,
-         coalesce(:deadline, n.at + make_interval(secs => :deadline_in)), n.at, :not_asked, :metadata,
-         :member_digest, :birth_digest, :key_id, :inquiry_sealed
+  INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, route,
+                             allow_second_submission, payer_retries, follows, next_check_at, deadline, created_at, not_asked,
+                             metadata, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed)
+  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, 'queued', :vendor, :payer_id, :attempt_id, :route,
+         :allow_second_submission, :payer_retries, :follows, n.at,
+         coalesce(:deadline, n.at + make_interval(secs => :deadline_in)), n.at, :not_asked,
+         :metadata, :member_digest, :birth_digest, :inquiry_digest, :key_id, :inquiry_sealed
   FROM (SELECT clock_timestamp() AS at) n
   WHERE :key IS NULL OR EXISTS (SELECT 1 FROM i)
   RETURNING id, created_at, deadline
@@ -76,7 +85,7 @@ WITH i AS (
   INSERT INTO attempts (id, verification_id, vendor, state) SELECT :attempt_id, id, :vendor, 'preparing' FROM v
 ), t AS (
   INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
-  SELECT id, 'created', :attempt_id, :vendor, 'accepted' FROM v
+  SELECT id, 'created', :attempt_id, :vendor, :decision FROM v
 )
 SELECT created_at, deadline FROM v""").bindparams(*(bindparam(name, type_=type_) for name, type_ in _TYPES.items()))
 
@@ -104,14 +113,24 @@ async def create(
     if request.retry_of is not None and not await _is_known(gateway, caller, request.retry_of):
         wrong.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
     if wrong:
+        wrong += further_reasons(request, payer_codes, now, {error.pointer for error in wrong})
         raise Problem("invalid_request", "errors lists everything that is wrong", wrong)
     inquiry = request.inquiry.resolved(now)
-    vendor = routing.choose(gateway, caller.mode, request, inquiry, payer_codes, now)
-    values = _values(gateway, caller, request, inquiry, vendor, payer_codes, now)
+    route = routing.plan(gateway, caller.mode, request, inquiry, payer_codes, now)
+    values = _values(gateway, caller, request, inquiry, route, payer_codes, now)
     values |= {"key": idempotency_key, "fingerprint": None}
     if idempotency_key is not None:
         values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(request))
     async with gateway.engine.begin() as db:
+        if request.max_age is not None:
+            values["follows"] = await reuse.find(
+                db,
+                tenant_id=caller.tenant_id,
+                mode=caller.mode,
+                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(inquiry)),
+                vendor=request.vendor,
+                max_age=request.max_age,
+            )
         row = (await db.execute(_CREATE, values)).one_or_none()
         if row is not None:
             await jobs.enqueue(db, [jobs.advance(values["id"], 0)])
@@ -126,6 +145,17 @@ async def create(
         replayed=False,
         row={**values, "created_at": row.created_at, "deadline": row.deadline, "inquiry": inquiry},
     )
+
+
+def further_reasons(
+    request: CreateVerification, payer_codes: routing.PayerCodes, now: datetime, known: Collection[str | None]
+) -> list[FieldError]:
+    """What the named vendor would miss in a request that is wrong already: a 422 lists everything at once."""
+    vendor = VENDORS.get(request.vendor or "")
+    if vendor is None:
+        return []
+    reasons = routing.cannot_answer(vendor, request, request.inquiry.resolved(now), payer_codes, now)
+    return [reason for reason in reasons if reason.pointer not in known]
 
 
 async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
@@ -158,6 +188,16 @@ def member_digest_parts(caller: Caller, member_id: str) -> tuple[str, str, str]:
     return caller.tenant_id, caller.mode, "".join(member_id.upper().replace("-", "").split())
 
 
+def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
+    return caller.tenant_id, caller.mode, born.isoformat()
+
+
+def _question(inquiry: Inquiry) -> str:
+    """What makes two inquiries the same question: patient, subscriber, payer, provider, service; not how to reach them."""
+    asked = inquiry.model_dump(mode="json", exclude={"patient": {"email", "phone"}, "subscriber": {"phone"}})
+    return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
+
+
 def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
     """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
     patient = inquiry.patient
@@ -170,11 +210,11 @@ def _values(
     caller: Caller,
     request: CreateVerification,
     inquiry: Inquiry,
-    vendor: Vendor,
+    route: routing.Route,
     payer_codes: routing.PayerCodes,
     now: datetime,
 ) -> dict[str, Any]:
-    sealer = gateway.sealer
+    sealer, vendor = gateway.sealer, route.vendors[0]
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
     asked = {
@@ -205,12 +245,18 @@ def _values(
         "vendor": vendor.name,
         "payer_id": inquiry.payer.id,
         "attempt_id": attempt_id,
+        "route": [later.name for later in route.vendors[1:]],
+        "allow_second_submission": request.routing.allow_second_submission,
+        "payer_retries": request.routing.payer_retries,
+        "follows": None,
+        "decision": f"accepted; {route.decision}",
         "deadline": deadline,
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
         "metadata": request.metadata,
         "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
-        "birth_digest": sealer.digest("birth", caller.tenant_id, caller.mode, patient.date_of_birth.isoformat()),
+        "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
+        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(inquiry)),
         "key_id": sealer.current_key_id,
         "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
     }

@@ -21,7 +21,7 @@ from covergate.eligibility.conclusion import Conclusion
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.gateway import Gateway
 from covergate.verifications import transitions
-from covergate.verifications.state import Change, Exchange, State, locked, write
+from covergate.verifications.state import Change, Entry, Exchange, State, locked, locked_attempt, write
 from covergate.webhooks.announce import announce
 
 _LOCK_REF = text("SELECT pg_advisory_xact_lock(hashtextextended(:vendor || ':' || :ref, 0))")
@@ -30,6 +30,11 @@ _MATCH_EVENTS = text(
     " WHERE vendor = :vendor AND mode = :mode AND ref = :ref AND verification_id IS NULL RETURNING wakes"
 )
 _ENDED = text("SELECT pg_notify('covergate_ended', :id)")
+_WAKE_FOLLOWERS = text("""
+UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
+  follows = CASE WHEN :canceled THEN nullif(
+    (SELECT min(id) FROM verifications WHERE follows = :id AND status IN ('queued', 'in_progress')), id) ELSE follows END
+WHERE follows = :id AND status IN ('queued', 'in_progress') RETURNING id, step""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ async def record(
         state = await locked(db, seen.id)
         if state is None:
             return False
-        same = state.attempt.id == seen.attempt.id and state.attempt.intent_at == seen.attempt.intent_at
+        if state.attempt.id != seen.attempt.id:
+            await _record_stray(db, gateway.sealer, state, seen, exchanges, submission)
+            return False
+        same = state.attempt.intent_at == seen.attempt.intent_at
         ours = state.open and same and (state.step == seen.step or answers)
         if submission is not None:
             transitions.submitted(state, submission.ref, submission.at)
@@ -89,9 +97,21 @@ async def finish(
         wanted += await announce(
             db, tenant_id=state.tenant_id, mode=state.mode, type_=event, verification_id=state.id, data=thin(state)
         )
-    await jobs.enqueue(db, wanted)
     if change.ended:
-        await db.execute(_ENDED, {"id": state.id})
+        wanted += await _tell(db, state)
+    await jobs.enqueue(db, wanted)
+
+
+async def _tell(db: AsyncConnection, state: State) -> list[jobs.Job]:
+    """Wake who waits for this end: API requests, and verifications that take its answer over (`reuse.py`).
+
+    When it was canceled, the oldest of its followers asks for itself and the others follow that one.
+    """
+    await db.execute(_ENDED, {"id": state.id})
+    if state.follows is not None:
+        return []
+    woken = await db.execute(_WAKE_FOLLOWERS, {"id": state.id, "canceled": state.status == "canceled"})
+    return [jobs.advance(row.id, row.step) for row in woken]
 
 
 def thin(state: State) -> dict[str, Any]:
@@ -174,3 +194,20 @@ async def _match_events(db: AsyncConnection, state: State) -> None:
     )
     if any(row.wakes for row in matched):
         state.wake_requested = True
+
+
+async def _record_stray(
+    db: AsyncConnection,
+    sealer: Sealer,
+    state: State,
+    seen: State,
+    exchanges: list[Exchange],
+    submission: Submission | None,
+) -> None:
+    """An attempt that was given up meanwhile brought something: kept with that attempt, and nothing follows from it."""
+    state.attempt = await locked_attempt(db, seen.attempt.id)
+    if submission is not None:
+        state.attempt.vendor_ref = state.attempt.vendor_ref or submission.ref
+        state.attempt.submitted_at = state.attempt.submitted_at or submission.at
+    entry = Entry("stray_reply", "an earlier attempt was answered; see raw")
+    await finish(db, sealer, state, Change(entries=[entry]), exchanges)

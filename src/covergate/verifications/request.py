@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -15,6 +16,10 @@ SHORTEST_DEADLINE = timedelta(seconds=5)
 LONGEST_DEADLINE = timedelta(days=14)
 DEFAULT_DEADLINE = timedelta(hours=24)
 
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
 ENCODABLE = "must be text without control characters"
 
 
@@ -25,7 +30,8 @@ def _metadata_text(value: str) -> str:
 
 
 def _instant_text(value: object) -> object:
-    if isinstance(value, datetime | str):
+    """Pydantic alone would also take numbers, and strings of digits, as seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and RFC_3339.fullmatch(value)):
         return value
     raise invalid("invalid_instant", "must be an RFC 3339 instant with a zone, e.g. 2026-11-21T15:00:00Z")
 
@@ -42,15 +48,31 @@ VendorOptions: type[BaseModel] = create_model(
 )
 
 
+class Routing(BaseModel):
+    """Which vendors may be asked, in which order. Without `vendors`: every enabled one that can answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    vendors: Annotated[tuple[Annotated[str, Text(40)], ...], Field(min_length=1, max_length=20)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = None
+    allow_second_submission: bool = False
+    """Whether a second vendor may be paid when a first has, or may have, taken the submission on."""
+    payer_retries: Annotated[int, Field(ge=0, le=5)] = 0
+    """How often a submission is made again when the payer could not respond."""
+
+
 class CreateVerification(Inquiry):
     """`external_id` and `metadata` must not hold PHI: both appear in thin webhooks. `external_id` need not be unique."""
 
     external_id: Annotated[str, Text(64)] | None = None
     retry_of: Annotated[str, Text(40)] | None = None
     vendor: Annotated[str, Text(40)] | None = None
+    routing: Routing = Routing()
+    max_age: Annotated[int, Field(ge=1, le=30 * 86_400)] | None = None
+    """Seconds: an answer to the same question at most that old may be taken over instead of asking again."""
     deadline: Instant | None = None
     vendor_options: VendorOptions = Field(default_factory=VendorOptions)  # type: ignore[valid-type]
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = Field(default_factory=dict)
 
     @property
     def inquiry(self) -> Inquiry:
@@ -68,7 +90,32 @@ class CreateVerification(Inquiry):
             found.append(
                 FieldError("out_of_range", "must be between 5 seconds and 14 days from now", pointer="/deadline")
             )
-        if self.vendor is not None and self.vendor not in VENDORS:
-            known = ", ".join(sorted(VENDORS))
-            found.append(FieldError("unknown_vendor", f"must be one of: {known}", pointer="/vendor"))
+        named = [("/vendor", self.vendor)] if self.vendor is not None else []
+        named += [(f"/routing/vendors/{index}", name) for index, name in enumerate(self.routing.vendors or ())]
+        known = ", ".join(sorted(VENDORS))
+        found += [
+            FieldError("unknown_vendor", f"must be one of: {known}", pointer=pointer)
+            for pointer, name in named
+            if name not in VENDORS
+        ]
+        return found + self._wrong_with_routing()
+
+    def _wrong_with_routing(self) -> list[FieldError]:
+        vendors, found = self.routing.vendors, []
+        if vendors is not None and self.vendor is not None:
+            found.append(FieldError("conflict", "must not be given together with vendor", pointer="/routing/vendors"))
+        found += [
+            FieldError("repeated_vendor", "must name each vendor once", pointer=f"/routing/vendors/{index}")
+            for index, name in enumerate(vendors or ())
+            if name in (vendors or ())[:index]
+        ]
+        one = self.vendor is not None or (vendors is not None and len(vendors) < 2) or self.routing.max_attempts == 1
+        if self.routing.allow_second_submission and one:
+            found.append(
+                FieldError(
+                    "needs_second_vendor",
+                    "needs a route of two vendors and max_attempts of two or more",
+                    pointer="/routing/allow_second_submission",
+                )
+            )
         return found

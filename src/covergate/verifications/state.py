@@ -6,7 +6,7 @@ never decide at the same time. All instants come from the database's clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,15 @@ class Attempt:
     errors_in_row: int
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The attempt that follows the current one, at the same vendor or another; `not_asked` is that vendor's."""
+
+    id: str
+    vendor: str
+    not_asked: list[str]
+
+
 @dataclass
 class State:
     """`now` is the database's clock when the lock was held."""
@@ -45,10 +54,16 @@ class State:
     mode: str
     external_id: str | None
     metadata: dict[str, str]
+    not_asked: list[str]
     status: str
     outcome: str | None
     outcome_reason: str | None
     failure_code: str | None
+    route: list[str]
+    allow_second_submission: bool
+    payer_retries: int
+    follows: str | None
+    reused_from: str | None
     step: int
     wake_requested: bool
     waiting_for: str | None
@@ -63,6 +78,8 @@ class State:
     failure_sealed: bytes | None
     now: datetime
     attempt: Attempt
+    successor: Successor | None = None
+    """Set by a transition that goes on with a new attempt; `write` makes it the current one."""
 
     @property
     def open(self) -> bool:
@@ -106,7 +123,7 @@ class Change:
     ended: bool = False
 
 
-_VERIFICATION = [f.name for f in fields(State) if f.name not in ("now", "attempt")]
+_VERIFICATION = [f.name for f in fields(State) if f.name not in ("now", "attempt", "successor")]
 _ATTEMPT = [f.name for f in fields(Attempt)]
 _SELECT = (
     "SELECT "
@@ -137,8 +154,16 @@ async def locked(db: AsyncConnection, verification_id: str) -> State | None:
     return _state(row) if row is not None else None
 
 
+_LOCK_ATTEMPT = text(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE id = :id FOR UPDATE")
+
+
+async def locked_attempt(db: AsyncConnection, attempt_id: str) -> Attempt:
+    """An attempt that need not be the current one."""
+    return Attempt(**(await db.execute(_LOCK_ATTEMPT, {"id": attempt_id})).one()._mapping)
+
+
 _WRITTEN_VERIFICATION = (
-    "status text, outcome text, outcome_reason text, failure_code text, step int, wake_requested boolean,"
+    "route text[], payer_retries smallint, follows text, reused_from text, status text, outcome text, outcome_reason text, failure_code text, step int, wake_requested boolean,"
     " waiting_for text, waiting_since timestamptz, next_check_at timestamptz, completed_at timestamptz,"
     " exchange_count int, result_sealed bytea, late_result_sealed bytea, failure_sealed bytea"
 )
@@ -182,6 +207,12 @@ _WRITE = _write_statement([_TIMELINE])
 _WRITE_WITH_EXCHANGES = _write_statement([_TIMELINE, _EXCHANGES])
 
 
+_SUCCEED = text("""
+WITH a AS (INSERT INTO attempts (id, verification_id, vendor, state) VALUES (:id, :verification_id, :vendor, 'preparing'))
+UPDATE verifications SET attempt_id = :id, vendor = :vendor, not_asked = CAST(:not_asked AS text[])
+WHERE id = :verification_id""")
+
+
 async def write(
     db: AsyncConnection, sealer: Sealer, state: State, entries: list[Entry], exchanges: list[tuple[int, Exchange]]
 ) -> None:
@@ -199,6 +230,8 @@ async def write(
             sealer.seal("exchanges", "content", exchange.id, exchange.content) for _, exchange in exchanges
         ]
     await db.execute(_WRITE_WITH_EXCHANGES if exchanges else _WRITE, values)
+    if state.successor is not None:
+        await db.execute(_SUCCEED, {"verification_id": state.id, **asdict(state.successor)})
 
 
 def soonest(*instants: datetime | None) -> datetime:

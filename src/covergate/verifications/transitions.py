@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from covergate import jobs
 from covergate.eligibility.failure import FailureCode
 from covergate.verifications import retry
-from covergate.verifications.state import Change, Entry, State, soonest, until
+from covergate.verifications.state import Change, Entry, State, Successor, soonest, until
 
 COMPLETED = "verification.completed"
 FAILED = "verification.failed"
@@ -90,6 +90,32 @@ def completed(state: State, outcome: str, reason: str | None, result_sealed: byt
     return _end(state, "completed", "answered", COMPLETED, f"the vendor answered: {outcome}")
 
 
+def taken_over(state: State, leader: State, result_sealed: bytes | None, failure_sealed: bytes | None) -> Change:
+    """The end of the verification that was followed is the end of this one too; no vendor was asked for it."""
+    state.follows, state.reused_from = None, leader.id
+    if result_sealed is not None:
+        change = completed(state, leader.outcome or "unknown", leader.outcome_reason, result_sealed)
+    else:
+        state.failure_sealed = failure_sealed
+        code = FailureCode(leader.failure_code or FailureCode.INTERNAL_ERROR)
+        change = failed(state, code, "taken over with the verification it followed")
+    state.attempt.state = "abandoned"
+    return change
+
+
+def follow_on(state: State) -> Change:
+    """The followed verification is still open; its end wakes this one."""
+    return _said(
+        _reschedule(state, state.deadline, "vendor"), state, "following", f"waits for the answer to {state.follows}"
+    )
+
+
+def ask_itself(state: State) -> Change:
+    """What it followed is no longer there to be followed."""
+    state.follows = None
+    return _said(_reschedule(state, state.now, "vendor"), state, "not_following", "asks the vendor itself")
+
+
 def failed(state: State, code: FailureCode, message: str, attempt_state: str = "failed") -> Change:
     """The caller seals the failure into `failure_sealed` afterwards."""
     state.failure_code = state.attempt.failure_code = code.value
@@ -131,13 +157,16 @@ def wait_for_lookup(state: State) -> Change:
     return _said(change, state, "submission_in_flight", "a submission is being made or was interrupted")
 
 
-def submit_again(state: State) -> Change:
-    """The vendor's own look-up proved that there is no submission."""
+def next_attempt(state: State, successor: Successor, reason: FailureCode, after: timedelta, message: str) -> Change:
+    """This attempt is over; another one begins, at the next vendor or at the same. Late news of this one is only noted."""
     attempt = state.attempt
-    attempt.state = "preparing"
-    attempt.intent_at = attempt.lookup_after = None
-    change = _reschedule(state, state.now, "vendor")
-    return _said(change, state, "submission_not_found", "the vendor has no trace of the submission; it is made again")
+    attempt.state = "failed"
+    attempt.failure_code = reason.value
+    attempt.ended_at = state.now
+    state.successor = successor
+    state.wake_requested = False
+    change = _reschedule(state, state.now + after, "vendor_retry" if after else "vendor")
+    return _said(change, state, "next_attempt", message)
 
 
 def wait_for_operator(state: State) -> Change:

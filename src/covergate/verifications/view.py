@@ -17,13 +17,14 @@ COLUMNS = (
     " waiting_since, next_check_at, created_at, completed_at, deadline, not_asked, metadata"
 )
 SEALED = "inquiry_sealed, result_sealed, late_result_sealed, failure_sealed"
-
-_READ = text(f"""
-SELECT {COLUMNS}, {SEALED}, (
+ATTEMPTS = """(
   SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
            'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
            'failure_code', a.failure_code) ORDER BY a.id)
-  FROM attempts a WHERE a.verification_id = v.id) AS attempts
+  FROM attempts a WHERE a.verification_id = v.id) AS attempts"""
+
+_READ = text(f"""
+SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
 FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
 
 

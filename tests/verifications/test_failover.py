@@ -1,0 +1,180 @@
+"""Routes, second submissions, operators' decisions: who is asked after a failure, and who is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from covergate.eligibility.failure import FailureCode
+from covergate.errors import Problem
+from covergate.verifications.remedies import REMEDIES, Remedy
+from covergate.verifications.resolve import Resolution, resolve
+from tests.verifications.conftest import ACTIVE, CALLER, POLL, SUBMIT, Engine, Wire
+from tests.verifications.test_vendor_events import REF, event
+
+SOHAR = "POST /v2/verifications"
+ROUTE: dict[str, Any] = {"vendor": None, "routing": {"vendors": ["sohar", "integrex"]}}
+PAID: dict[str, Any] = {
+    "vendor": None,
+    "routing": {"vendors": ["sohar", "integrex"], "allow_second_submission": True},
+}
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return (
+        Wire()
+        .on(SOHAR, (201, {"verificationId": REF}))
+        .on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": "pending"}))
+        .on(SUBMIT, (200, {"id": "1"}))
+        .on(POLL, (200, ACTIVE))
+    )
+
+
+def test_every_failure_code_has_its_ways_out() -> None:
+    assert set(REMEDIES) == set(FailureCode)
+    for code, cells in REMEDIES.items():
+        for ways in cells:
+            assert ways[-1] in (Remedy.STOP, Remedy.RETRY, Remedy.OPERATOR), code  # the last is always possible
+
+
+@pytest.mark.parametrize(
+    "answer", [(429, {}), (403, {}), (400, {"error": "invalid_request_error", "param": "payerId"})]
+)
+async def test_trouble_before_the_submission_goes_to_the_next_vendor_at_once(
+    engine: Engine, wire: Wire, answer: Any
+) -> None:
+    wire.on(SOHAR, answer)
+    id_ = await engine.create(**ROUTE)
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["vendor"], [row["state"] for row in view["attempts"]]) == ("integrex", ["failed", "preparing"])
+    assert "/service/place_of_service_code" in view["not_asked"]  # Integrex has no place for it
+    assert (await engine._rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications"))[0].due
+    await engine.step()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["outcome"]) == ("completed", "eligible")
+    assert wire.calls[-2:] == [SUBMIT, POLL]
+
+
+@pytest.mark.parametrize("status", ["error.member.id", "error.payer", "error.payer.npi"])
+async def test_a_payers_refusal_ends_it(engine: Engine, wire: Wire, status: str) -> None:
+    wire.on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": status}))
+    id_ = await engine.create(**PAID)
+    await engine.step()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], len(view["attempts"])) == ("failed", 1)
+
+
+async def test_payer_retries_resubmit_under_another_name(engine: Engine, wire: Wire) -> None:
+    wire.on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": "error.payer"}))
+    id_ = await engine.create(vendor="sohar", routing={"payer_retries": 1})
+    for _ in range(4):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "payer_unavailable")
+    assert [row["failure_code"] for row in view["attempts"]] == ["payer_unavailable", "payer_unavailable"]
+    assert wire.calls.count(SOHAR) == 2
+
+
+async def lost(engine: Engine, wire: Wire, **changes: Any) -> str:
+    """A verification whose submission to Sohar lost its reply, past the time to look it up."""
+    wire.on(SOHAR, httpx.RemoteProtocolError("cut"))
+    id_ = await engine.create(**changes)
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.step()
+    return id_
+
+
+async def test_a_second_vendor_is_paid_only_if_allowed(engine: Engine, wire: Wire) -> None:
+    view = await engine.view(await lost(engine, wire, **ROUTE))
+    assert (view["vendor"], view["waiting_for"]["kind"]) == ("sohar", "operator")
+    await engine.run_sql("DELETE FROM pgqueuer")
+    view = await engine.view(await lost(engine, wire, **PAID))
+    assert (view["vendor"], view["attempts"][0]["failure_code"]) == ("integrex", "submission_unknown")
+
+
+async def test_an_operator_has_it_submitted_again(engine: Engine, wire: Wire) -> None:
+    id_ = await lost(engine, wire, vendor="sohar")
+    echoes: list[str] = []
+
+    def again(request: httpx.Request) -> httpx.Response:
+        echoes.append(json.loads(request.content)["id"])
+        return httpx.Response(201, json={"verificationId": REF})
+
+    wire.on(SOHAR, again)
+    await engine.run_sql("DELETE FROM pgqueuer")
+    await resolve(engine.gateway, CALLER, id_, Resolution.RESUBMIT)
+    await engine.step()
+    view = await engine.view(id_)
+    assert [row["state"] for row in view["attempts"]] == ["failed", "waiting"]
+    assert echoes == [view["attempts"][1]["id"]]  # the vendor can tell it from the first
+    assert view["waiting_for"]["kind"] == "vendor"
+
+
+async def test_an_operator_gives_up(engine: Engine, wire: Wire) -> None:
+    id_ = await lost(engine, wire, vendor="sohar")
+    await resolve(engine.gateway, CALLER, id_, Resolution.GIVE_UP)
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", "submission_unknown")
+    assert await engine.events() == ["verification.needs_attention", "verification.failed"]
+
+
+async def test_nothing_to_resolve(engine: Engine) -> None:
+    id_ = await engine.create()
+    with pytest.raises(Problem) as refused:
+        await resolve(engine.gateway, CALLER, id_, Resolution.RESUBMIT)
+    assert (refused.value.status, refused.value.code) == (409, "not_waiting_for_operator")
+    assert "queued" in refused.value.detail
+
+
+async def test_news_of_an_attempt_that_was_given_up_is_only_noted(engine: Engine, wire: Wire) -> None:
+    from covergate.verifications.vendor_events import receive
+
+    id_ = await lost(engine, wire, **PAID)
+    first = (await engine.view(id_))["attempts"][0]["id"]
+    assert await receive(engine.gateway, "sohar", event(first)) == 1
+    view = await engine.view(id_)
+    assert (view["vendor"], view["status"]) == ("integrex", "in_progress")
+    assert "vendor_event" in await engine.timeline(id_)
+
+
+@pytest.mark.parametrize(
+    ("routing", "code", "pointer"),
+    [
+        ({"vendors": ["nobody"]}, "invalid_request", "/routing/vendors/0"),
+        ({"vendors": ["sohar", "sohar"]}, "invalid_request", "/routing/vendors/1"),
+        (
+            {"vendors": ["sohar"], "allow_second_submission": True},
+            "invalid_request",
+            "/routing/allow_second_submission",
+        ),
+    ],
+)
+async def test_routes_that_cannot_be(engine: Engine, routing: dict[str, Any], code: str, pointer: str) -> None:
+    with pytest.raises(Problem) as refused:
+        await engine.create(vendor=None, routing=routing)
+    assert refused.value.code == code
+    assert pointer in [error.pointer for error in refused.value.errors]
+
+
+async def test_a_route_skips_who_cannot_answer_and_says_why(engine: Engine) -> None:
+    """Sohar needs state, place of service and specialty."""
+    id_ = await engine.create(
+        vendor=None,
+        routing={"vendors": ["sohar", "integrex"]},
+        service={"place_of_service_code": "10"},
+    )
+    assert (await engine.view(id_))["vendor"] == "integrex"
+    rows = await engine._rows("SELECT message FROM timeline")
+    assert rows[0].message == "accepted; asking integrex; not sohar: /service/specialty required"
+    with pytest.raises(Problem) as refused:
+        await engine.create(vendor=None, routing={"vendors": ["sohar"]}, service={"place_of_service_code": "10"})
+    assert refused.value.code == "no_vendor_available"
+    assert refused.value.errors[0].vendor == "sohar"

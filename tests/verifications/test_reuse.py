@@ -1,0 +1,89 @@
+"""`max_age`: equal questions of one tenant share one vendor call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from covergate.verifications.cancel import cancel
+from tests.verifications.conftest import CALLER, POLL, REQUEST, SUBMIT, Engine, Wire
+
+
+async def run_all(engine: Engine) -> None:
+    """Every job that is due, until none is."""
+    while keys := [
+        row[0]
+        for row in await engine._rows(
+            "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE execute_after <= now() + interval '20 s' ORDER BY id"
+        )
+    ]:
+        for key in keys:
+            await engine.run_sql("DELETE FROM pgqueuer WHERE dedupe_key = :key", key=key)
+            await engine.advancer.advance(key)
+
+
+async def test_an_answer_young_enough_is_taken_over(engine: Engine, wire: Wire) -> None:
+    first = await engine.create()
+    await run_all(engine)
+    second = await engine.create(max_age=60)
+    await run_all(engine)
+    shown = await engine.view(second)
+    assert (shown["status"], shown["reused_from"]) == ("completed", first)
+    assert shown["result"] == (await engine.view(first))["result"]
+    assert wire.calls.count(SUBMIT) == 1
+    assert await engine.events() == ["verification.completed"] * 2
+    await engine.run_sql("UPDATE verifications SET completed_at = completed_at - interval '61 s'")
+    third = await engine.create(max_age=60)
+    await run_all(engine)
+    assert ((await engine.view(third))["reused_from"], wire.calls.count(SUBMIT)) == (None, 2)
+
+
+async def test_off_unless_asked_for(engine: Engine, wire: Wire) -> None:
+    for _ in range(2):
+        await engine.create()
+    await run_all(engine)
+    assert wire.calls.count(SUBMIT) == 2
+
+
+async def test_another_question_is_another_question(engine: Engine, wire: Wire) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"patient": {**REQUEST["patient"], "member_id": "W000000001"}},
+        {"payer": {"id": "62308"}},
+        {"provider": {"npi": "1000000004"}},
+        {"service": {"service_type_codes": ["98"]}},
+        {"coverage_order": "secondary"},
+    ]
+    for change in changes:
+        await engine.create(max_age=60, **change)
+    await run_all(engine)
+    assert wire.calls.count(SUBMIT) == len(changes)
+
+
+async def test_equal_inquiries_at_the_same_moment_share_one_call(engine: Engine, wire: Wire) -> None:
+    ids = await asyncio.gather(*(engine.create(max_age=60) for _ in range(8)))
+    await run_all(engine)
+    shown = [await engine.view(id_) for id_ in ids]
+    assert {view["status"] for view in shown} == {"completed"}
+    assert sum(view["reused_from"] is None for view in shown) == 1
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_followers_share_a_failure_too(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, (200, {"requestStatusCode": "72"}))
+    ids = [await engine.create(max_age=60) for _ in range(3)]
+    await run_all(engine)
+    assert {(await engine.view(id_))["failure"]["code"] for id_ in ids} == {"member_id_invalid"}
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_when_the_leader_is_canceled_one_follower_leads(engine: Engine, wire: Wire) -> None:
+    leader, *followers = [await engine.create(max_age=60) for _ in range(4)]
+    key = await engine.take()
+    assert key.startswith(leader)
+    await cancel(engine.gateway, CALLER, leader)
+    await run_all(engine)
+    shown = [await engine.view(id_) for id_ in followers]
+    assert {view["status"] for view in shown} == {"completed"}
+    assert [view["reused_from"] for view in shown] == [None, followers[0], followers[0]]
+    assert wire.calls.count(SUBMIT) == 1
