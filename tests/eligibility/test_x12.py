@@ -66,7 +66,7 @@ def test_every_known_reject_is_in_the_contract() -> None:
 )
 def test_several_rejects(aaas: list[str], code: FailureCode) -> None:
     found = [
-        aaa_failure([Aaa(code=aaa) for aaa in random.Random(seed).sample(aaas, len(aaas))])  # noqa: S311
+        aaa_failure([Aaa(code=aaa) for aaa in random.Random(seed).sample(aaas, len(aaas))])
         for seed in range(5)
     ]
     assert found[0].code is code

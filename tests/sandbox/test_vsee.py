@@ -317,7 +317,7 @@ async def test_inactive_and_not_covered(sandbox: Any) -> None:
     [inactive] = benefit_rows(await outcome(sandbox, "INACTIVE1"))
     assert inactive["EB01"] == "6"
     rows = benefit_rows(await outcome(sandbox, "NOTCOVERED1"))
-    assert [(row["EB01"], row["EB03"]) for row in rows[:2]] == [("1", "30"), ("I", "MH")]
+    assert [(row["EB01"], row["EB03"]) for row in rows[:2]] == [("1", "30"), ("I", "30^MH")]
 
 
 async def test_broken_json_is_a_string_of_garbage(sandbox: Any) -> None:

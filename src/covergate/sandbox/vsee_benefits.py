@@ -44,7 +44,7 @@ def benefit_rows(scenario: Scenario, plan_begins: date, plan_ends: date) -> list
     rows = [_row({"EB01": "1", "EB02": "IND", "EB03": "30", **plan}, dates=[_date("291", span)])]
     if scenario is Scenario.NOTCOVERED:
         text = "MENTAL HEALTH SERVICES ARE EXCLUDED FROM THIS PLAN"
-        return [*rows, _row({"EB01": "I", "EB03": "MH"}, [text]), *_limits("C", "IND", inside.deductible, "Y")]
+        return [*rows, _row({"EB01": "I", "EB03": "30^MH"}, [text]), *_limits("C", "IND", inside.deductible, "Y")]
     return [
         *rows,
         _row({"EB01": "1", "EB03": "98^MH^UC^86"}),

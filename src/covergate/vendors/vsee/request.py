@@ -1,0 +1,141 @@
+"""From an inquiry to what VSee stores of a user, and what it needs before a check can run.
+
+Sources: VSee's User API (`POST /users/sso`) and "Insurance API (Draft)" (required insurance information). The nested spelling
+`insurance: {primary: …, patient: …}` is the one that the record is read back in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from covergate.eligibility.inquiry import Address, Inquiry
+from covergate.vendors.base import Missing, Question
+from covergate.vendors.vsee.codes import ALWAYS_ASKED, CODE_LENGTH, GENDERS, MEMBER, RESPONSIBLE_PARTIES, SELF
+
+NOT_ASKED = frozenset(
+    {
+        "/patient/middle_name",
+        "/patient/suffix",
+        "/patient/ssn",
+        "/patient/employer_name",
+        "/patient/email",
+        "/patient/phone",
+        "/subscriber/middle_name",
+        "/subscriber/suffix",
+        "/subscriber/gender",
+        "/subscriber/ssn",
+        "/subscriber/employer_name",
+        "/subscriber/phone",
+        "/provider",
+        "/service/date",
+        "/service/end_date",
+        "/service/procedure_codes",
+        "/service/diagnosis_codes",
+        "/service/place_of_service_code",
+        "/service/specialty",
+    }
+)
+
+
+def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
+    """Every check is about service type 30, and no other can be chosen."""
+    return frozenset(
+        f"/service/service_type_codes/{index}"
+        for index, code in enumerate(inquiry.service.service_type_codes)
+        if code != ALWAYS_ASKED
+    )
+
+
+def carrier_code(options: Any, payer_codes: Mapping[str, str]) -> str | None:
+    """AdvancedMD's id of the carrier, from the request or the payer directory."""
+    code: str | None = options.carrier_code or payer_codes.get("carrier_code")
+    return code
+
+
+def missing_fields(inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> Sequence[Missing]:
+    missing = _missing_address("/patient", inquiry.patient.address)
+    if inquiry.patient.gender not in GENDERS:
+        missing.append(Missing("/patient/gender", "VSee needs M or F"))
+    if inquiry.subscriber is not None:
+        missing += _missing_address("/subscriber", inquiry.subscriber.address)
+    if carrier_code(options, payer_codes) is None:
+        missing.append(
+            Missing("/vendor_options/vsee/carrier_code", "needed, unless the payer directory knows VSee's carrier code")
+        )
+    return missing
+
+
+def _missing_address(person: str, address: Address | None) -> list[Missing]:
+    given = address or Address()
+    return [
+        Missing(f"{person}/address/{name}", "VSee needs this")
+        for name in ("line1", "city", "state", "zip")
+        if getattr(given, name) is None
+    ]
+
+
+def sso_form(question: Question) -> dict[str, str]:
+    """The same code is the same user, so it is ours: a digest of tenant and patient. VSee must not write to patients."""
+    profile = {name: str(value) for name, value in _profile(question.inquiry).items()}
+    return {"type": MEMBER, "code": question.patient_key[:CODE_LENGTH], "disable_emails": "1", **profile}
+
+
+def me_json(question: Question) -> dict[str, Any]:
+    """The whole profile again, for sso leaves a user that it knows as it is; blank where an earlier value must not stay."""
+    inquiry, options = question.inquiry, question.options
+    subscriber = inquiry.subscriber
+    coverage = {
+        "carrier_code": carrier_code(options, question.payer_codes),
+        "group_number": inquiry.patient.group_number or "",
+        "subscriber_num": (subscriber.member_id if subscriber else None) or inquiry.patient.member_id,
+        "card_front": options.card_front,
+        "card_back": options.card_back,
+    }
+    return {
+        **_profile(inquiry),
+        "insurance": {
+            inquiry.coverage_order.value: {name: value for name, value in coverage.items() if value is not None},
+            "patient": _patient(inquiry),
+        },
+    }
+
+
+def _profile(inquiry: Inquiry) -> dict[str, Any]:
+    patient = inquiry.patient
+    address = patient.address or Address()
+    profile = {
+        "first_name": patient.first_name,
+        "last_name": patient.last_name,
+        "dob": patient.date_of_birth.isoformat(),
+        "gender": GENDERS.get(patient.gender) if patient.gender else None,
+        "street_addr": _street(address),
+        "city": address.city,
+        "state": address.state,
+        "zip": address.zip,
+    }
+    return {name: value for name, value in profile.items() if value is not None}
+
+
+def _patient(inquiry: Inquiry) -> dict[str, str]:
+    subscriber = inquiry.subscriber
+    if subscriber is None:
+        return {"respparty": SELF}
+    address = subscriber.address or Address()
+    guarantor = {
+        "guarantor_name": f"{subscriber.first_name} {subscriber.last_name}",
+        "guarantor_dob": subscriber.date_of_birth.isoformat(),
+        "guarantor_address": _street(address),
+        "guarantor_city": address.city,
+        "guarantor_state": address.state,
+        "guarantor_zip": address.zip,
+    }
+    return {
+        "respparty": RESPONSIBLE_PARTIES[subscriber.patient_relationship],
+        **{name: value for name, value in guarantor.items() if value is not None},
+    }
+
+
+def _street(address: Address) -> str | None:
+    return " ".join(line for line in (address.line1, address.line2) if line) or None

@@ -1,0 +1,240 @@
+"""AdvancedMD's 271 in our words: EB rows, AAA rejects, who is who. What it means is `eligibility.reading`'s business.
+
+Invariant: of subscriber and dependent, only what stands at the patient's own level is about the patient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from covergate.eligibility.eb import Days, EbRow, Element, Entity, dtp
+from covergate.eligibility.failure import Aaa
+from covergate.eligibility.result import PostalAddress
+from covergate.vendors.vsee.segments import Level, Segment, segments
+
+PLACE_OF_SERVICE = "ZZ"
+NPI = "XX"
+TELEPHONE, FAX = "TE", "FX"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The subscriber or a dependent, as NM1, N3, N4, DMG and INS have them."""
+
+    last_name: Element | None = None
+    first_name: Element | None = None
+    middle_name: Element | None = None
+    member_id: Element | None = None
+    born: Days | None = None
+    gender: Element | None = None
+    relationship: Element | None = None
+    street: Element | None = None
+    city: Element | None = None
+    state: Element | None = None
+    zip: Element | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """`references` are REF values by qualifier; `plan_days` and `notes` stand at the patient's level, outside of EB loops."""
+
+    rows: list[EbRow]
+    aaas: list[Aaa]
+    payer_name: Element | None
+    payer_id: Element | None
+    subscriber: Person | None
+    dependent: Person | None
+    references: dict[str, Element]
+    plan_days: tuple[Days, ...]
+    notes: tuple[Element, ...]
+    trace_number: Element | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.rows or self.aaas or self.subscriber or self.dependent)
+
+
+def read_response(raw: Any, at: str) -> Response:
+    """From `raw_response`, which stands at the JSON pointer `at`."""
+    found = segments(raw, at)
+    level = Level.DEPENDENT if any(segment.level is Level.DEPENDENT for segment in found) else Level.SUBSCRIBER
+    loops: dict[str, list[Segment]] = {}
+    for segment in found:
+        if segment.loop is not None and segment.level in (level, None):
+            loops.setdefault(segment.loop, []).append(segment)
+    outside = [segment for segment in found if segment.loop is None]
+    own = [segment for segment in outside if segment.level is level]
+    payer = next((segment for segment in outside if segment.text("01") == "PR" and segment.name == "NM1"), None)
+    trace = next((segment for segment in own if segment.name == "TRN"), None)
+    group = [segment for segment in outside if segment.level in (Level.SUBSCRIBER, Level.DEPENDENT)]
+    return Response(
+        rows=[row for loop in loops.values() for row in _rows(loop)],
+        aaas=_aaas(found),
+        payer_name=payer.one("03") if payer else None,
+        payer_id=payer.one("09") if payer else None,
+        subscriber=_person(outside, Level.SUBSCRIBER),
+        dependent=_person(outside, Level.DEPENDENT),
+        references=_references(group),
+        plan_days=_days(own),
+        notes=tuple(text for segment in own if segment.name == "MSG" for text in segment.all("01")),
+        trace_number=trace.one("02") if trace else None,
+    )
+
+
+def _aaas(found: Sequence[Segment]) -> list[Aaa]:
+    return [
+        Aaa(
+            code=reason.text,
+            follow_up=segment.text("04"),
+            loop=_loop_name(segment),
+            sources=[reason.at],
+        )
+        for segment in found
+        if segment.name == "AAA" and (reason := segment.one("03")) is not None
+    ]
+
+
+def _loop_name(segment: Segment) -> str | None:
+    if segment.level is None:
+        return None
+    return segment.level.value.replace("2100", "2110") if segment.loop is not None else segment.level.value
+
+
+def _rows(loop: list[Segment]) -> list[EbRow]:
+    """The one EB of a loop; elements of it that stand in an object of their own (a composite) are put together."""
+    parts = [segment for segment in loop if segment.name == "EB"]
+    if not any(part.one("01") for part in parts):
+        return []
+    together = {position: elements for part in reversed(parts) for position, elements in part.elements.items()}
+    return [_row(Segment("EB", together, parts[0].level, parts[0].loop), loop)]
+
+
+def _row(eb: Segment, around: list[Segment]) -> EbRow:
+    references = _references(around)
+    return EbRow(
+        eb01=eb.one("01"),
+        eb02=eb.one("02"),
+        eb03=tuple(code for element in eb.all("03") for code in _codes(element)),
+        eb04=eb.one("04"),
+        eb05=eb.one("05"),
+        eb06=eb.one("06"),
+        eb07=eb.one("07"),
+        eb08=eb.one("08"),
+        eb09=eb.one("09"),
+        eb10=eb.one("10"),
+        eb11=eb.one("11"),
+        eb12=eb.one("12"),
+        procedures=_procedures(eb),
+        msgs=tuple(text for segment in around if segment.name == "MSG" for text in segment.all("01")),
+        places=tuple(
+            place
+            for segment in around
+            if segment.name == "III" and segment.text("01") in (PLACE_OF_SERVICE, None)
+            for place in segment.all("02")
+        ),
+        days=_days(around),
+        entities=_entities(around),
+        member_id=references.get("1W") or references.get("IG"),
+    )
+
+
+def _codes(element: Element) -> list[Element]:
+    """Repeated codes in one string: the separator is named in ISA11 and differs (`^`, `|`), codes are letters and digits."""
+    return [Element(code, element.at) for code in re.findall(r"[0-9A-Z]+", element.text.upper())]
+
+
+def _procedures(eb: Segment) -> tuple[Element, ...]:
+    """EB13 is qualifier and code (`HC:90837`), in one string or as elements of its own."""
+    if code := eb.one("13.02"):
+        return (code,)
+    return tuple(
+        parts[1]
+        for element in eb.all("13")
+        if len(parts := _codes(element)) > 1 and parts[0].text in ("HC", "CJ", "AD")
+    )
+
+
+def _days(found: Sequence[Segment]) -> tuple[Days, ...]:
+    days = (
+        dtp(segment.text("01"), text.text, text.at)
+        for segment in found
+        if segment.name == "DTP" and (text := segment.one("03")) is not None
+    )
+    return tuple(day for day in days if day is not None)
+
+
+def _entities(around: list[Segment]) -> tuple[Entity, ...]:
+    named = [segment for segment in around if segment.name == "NM1"]
+    contacts = [segment for segment in around if segment.name == "PER"]
+    streets = [segment for segment in around if segment.name in ("N3", "N4")]
+    alone = len(named) == 1
+    return tuple(
+        Entity(
+            code=segment.one("01"),
+            name=segment.one("03"),
+            npi=segment.one("09") if segment.text("08") == NPI else None,
+            id=segment.one("09") if segment.text("08") != NPI else None,
+            phone=_number(contacts, TELEPHONE) if alone else None,
+            fax=_number(contacts, FAX) if alone else None,
+            address=_address(streets) if alone else None,
+            address_at=next((part.at for street in streets for part in street.all("01")), None),
+        )
+        for segment in named
+    )
+
+
+def _number(contacts: list[Segment], kind: str) -> Element | None:
+    """PER holds up to three pairs of qualifier and number."""
+    for contact in contacts:
+        for qualifier, number in (("03", "04"), ("05", "06"), ("07", "08")):
+            if contact.text(qualifier) == kind:
+                return contact.one(number)
+    return None
+
+
+def _address(streets: list[Segment]) -> PostalAddress | None:
+    line1, line2 = _first(streets, "N3", "01"), _first(streets, "N3", "02")
+    city, state, zip_code = (_first(streets, "N4", position) for position in ("01", "02", "03"))
+    parts = {"line1": line1, "line2": line2, "city": city, "state": state, "zip": zip_code}
+    stated = {name: part.text for name, part in parts.items() if part is not None}
+    return PostalAddress(**stated) if stated else None
+
+
+def _references(found: Sequence[Segment]) -> dict[str, Element]:
+    return {
+        qualifier: value
+        for segment in reversed(found)
+        if segment.name == "REF" and (qualifier := segment.text("01")) and (value := segment.one("02"))
+    }
+
+
+def _person(outside: list[Segment], level: Level) -> Person | None:
+    own = [segment for segment in outside if segment.level is level]
+    if not any(segment.name == "NM1" for segment in own):
+        return None
+    birth = _first(own, "DMG", "02")
+    return Person(
+        last_name=_first(own, "NM1", "03"),
+        first_name=_first(own, "NM1", "04"),
+        middle_name=_first(own, "NM1", "05"),
+        member_id=_first(own, "NM1", "09"),
+        born=dtp("DMG", birth.text, birth.at) if birth else None,
+        gender=_first(own, "DMG", "03"),
+        relationship=_first(own, "INS", "02"),
+        street=_first(own, "N3", "01"),
+        city=_first(own, "N4", "01"),
+        state=_first(own, "N4", "02"),
+        zip=_first(own, "N4", "03"),
+    )
+
+
+def _first(found: Sequence[Segment], name: str, position: str) -> Element | None:
+    return next((value for segment in found if segment.name == name and (value := segment.one(position))), None)
+
+
+def birth_date(person: Person) -> date | None:
+    return person.born.first if person.born else None

@@ -1,0 +1,201 @@
+"""What a finished check says: the section of the user's record, the raw 271 in it, and VSee's text where the 271 is silent.
+
+Source: VSee's "Insurance API (Draft)", Raw Data in user_datas. Invariant: `eligibility_response` never makes anybody eligible;
+"Success" says only that no reject reason was found.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+from covergate.eligibility.conclusion import warning
+from covergate.eligibility.eb import Element
+from covergate.eligibility.eb_services import Asked
+from covergate.eligibility.failure import Aaa, Failure
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.reading import Reading, read
+from covergate.eligibility.result import (
+    Coverage,
+    Member,
+    PatientRelationship,
+    PayerAnswer,
+    PayerStatus,
+    PostalAddress,
+    References,
+    Sources,
+    Statement,
+    Warning_,
+    WarningCode,
+)
+from covergate.eligibility.x12 import RELATIONSHIPS, aaa_code_of_text, aaa_failure
+from covergate.vendors.base import Answered, Progress, Refused
+from covergate.vendors.stated import Node
+from covergate.vendors.vsee.codes import ALWAYS_ASKED
+from covergate.vendors.vsee.response import Person, Response, birth_date, read_response
+
+# REF01 of the subscriber or dependent (public 271 lists).
+GROUP_NUMBERS = ("6P", "1L")
+PLAN_NUMBER = "18"
+PLAN_NETWORK = "N6"
+
+
+def progress_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at: datetime) -> Progress:
+    """`section` is `insurance.primary` (or the like) of the user's record."""
+    text, words = section.text("eligibility_response"), section.text("eligibility_text").value
+    said = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
+    raw = section.at("raw_response")
+    response = read_response(raw.value, raw.pointer)
+    found = read(response.rows, Asked.of(inquiry), response.aaas, plan_days=response.plan_days, vendor_message=said)
+    if isinstance(found, Reading) and _says_nothing_of_coverage(found):
+        code = aaa_code_of_text(text.value) if text.value else None
+        if code is not None:
+            found = aaa_failure([Aaa(code=code, sources=list(text.pointers))], vendor_message=said)
+    if isinstance(found, Failure):
+        return Refused(found)
+    answered_at = section.read("last_checked", _instant).value or received_at
+    warnings = [*found.warnings, *_member_warnings(response, inquiry)]
+    if response.is_empty:
+        warnings.append(warning(WarningCode.RAW_UNPARSABLE, *([raw.pointer] if _is_there(section) else [])))
+    return Answered(
+        Statement(
+            coverage=found.coverage,
+            service_covered=False if _denies_what_was_asked(found, inquiry) else None,
+            as_of=today_eastern(answered_at),
+            answered_at=answered_at,
+            services=found.services,
+            plan=_plan(found, response),
+            payer=_payer(response),
+            patient=_patient(response, inquiry),
+            subscriber=_member(response.subscriber) if response.dependent and response.subscriber else None,
+            benefits=found.benefits,
+            other_coverage=found.other_coverage,
+            related_entities=found.related_entities,
+            references=References(
+                vendor_id=eligibility_id,
+                trace_number=response.trace_number.text if response.trace_number else None,
+            ),
+            payer_status=PayerStatus(text=text.value),
+            notes=[*found.notes, *(note.text for note in response.notes), *([words] if words else [])],
+            warnings=warnings,
+        )
+    )
+
+
+def _says_nothing_of_coverage(found: Reading) -> bool:
+    return found.coverage is Coverage.UNKNOWN and not any(service.covered is False for service in found.services)
+
+
+def _denies_what_was_asked(found: Reading, inquiry: Inquiry) -> bool:
+    """A check always asks for service type 30, so the answer's "not covered" for another service that the partner named would
+    not count as an answer to the question; it is one all the same.
+    """
+    asked = {ALWAYS_ASKED, *inquiry.service.service_type_codes, *inquiry.service.procedure_codes}
+    return any(service.covered is False and service.code in asked for service in found.services)
+
+
+def _is_there(section: Node) -> bool:
+    return isinstance(section.value, dict) and "raw_response" in section.value
+
+
+def _plan(found: Reading, response: Response) -> Any:
+    group = next((response.references[name] for name in GROUP_NUMBERS if name in response.references), None)
+    parts = {
+        "group_number": group,
+        "number": response.references.get(PLAN_NUMBER),
+        "network_id": response.references.get(PLAN_NETWORK),
+    }
+    return found.plan.model_copy(
+        update={
+            **{name: part.text for name, part in parts.items() if part},
+            "sources": found.plan.sources | _at(**parts),
+        }
+    )
+
+
+def _payer(response: Response) -> PayerAnswer:
+    return PayerAnswer(
+        id=response.payer_id.text if response.payer_id else None,
+        name=response.payer_name.text if response.payer_name else None,
+        sources=_at(id=response.payer_id, name=response.payer_name),
+    )
+
+
+def _patient(response: Response, inquiry: Inquiry) -> Member:
+    """Where no dependent stands in the answer, the patient is the subscriber, if that is how it was asked."""
+    if response.dependent is not None:
+        code = response.dependent.relationship
+        relationship = RELATIONSHIPS.get(code.text, PatientRelationship.UNKNOWN) if code else None
+        return _member(response.dependent, relationship or PatientRelationship.UNKNOWN)
+    relationship = PatientRelationship.SELF if inquiry.subscriber is None else PatientRelationship.UNKNOWN
+    return _member(response.subscriber, relationship) if response.subscriber else Member()
+
+
+def _member(person: Person, relationship: PatientRelationship = PatientRelationship.UNKNOWN) -> Member:
+    address = {"line1": person.street, "city": person.city, "state": person.state, "zip": person.zip}
+    lines = {name: part.text for name, part in address.items() if part}
+    at: Sources = _at(
+        last_name=person.last_name,
+        first_name=person.first_name,
+        middle_name=person.middle_name,
+        member_id=person.member_id,
+        gender=person.gender,
+        relationship=person.relationship,
+    )
+    return Member(
+        last_name=_text(person.last_name),
+        first_name=_text(person.first_name),
+        middle_name=_text(person.middle_name),
+        member_id=_text(person.member_id),
+        date_of_birth=birth_date(person),
+        gender=_text(person.gender),
+        relationship=relationship,
+        address=PostalAddress(**lines) if lines else None,
+        sources=at
+        | ({"date_of_birth": [person.born.at]} if person.born else {})
+        | ({"address": [part.at for part in address.values() if part]} if lines else {}),
+    )
+
+
+def _member_warnings(response: Response, inquiry: Inquiry) -> list[Warning_]:
+    """Another birth date or member id than asked with, and a relationship code that is not known."""
+    found: list[Warning_] = []
+    differing: list[str] = []
+    if (patient := response.dependent or response.subscriber) is not None:
+        differing += _other_birth(patient, inquiry.patient.date_of_birth)
+    if (subscriber := response.subscriber) is not None:
+        asked = _folded(inquiry.insured.member_id or inquiry.patient.member_id)
+        if subscriber.member_id and _folded(subscriber.member_id.text) != asked:
+            differing.append(subscriber.member_id.at)
+        if response.dependent is not None:
+            differing += _other_birth(subscriber, inquiry.insured.date_of_birth)
+    if differing:
+        found.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
+    code = response.dependent.relationship if response.dependent else None
+    if code is not None and code.text not in RELATIONSHIPS:
+        found.append(warning(WarningCode.UNKNOWN_CODE, code.at, detail="INS02"))
+    return found
+
+
+def _other_birth(person: Person, born: date) -> list[str]:
+    return [person.born.at] if person.born and person.born.first != born else []
+
+
+def _folded(number: str) -> str:
+    return "".join(filter(str.isalnum, number.casefold()))
+
+
+def _instant(seconds: Any) -> datetime | None:
+    """Unix seconds, as a number or in digits."""
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(element: Element | None) -> str | None:
+    return element.text if element else None
+
+
+def _at(**elements: Element | None) -> Sources:
+    return {name: [element.at] for name, element in elements.items() if element is not None}

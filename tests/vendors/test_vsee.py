@@ -1,0 +1,231 @@
+"""What VSee's case files cannot say: the callback's token, any shape of raw reply at all, and the tree of the 271."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonpointer
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covergate.eligibility.conclusion import conclude
+from covergate.eligibility.inquiry import Inquiry
+from covergate.vendors.base import Answered, ForgedEvent, Inbound, Refused
+from covergate.vendors.stated import Node
+from covergate.vendors.vsee import VENDOR, VSeeConnection
+from covergate.vendors.vsee.response import read_response
+from covergate.vendors.vsee.segments import Level, segments
+from covergate.vendors.vsee.statement import progress_of
+
+CASES = Path(__file__).parent / "vsee"
+NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
+INQUIRY = Inquiry.model_validate(
+    {
+        "payer": {"id": "60054"},
+        "patient": {
+            "first_name": "Jane",
+            "last_name": "Sample",
+            "date_of_birth": "1990-09-20",
+            "member_id": "W100200300",
+        },
+    }
+).resolved(NOW)
+
+
+def connection(**fields: Any) -> VSeeConnection:
+    return VSeeConnection(_env_file=None, **{"callback_token": "a-long-secret"} | fields)
+
+
+def inbound(query: str) -> Inbound:
+    return Inbound("POST", "/v1/vendor-events/vsee", query, {}, b"{}")
+
+
+def test_the_callback_token_opens_the_door() -> None:
+    assert VENDOR.verify_event is not None
+    VENDOR.verify_event(inbound("token=a-long-secret"), connection())
+
+
+@pytest.mark.parametrize(
+    "query", ["", "token=", "token=other", "token=a-long-secret&token=other", "Token=a-long-secret", "token=ä"]
+)
+def test_any_other_query_is_forged(query: str) -> None:
+    assert VENDOR.verify_event is not None
+    with pytest.raises(ForgedEvent):
+        VENDOR.verify_event(inbound(query), connection())
+
+
+def test_without_a_configured_token_every_event_is_forged() -> None:
+    assert VENDOR.verify_event is not None
+    with pytest.raises(ForgedEvent):
+        VENDOR.verify_event(inbound("token="), connection(callback_token=""))
+
+
+def test_the_connection_is_complete_without_a_callback_token() -> None:
+    given = {"base_url": "https://vsee.example/api_v3", "account_code": "a", "api_key": "k", "api_secret": "s"}
+    assert not connection(**given).complete
+    assert connection(**given, api_token="t", callback_token="").complete
+    assert VENDOR.connection.sandbox("http://127.0.0.1:9", "s").complete
+
+
+def test_secrets_stay_out_of_sight() -> None:
+    shown = repr(connection(api_key="key-1", api_secret="secret-1", api_token="token-1"))
+    assert not any(secret in shown for secret in ("key-1", "secret-1", "token-1", "a-long-secret"))
+    assert {"token", "refresh_token"} <= VENDOR.secrets
+
+
+@pytest.mark.parametrize("path", ["/insurances/", "/insurance/"])
+def test_both_spellings_of_the_list_of_insurers(path: str) -> None:
+    assert VENDOR.list_payers is not None
+    assert next(VENDOR.list_payers(connection(insurances_path=path))).path == path
+
+
+def eligible_raw() -> Any:
+    """The tree of a whole answer."""
+    case = orjson.loads((CASES / "check_eligible.json").read_bytes())
+    return case["exchanges"][0]["reply"]["body"]["data"]["insurance"]["primary"]["raw_response"]
+
+
+def section(raw: Any, **more: Any) -> Node:
+    return Node({"eligibility_id": "1", "last_checked": 1_795_280_340, "raw_response": raw} | more, "/s")
+
+
+def concluded(raw: Any) -> dict[str, Any]:
+    progress = progress_of(section(raw), INQUIRY, "1", NOW)
+    assert isinstance(progress, Answered)
+    return conclude(progress.statement, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+
+
+def without_sources(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_sources(inner) for key, inner in value.items() if key != "sources"}
+    return [without_sources(inner) for inner in value] if isinstance(value, list) else value
+
+
+def renamed(value: Any) -> Any:
+    """The same tree with other words after each element's number, and every single child as a list of one."""
+    if isinstance(value, dict):
+        return {
+            (f"{key.split('_')[0]}_Other" if key.startswith("@") and "_" in key else key): (
+                [renamed(inner)] if isinstance(inner, dict) and key.endswith("Segment") else renamed(inner)
+            )
+            for key, inner in value.items()
+        }
+    return [renamed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_only_the_prefix_of_a_name_counts_and_one_child_may_be_a_list() -> None:
+    assert without_sources(concluded(renamed(eligible_raw()))) == without_sources(concluded(eligible_raw()))
+
+
+def test_repeated_elements_and_composites_may_be_children() -> None:
+    row = {
+        "EligibilityOrBenefitInformation": {
+            "@EB01_Code": "B",
+            "EB03_ServiceTypeCode": ["30", {"#text": "x"}, "MH"],
+            "EB07_MonetaryAmount": {"#text": "30", "@currency": "USD"},
+            "Composite": {"@EB13_01_Qualifier": "HC", "@EB13_02_Code": "90837"},
+        },
+        "MessageTexts": {"MSGSegment": {"@MSG01_Text": "PER VISIT"}},
+    }
+    (found,) = read_response({"SubscriberDetail": {"Name": {"Rows": [row]}}}, "/raw").rows
+    assert [code.text for code in found.eb03] == ["30", "MH"]
+    assert found.eb07 is not None and found.eb07.text == "30"
+    assert [code.text for code in found.procedures] == ["90837"]
+    assert [message.text for message in found.msgs] == ["PER VISIT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("HC:90837", "90837"), ("HC|90837|95", "90837"), ("ND:123", None), ("9", None)]
+)
+def test_procedure_in_one_string(text: str, code: str | None) -> None:
+    (found,) = read_response({"SubscriberDetail": {"Row": {"EB": {"@EB01_": "1", "@EB13_": text}}}}, "/raw").rows
+    assert [procedure.text for procedure in found.procedures] == ([code] if code else [])
+
+
+def test_rows_that_share_one_object_keep_their_elements_apart() -> None:
+    rows = [{"@EB01_Code": "1", "@EB03_": "30"}, {"@EB01_Code": "B", "@EB07_": "30"}]
+    tree = {"SubscriberDetail": {"EB": rows, "MSGSegment": {"@MSG01_Text": "WHOSE IS THIS"}}}
+    found = read_response(tree, "/raw")
+    assert [(row.code, row.eb07 and row.eb07.text) for row in found.rows] == [("1", None), ("B", "30")]
+    assert [row.msgs for row in found.rows] == [(), ()]
+    assert [note.text for note in found.notes] == ["WHOSE IS THIS"]
+
+
+def test_levels_by_hl_where_the_names_say_nothing() -> None:
+    tree = {
+        "Loop": [
+            {"HLSegment": {"@HL03_Code": "22"}, "Name": {"@NM101_": "IL"}},
+            {"HLSegment": {"@HL03_Code": "23"}, "Name": {"@NM101_": "03"}},
+        ]
+    }
+    named = [segment for segment in segments(tree, "") if segment.name == "NM1"]
+    assert [segment.level for segment in named] == [Level.SUBSCRIBER, Level.DEPENDENT]
+
+
+def test_a_very_deep_tree_is_walked() -> None:
+    tree: Any = {"@AAA03_": "72"}
+    for _ in range(5000):
+        tree = {"x": [tree]}
+    assert [segment.name for segment in segments(tree, "")] == ["AAA"]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+KEYS = st.sampled_from(
+    [
+        "@EB01_X", "@EB03_X", "@EB06_X", "@EB07_X", "@EB08_X", "@EB13_X", "@AAA03_X", "@AAA04_X", "@DTP01_X", "@DTP03_X",
+        "@MSG01_X", "@NM101_X",
+        "@NM103_X", "@NM109_X", "@DMG02_X", "@INS02_X", "@REF01_X", "@REF02_X", "@III02_X", "@PER03_X", "@HL03_X",
+        "SubscriberDetail", "DependentDetail", "EB03_X", "PPMDResults", "x", "#text",
+    ]
+)  # fmt: skip
+CODES = st.sampled_from(
+    ["1", "6", "I", "B", "C", "V", "U", "R", "30", "MH", "72", "42", "23", "29", "100", "0.2", "20260101"]
+)
+TREES = st.recursive(
+    LEAVES | CODES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(TREES, st.dictionaries(st.sampled_from(["eligibility_response", "eligibility_text", "last_checked"]), LEAVES))
+def test_no_raw_reply_crashes_and_every_source_is_there(raw: Any, more: dict[str, Any]) -> None:
+    progress = progress_of(section(raw, **more), INQUIRY, "1", NOW)
+    document = {"s": {"eligibility_id": "1", "last_checked": 1_795_280_340, "raw_response": raw} | more}
+    if isinstance(progress, Refused):
+        shown = progress.failure.model_dump(mode="json")
+    else:
+        assert isinstance(progress, Answered)
+        shown = conclude(progress.statement, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+    for at in pointers_of(shown):
+        jsonpointer.resolve_pointer(document, at)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_damaged_answer_never_crashes(data: st.DataObject) -> None:
+    raw = copy.deepcopy(eligible_raw())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place: Any = raw
+        while isinstance(place, (dict, list)) and place:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(place[key], (dict, list)) or data.draw(st.integers(0, 9)) == 0:
+                place[key] = data.draw(LEAVES | CODES | st.lists(CODES, max_size=2))
+                break
+            place = place[key]
+    assert isinstance(progress_of(section(raw), INQUIRY, "1", NOW), (Answered, Refused))
+
+
+def pointers_of(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        sources = value.get("sources", [])
+        own = sources if isinstance(sources, list) else [at for found in sources.values() for at in found]
+        return own + [at for key, inner in value.items() if key != "sources" for at in pointers_of(inner)]
+    return [at for inner in value for at in pointers_of(inner)] if isinstance(value, list) else []
