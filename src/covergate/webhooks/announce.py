@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
 
 from covergate import ids, jobs
+from covergate.webhooks.event_types import TEST
 
 _EVENT = text("""
 WITH e AS (INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
@@ -18,6 +19,10 @@ SELECT id FROM webhook_endpoints
 WHERE tenant_id = :tenant_id AND mode = :mode AND deleted_at IS NULL AND status = 'enabled'
   AND event_types && CAST(:wanted AS text[])""").bindparams(
     bindparam("data", type_=JSONB), bindparam("wanted", type_=ARRAY(Text))
+)
+_TEST = text("""
+INSERT INTO events (id, tenant_id, mode, type, data) VALUES (:id, :tenant_id, :mode, :type, :data)""").bindparams(
+    bindparam("data", type_=JSONB)
 )
 _DELIVERIES = text("""
 INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
@@ -59,3 +64,12 @@ async def announce(
         },
     )
     return [jobs.deliver(delivery, 0) for delivery, _ in deliveries]
+
+
+async def announce_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
+    """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id; the caller enqueues its job."""
+    event_id, delivery_id = ids.new(ids.EVENT), ids.new(ids.DELIVERY)
+    data = {"id": endpoint_id}
+    await db.execute(_TEST, {"id": event_id, "tenant_id": tenant_id, "mode": mode, "type": TEST, "data": data})
+    await db.execute(_DELIVERIES, {"event_id": event_id, "ids": [delivery_id], "endpoints": [endpoint_id]})
+    return delivery_id

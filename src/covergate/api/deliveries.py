@@ -1,0 +1,57 @@
+"""Deliveries of one webhook endpoint, and delivering again by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from covergate import ids
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.body import no_body
+from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
+from covergate.api.documented import Answer, documented
+from covergate.api.pages import PageQuery, listed, position_of
+from covergate.webhooks import deliveries
+
+router = APIRouter(tags=["Webhooks"])
+
+
+@router.get(
+    "/v1/webhook-endpoints/{endpoint_id}/deliveries",
+    **documented(
+        "List an endpoint's deliveries",
+        "Newest first, each with every attempt that was made.",
+        answers={200: Answer("A page", schemas.DeliveryList, examples.DELIVERIES)},
+        problems=(400, 404, 422),
+    ),
+)
+async def list_deliveries(
+    gateway: GatewayOf, caller: WebhookManager, query: Annotated[PageQuery, Query()], endpoint_id: str
+) -> Response:
+    after = position_of(ids.DELIVERY, query.after)
+    return json_answer(listed(await deliveries.list_deliveries(gateway, caller, endpoint_id, after, query.limit)))
+
+
+@router.post(
+    "/v1/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    **documented(
+        "Deliver again",
+        "A new attempt at once, whatever became of the earlier ones, with the same `webhook-id`.",
+        answers={202: Answer("The delivery", schemas.Delivery, examples.PENDING_DELIVERY)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def redeliver(
+    request: Request,
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    __: Annotated[None, Depends(no_body)],
+    delivery_id: str,
+) -> Response:
+    delivery = await deliveries.redeliver(gateway, caller, delivery_id)
+    request.app.state.metrics.redeliveries.labels("redelivery").inc()
+    return json_answer(delivery, 202)

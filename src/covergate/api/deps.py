@@ -1,0 +1,66 @@
+"""What handlers are given: the gateway and who calls. A handler's signature says which scope it needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from covergate.api_keys import KnownKeys
+from covergate.errors import FieldError, Problem
+from covergate.gateway import Gateway
+from covergate.verifications.create import Caller
+from covergate.waiters import Waiters
+
+bearer = HTTPBearer(
+    scheme_name="apiKey",
+    auto_error=False,
+    bearerFormat="cg_test_… or cg_live_…",
+    description="An API key as `covergate keys create` prints it. It decides tenant and mode.",
+)
+
+
+def gateway_of(request: Request) -> Gateway:
+    return cast(Gateway, request.app.state.gateway)
+
+
+def waiters_of(request: Request) -> Waiters:
+    return cast(Waiters, request.app.state.waiters)
+
+
+def request_id_of(request: Request) -> str:
+    return cast(str, request.state.request_id)
+
+
+async def caller(
+    request: Request,
+    needs: SecurityScopes,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Caller:
+    keys = cast(KnownKeys, request.app.state.keys)
+    found = None if credentials is None else await keys.authenticate(credentials.credentials)
+    if found is None:
+        raise Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")
+    lacking = [scope for scope in needs.scopes if scope not in found.scopes]
+    if lacking:
+        raise Problem("insufficient_scope", f"this needs the scope {', '.join(lacking)}")
+    return found
+
+
+async def no_query(request: Request) -> None:
+    """For routes without query parameters: unknown ones are an error everywhere."""
+    if request.scope["query_string"]:
+        names = dict.fromkeys(request.query_params)
+        found = [FieldError("unknown_parameter", "is not known here", parameter=name[:100]) for name in names]
+        raise Problem("invalid_request", "errors lists everything that is wrong", found[:100])
+
+
+NoQuery = Annotated[None, Depends(no_query)]
+GatewayOf = Annotated[Gateway, Depends(gateway_of)]
+RequestId = Annotated[str, Depends(request_id_of)]
+
+Writer = Annotated[Caller, Security(caller, scopes=["verifications:write"])]
+Reader = Annotated[Caller, Security(caller, scopes=["verifications:read"])]
+RawReader = Annotated[Caller, Security(caller, scopes=["verifications:raw"])]
+WebhookManager = Annotated[Caller, Security(caller, scopes=["webhooks:manage"])]

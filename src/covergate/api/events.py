@@ -1,0 +1,48 @@
+"""`GET /v1/events`: what a partner may have missed, oldest first.
+
+Unlike the other lists, this one is read forward: `after` may be a cursor or the id of the last event that was received.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from covergate import ids
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.deps import GatewayOf, Reader
+from covergate.api.documented import Answer, documented
+from covergate.api.pages import PageQuery, listed, position_of
+from covergate.webhooks.event_types import EVENT_TYPES
+from covergate.webhooks.events import list_events
+
+router = APIRouter(tags=["Webhooks"])
+
+EventType = Literal[tuple(EVENT_TYPES)]  # type: ignore[valid-type]
+
+
+class EventQuery(PageQuery):
+    type: Annotated[list[EventType], Field(max_length=20, description="May be given several times")] = Field(
+        default_factory=list
+    )
+
+
+@router.get(
+    "/v1/events",
+    **documented(
+        "List events",
+        "The last 30 days', oldest first. `after` takes a `next_cursor` or the id of an event (the `webhook-id` of its"
+        " delivery). Events that happen at the same moment may become visible out of order: to miss none while events"
+        " happen, go on from an event some seconds back and drop the ids that you have.",
+        answers={200: Answer("A page", schemas.EventList, examples.EVENTS)},
+        problems=(400, 422),
+    ),
+)
+async def list_of_events(gateway: GatewayOf, caller: Reader, query: Annotated[EventQuery, Query()]) -> Response:
+    after = query.after
+    if after is None or not ids.is_id(ids.EVENT, after):
+        after = position_of(ids.EVENT, after)
+    return json_answer(listed(await list_events(gateway, caller, query.type, after, query.limit)))

@@ -1,0 +1,377 @@
+"""Examples for the OpenAPI document: one synthetic patient, asked and answered. A test validates each against its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covergate.eligibility.failure import FailureCode, failure
+from covergate.eligibility.inquiry import Inquiry
+from covergate.errors import PROBLEMS as CODES
+
+_VER = "ver_01jd7k3v0te0r9m2zn4x8b6wqa"
+_ATT = "att_01jd7k3v0te0r9m2zn4x8b6wqb"
+_EVT = "evt_01jd7k46mne0r9m2zn4x8b6wqc"
+_WHE = "whe_01jd7jzz4pe0r9m2zn4x8b6wqd"
+_DLV = "dlv_01jd7k46mqe0r9m2zn4x8b6wqe"
+_REQ = "req_01jd7k46mqe0r9m2zn4x8b6wqf"
+_CREATED, _SUBMITTED, _ENDED = "2026-11-21T15:00:00.000Z", "2026-11-21T15:00:00.412Z", "2026-11-21T15:00:06.120Z"
+_DEADLINE = "2026-11-22T15:00:00.000Z"
+
+_ASKED: dict[str, Any] = {
+    "payer": {"id": "60054", "name": "Aetna"},
+    "patient": {
+        "first_name": "Jane",
+        "last_name": "Sample",
+        "date_of_birth": "1990-09-20",
+        "member_id": "ELIGIBLE-0001",
+        "address": {"state": "CA"},
+    },
+    "provider": {"npi": "1234567893"},
+    "service": {"date": "2026-11-21", "procedure_codes": ["90837"], "place_of_service_code": "10", "specialty": "PSY"},
+}
+CREATE: dict[str, Any] = {"external_id": "intake-8841", "vendor": "sohar", **_ASKED, "metadata": {"clinic": "north"}}
+SEARCH: dict[str, Any] = {
+    "member_id": "ELIGIBLE-0001",
+    "date_of_birth": "1990-09-20",
+    "status": ["completed"],
+    "limit": 20,
+}
+
+_ATTEMPT: dict[str, Any] = {
+    "id": _ATT,
+    "vendor": "sohar",
+    "vendor_ref": None,
+    "state": "preparing",
+    "submitted_at": None,
+    "expires_at": None,
+    "ended_at": None,
+    "failure_code": None,
+}
+_QUEUED: dict[str, Any] = {
+    "id": _VER,
+    "object": "verification",
+    "mode": "test",
+    "external_id": "intake-8841",
+    "retry_of": None,
+    "reused_from": None,
+    "status": "queued",
+    "outcome": None,
+    "outcome_reason": None,
+    "vendor": "sohar",
+    "waiting_for": None,
+    "next_check_at": _CREATED,
+    "created_at": _CREATED,
+    "completed_at": None,
+    "deadline": _DEADLINE,
+    "attempts": [_ATTEMPT],
+    "not_asked": ["/provider", "/service/date", "/service/procedure_codes"],
+    "late_result": None,
+    "failure": None,
+    "metadata": {"clinic": "north"},
+}
+ACCEPTED: dict[str, Any] = {**_QUEUED, "inquiry": Inquiry.model_validate(_ASKED).without_ssn(), "result": None}
+
+_MONEY = {"total": "1000.00", "used": None, "remaining": "250.00"}
+_NO_LEVEL: dict[str, Any] = {"individual": None, "family": None, "unknown_level": None}
+_BODY = "/exchanges/1/body/benefits/0"
+_PERSON: dict[str, Any] = dict.fromkeys(
+    ("first_name", "middle_name", "last_name", "date_of_birth", "gender", "member_id", "address")
+)
+RESULT: dict[str, Any] = {
+    "coverage": "active",
+    "service_covered": True,
+    "provider_in_network": None,
+    "as_of": "2026-11-21",
+    "answered_at": _ENDED,
+    "services": [],
+    "plan": {
+        **dict.fromkeys(
+            (
+                "name",
+                "number",
+                "description",
+                "group_number",
+                "group_name",
+                "network_id",
+                "coverage_level",
+                "is_calendar_year",
+                "is_primary",
+                "starts_on",
+                "ends_on",
+            )
+        ),
+        "type": "HM",
+        "type_name": "Health Maintenance Organization (HMO)",
+        "sources": {"type": ["/exchanges/1/body/insurance/type"]},
+    },
+    "payer": {
+        **dict.fromkeys(("alternate", "is_tpa", "phone", "fax", "website", "address")),
+        "id": "60054",
+        "name": "Aetna",
+        "sources": {},
+    },
+    "patient": {**_PERSON, "relationship": "self", "sources": {}},
+    "subscriber": None,
+    "summary": {
+        "in": {
+            "copay": "30.00",
+            "coinsurance_percent": None,
+            "deductible": {**_NO_LEVEL, "individual": _MONEY},
+            "out_of_pocket_max": _NO_LEVEL,
+            "authorization_required": None,
+        },
+        "out": None,
+        "unknown": None,
+    },
+    "benefits": [
+        {
+            **dict.fromkeys(
+                (
+                    "code",
+                    "description",
+                    "tier",
+                    "insurance_type",
+                    "plan_name",
+                    "place_of_service",
+                    "starts_on",
+                    "ends_on",
+                    "amount",
+                    "percent",
+                    "quantity",
+                    "authorization_required",
+                    "deductible_waived",
+                )
+            ),
+            "kind": "deductible",
+            "applies_to": "asked_service",
+            "service_type_codes": [],
+            "procedure_codes": [],
+            "network": "in",
+            "level": "individual",
+            "period": "unknown",
+            **_MONEY,
+            "accuracy": 0.84,
+            "notes": [],
+            "sources": {"total": [f"{_BODY}/deductible/total"], "remaining": [f"{_BODY}/deductible/remaining"]},
+        }
+    ],
+    "other_coverage": [],
+    "related_entities": [],
+    "authorizations": [],
+    "referral_required": None,
+    "references": {"vendor_id": None, "trace_number": None, "call_reference": None, "representative": None},
+    "payer_status": {"code": None, "text": None},
+    "notes": [],
+    "warnings": [],
+}
+_ANSWERED = {**_ATTEMPT, "vendor_ref": "990cdad8", "state": "answered", "submitted_at": _SUBMITTED, "ended_at": _ENDED}
+_ENDED_ROW = {**_QUEUED, "next_check_at": None, "completed_at": _ENDED}
+_COMPLETED_ROW = {**_ENDED_ROW, "status": "completed", "outcome": "eligible", "attempts": [_ANSWERED]}
+_FAILED_ROW = {
+    **_ENDED_ROW,
+    "status": "failed",
+    "attempts": [{**_ANSWERED, "state": "refused", "failure_code": "member_id_invalid"}],
+    "failure": failure(FailureCode.MEMBER_ID_INVALID, vendor_code="error.member.id").model_dump(mode="json"),
+}
+_INQUIRY = ACCEPTED["inquiry"]
+COMPLETED: dict[str, Any] = {**_COMPLETED_ROW, "inquiry": _INQUIRY, "result": RESULT}
+CANCELED: dict[str, Any] = {
+    **_ENDED_ROW,
+    "status": "canceled",
+    "attempts": [{**_ANSWERED, "state": "abandoned"}],
+    "inquiry": _INQUIRY,
+    "result": None,
+}
+
+
+def _listed(*rows: dict[str, Any], next_cursor: str | None = None) -> dict[str, Any]:
+    return {"object": "list", "data": list(rows), "has_more": next_cursor is not None, "next_cursor": next_cursor}
+
+
+VERIFICATIONS = _listed(_FAILED_ROW, _COMPLETED_ROW, next_cursor="dmVyXzAxamQ3azN2MHRlMHI5bTJ6bjR4OGI2d3Fh")
+TIMELINE = _listed(
+    {
+        "at": _CREATED,
+        "type": "created",
+        "attempt_id": _ATT,
+        "vendor": "sohar",
+        "message": "accepted",
+        "waiting_for": None,
+        "next_check_at": None,
+    },
+    {
+        "at": _SUBMITTED,
+        "type": "submitted",
+        "attempt_id": _ATT,
+        "vendor": "sohar",
+        "message": "the vendor works on it",
+        "waiting_for": "vendor",
+        "next_check_at": "2026-11-21T15:00:02.412Z",
+    },
+    {
+        "at": _ENDED,
+        "type": "completed",
+        "attempt_id": _ATT,
+        "vendor": "sohar",
+        "message": "the vendor answered: eligible",
+        "waiting_for": None,
+        "next_check_at": None,
+    },
+)
+RAW: dict[str, Any] = {
+    "object": "raw",
+    "exchanges": [
+        {
+            "id": "exc_01jd7k46mqe0r9m2zn4x8b6wqg",
+            "attempt_id": _ATT,
+            "at": _ENDED,
+            "call": "GET /v2/verifications/990cdad8",
+            "status": 200,
+            "content_type": "application/json",
+            "body": {"status": "complete.eligible"},
+            "text": None,
+        }
+    ],
+}
+VENDORS = _listed(
+    {
+        "name": "sohar",
+        "title": "Sohar",
+        "enabled": True,
+        "capabilities": {
+            "answers_by": ["event", "poll"],
+            "typical_wait_seconds": {"median": 6, "slow": 30},
+            "required_fields": [
+                "/payer/id",
+                "/patient/address/state",
+                "/service/place_of_service_code",
+                "/service/specialty",
+            ],
+            "service_dates": "today",
+            "dependents": True,
+            "secondary_coverage": False,
+            "benefits_detail": "Copay, coinsurance, deductible, out-of-pocket maximum of the asked service",
+            "batch": False,
+            "recovery": "event",
+            "events": True,
+            "not_asked": ["/provider", "/service/date"],
+        },
+        "docs_url": "https://docs.soharhealth.com",
+    }
+)
+CREATE_ENDPOINT: dict[str, Any] = {
+    "url": "https://intake.example.com/covergate",
+    "event_types": ["*"],
+    "payload": "thin",
+    "description": None,
+}
+UPDATE_ENDPOINT: dict[str, Any] = {
+    "event_types": ["verification.completed", "verification.failed"],
+    "status": "enabled",
+}
+ENDPOINT: dict[str, Any] = {
+    "id": _WHE,
+    "object": "webhook_endpoint",
+    **CREATE_ENDPOINT,
+    "status": "enabled",
+    "disabled_reason": None,
+    "previous_secret_until": None,
+    "created_at": _CREATED,
+    "updated_at": _CREATED,
+}
+ENDPOINT_WITH_SECRET: dict[str, Any] = {**ENDPOINT, "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw=="}
+ENDPOINTS = _listed(ENDPOINT)
+PENDING_DELIVERY: dict[str, Any] = {
+    "id": _DLV,
+    "object": "delivery",
+    "event_id": _EVT,
+    "event_type": "verification.completed",
+    "endpoint_id": _WHE,
+    "status": "pending",
+    "attempts": [],
+    "next_attempt_at": _ENDED,
+    "created_at": _ENDED,
+}
+DELIVERIES = _listed(
+    {
+        **PENDING_DELIVERY,
+        "status": "delivered",
+        "next_attempt_at": None,
+        "attempts": [
+            {"at": _ENDED, "status": 500, "duration_ms": 41, "error": "http_500"},
+            {"at": "2026-11-21T15:00:11.300Z", "status": 204, "duration_ms": 38, "error": None},
+        ],
+    }
+)
+THIN: dict[str, Any] = {
+    "id": _VER,
+    "external_id": "intake-8841",
+    "status": "completed",
+    "outcome": "eligible",
+    "outcome_reason": None,
+    "failure_code": None,
+    "metadata": {"clinic": "north"},
+}
+EVENTS = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN})
+TEST_DATA: dict[str, Any] = {"id": _WHE}
+VENDOR_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
+RECEIVED: dict[str, Any] = {"received": True}
+HEALTH: dict[str, Any] = {"status": "ok"}
+METRICS = 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 12.0\n'
+
+WEBHOOK_HEADERS: dict[str, str] = {
+    "webhook-id": _EVT,
+    "webhook-timestamp": "1795273206",
+    "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+}
+
+
+def thin_of(type_: str) -> dict[str, Any]:
+    """What a thin webhook of this type carries."""
+    changed: dict[str, dict[str, Any]] = {
+        "verification.failed": {"status": "failed", "outcome": None, "failure_code": "member_id_invalid"},
+        "verification.canceled": {"status": "canceled", "outcome": None},
+        "verification.answered_late": {"status": "failed", "outcome": None, "failure_code": "deadline_exceeded"},
+        "verification.needs_attention": {"status": "in_progress", "outcome": None},
+    }
+    return {**THIN, **changed.get(type_, {})}
+
+
+def _problem(code: str, detail: str, *errors: dict[str, str]) -> dict[str, Any]:
+    status, title = CODES[code]
+    return {
+        "type": f"urn:covergate:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": _REQ,
+        "errors": list(errors),
+    }
+
+
+PROBLEMS: dict[int, dict[str, Any]] = {
+    400: _problem(
+        "invalid_cursor",
+        "take next_cursor as it was given",
+        {"parameter": "after", "code": "invalid_cursor", "message": "must be the next_cursor of the page before"},
+    ),
+    401: _problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…"),
+    403: _problem("insufficient_scope", "this needs the scope verifications:read"),
+    404: _problem("not_found", "there is no such verification"),
+    409: _problem("already_ended", "the verification is completed; an end never changes"),
+    413: _problem("body_too_large", "a body has at most 256 KB"),
+    415: _problem("unsupported_media_type", "send JSON with Content-Type: application/json"),
+    422: _problem(
+        "missing_for_vendor",
+        "Sohar needs more than was given",
+        {
+            "pointer": "/patient/address/state",
+            "code": "required",
+            "vendor": "sohar",
+            "message": "Sohar needs this",
+        },
+    ),
+    500: _problem("internal_error", "this was logged under the request_id"),
+    503: _problem("unavailable", "try again in a moment"),
+}

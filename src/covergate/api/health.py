@@ -1,0 +1,73 @@
+"""`/healthz`: the process runs. `/readyz`: it can do its work. `/metrics`: how it fares. None of them needs a key."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import SQLAlchemyError
+
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.deps import GatewayOf, NoQuery, waiters_of
+from covergate.api.documented import Answer, documented
+from covergate.api.problems import is_away
+from covergate.db.migrate import require_current
+from covergate.errors import ConfigurationError, Problem
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["Health"])
+
+READY_WITHIN_SECONDS = 3.0
+
+
+@router.get(
+    "/healthz",
+    **documented("Is the process up?", "", answers={200: Answer("It is", schemas.Health, examples.HEALTH)}),
+)
+async def healthz(_: NoQuery) -> Response:
+    return json_answer({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    **documented(
+        "Can it do its work?",
+        "The database answers and has this version's schema, and the process is not being stopped.",
+        answers={200: Answer("It can", schemas.Health, examples.HEALTH)},
+        problems=(503,),
+    ),
+)
+async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
+    if waiters_of(request).closing:
+        raise Problem("unavailable", "the process is being stopped", retry_after=1)
+    try:
+        async with asyncio.timeout(READY_WITHIN_SECONDS), gateway.engine.connect() as db:
+            await require_current(db)
+    except ConfigurationError:
+        raise Problem("unavailable", "the database has another version's schema", retry_after=5) from None
+    return json_answer({"status": "ok"})
+
+
+@router.get(
+    "/metrics",
+    **documented(
+        "Metrics for Prometheus",
+        "Counts and times; no ids, no tenants, no PHI.",
+        answers={200: Answer("Text exposition", None, examples.METRICS, media_type="text/plain")},
+    ),
+)
+async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
+    measured = request.app.state.metrics
+    try:
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            await measured.look_at_backlog(gateway)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        # What the process counted itself is wanted most when the database is in trouble.
+        if not is_away(error):
+            raise
+        log.warning("backlog_unknown", error=type(error).__name__)
+    return Response(measured.exposition(), media_type=CONTENT_TYPE_LATEST)

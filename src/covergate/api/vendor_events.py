@@ -1,0 +1,57 @@
+"""`POST /v1/vendor-events/{vendor}`: vendors' own webhooks. The signature is the key; what does not verify leaves no trace."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.body import read_body
+from covergate.api.deps import GatewayOf
+from covergate.api.documented import Answer, documented
+from covergate.api.metrics import Metrics
+from covergate.errors import Problem
+from covergate.vendors import VENDORS
+from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.verifications.vendor_events import UnknownVendor, receive
+
+router = APIRouter(tags=["Vendors"])
+
+LIMIT = 2 * 1024 * 1024
+"""Some vendors put many of their own rows into one message."""
+
+
+@router.post(
+    "/v1/vendor-events/{vendor}",
+    status_code=202,
+    **documented(
+        "Receive a vendor's event",
+        "For vendors: verified on the raw bytes, stored once, answered, then looked at. A resend is accepted again.",
+        body=(None, examples.VENDOR_EVENT),
+        answers={202: Answer("Stored, now or before", schemas.Received, examples.RECEIVED)},
+        problems=(401, 404, 413),
+    ),
+)
+async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    known = vendor if vendor in VENDORS else "unknown"
+    if known == "unknown":
+        metrics.vendor_events.labels(known, "unknown").inc()
+        raise Problem("not_found", "there is no such vendor")
+    inbound = Inbound(
+        method=request.method,
+        path=request.url.path,
+        query=request.scope["query_string"].decode("latin-1"),
+        headers=dict(request.headers),
+        body=await read_body(request, LIMIT),
+    )
+    try:
+        stored = await receive(gateway, vendor, inbound)
+    except UnknownVendor:
+        metrics.vendor_events.labels(known, "unknown").inc()
+        raise Problem("not_found", "this vendor sends no events") from None
+    except ForgedEvent:
+        metrics.vendor_events.labels(known, "forged").inc()
+        raise Problem("unauthorized", "the event does not verify") from None
+    metrics.vendor_events.labels(known, "stored" if stored else "duplicate").inc()
+    return json_answer({"received": True}, 202)

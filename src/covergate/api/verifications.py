@@ -1,0 +1,258 @@
+"""`/v1/verifications`: ask, read, list, search, cancel, and what happened on the way."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, Field
+
+from covergate import ids
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.body import json_body, no_body
+from covergate.api.deps import GatewayOf, NoQuery, RawReader, Reader, RequestId, Writer
+from covergate.api.documented import Answer, documented
+from covergate.api.further_errors import further_errors
+from covergate.api.idempotency import IdempotencyKey
+from covergate.api.metrics import Metrics
+from covergate.api.pages import Limit, PageQuery, listed, position, position_of
+from covergate.api.prefer import ended_within, wait_seconds
+from covergate.db.tables import WAITING_FOR
+from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
+from covergate.eligibility.result import Outcome
+from covergate.gateway import Gateway
+from covergate.routing import PayerCodes
+from covergate.vendors import VENDORS
+from covergate.verifications.cancel import cancel
+from covergate.verifications.create import Caller, create
+from covergate.verifications.listing import Filters, list_verifications
+from covergate.verifications.read import read, read_raw, read_timeline
+from covergate.verifications.request import CreateVerification, Instant
+from covergate.verifications.view import created_view
+
+router = APIRouter(tags=["Verifications"])
+
+TIMELINE_ROWS = 100
+
+
+async def payers_of(gateway: Gateway, caller: Caller, request: CreateVerification) -> PayerCodes:
+    """Every vendor's own codes for the payer that was named; the payer directory will answer this. Raises Problem."""
+    return {}
+
+
+def _one_of(*known: str) -> AfterValidator:
+    listed_ = ", ".join(known)
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise invalid("invalid_value", f"must be one of: {listed_}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _storable(value: datetime) -> datetime:
+    """PostgreSQL's driver counts in UTC, where the first and last days of the calendar may not exist."""
+    if not 1900 <= value.year <= 9000:
+        raise invalid("out_of_range", "must be a year from 1900 to 9000")
+    return value
+
+
+Moment = Annotated[Instant, AfterValidator(_storable)]
+Status = Literal["queued", "in_progress", "completed", "failed", "canceled"]
+
+
+class ListQuery(PageQuery):
+    """Filters of the list; instants are exclusive."""
+
+    status: Annotated[list[Status], Field(max_length=5, description="May be given several times")] = Field(
+        default_factory=list
+    )
+    outcome: Outcome | None = None
+    vendor: Annotated[str, _one_of(*VENDORS)] | None = None
+    failure_code: FailureCode | None = None
+    waiting_for: Annotated[str, _one_of(*WAITING_FOR)] | None = None
+    payer_id: Annotated[str, Text(40)] | None = None
+    external_id: Annotated[str, Text(64)] | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    completed_after: Moment | None = None
+
+    def filters(self) -> Filters:
+        named = self.model_dump(exclude={"limit", "after", "status"})
+        return Filters(status=tuple(self.status), **named)
+
+
+class SearchVerifications(ListQuery):
+    """The list's parameters as a body, with the two that are PHI and so never stand in a URL."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    member_id: Identifier | None = None
+    date_of_birth: Day | None = None
+
+
+@router.post(
+    "/v1/verifications",
+    **documented(
+        "Create a verification",
+        "Accepted means kept: the answer is sent after the verification is committed, whatever happens then.",
+        body=(CreateVerification, examples.CREATE),
+        headers=("Idempotency-Key", "Prefer"),
+        answers={
+            202: Answer("Accepted; not ended yet", schemas.Verification, examples.ACCEPTED, ("Location",)),
+            200: Answer(
+                "It ended while waiting, or a replay of one that ended",
+                schemas.Verification,
+                examples.COMPLETED,
+                ("Location", "Preference-Applied", "Idempotent-Replayed"),
+            ),
+        },
+        problems=(413, 415, 422),
+    ),
+)
+async def create_verification(
+    request: Request,
+    gateway: GatewayOf,
+    caller: Writer,
+    request_id: RequestId,
+    _: NoQuery,
+    key: IdempotencyKey,
+    body: Annotated[CreateVerification, Depends(json_body(CreateVerification, further_errors))],
+) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    created = await create(gateway, caller, body, key, await payers_of(gateway, caller, body))
+    headers = {"location": f"/v1/verifications/{created.id}"}
+    if created.replayed:
+        metrics.replayed.labels(caller.mode).inc()
+        headers["idempotent-replayed"] = "true"
+    elif created.row is not None:
+        metrics.accepted.labels(caller.mode, created.row["vendor"]).inc()
+    seconds = wait_seconds(request)
+    if seconds is not None and await ended_within(request, caller, created.id, seconds):
+        headers["preference-applied"] = f"wait={seconds}"
+    elif created.row is not None:
+        return json_answer(created_view(created.row), 202, headers)
+    shown = await read(gateway, caller, created.id, request_id)
+    return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
+
+
+@router.get(
+    "/v1/verifications",
+    **documented(
+        "List verifications",
+        "Newest first. Rows leave out `inquiry` and `result`.",
+        answers={200: Answer("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        problems=(400, 422),
+    ),
+)
+async def list_of_verifications(
+    gateway: GatewayOf, caller: Reader, request_id: RequestId, query: Annotated[ListQuery, Query()]
+) -> Response:
+    after = position_of(ids.VERIFICATION, query.after)
+    found = await list_verifications(
+        gateway, caller, query.filters(), after, query.limit, "verification.list", request_id
+    )
+    return json_answer(listed(found))
+
+
+@router.post(
+    "/v1/verifications/search",
+    **documented(
+        "Search verifications",
+        "The list's filters in the body, and `member_id` and `date_of_birth`: PHI never stands in a URL.",
+        body=(SearchVerifications, examples.SEARCH),
+        answers={200: Answer("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        problems=(400, 413, 415, 422),
+    ),
+)
+async def search_verifications(
+    gateway: GatewayOf,
+    caller: Reader,
+    request_id: RequestId,
+    _: NoQuery,
+    body: Annotated[SearchVerifications, Depends(json_body(SearchVerifications))],
+) -> Response:
+    after = position(body.after, lambda id_: ids.is_id(ids.VERIFICATION, id_), "/after")
+    found = await list_verifications(
+        gateway, caller, body.filters(), after, body.limit, "verification.search", request_id
+    )
+    return json_answer(listed(found))
+
+
+@router.get(
+    "/v1/verifications/{verification_id}",
+    **documented(
+        "Read a verification",
+        "With its inquiry and result. `Prefer: wait=N` waits for its end.",
+        headers=("Prefer",),
+        answers={200: Answer("The verification", schemas.Verification, examples.COMPLETED, ("Preference-Applied",))},
+        problems=(404, 422),
+    ),
+)
+async def read_verification(
+    request: Request, gateway: GatewayOf, caller: Reader, request_id: RequestId, _: NoQuery, verification_id: str
+) -> Response:
+    headers = {}
+    seconds = wait_seconds(request)
+    if seconds is not None and await ended_within(request, caller, verification_id, seconds):
+        headers["preference-applied"] = f"wait={seconds}"
+    return json_answer(await read(gateway, caller, verification_id, request_id), 200, headers)
+
+
+@router.post(
+    "/v1/verifications/{verification_id}/cancel",
+    **documented(
+        "Cancel a verification",
+        "It ends at once; again is fine. What the vendor is doing is not recalled: a later answer shows in timeline and raw.",
+        answers={200: Answer("The canceled verification", schemas.Verification, examples.CANCELED)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def cancel_verification(
+    gateway: GatewayOf,
+    caller: Writer,
+    request_id: RequestId,
+    _: NoQuery,
+    __: Annotated[None, Depends(no_body)],
+    verification_id: str,
+) -> Response:
+    await cancel(gateway, caller, verification_id)
+    return json_answer(await read(gateway, caller, verification_id, request_id))
+
+
+class TimelineQuery(PageQuery):
+    limit: Limit = TIMELINE_ROWS
+
+
+@router.get(
+    "/v1/verifications/{verification_id}/timeline",
+    **documented(
+        "Read a verification's timeline",
+        f"Everything that happened, oldest first, without PHI. `limit` is {TIMELINE_ROWS} here unless given.",
+        answers={200: Answer("A page", schemas.Timeline, examples.TIMELINE)},
+        problems=(400, 404, 422),
+    ),
+)
+async def read_verification_timeline(
+    gateway: GatewayOf, caller: Reader, query: Annotated[TimelineQuery, Query()], verification_id: str
+) -> Response:
+    after = position(query.after, lambda number: number.isdigit() and 0 < len(number) < 19)
+    return json_answer(listed(await read_timeline(gateway, caller, verification_id, int(after or 0), query.limit)))
+
+
+@router.get(
+    "/v1/verifications/{verification_id}/raw",
+    **documented(
+        "Read the vendor's raw replies",
+        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing.",
+        answers={200: Answer("Every exchange, in order", schemas.Raw, examples.RAW)},
+        problems=(404, 422),
+    ),
+)
+async def read_verification_raw(
+    gateway: GatewayOf, caller: RawReader, request_id: RequestId, _: NoQuery, verification_id: str
+) -> Response:
+    return json_answer(await read_raw(gateway, caller, verification_id, request_id))

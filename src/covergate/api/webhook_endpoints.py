@@ -1,0 +1,174 @@
+"""`/v1/webhook-endpoints`: where events are sent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from covergate import ids
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.body import json_body, no_body
+from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
+from covergate.api.documented import Answer, documented
+from covergate.api.pages import PageQuery, listed, position_of
+from covergate.eligibility.inquiry import Text
+from covergate.webhooks import deliveries, endpoints
+
+router = APIRouter(tags=["Webhooks"])
+
+EventTypes = Annotated[tuple[Annotated[str, Text(60)], ...], Field(min_length=1, max_length=50)]
+Payload = Literal["thin", "full"]
+Description = Annotated[str, Text(200)]
+Url = Annotated[str, Text(2048)]
+NoBody = Annotated[None, Depends(no_body)]
+
+
+class CreateWebhookEndpoint(BaseModel):
+    """`payload` "full" sends the whole verification, PHI included, and needs the scope `verifications:read`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: Url
+    event_types: EventTypes = ("*",)
+    payload: Payload = "thin"
+    description: Description | None = None
+
+
+class UpdateWebhookEndpoint(BaseModel):
+    """Only what is given changes; `description` null removes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: Url = Field(default="", json_schema_extra={"default": None})
+    event_types: EventTypes = Field(default=(), json_schema_extra={"default": None})
+    payload: Payload = Field(default="thin", json_schema_extra={"default": None})
+    description: Description | None = None
+    status: Literal["enabled", "disabled"] = Field(default="enabled", json_schema_extra={"default": None})
+
+
+@router.post(
+    "/v1/webhook-endpoints",
+    status_code=201,
+    **documented(
+        "Create a webhook endpoint",
+        "The secret is shown here and at rotation only.",
+        body=(CreateWebhookEndpoint, examples.CREATE_ENDPOINT),
+        answers={
+            201: Answer("Created", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET, ("Location",))
+        },
+        problems=(409, 413, 415, 422),
+    ),
+)
+async def create_webhook_endpoint(
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    body: Annotated[CreateWebhookEndpoint, Depends(json_body(CreateWebhookEndpoint))],
+) -> Response:
+    wanted = endpoints.NewEndpoint(body.url, body.event_types, body.payload, body.description)
+    made = await endpoints.create_endpoint(gateway, caller, wanted)
+    return json_answer(made, 201, {"location": f"/v1/webhook-endpoints/{made['id']}"})
+
+
+@router.get(
+    "/v1/webhook-endpoints",
+    **documented(
+        "List webhook endpoints",
+        "Newest first.",
+        answers={200: Answer("A page", schemas.WebhookEndpointList, examples.ENDPOINTS)},
+        problems=(400, 422),
+    ),
+)
+async def list_webhook_endpoints(
+    gateway: GatewayOf, caller: WebhookManager, query: Annotated[PageQuery, Query()]
+) -> Response:
+    after = position_of(ids.ENDPOINT, query.after)
+    return json_answer(listed(await endpoints.list_endpoints(gateway, caller, after, query.limit)))
+
+
+@router.get(
+    "/v1/webhook-endpoints/{endpoint_id}",
+    **documented(
+        "Read a webhook endpoint",
+        "Without its secret.",
+        answers={200: Answer("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        problems=(404, 422),
+    ),
+)
+async def read_webhook_endpoint(gateway: GatewayOf, caller: WebhookManager, _: NoQuery, endpoint_id: str) -> Response:
+    return json_answer(await endpoints.read_endpoint(gateway, caller, endpoint_id))
+
+
+@router.patch(
+    "/v1/webhook-endpoints/{endpoint_id}",
+    **documented(
+        "Change a webhook endpoint",
+        "Only what is given changes. Setting `status` to `enabled` brings back an endpoint that answered 410.",
+        body=(UpdateWebhookEndpoint, examples.UPDATE_ENDPOINT),
+        answers={200: Answer("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        problems=(404, 413, 415, 422),
+    ),
+)
+async def update_webhook_endpoint(
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    body: Annotated[UpdateWebhookEndpoint, Depends(json_body(UpdateWebhookEndpoint))],
+    endpoint_id: str,
+) -> Response:
+    changes = body.model_dump(include=body.model_fields_set)
+    return json_answer(await endpoints.update_endpoint(gateway, caller, endpoint_id, changes))
+
+
+@router.delete(
+    "/v1/webhook-endpoints/{endpoint_id}",
+    status_code=204,
+    **documented(
+        "Delete a webhook endpoint",
+        "What is still to be delivered to it ends `exhausted`.",
+        answers={204: Answer("Deleted")},
+        problems=(404, 413, 415, 422),
+    ),
+)
+async def delete_webhook_endpoint(
+    gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
+) -> Response:
+    await endpoints.delete_endpoint(gateway, caller, endpoint_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/webhook-endpoints/{endpoint_id}/test",
+    status_code=202,
+    **documented(
+        "Send a test event",
+        "An `endpoint.test` event to this endpoint only, whatever it subscribes to.",
+        answers={202: Answer("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def send_test_event(
+    request: Request, gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
+) -> Response:
+    delivery_id = await endpoints.send_test(gateway, caller, endpoint_id)
+    request.app.state.metrics.redeliveries.labels("test").inc()
+    async with gateway.autocommit.connect() as db:
+        return json_answer(await deliveries.read_delivery(db, delivery_id), 202)
+
+
+@router.post(
+    "/v1/webhook-endpoints/{endpoint_id}/rotate-secret",
+    **documented(
+        "Rotate a webhook endpoint's secret",
+        "The new secret is shown here only; the old one signs beside it for 24 hours.",
+        answers={200: Answer("With the new secret", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET)},
+        problems=(404, 413, 415, 422),
+    ),
+)
+async def rotate_webhook_secret(
+    gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
+) -> Response:
+    return json_answer(await endpoints.rotate_secret(gateway, caller, endpoint_id))

@@ -1,0 +1,82 @@
+"""Deliveries as a partner sees them: each with every try that was made, and one more try on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import Text
+
+from covergate import ids, jobs
+from covergate.errors import Problem
+from covergate.gateway import Gateway
+from covergate.page import Page, page
+from covergate.verifications.create import Caller
+from covergate.verifications.view import instant
+from covergate.webhooks.endpoints import disabled, find
+
+_SELECT = """
+SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_at, e.type, (
+  SELECT jsonb_agg(jsonb_build_object('at', a.at, 'status', a.status, 'duration_ms', a.duration_ms, 'error', a.error)
+                   ORDER BY a.id)
+  FROM delivery_attempts a WHERE a.delivery_id = d.id) AS attempts
+FROM deliveries d JOIN events e ON e.id = d.event_id"""
+_LIST = text(f"""{_SELECT}
+WHERE d.endpoint_id = :endpoint_id AND (:after IS NULL OR d.id < :after) ORDER BY d.id DESC LIMIT :limit""").bindparams(
+    bindparam("after", type_=Text)
+)
+_READ = text(f"{_SELECT} WHERE d.id = :id")
+_LOCK = text("""
+SELECT w.status AS endpoint_status FROM deliveries d JOIN webhook_endpoints w ON w.id = d.endpoint_id
+WHERE d.id = :id AND w.tenant_id = :tenant_id AND w.mode = :mode AND w.deleted_at IS NULL FOR UPDATE OF d""")
+_AGAIN = text("""
+UPDATE deliveries SET status = 'pending', step = step + 1, tries = 0, next_attempt_at = clock_timestamp(), ended_at = NULL
+WHERE id = :id RETURNING step""")
+
+
+async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, after: str | None, limit: int) -> Page:
+    """Newest first. Raises Problem `not_found`."""
+    async with gateway.autocommit.connect() as db:
+        await find(db, caller, endpoint_id)
+        values = {"endpoint_id": endpoint_id, "after": after, "limit": limit + 1}
+        rows = (await db.execute(_LIST, values)).all()
+    return page(rows, limit, lambda row: str(row.id), _view)
+
+
+async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[str, Any]:
+    """A new try at once, whatever became of the earlier ones, and the whole schedule again if it fails.
+
+    Raises Problem `not_found`, `endpoint_disabled`.
+    """
+    async with gateway.engine.begin() as db:
+        row = None
+        if ids.is_id(ids.DELIVERY, delivery_id):
+            values = {"id": delivery_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
+            row = (await db.execute(_LOCK, values)).one_or_none()
+        if row is None:
+            raise Problem("not_found", "there is no such delivery")
+        if row.endpoint_status != "enabled":
+            raise disabled()
+        step = (await db.execute(_AGAIN, {"id": delivery_id})).scalar_one()
+        await jobs.enqueue(db, [jobs.deliver(delivery_id, step)])
+        return await read_delivery(db, delivery_id)
+
+
+async def read_delivery(db: AsyncConnection, delivery_id: str) -> dict[str, Any]:
+    """Of an id that is known to be the caller's."""
+    return _view((await db.execute(_READ, {"id": delivery_id})).one())
+
+
+def _view(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "object": "delivery",
+        "event_id": row.event_id,
+        "event_type": row.type,
+        "endpoint_id": row.endpoint_id,
+        "status": row.status,
+        "attempts": [{**attempt, "at": instant(attempt["at"])} for attempt in row.attempts or ()],
+        "next_attempt_at": instant(row.next_attempt_at),
+        "created_at": instant(row.created_at),
+    }

@@ -1,0 +1,242 @@
+"""Webhook endpoints: where a partner wants events. A secret is shown when it is made or rotated, and only then.
+
+An endpoint that gets full payloads receives PHI, so whoever makes, changes or redirects one needs `verifications:read` too. A
+deleted endpoint is kept for its deliveries' sake, and nothing finds it any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import LargeBinary, Text
+
+from covergate import ids, jobs
+from covergate.errors import FieldError, Problem
+from covergate.gateway import Gateway
+from covergate.outbound import check_url
+from covergate.page import Page, page
+from covergate.verifications.create import Caller
+from covergate.verifications.view import instant
+from covergate.webhooks.announce import announce_test
+from covergate.webhooks.event_types import EVENT_TYPES, EVERY
+
+MOST_ENDPOINTS = 50
+"""Per tenant and mode."""
+FULL = "full"
+FULL_NEEDS = "verifications:read"
+SECRET_BYTES = 32
+ROTATION_OVERLAP = "24 hours"
+
+_COLUMNS = (
+    "id, url, event_types, payload, description, status, disabled_reason, previous_secret_until, created_at, updated_at"
+)
+_OURS = "tenant_id = :tenant_id AND mode = :mode AND deleted_at IS NULL"
+_TYPES: dict[str, Any] = {
+    "url": Text,
+    "event_types": ARRAY(Text),
+    "payload": Text,
+    "description": Text,
+    "status": Text,
+}
+
+_LOCK_TENANT = text("SELECT pg_advisory_xact_lock(hashtextextended('webhook_endpoints:' || :tenant_id || :mode, 0))")
+_COUNT = text(f"SELECT count(*) FROM webhook_endpoints WHERE {_OURS}")
+_CREATE = text(f"""
+INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, description, status, secret_sealed)
+VALUES (:id, :tenant_id, :mode, :url, :event_types, :payload, :description, 'enabled', :secret)
+RETURNING {_COLUMNS}""").bindparams(
+    *(bindparam(name, type_=_TYPES[name]) for name in ("url", "event_types", "payload", "description"))
+)
+_LIST = text(f"""
+SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OURS} AND (:after IS NULL OR id < :after)
+ORDER BY id DESC LIMIT :limit""").bindparams(bindparam("after", type_=Text))
+_READ = text(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS}")
+_LOCK = text(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR UPDATE")
+_ROTATE = text(f"""
+UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
+  previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()
+WHERE id = :id RETURNING {_COLUMNS}""").bindparams(
+    bindparam("secret", type_=LargeBinary), bindparam("previous", type_=LargeBinary)
+)
+_DELETE = text(
+    f"UPDATE webhook_endpoints SET deleted_at = clock_timestamp(), status = 'disabled' WHERE id = :id AND {_OURS} RETURNING id"
+)
+_END_DELIVERIES = text("""
+UPDATE deliveries SET status = 'exhausted', step = step + 1, next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE endpoint_id = :id AND status = 'pending'""")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    url: str
+    event_types: tuple[str, ...]
+    payload: str
+    description: str | None
+
+
+async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint) -> dict[str, Any]:
+    """The endpoint with its secret. Raises Problem `invalid_request`, `insufficient_scope`, `too_many_endpoints`."""
+    _check(gateway, wanted.url, wanted.event_types)
+    _may_have(caller, wanted.payload)
+    endpoint_id, secret = ids.new(ids.ENDPOINT), _new_secret()
+    values = {
+        "id": endpoint_id,
+        "tenant_id": caller.tenant_id,
+        "mode": caller.mode,
+        "url": wanted.url,
+        "event_types": list(wanted.event_types),
+        "payload": wanted.payload,
+        "description": wanted.description,
+        "secret": _sealed(gateway, endpoint_id, "secret", secret),
+    }
+    async with gateway.engine.begin() as db:
+        await db.execute(_LOCK_TENANT, _whose(caller))
+        if (await db.execute(_COUNT, _whose(caller))).scalar_one() >= MOST_ENDPOINTS:
+            raise Problem("too_many_endpoints", f"there may be {MOST_ENDPOINTS} endpoints; delete one first")
+        row = (await db.execute(_CREATE, values)).one()
+    return {**_view(row), "secret": secret}
+
+
+async def list_endpoints(gateway: Gateway, caller: Caller, after: str | None, limit: int) -> Page:
+    """Newest first."""
+    async with gateway.autocommit.connect() as db:
+        rows = (await db.execute(_LIST, {**_whose(caller), "after": after, "limit": limit + 1})).all()
+    return page(rows, limit, lambda row: str(row.id), _view)
+
+
+async def read_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
+    async with gateway.autocommit.connect() as db:
+        return _view(await find(db, caller, endpoint_id))
+
+
+async def update_endpoint(
+    gateway: Gateway, caller: Caller, endpoint_id: str, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """`changes` has some of url, event_types, payload, description and status. Raises Problem as `create_endpoint` does."""
+    _check(gateway, changes.get("url"), changes.get("event_types"))
+    async with gateway.engine.begin() as db:
+        row = await find(db, caller, endpoint_id, lock=True)
+        _may_have(caller, row.payload)
+        _may_have(caller, changes.get("payload", row.payload))
+        if not changes:
+            return _view(row)
+        assignments = [f"{name} = :{name}" for name in changes]
+        if changes.get("status") == "enabled":
+            assignments.append("disabled_reason = NULL")
+        update = text(
+            f"UPDATE webhook_endpoints SET {', '.join(assignments)}, updated_at = clock_timestamp()"
+            f" WHERE id = :id RETURNING {_COLUMNS}"
+        ).bindparams(*(bindparam(name, type_=_TYPES[name]) for name in changes))
+        if "event_types" in changes:
+            changes = {**changes, "event_types": list(changes["event_types"])}
+        return _view((await db.execute(update, {"id": endpoint_id, **changes})).one())
+
+
+async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) -> None:
+    """What is still to be delivered to it ends `exhausted`."""
+    async with gateway.engine.begin() as db:
+        if not ids.is_id(ids.ENDPOINT, endpoint_id):
+            raise not_found()
+        if (await db.execute(_DELETE, {"id": endpoint_id, **_whose(caller)})).one_or_none() is None:
+            raise not_found()
+        await db.execute(_END_DELIVERIES, {"id": endpoint_id})
+
+
+async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
+    """The endpoint with its new secret; the one before signs beside it for a day, an older one no longer."""
+    secret = _new_secret()
+    async with gateway.engine.begin() as db:
+        row = await find(db, caller, endpoint_id, lock=True)
+        before = gateway.sealer.open("webhook_endpoints", "secret", endpoint_id, row.secret_sealed).decode()
+        values = {
+            "id": endpoint_id,
+            "secret": _sealed(gateway, endpoint_id, "secret", secret),
+            "previous": _sealed(gateway, endpoint_id, "previous_secret", before),
+        }
+        row = (await db.execute(_ROTATE, values)).one()
+    return {**_view(row), "secret": secret}
+
+
+async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
+    """Announces `endpoint.test` to this endpoint only; the id of the delivery. Raises Problem `endpoint_disabled`."""
+    async with gateway.engine.begin() as db:
+        row = await find(db, caller, endpoint_id, lock=True)
+        if row.status != "enabled":
+            raise disabled()
+        delivery_id = await announce_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
+        await jobs.enqueue(db, [jobs.deliver(delivery_id, 0)])
+    return delivery_id
+
+
+async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Any:
+    """The caller's endpoint. Raises Problem `not_found`, for a deleted one too."""
+    row = None
+    if ids.is_id(ids.ENDPOINT, endpoint_id):
+        row = (await db.execute(_LOCK if lock else _READ, {"id": endpoint_id, **_whose(caller)})).one_or_none()
+    if row is None:
+        raise not_found()
+    return row
+
+
+def not_found() -> Problem:
+    return Problem("not_found", "there is no such webhook endpoint")
+
+
+def disabled() -> Problem:
+    return Problem("endpoint_disabled", "the webhook endpoint is disabled; set its status to enabled first")
+
+
+def _whose(caller: Caller) -> dict[str, str]:
+    return {"tenant_id": caller.tenant_id, "mode": caller.mode}
+
+
+def _check(gateway: Gateway, url: str | None, event_types: tuple[str, ...] | None) -> None:
+    wrong: list[FieldError] = []
+    if url is not None:
+        reason = check_url(url, allow_private=gateway.settings.allow_private_network)
+        if reason is not None:
+            wrong.append(FieldError("invalid_url", reason, pointer="/url"))
+    for position, type_ in enumerate(event_types or ()):
+        if type_ == EVERY and len(event_types or ()) > 1:
+            wrong.append(FieldError("invalid_value", "* stands alone", pointer=f"/event_types/{position}"))
+        elif type_ != EVERY and type_ not in EVENT_TYPES:
+            known = ", ".join([EVERY, *EVENT_TYPES])
+            wrong.append(FieldError("invalid_value", f"must be one of: {known}", pointer=f"/event_types/{position}"))
+    if wrong:
+        raise Problem("invalid_request", "errors lists everything that is wrong", wrong)
+
+
+def _may_have(caller: Caller, payload: str) -> None:
+    if payload == FULL and FULL_NEEDS not in caller.scopes:
+        raise Problem("insufficient_scope", f"an endpoint with full payloads needs the scope {FULL_NEEDS} too")
+
+
+def _new_secret() -> str:
+    """As Standard Webhooks has it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def _sealed(gateway: Gateway, endpoint_id: str, column: str, secret: str) -> bytes:
+    return gateway.sealer.seal("webhook_endpoints", column, endpoint_id, secret.encode())
+
+
+def _view(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "object": "webhook_endpoint",
+        "url": row.url,
+        "event_types": list(row.event_types),
+        "payload": row.payload,
+        "description": row.description,
+        "status": row.status,
+        "disabled_reason": row.disabled_reason,
+        "previous_secret_until": instant(row.previous_secret_until),
+        "created_at": instant(row.created_at),
+        "updated_at": instant(row.updated_at),
+    }

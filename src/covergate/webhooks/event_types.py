@@ -1,0 +1,15 @@
+"""What a partner can subscribe to (api.md section 6): event type → when it is sent."""
+
+from __future__ import annotations
+
+EVERY = "*"
+TEST = "endpoint.test"
+
+EVENT_TYPES: dict[str, str] = {
+    "verification.completed": "A verification ended with an answer.",
+    "verification.failed": "A verification ended without an answer; `failure_code` says why.",
+    "verification.canceled": "A verification was canceled.",
+    "verification.answered_late": "An answer came after the end; it is the verification's `late_result`.",
+    "verification.needs_attention": "A verification waits for an operator: nobody can tell whether the vendor has it.",
+    TEST: "Sent on request only, to one endpoint, whatever it subscribes to.",
+}
