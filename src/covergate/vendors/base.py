@@ -80,9 +80,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The vendor answered; the engine derives the result with `conclude`."""
+    """The vendor answered; the engine derives the result with `conclude`.
+
+    `ref` is set where a vendor that answers at once later sends events about the submission.
+    """
 
     statement: Statement
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +290,8 @@ class Vendor:
     authenticate: Callable[[Any], httpx.Auth]
     """The auth flow for a connection; see `vendors/auth.py`."""
     submit: Callable[[Question], Flow]
-    check: Callable[[Question, str], Flow] | None = None
+    check: Callable[[Question, str], FindFlow] | None = None
+    """`NotFound` when looking further is of no use: then a person decides."""
     find: Callable[[Question], FindFlow] | None = None
     find_delay: timedelta = timedelta(seconds=0)
     """How long after a submission a look-up can miss it."""
