@@ -53,10 +53,11 @@ def submit(question: Question) -> Flow:
 
 
 def check(question: Question, ref: str) -> Flow:
+    """A 4xx on an inquiry that was created is no answer: the call may go on, and the deadline rules."""
     reply = yield Call("GET", f"{INQUIRIES}/{quote(ref, safe='')}")
-    if reply.status == 404:
-        return Refused(failure(FailureCode.VENDOR_COULD_NOT_ANSWER, vendor_code="404"))
-    if not reply.ok or not isinstance(reply.body, dict) or reply.body.get("id", ref) != ref:
+    if not reply.ok:
+        return Pending(ref=ref, again_in=_wait(question))
+    if not isinstance(reply.body, dict) or reply.body.get("id", ref) != ref:
         raise VendorBroken("the reply is not the inquiry asked for", sent=True, reply=reply)
     return _progress(question, ref, reply)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, ClassVar
 
 import httpx
@@ -120,7 +120,6 @@ VENDOR = Vendor(
     submit=submit,
     check=check,
     find=find,
-    find_delay=timedelta(seconds=2),
     options=HealthieOptions,
     not_asked=NOT_ASKED,
     not_asked_of=not_asked_of,
