@@ -1,7 +1,7 @@
 """The worker: takes jobs from PgQueuer, sweeps for what lost its job, prunes what is old.
 
 Each group of jobs has its own queue manager and budget, so that a backlog stays in its group. Handlers never let an
-exception out, because PgQueuer deletes a job that raises; a group whose connections died is built again. On `stop` the
+exception out, because PgQueuer deletes a job that raises; a group that lost a connection is built again. On `stop` the
 worker takes no more jobs, lets the running ones end and cancels what is left after 25 seconds: the sweep brings those back.
 """
 
@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
-from pgqueuer.domain.types import Channel
 from sqlalchemy.exc import SQLAlchemyError
 
 from covergate import jobs
 from covergate.db.engine import asyncpg_dsn
-from covergate.db.queue_schema import make_queries, queue_settings
+from covergate.db.queue_schema import CHANNEL, make_queries
 from covergate.gateway import Gateway
 from covergate.prune import prune
 from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
 from covergate.verifications.sweep import sweep
-from covergate.webhooks.delivery import Deliverer, sweep_deliveries
+from covergate.webhooks.delivery import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -38,22 +39,39 @@ DEQUEUE_TIMEOUT = timedelta(seconds=5)
 DRAIN_SECONDS = 25.0
 SWEEP_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
-LONGEST_REST = 5.0
-"""Seconds at most before a group whose connections died is built again."""
+CONNECT_SECONDS = 10
+COMMAND_SECONDS = 30
+CLOSE_SECONDS = 5.0
+FIRST_REST, LONGEST_REST = 0.1, 5.0
+"""Seconds before a group whose connections died is built again; doubled each time until it ran for a while."""
 
 Handler = Callable[[str], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class Group:
+    """Jobs of one entrypoint. `failed` is told of jobs in which our own code failed."""
+
+    name: str
+    handle: Handler
+    failed: Handler
+
+
 @dataclass
 class Worker:
-    """`run` ends after `stop` was called and the running jobs are done."""
+    """`run` ends after `stop` was called and the running jobs are done.
+
+    The transport is its maker's, who closes it when `run` has ended.
+    """
 
     gateway: Gateway
     transport: Transport
-    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
-    _drained: asyncio.Event = field(default_factory=asyncio.Event)
-    _managers: list[QueueManager] = field(default_factory=list)
+    drain_seconds: float = DRAIN_SECONDS
+    delivery_seconds: float = TIMEOUT_SECONDS
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _managers: list[QueueManager] = field(default_factory=list, init=False)
+    _running: set[asyncio.Future[None]] = field(default_factory=set, init=False)
+    _cut: bool = field(default=False, init=False)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -62,117 +80,139 @@ class Worker:
 
     async def run(self) -> None:
         advancer = Advancer(self.gateway, self.transport)
-        async with Deliverer(self.gateway) as deliverer:
-            groups: dict[str, tuple[Handler, Handler | None]] = {
-                jobs.ADVANCE: (advancer.advance, advancer.failed_inside),
-                jobs.DELIVER: (deliverer.deliver, None),
-                jobs.DELIVER_SLOWLY: (deliverer.deliver, None),
-            }
+        async with Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer:
+            groups = (
+                Group(jobs.ADVANCE, advancer.advance, advancer.failed_inside),
+                Group(jobs.DELIVER, deliverer.deliver, deliverer.failed_inside),
+                Group(jobs.DELIVER_SLOWLY, deliverer.deliver_slowly, deliverer.failed_inside),
+            )
             async with asyncio.TaskGroup() as tasks:
-                for name, (handle, failed) in groups.items():
-                    tasks.create_task(self._supervise(name, handle, failed))
-                tasks.create_task(self._regularly(SWEEP_SECONDS, self._sweep))
-                tasks.create_task(self._regularly(PRUNE_SECONDS, self._prune))
-                tasks.create_task(self._limit_drain())
+                supervised = [tasks.create_task(self._supervise(group)) for group in groups]
+                tasks.create_task(self._regularly(SWEEP_SECONDS, sweep))
+                tasks.create_task(self._regularly(SWEEP_SECONDS, sweep_deliveries))
+                tasks.create_task(self._regularly(PRUNE_SECONDS, prune))
+                tasks.create_task(self._limit_drain(supervised))
 
-    async def _sweep(self) -> None:
-        await sweep(self.gateway)
-        await sweep_deliveries(self.gateway)
-
-    async def _prune(self) -> None:
-        await prune(self.gateway)
-
-    async def _limit_drain(self) -> None:
+    async def _limit_drain(self, groups: list[asyncio.Task[None]]) -> None:
         await self._stopping.wait()
-        if not self._managers:
-            self._idle.set()
+        _, unfinished = await asyncio.wait(groups, timeout=self.drain_seconds)
+        if unfinished:
+            log.warning("drain_cut_short", jobs=len(self._running))
+            self._cut = True
+            for job in self._running:
+                job.cancel()
+
+    async def _regularly(self, seconds: float, action: Callable[[Gateway], Awaitable[Any]]) -> None:
+        while not self._stopping.is_set():
+            try:
+                await action(self.gateway)
+            # Nothing narrower will do: these are the safety net under everything else, and come again in a moment.
+            except Exception as error:
+                log.error("background_task_failed", task=action.__name__, error=_name(error), exc_info=_trace(error))
+            await self._rest(seconds)
+
+    async def _supervise(self, group: Group) -> None:
+        """A group whose connections died ends its running jobs while the next one already takes new ones."""
+        clock = asyncio.get_running_loop().time
+        rest = FIRST_REST
+        async with asyncio.TaskGroup() as generations:
+            while not self._stopping.is_set():
+                started, over = clock(), asyncio.Event()
+                generations.create_task(self._run_group(group, over))
+                await over.wait()
+                rest = FIRST_REST if clock() - started > 30 else min(rest * 2, LONGEST_REST)
+                await self._rest(rest)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _run_group(self, group: Group, over: asyncio.Event) -> None:
+        """Sets `over` when it takes no more jobs."""
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning("drain_cut_short")
-        self._drained.set()
+            await self._take_jobs(group, over)
+        # Nothing narrower will do: asyncpg and PgQueuer each raise their own when connections die or the schema is being
+        # migrated, and whatever it was, a group that is not built again is work that nobody does.
+        except Exception as error:
+            log.warning("queue_failed", group=group.name, error=_name(error), exc_info=_trace(error))
+        finally:
+            over.set()
 
-    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        while not self._stopping.is_set():
-            try:
-                await action()
-            except DATABASE_TROUBLE as error:
-                log.warning("background_task_failed", task=action.__name__.strip("_"), error=type(error).__name__)
-            try:
-                await asyncio.wait_for(self._stopping.wait(), seconds)
-            except TimeoutError:
-                continue
+    async def _take_jobs(self, group: Group, over: asyncio.Event) -> None:
+        def lost(_: object) -> None:
+            # PgQueuer alone would notice a dead LISTEN connection after 20 seconds.
+            if not over.is_set():
+                log.warning("queue_connection_lost", group=group.name)
+            over.set()
+            manager.shutdown.set()
 
-    async def _supervise(self, name: str, handle: Handler, failed: Handler | None) -> None:
-        rest = 0.1
-        while not self._stopping.is_set():
-            started = asyncio.get_running_loop().time()
-            try:
-                await self._run_group(name, handle, failed)
-            except* DATABASE_TROUBLE as group:
-                log.warning("queue_connection_lost", group=name, error=type(group.exceptions[0]).__name__)
-            except* RuntimeError as group:
-                # PgQueuer's own: a failed listener, or a schema that is being migrated right now.
-                log.warning("queue_failed", group=name, error=str(group.exceptions[0]))
-            if self._stopping.is_set():
-                return
-            rest = 0.1 if asyncio.get_running_loop().time() - started > 30 else min(rest * 2, LONGEST_REST)
-            await asyncio.sleep(rest)
+        async def watch(connection: asyncpg.Connection) -> None:
+            connection.add_termination_listener(lost)
 
-    async def _run_group(self, name: str, handle: Handler, failed: Handler | None) -> None:
         tasks = self.gateway.settings.worker_tasks
-        async with asyncpg.create_pool(
+        pool = asyncpg.create_pool(
             asyncpg_dsn(self.gateway.database.url),
             min_size=2,
             max_size=4,
-            server_settings={"application_name": f"covergate {name}", "jit": "off"},
-            command_timeout=30,
-        ) as pool:
-            manager = QueueManager(make_queries(AsyncpgPoolDriver(pool)), channel=Channel(queue_settings().channel))
+            max_inactive_connection_lifetime=0,
+            init=watch,
+            server_settings={"application_name": f"covergate {group.name}", "jit": "off"},
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+        )
+        manager = QueueManager(make_queries(AsyncpgPoolDriver(pool)), channel=CHANNEL)
 
-            @manager.entrypoint(name)
-            async def handler(job: Job) -> None:
-                await self._handle(name, handle, failed, (job.payload or b"").decode())
+        @manager.entrypoint(group.name)
+        async def handler(job: Job) -> None:
+            await self._handle(group, (job.payload or b"").decode())
 
-            self._managers.append(manager)
-            self._idle.clear()
-            try:
-                if self._stopping.is_set():
-                    return
-                await manager.run(
-                    dequeue_timeout=DEQUEUE_TIMEOUT,
-                    batch_size=max(tasks // 2, 1),
-                    max_concurrent_tasks=max(tasks, 2),
-                    shutdown_on_listener_failure=True,
-                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                )
-            finally:
-                self._managers = [running for running in self._managers if running is not manager]
-                if not self._managers:
-                    self._idle.set()
+        await pool
+        self._managers.append(manager)
+        try:
+            if self._stopping.is_set():
+                return
+            await manager.run(
+                dequeue_timeout=DEQUEUE_TIMEOUT,
+                batch_size=max(tasks // 2, 1),
+                max_concurrent_tasks=max(tasks, 2),
+                shutdown_on_listener_failure=True,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                log_aggregation_interval=timedelta(0),  # nobody reads PgQueuer's statistics
+            )
+        finally:
+            over.set()
+            self._managers = [running for running in self._managers if running is not manager]
+            # A connection that nobody gave back, because it is dead, would be waited for without end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await pool.close()
 
-    async def _handle(self, name: str, handle: Handler, failed: Handler | None, key: str) -> None:
-        task = asyncio.ensure_future(handle(key))
-        drained = asyncio.ensure_future(self._drained.wait())
-        await asyncio.wait({task, drained}, return_when=asyncio.FIRST_COMPLETED)
-        drained.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        if task.cancelled():
-            log.warning("job_cut_short", group=name, key=key)
+    async def _handle(self, group: Group, key: str) -> None:
+        """Never raises, so PgQueuer takes the job as done: whatever it should have done is found by the sweep."""
+        if self._cut:
             return
-        error = task.exception()
-        if error is None:
-            return
-        # Whatever it was, the job must not raise: PgQueuer would delete it. What it should have done is found by the sweep.
-        log.error("job_failed", group=name, key=key, error=type(error).__name__, exc_info=_trace(error))
-        if failed is not None and not isinstance(error, DATABASE_TROUBLE):
-            try:
-                await failed(key)
-            except DATABASE_TROUBLE as trouble:
-                log.error("job_failure_not_recorded", group=name, key=key, error=type(trouble).__name__)
+        job = asyncio.ensure_future(group.handle(key))
+        self._running.add(job)
+        job.add_done_callback(self._running.discard)
+        await asyncio.wait({job})
+        if job.cancelled():
+            log.warning("job_cut_short", group=group.name, key=key)
+        elif error := job.exception():
+            log.error("job_failed", group=group.name, key=key, error=_name(error), exc_info=_trace(error))
+            if not isinstance(error, DATABASE_TROUBLE):
+                await self._note_failure(group, key)
+
+    async def _note_failure(self, group: Group, key: str) -> None:
+        try:
+            await group.failed(key)
+        # Nothing narrower will do, see above.
+        except Exception as error:
+            log.error("job_failure_not_recorded", group=group.name, key=key, error=_name(error), exc_info=_trace(error))
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__
 
 
 def _trace(error: BaseException) -> BaseException | None:

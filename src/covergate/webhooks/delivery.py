@@ -1,77 +1,73 @@
 """Delivering events: a signed POST (Standard Webhooks), retried over three days, every attempt recorded.
 
-At least once: a worker that dies between the POST and its record delivers again, with the same `webhook-id`. A slow endpoint slows
-only itself: few of its deliveries are in flight at once, the others wait in the slow group.
+At least once: a worker that dies between the POST and its record delivers again, with the same `webhook-id`. A slow endpoint
+slows only itself: few of its deliveries are in flight at once (`lanes.py`), the others stand aside in the slow group.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import orjson
 import structlog
 from sqlalchemy import bindparam, text
-from sqlalchemy.types import Boolean, Integer, LargeBinary, Text
+from sqlalchemy.types import LargeBinary, SmallInteger, Text
 from standardwebhooks.webhooks import Webhook
 
 from covergate import audit, jobs
 from covergate.gateway import Gateway
-from covergate.outbound import UnreadableReply, forbidden, make_client, read_start, retry_after
+from covergate.outbound import check_url, forbidden, make_client, read_start, retry_after, was_sent
 from covergate.verifications.view import instant, read_view
-from covergate.webhooks.schedule import next_try
+from covergate.webhooks.lanes import Lanes
+from covergate.webhooks.schedule import crowded_pause, next_try
 
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 15.0
+SLOW_SECONDS = 2.0
+"""An endpoint whose last answer, or silence, took so long is served from the slow group until one comes faster."""
+KEEPALIVE_SECONDS = 4.0
+"""Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
 ANSWER_KEPT = 2048
-IN_FLIGHT_PER_ENDPOINT = 8
-CROWDED_SECONDS = (1.0, 4.0)
-"""How long a delivery of the slow group waits when its endpoint has enough in flight."""
 LEASE_SECONDS = 30
+"""How long after its time a delivery may be under way, or wait in the queue, before the sweep sends another job for it."""
 GONE = 410
 
 _READ = text("""
-SELECT d.id, d.step, d.tries, d.slow, d.status, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id,
-       e.mode, w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
+SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
+       w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
-       w.status = 'enabled' AND w.deleted_at IS NULL AS wanted, clock_timestamp() AS now
+       CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted' WHEN w.status = 'disabled' THEN 'endpoint_disabled'
+       END AS unwanted, clock_timestamp() AS now
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
-WHERE d.id = :id""")
+WHERE d.id = :id AND d.step = :step AND d.status = 'pending'""")
 _RECORD = text("""
-WITH tried AS (
+WITH moved AS (
+  UPDATE deliveries SET
+    status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
+    next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending'
+                           THEN clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)) END,
+    ended_at = CASE WHEN CAST(:status AS text) <> 'pending' THEN clock_timestamp() END
+  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id, step
+), tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
-  VALUES (:id, :at, :http_status, :duration_ms, :error, :answer)
+  SELECT id, CAST(:at AS timestamptz), :http_status, CAST(:duration_ms AS int), :error, :answer FROM moved
 )
-UPDATE deliveries SET
-  status = :status, step = step + 1, tries = tries + 1, slow = :slow,
-  next_attempt_at = CASE WHEN :status = 'pending' THEN clock_timestamp() + make_interval(secs => :seconds) END,
-  ended_at = CASE WHEN :status = 'pending' THEN NULL ELSE clock_timestamp() END
-WHERE id = :id AND step = :step AND status = 'pending' RETURNING step""").bindparams(
-    bindparam("http_status", type_=Integer),
-    bindparam("error", type_=Text),
-    bindparam("answer", type_=LargeBinary),
-    bindparam("status", type_=Text),
-    bindparam("slow", type_=Boolean),
+SELECT step FROM moved""").bindparams(
+    bindparam("http_status", type_=SmallInteger), bindparam("error", type_=Text), bindparam("answer", type_=LargeBinary)
 )
 _POSTPONE = text("""
-UPDATE deliveries SET step = step + 1, slow = true, next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)
+UPDATE deliveries
+SET step = step + 1, slow = true,
+    next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
 WHERE id = :id AND step = :step AND status = 'pending' RETURNING step""")
-_GIVE_UP = text("""
-WITH noted AS (
-  INSERT INTO delivery_attempts (delivery_id, duration_ms, error) VALUES (:id, 0, :error)
-)
-UPDATE deliveries SET status = 'exhausted', step = step + 1, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE id = :id AND step = :step AND status = 'pending'""")
 _DISABLE = text("""
 UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = :reason, updated_at = clock_timestamp()
-WHERE id = :id AND status = 'enabled'""")
+WHERE id = :id AND url = :url AND status = 'enabled'""")
 _OVERDUE = text("""
 UPDATE deliveries SET next_attempt_at = clock_timestamp() + make_interval(secs => :lease)
 WHERE id IN (
@@ -83,7 +79,7 @@ RETURNING id, step, slow""")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one try brought. `status` None: no HTTP answer came."""
+    """What one try brought. `status` None: no HTTP answer came, and `error` says why in a word."""
 
     at: datetime
     status: int | None
@@ -96,16 +92,26 @@ class Answer:
     def delivered(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def slow(self) -> bool:
+        return self.duration_ms >= SLOW_SECONDS * 1000
+
 
 class Deliverer:
     """One per worker; holds the client through which everything to partners goes."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.gateway = gateway
-        self._in_flight: Counter[str] = Counter()
+        self._timeout_seconds = timeout_seconds
+        self._lanes = Lanes()
 
     async def __aenter__(self) -> Deliverer:
-        self._client = make_client(guarded=not self.gateway.settings.allow_private_network, limit_per_host=64)
+        # No limit per host: endpoints of several partners may share one, and each has its own places already.
+        self._client = make_client(
+            guarded=not self.gateway.settings.allow_private_network,
+            limit_per_host=0,
+            keepalive_seconds=KEEPALIVE_SECONDS,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,50 +119,68 @@ class Deliverer:
 
     async def deliver(self, key: str) -> None:
         """`key` is a job's payload, `dlv_…:<step>`."""
-        delivery_id, _, step = key.partition(":")
-        async with self.gateway.autocommit.connect() as db:
-            row = (await db.execute(_READ, {"id": delivery_id})).one_or_none()
-            if row is None or row.status != "pending" or row.step != int(step):
-                return
-            if not row.wanted:
-                await db.execute(_GIVE_UP, {"id": row.id, "step": row.step, "error": "endpoint_disabled"})
-                return
-        if self._in_flight[row.endpoint_id] >= IN_FLIGHT_PER_ENDPOINT:
-            await self._postpone(row)
+        await self._deliver(key, slowly=False)
+
+    async def deliver_slowly(self, key: str) -> None:
+        """The same, where slow endpoints wait with each other."""
+        await self._deliver(key, slowly=True)
+
+    async def failed_inside(self, key: str) -> None:
+        """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
+        row = await self._read(key)
+        if row is not None:
+            await self._record(row, Answer(row.now, None, 0, "internal_error"))
+
+    async def _deliver(self, key: str, *, slowly: bool) -> None:
+        row = await self._read(key)
+        if row is None:
             return
-        self._in_flight[row.endpoint_id] += 1
+        if row.unwanted is not None:
+            await self._record(row, Answer(row.now, None, 0, row.unwanted))
+            return
+        lane = self._lanes.of(row.endpoint_id)
+        if lane.slow and not slowly:
+            await self._postpone(row, timedelta(0))
+            return
+        if not await lane.enter():
+            await self._postpone(row, crowded_pause(row.step - row.tries))
+            return
         try:
-            body = await self._body(row)
-            answer = await self._post(row, body)
+            answer = await self._post(row, await self._body(row))
+            self._lanes.note(row.endpoint_id, slow=answer.slow)
         finally:
-            self._in_flight[row.endpoint_id] -= 1
-            if not self._in_flight[row.endpoint_id]:
-                del self._in_flight[row.endpoint_id]
+            lane.leave()
         await self._record(row, answer)
 
-    async def _postpone(self, row: Any) -> None:
-        """Its endpoint has enough in flight: on to the slow group, or a little later in it."""
-        seconds = random.uniform(*CROWDED_SECONDS) if row.slow else 0.0
+    async def _read(self, key: str) -> Any:
+        """None for a job that came late or twice."""
+        delivery_id, _, step = key.partition(":")
+        async with self.gateway.autocommit.connect() as db:
+            return (await db.execute(_READ, {"id": delivery_id, "step": int(step)})).one_or_none()
+
+    async def _postpone(self, row: Any, pause: timedelta) -> None:
+        """On in the slow group."""
         async with self.gateway.engine.begin() as db:
-            values = {"id": row.id, "step": row.step, "seconds": seconds}
-            postponed = (await db.execute(_POSTPONE, values)).scalar_one_or_none()
-            if postponed is not None:
-                await jobs.enqueue(db, [jobs.deliver(row.id, postponed, timedelta(seconds=seconds), slow=True)])
+            values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds()}
+            step = (await db.execute(_POSTPONE, values)).scalar_one_or_none()
+            if step is not None:
+                await jobs.enqueue(db, [jobs.deliver(row.id, step, pause, slow=True)])
 
     async def _body(self, row: Any) -> bytes:
         data = row.data
         if row.payload == "full" and row.verification_id is not None:
             async with self.gateway.autocommit.connect() as db:
                 shown = await read_view(db, self.gateway.sealer, row.tenant_id, row.mode, row.verification_id)
-                data = shown if shown is not None else data
-                await audit.record(
-                    db,
-                    tenant_id=row.tenant_id,
-                    api_key_id=None,
-                    action="webhook.full",
-                    verification_ids=[row.verification_id],
-                    request_id=row.event_id,
-                )
+                if shown is not None:
+                    data = shown
+                    await audit.record(
+                        db,
+                        tenant_id=row.tenant_id,
+                        api_key_id=None,
+                        action="webhook.full",
+                        verification_ids=[row.verification_id],
+                        request_id=row.event_id,
+                    )
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
     def _signatures(self, row: Any, body: bytes) -> str:
@@ -170,59 +194,63 @@ class Deliverer:
         return " ".join(Webhook(secret).sign(row.event_id, row.now, body.decode()) for secret in secrets)
 
     async def _post(self, row: Any, body: bytes) -> Answer:
+        """Once a status has come it decides, whatever becomes of the rest of the answer."""
         headers = {
             "content-type": "application/json",
+            "accept-encoding": "identity",  # what is kept of the answer should be readable
             "webhook-id": row.event_id,
             "webhook-timestamp": str(int(row.now.timestamp())),
             "webhook-signature": self._signatures(row, body),
         }
+        if check_url(row.url, allow_private=self.gateway.settings.allow_private_network) is not None:
+            return Answer(row.now, None, 0, "forbidden_address")
+        status: int | None = None
+        error: str | None = None
+        start: bytes | None = None
+        asked: float | None = None
         started = time.monotonic()
-
-        def answer(status: int | None, error: str | None, **more: Any) -> Answer:
-            duration_ms = round((time.monotonic() - started) * 1000)
-            log.info(
-                "webhook_delivery",
-                delivery_id=row.id,
-                endpoint_id=row.endpoint_id,
-                event_id=row.event_id,
-                tries=row.tries + 1,
-                status=status,
-                error=error,
-                duration_ms=duration_ms,
-            )
-            return Answer(row.now, status, duration_ms, error, **more)
-
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 request = self._client.build_request("POST", row.url, content=body, headers=headers)
                 response = await self._client.send(request, stream=True)
+                status, asked = response.status_code, retry_after(response.headers)
                 start = await read_start(response, ANSWER_KEPT)
-        except TimeoutError:
-            return answer(None, "timeout")
-        except (httpx.HTTPError, httpx.InvalidURL, UnreadableReply, OSError) as error:
-            return answer(None, "forbidden_address" if forbidden(error) else "connection_failed")
-        # aiohttp lets some of its own errors through httpx-aiohttp, and TLS raises others; the try failed all the same.
-        except Exception as error:
-            return answer(None, f"request_failed:{type(error).__name__}")
-        status = response.status_code
-        error_text = None if 200 <= status < 300 else f"http_{status}"
-        return answer(status, error_text, start=start, retry_after=retry_after(response.headers))
+        # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and the try failed all the same.
+        except Exception as failure:
+            error = _reason(failure)
+        if status is not None:
+            error = None if 200 <= status < 300 else f"http_{status}"
+        return Answer(row.now, status, round((time.monotonic() - started) * 1000), error, start, asked)
 
     async def _record(self, row: Any, answer: Answer) -> None:
-        pause = None if answer.delivered or answer.status == GONE else next_try(row.tries + 1, answer.retry_after)
-        slow = answer.error == "timeout" or (row.slow and not answer.delivered)
+        """One statement for the good case; a failure, its next job and what a 410 means are one transaction."""
+        posted = row.unwanted is None
+        final = answer.delivered or answer.status == GONE or not posted
+        pause = None if final else next_try(row.tries + 1, answer.retry_after)
         values = {
             "id": row.id,
             "step": row.step,
             "at": answer.at,
+            "posted": int(posted),
             "http_status": answer.status,
             "duration_ms": answer.duration_ms,
             "error": answer.error,
             "answer": self._sealed(row.id, answer.start),
             "status": "delivered" if answer.delivered else "exhausted" if pause is None else "pending",
-            "slow": slow,
+            "slow": answer.slow,
             "seconds": pause.total_seconds() if pause is not None else 0.0,
         }
+        log.info(
+            "webhook_delivery",
+            delivery_id=row.id,
+            endpoint_id=row.endpoint_id,
+            event_id=row.event_id,
+            tries=row.tries + int(posted),
+            status=answer.status,
+            error=answer.error,
+            duration_ms=answer.duration_ms,
+            delivery=values["status"],
+        )
         if answer.delivered:
             async with self.gateway.autocommit.connect() as db:
                 await db.execute(_RECORD, values)
@@ -230,12 +258,22 @@ class Deliverer:
         async with self.gateway.engine.begin() as db:
             step = (await db.execute(_RECORD, values)).scalar_one_or_none()
             if step is not None and pause is not None:
-                await jobs.enqueue(db, [jobs.deliver(row.id, step, pause, slow=slow)])
+                await jobs.enqueue(db, [jobs.deliver(row.id, step, pause, slow=answer.slow)])
             if answer.status == GONE:
-                await db.execute(_DISABLE, {"id": row.endpoint_id, "reason": "it answered 410 Gone"})
+                reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
+                await db.execute(_DISABLE, reason)
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _reason(error: Exception) -> str:
+    """A constant word; an exception's own text may hold an address."""
+    if forbidden(error):
+        return "forbidden_address"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "connection_lost" if was_sent(error) else "connection_failed"
 
 
 async def sweep_deliveries(gateway: Gateway) -> int:

@@ -1,0 +1,71 @@
+"""Who gets an event: one delivery per subscribed endpoint, made with what it tells, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from covergate import jobs
+from covergate.gateway import Gateway
+from covergate.webhooks.announce import announce, announce_test
+from tests.webhooks.conftest import THIN, Hooks
+
+URL = "https://partner.example/hooks"
+
+
+async def subscribed(hooks: Hooks) -> list[str]:
+    return [row.endpoint_id for row in await hooks.rows("SELECT endpoint_id FROM deliveries ORDER BY id")]
+
+
+async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks) -> None:
+    every, _ = await hooks.endpoint(URL)
+    one, _ = await hooks.endpoint(URL, event_types=["verification.failed", "verification.completed"])
+    await hooks.endpoint(URL, event_types=["verification.failed"])
+    await hooks.announce()
+    assert sorted(await subscribed(hooks)) == sorted([every, one])
+    rows = await hooks.rows("SELECT id, status, next_attempt_at FROM deliveries")
+    assert {row.status for row in rows} == {"pending"}
+    assert all(row.next_attempt_at is not None for row in rows)
+    assert sorted(await hooks.jobs()) == sorted(("deliver", f"{row.id}:0") for row in rows)
+
+
+@pytest.mark.parametrize("columns", [{"tenant": "ten_other"}, {"mode": "live"}, {"status": "disabled"}])
+async def test_nobody_else_gets_one(hooks: Hooks, columns: dict[str, Any]) -> None:
+    await hooks.endpoint(URL, **columns)
+    await hooks.announce()
+    assert await subscribed(hooks) == []
+
+
+async def test_a_deleted_endpoint_gets_none(hooks: Hooks) -> None:
+    await hooks.endpoint(URL)
+    await hooks.run_sql("UPDATE webhook_endpoints SET deleted_at = clock_timestamp()")
+    await hooks.announce()
+    assert await subscribed(hooks) == []
+
+
+async def test_the_event_is_kept_when_nobody_subscribes(hooks: Hooks) -> None:
+    await hooks.announce("verification.canceled")
+    [event] = await hooks.rows("SELECT * FROM events")
+    assert (event.tenant_id, event.mode, event.type, event.data) == ("ten_test", "test", "verification.canceled", THIN)
+    assert await hooks.jobs() == []
+
+
+async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gateway: Gateway) -> None:
+    await hooks.endpoint(URL)
+    async with gateway.engine.connect() as db:
+        values = {"type_": "verification.completed", "verification_id": None, "data": THIN}
+        await jobs.enqueue(db, await announce(db, tenant_id="ten_test", mode="test", **values))
+        await db.rollback()
+    assert await hooks.rows("SELECT 1 FROM events") == []
+    assert await subscribed(hooks) == []
+    assert await hooks.jobs() == []
+
+
+async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(hooks: Hooks, gateway: Gateway) -> None:
+    await hooks.endpoint(URL)
+    wanted, _ = await hooks.endpoint(URL, event_types=["verification.failed"])
+    async with gateway.engine.begin() as db:
+        delivery = await announce_test(db, tenant_id="ten_test", mode="test", endpoint_id=wanted)
+    [row] = await hooks.rows("SELECT d.id, d.endpoint_id, e.type FROM deliveries d JOIN events e ON e.id = d.event_id")
+    assert (row.id, row.endpoint_id, row.type) == (delivery, wanted, "endpoint.test")

@@ -1,0 +1,515 @@
+"""Deliveries over real HTTP: what a partner gets, what is recorded of its answer, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from covergate import ids
+from covergate.db.engine import Database
+from covergate.gateway import Gateway
+from covergate.vendors.transport import Transport
+from covergate.verifications.advance import Advancer
+from covergate.verifications.create import create
+from covergate.verifications.request import CreateVerification
+from covergate.verifications.view import read_view
+from covergate.webhooks.delivery import Deliverer, sweep_deliveries
+from covergate.worker import Worker
+from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Wire
+from tests.webhooks.conftest import (
+    THIN,
+    Hooks,
+    Partner,
+    answer,
+    eventually,
+    hang,
+    make_gateway,
+    new_secret,
+    partner_server,
+)
+from tests.webhooks.test_schedule import STATED
+
+
+@asynccontextmanager
+async def working(gateway: Gateway, wire: Wire | None = None, **limits: float) -> AsyncIterator[Worker]:
+    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire or Wire())) as transport:
+        worker = Worker(gateway, transport, **limits)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await asyncio.wait_for(running, 20)
+
+
+async def completed(gateway: Gateway) -> str:
+    """A verification that Integrex answered."""
+    wire = Wire().on(SUBMIT, (200, {"id": "7"})).on(POLL, (200, ACTIVE))
+    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
+        advancer = Advancer(gateway, transport)
+        id_ = (await create(gateway, CALLER, CreateVerification.model_validate(REQUEST), None, {})).id
+        for step in (0, 1):
+            await advancer.advance(f"{id_}:{step}")
+    await Hooks(gateway).run_sql("DELETE FROM pgqueuer WHERE entrypoint = 'advance'")
+    return id_
+
+
+async def deliver_next(hooks: Hooks, deliverer: Deliverer) -> str:
+    """Runs the oldest job, in whichever group it is."""
+    [(group, _)] = (await hooks.jobs())[:1]
+    key = await hooks.take()
+    await (deliverer.deliver_slowly if group == "deliver_slowly" else deliverer.deliver)(key)
+    return key
+
+
+async def test_a_partner_gets_a_signed_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    _, secret = await hooks.endpoint(partner.url())
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [got] = partner.received
+    [event] = await hooks.rows("SELECT id FROM events")
+    assert got.verified_with(secret) == got.json
+    assert got.headers["webhook-id"] == event.id
+    assert got.headers["content-type"] == "application/json"
+    assert got.headers["user-agent"].startswith("CoverGate/")
+    assert set(got.json) == {"type", "timestamp", "data"}
+    assert (got.json["type"], got.json["data"]) == ("verification.completed", THIN)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(got.body, got.headers)
+
+
+async def test_success_is_recorded_with_status_duration_and_the_sealed_start_of_the_answer(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(201, b"Jane Sample" + b"x" * 3000)))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    delivery = await hooks.delivery()
+    [attempt] = await hooks.attempts()
+    assert (delivery.status, delivery.tries, delivery.next_attempt_at) == ("delivered", 1, None)
+    assert delivery.ended_at is not None
+    assert (attempt.status, attempt.error) == (201, None)
+    assert 0 <= attempt.duration_ms < 5000
+    assert b"Jane" not in attempt.answer_sealed
+    opened = gateway.sealer.open("delivery_attempts", "answer", delivery.id, attempt.answer_sealed)
+    assert opened == (b"Jane Sample" + b"x" * 3000)[:2048]
+    assert await hooks.jobs() == []
+
+
+async def test_thin_holds_no_phi(hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway) -> None:
+    await hooks.endpoint(partner.url())
+    id_ = await completed(gateway)
+    await deliver_next(hooks, deliverer)
+    [got] = partner.received
+    assert got.json["data"] == {**THIN, "id": id_}
+    assert not any(word in got.body for word in (b"Jane", b"Sample", b"1990-02-03", b"W123456789", b"copay"))
+    assert await hooks.rows("SELECT 1 FROM audit_log") == []
+
+
+async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    await hooks.endpoint(partner.url(), payload="full")
+    id_ = await completed(gateway)
+    await deliver_next(hooks, deliverer)
+    [got] = partner.received
+    async with gateway.autocommit.connect() as db:
+        shown = await read_view(db, gateway.sealer, "ten_test", "test", id_)
+    assert got.json["data"] == orjson.loads(orjson.dumps(shown))
+    assert got.json["data"]["inquiry"]["patient"]["first_name"] == "Jane"
+    [read] = await hooks.rows("SELECT * FROM audit_log")
+    assert (read.tenant_id, read.action, read.verification_id) == ("ten_test", "webhook.full", id_)
+    assert read.request_id == got.headers["webhook-id"]
+
+
+async def test_full_without_a_verification_is_the_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.url(), payload="full")
+    await hooks.announce("endpoint.test", data={"id": "whe_1"})
+    await deliver_next(hooks, deliverer)
+    assert partner.received[0].json["data"] == {"id": "whe_1"}
+
+
+@pytest.mark.parametrize("status", [300, 302, 400, 401, 404, 429, 500, 503])
+async def test_every_other_status_is_a_failed_try(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, status: int
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(status, b"no", f"location: {partner.url('/elsewhere')}")))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (status, f"http_{status}")
+    delivery = await hooks.delivery()
+    assert (delivery.status, delivery.tries) == ("pending", 1)
+    assert [got.path for got in partner.received] == ["/hooks"]
+
+
+async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def test_a_cut_connection_is_a_failed_try(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", cut))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "connection_lost")
+    assert len(partner.received) == 1
+
+
+async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Deliverer) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    await hooks.endpoint(f"http://127.0.0.1:{port}/")
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "connection_failed")
+    assert (await hooks.delivery()).status == "pending"
+
+
+async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", hang))
+    await hooks.announce()
+    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+        await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "timeout")
+    assert 190 <= attempt.duration_ms < 2000
+    await eventually(lambda: partner.open == 0)
+
+
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\nok")
+    await hang(reader, writer)
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        await writer.drain()
+
+
+async def test_a_status_that_came_decides_even_if_the_rest_never_does(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", trickle))
+    await hooks.announce()
+    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+        await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (200, None)
+    assert (await hooks.delivery()).status == "delivered"
+    await eventually(lambda: partner.open == 0)
+
+
+async def test_an_endless_answer_holds_neither_memory_nor_time(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", endless))
+    await hooks.announce()
+    tracemalloc.start()
+    try:
+        await deliver_next(hooks, deliverer)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.duration_ms < 5000) == (200, True)
+    assert peak < 8 * 1024 * 1024
+    await eventually(lambda: partner.open == 0)
+
+
+async def test_a_compressed_answer_is_not_unpacked(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(200, b"\x1f\x8b broken", "content-encoding: gzip")))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    opened = gateway.sealer.open("delivery_attempts", "answer", attempt.delivery_id, attempt.answer_sealed)
+    assert (attempt.status, opened) == (200, b"\x1f\x8b broken")
+    assert partner.received[0].headers["accept-encoding"] == "identity"
+
+
+async def test_one_connection_serves_many_deliveries(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.url())
+    await hooks.announce(times=5)
+    for _ in range(5):
+        await deliver_next(hooks, deliverer)
+    assert (len(partner.received), partner.connections) == (5, 1)
+
+
+async def test_the_whole_schedule_to_exhaustion(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(500)))
+    await hooks.announce()
+    pauses = []
+    for seconds in STATED:
+        await deliver_next(hooks, deliverer)
+        delivery = await hooks.delivery()
+        assert delivery.status == "pending"
+        assert seconds - 2 <= delivery.due_in <= seconds * 1.1
+        [job] = await hooks.rows("SELECT extract(epoch FROM execute_after - clock_timestamp()) AS due_in FROM pgqueuer")
+        assert abs(job.due_in - delivery.due_in) < 2
+        pauses.append(delivery.due_in)
+        await hooks.move_clock()
+    await deliver_next(hooks, deliverer)
+    delivery = await hooks.delivery()
+    assert (delivery.status, delivery.tries, delivery.next_attempt_at) == ("exhausted", 12, None)
+    assert sum(pauses) > 72 * 3600
+    assert [attempt.status for attempt in await hooks.attempts()] == [500] * 12
+    assert await hooks.jobs() == []
+    assert len({got.headers["webhook-id"] for got in partner.received}) == 1
+
+
+async def test_a_retry_tells_the_same_and_is_signed_anew(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    _, secret = await hooks.endpoint(partner.on("/hooks", answer(500)))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    partner.on("/hooks", answer())
+    await deliver_next(hooks, deliverer)
+    first, second = partner.received
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+    second.verified_with(secret)
+    assert [(attempt.status, attempt.error) for attempt in await hooks.attempts()] == [(500, "http_500"), (200, None)]
+    assert (await hooks.delivery()).status == "delivered"
+
+
+async def test_retry_after_is_honoured(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(503, b"", "retry-after: 3000")))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    assert 2990 <= (await hooks.delivery()).due_in <= 3300
+
+
+async def test_410_disables_the_endpoint_at_once(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(410)))
+    await hooks.announce(times=2)
+    await deliver_next(hooks, deliverer)
+    [endpoint] = await hooks.rows("SELECT status, disabled_reason FROM webhook_endpoints")
+    assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "it answered 410 Gone")
+    await deliver_next(hooks, deliverer)
+    rows = await hooks.rows("SELECT status, tries FROM deliveries ORDER BY id")
+    assert [(row.status, row.tries) for row in rows] == [("exhausted", 1), ("exhausted", 0)]
+    assert [(a.status, a.error) for a in await hooks.attempts()] == [(410, "http_410"), (None, "endpoint_disabled")]
+    assert len(partner.received) == 1
+    assert await hooks.jobs() == []
+
+
+async def test_410_from_an_address_that_was_replaced_meanwhile_disables_nothing(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner
+) -> None:
+    async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hooks.run_sql("UPDATE webhook_endpoints SET url = :url", url=partner.url("/new"))
+        writer.write(answer(410))
+
+    await hooks.endpoint(partner.on("/old", gone))
+    await hooks.announce()
+    await deliver_next(hooks, deliverer)
+    [endpoint] = await hooks.rows("SELECT status FROM webhook_endpoints")
+    assert endpoint.status == "enabled"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [("status = 'disabled'", "endpoint_disabled"), ("deleted_at = clock_timestamp()", "endpoint_deleted")],
+)
+async def test_an_endpoint_that_is_gone_ends_what_waits_for_it(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, change: str, error: str
+) -> None:
+    await hooks.endpoint(partner.url())
+    await hooks.announce()
+    await hooks.run_sql(f"UPDATE webhook_endpoints SET {change}")
+    await deliver_next(hooks, deliverer)
+    delivery = await hooks.delivery()
+    assert (delivery.status, delivery.tries, delivery.ended_at is not None) == ("exhausted", 0, True)
+    assert [(a.status, a.error) for a in await hooks.attempts()] == [(None, error)]
+    assert partner.received == []
+
+
+async def test_for_a_day_after_a_rotation_both_secrets_sign(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner
+) -> None:
+    before = new_secret()
+    _, secret = await hooks.endpoint(partner.url(), previous_secret=before)
+    await hooks.announce(times=2)
+    await deliver_next(hooks, deliverer)
+    assert len(partner.received[0].headers["webhook-signature"].split(" ")) == 2
+    for one in (secret, before):
+        partner.received[0].verified_with(one)
+    await hooks.run_sql("UPDATE webhook_endpoints SET previous_secret_until = clock_timestamp()")
+    await deliver_next(hooks, deliverer)
+    partner.received[1].verified_with(secret)
+    with pytest.raises(WebhookVerificationError):
+        partner.received[1].verified_with(before)
+
+
+async def test_a_stale_step_does_nothing(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(500)))
+    await hooks.announce()
+    stale = await deliver_next(hooks, deliverer)
+    before = (await hooks.delivery()).next_attempt_at
+    await deliverer.deliver(stale)
+    await deliverer.failed_inside(stale)
+    await deliverer.deliver(f"{ids.new(ids.DELIVERY)}:0")
+    assert len(partner.received) == len(await hooks.attempts()) == 1
+    assert (await hooks.delivery()).next_attempt_at == before
+
+
+async def test_a_job_that_runs_twice_at_once_is_recorded_once(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner
+) -> None:
+    both = asyncio.Event()
+
+    async def together(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(partner.received) == 2:
+            both.set()
+        await both.wait()
+        writer.write(answer(500))
+
+    await hooks.endpoint(partner.on("/hooks", together))
+    await hooks.announce()
+    key = await hooks.take()
+    await asyncio.wait_for(asyncio.gather(deliverer.deliver(key), deliverer.deliver(key)), 10)
+    assert len({got.headers["webhook-id"] for got in partner.received}) == 1
+    assert len(await hooks.attempts()) == 1
+    assert len(await hooks.jobs()) == 1
+    assert (await hooks.delivery()).tries == 1
+
+
+async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    """An endpoint whose secret cannot be opened."""
+    await hooks.endpoint(partner.url())
+    await hooks.run_sql("UPDATE webhook_endpoints SET secret_sealed = '\\x00'")
+    await hooks.announce()
+    async with working(gateway):
+        await eventually(hooks.attempts)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "internal_error")
+    delivery = await hooks.delivery()
+    assert (delivery.status, delivery.tries) == ("pending", 1)
+    assert 0 < delivery.due_in <= 5.5
+
+
+async def test_a_lost_job_is_found(hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner) -> None:
+    await hooks.endpoint(partner.url())
+    await hooks.announce()
+    lost = await hooks.take()
+    assert await sweep_deliveries(gateway) == 0
+    await hooks.run_sql("UPDATE deliveries SET next_attempt_at = next_attempt_at - interval '31 seconds'")
+    assert await sweep_deliveries(gateway) == 1
+    assert await sweep_deliveries(gateway) == 0
+    assert await hooks.jobs() == [("deliver", lost)]
+    await deliver_next(hooks, deliverer)
+    assert (await hooks.delivery()).status == "delivered"
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://10.0.0.1/", "http://partner.example/"])
+async def test_private_addresses_and_plain_http_are_refused(database: Database, url: str) -> None:
+    gateway = await make_gateway(database, allow_private_network=False)
+    hooks = Hooks(gateway)
+    await hooks.endpoint(url)
+    await hooks.announce()
+    async with Deliverer(gateway) as deliverer:
+        await deliver_next(hooks, deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "forbidden_address")
+    assert (await hooks.delivery()).status == "pending"
+
+
+async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
+    database: Database, partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        assert host == "partner.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    gateway = await make_gateway(database, allow_private_network=False)
+    hooks = Hooks(gateway)
+    await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
+    await hooks.announce()
+    async with Deliverer(gateway) as deliverer:
+        key = await hooks.take()
+        await hooks.rows("SELECT 1")
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        await deliverer.deliver(key)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "forbidden_address")
+    assert partner.connections == 0
+
+
+async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    await hooks.endpoint(partner.on("/hangs", hang), event_types=["verification.failed"])
+    await hooks.endpoint(partner.url("/quick"), event_types=["verification.completed"])
+    await hooks.announce("verification.failed", times=200)
+    clock = asyncio.get_running_loop().time
+    async with working(gateway, drain_seconds=0.1):
+        await eventually(lambda: len(partner.at("/hangs")) == 8)
+        for number in range(1, 21):
+            started = clock()
+            await hooks.announce("verification.completed")
+            await eventually(lambda wanted=number: len(partner.at("/quick")) == wanted)
+            assert clock() - started < 1.5
+        assert len(partner.at("/hangs")) == 8
+        waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
+        assert {row.slow: row.n for row in waiting}[True] >= 192
+
+
+async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.on("/hangs", hang))
+    await hooks.announce(times=60)
+    async with working(gateway, delivery_seconds=1.0):
+        await eventually(lambda: len(partner.at("/hangs")) == 8)
+        partner.on("/hangs", answer())
+        partner.received.clear()
+
+        async def all_in() -> bool:
+            await hooks.move_clock()
+            return not await hooks.rows("SELECT 1 FROM deliveries WHERE status = 'pending'")
+
+        await eventually(all_in, 20)
+    assert len({got.headers["webhook-id"] for got in partner.received}) == len(partner.received) == 60
+
+
+async def test_a_burst_for_one_quick_endpoint_stays_in_the_quick_group(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    most = 0
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most
+        most = max(most, partner.open)
+        await asyncio.sleep(0.01)
+        writer.write(answer())
+
+    await hooks.endpoint(partner.on("/hooks", busy))
+    await hooks.announce(times=150)
+    async with working(gateway):
+        await eventually(lambda: len(partner.received) == 150)
+    rows = await hooks.rows("SELECT count(*) AS n, max(step) AS steps FROM deliveries WHERE status = 'delivered'")
+    assert (rows[0].n, rows[0].steps) == (150, 1)
+    assert most <= 8
+
+
+async def test_partners_share_nothing(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
+    """Neither cookies nor connections to another partner."""
+    async with partner_server() as other:
+        await hooks.endpoint(partner.on("/hooks", answer(200, b"", "set-cookie: patient=jane")))
+        await hooks.endpoint(other.url())
+        await hooks.announce(times=2)
+        while await hooks.jobs():
+            await deliver_next(hooks, deliverer)
+        assert (len(partner.received), len(other.received)) == (2, 2)
+        assert not any("cookie" in got.headers for got in partner.received + other.received)
