@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import jobs
+from covergate import faults, jobs
 from covergate.db.sealed import Sealer
 from covergate.eligibility.conclusion import Conclusion
 from covergate.eligibility.failure import Failure, FailureCode, failure
@@ -82,7 +82,9 @@ async def record(
             await _match_events(db, state)
         change = decide(state) if ours else otherwise(state) if otherwise is not None else Change()
         await finish(db, gateway.sealer, state, change, exchanges)
-        return ours
+        faults.point("before_commit")
+    faults.point("after_commit")
+    return ours
 
 
 async def finish(
