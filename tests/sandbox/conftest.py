@@ -105,6 +105,8 @@ async def start_sandbox() -> AsyncIterator[StartSandbox]:
             # One server plays both parts: each server costs a tenth of a second at shutdown.
             app.add_route("/gateway/v1/vendor-events/{vendor}", gateway.receive, methods=["POST"])
             await stack.enter_async_context(serving(app, listener))
+            # Before the server: an event that connects while it shuts down would leave an open transport behind.
+            stack.push_async_callback(app.state.world.close)
             # No TLS here, and loading the certificate authorities takes longer than most tests.
             http = await stack.enter_async_context(httpx.AsyncClient(base_url=base_url, verify=False, trust_env=False))
             return Sandbox(http, app.state.world, gateway)
