@@ -78,6 +78,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_tenants_name")),
     )
     op.create_table(
+        "vendor_calls",
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("bucket", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="the begin of ten seconds"),
+        sa.Column("answered", sa.Integer(), nullable=False, comment="calls that got a readable reply"),
+        sa.Column("failed", sa.Integer(), nullable=False, comment="calls that did not, by the vendor's doing"),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_vendor_calls_mode")),
+        sa.PrimaryKeyConstraint("vendor", "mode", "bucket", name=op.f("pk_vendor_calls")),
+    )
+    op.create_table(
         "vendor_events",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("vendor", sa.Text(), nullable=False),
@@ -105,6 +115,46 @@ def upgrade() -> None:
         ["vendor", "ref"],
         unique=False,
         postgresql_where=sa.text("verification_id IS NULL"),
+    )
+    op.create_table(
+        "vendor_rates",
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("tokens", sa.Double(), nullable=False, comment="calls that may be made now, as of `at`"),
+        sa.Column(
+            "at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_vendor_rates_mode")),
+        sa.PrimaryKeyConstraint("vendor", "mode", name=op.f("pk_vendor_rates")),
+    )
+    op.create_table(
+        "vendor_standing",
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("circuit", sa.Text(), server_default="closed", nullable=False),
+        sa.Column(
+            "since", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
+        sa.Column(
+            "rests_until",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="open: no call before; half_open: when the trial counts as lost",
+        ),
+        sa.Column(
+            "rests",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="rests in a row, each longer than the one before",
+        ),
+        sa.Column("held_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(circuit = 'closed') = (rests_until IS NULL)", name=op.f("ck_vendor_standing_rests_while_not_closed")
+        ),
+        sa.CheckConstraint("circuit IN ('closed', 'open', 'half_open')", name=op.f("ck_vendor_standing_circuit")),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_vendor_standing_mode")),
+        sa.PrimaryKeyConstraint("vendor", "mode", name=op.f("pk_vendor_standing")),
     )
     op.create_table(
         "api_keys",
@@ -281,6 +331,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("follows IS NOT NULL"),
     )
     op.create_index(
+        "ix_verifications_held",
+        "verifications",
+        ["vendor", "mode"],
+        unique=False,
+        postgresql_where=sa.text("waiting_for = 'hold'"),
+    )
+    op.create_index(
         "ix_verifications_listed", "verifications", ["tenant_id", "mode", sa.literal_column("id DESC")], unique=False
     )
     op.create_index("ix_verifications_member", "verifications", ["member_digest"], unique=False)
@@ -379,6 +436,13 @@ def upgrade() -> None:
             ["verification_id"], ["verifications.id"], name=op.f("fk_attempts_verification_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+    )
+    op.create_index(
+        "ix_attempts_ended",
+        "attempts",
+        ["vendor", "ended_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
     op.create_index(
         "ix_attempts_vendor_ref",
@@ -515,6 +579,7 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_index(op.f("ix_attempts_verification_id"), table_name="attempts")
     op.drop_index("ix_attempts_vendor_ref", table_name="attempts", postgresql_where=sa.text("vendor_ref IS NOT NULL"))
+    op.drop_index("ix_attempts_ended", table_name="attempts", postgresql_where=sa.text("ended_at IS NOT NULL"))
     op.drop_table("attempts")
     op.drop_index(
         "ix_webhook_endpoints_subscribed",
@@ -525,6 +590,7 @@ def downgrade() -> None:
     op.drop_index("ix_verifications_same", table_name="verifications")
     op.drop_index("ix_verifications_member", table_name="verifications")
     op.drop_index("ix_verifications_listed", table_name="verifications")
+    op.drop_index("ix_verifications_held", table_name="verifications", postgresql_where=sa.text("waiting_for = 'hold'"))
     op.drop_index(
         "ix_verifications_followers", table_name="verifications", postgresql_where=sa.text("follows IS NOT NULL")
     )
@@ -546,10 +612,13 @@ def downgrade() -> None:
     op.drop_index("ix_events_created_at", table_name="events")
     op.drop_table("events")
     op.drop_table("api_keys")
+    op.drop_table("vendor_standing")
+    op.drop_table("vendor_rates")
     op.drop_index(
         "ix_vendor_events_unmatched", table_name="vendor_events", postgresql_where=sa.text("verification_id IS NULL")
     )
     op.drop_table("vendor_events")
+    op.drop_table("vendor_calls")
     op.drop_table("tenants")
     op.drop_index("ix_idempotency_keys_created_at", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")

@@ -89,6 +89,18 @@ class Settings(BaseSettings):
         default="sandbox", repr=False, description="what the sandbox's credentials are derived from"
     )
     vendor_order: str | None = Field(default=None, description="vendor names with commas between them, the best first")
+    circuit_window_seconds: int = Field(
+        default=60, ge=10, le=3600, description="seconds of calls that decide whether a vendor's circuit opens, 10 to 3600"
+    )
+    circuit_failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="the share of failed calls that opens a vendor's circuit, up to 1"
+    )
+    circuit_least_calls: int = Field(
+        default=10, ge=1, description="calls in the window below which a circuit never opens, 1 or more"
+    )
+    circuit_rest_seconds: float = Field(
+        default=15.0, gt=0, description="the first rest of an open circuit in seconds; doubled up to 5 minutes"
+    )
     worker_tasks: int = Field(default=100, ge=1, description="jobs in flight per group of a worker, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")

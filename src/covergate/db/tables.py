@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -146,6 +147,7 @@ verifications = Table(
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
     Index("ix_verifications_followers", "follows", postgresql_where=text("follows IS NOT NULL")),
+    Index("ix_verifications_held", "vendor", "mode", postgresql_where=text("waiting_for = 'hold'")),
     Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
     Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
 )
@@ -174,6 +176,7 @@ attempts = Table(
         comment="technical errors since the last good reply",
     ),
     one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
+    Index("ix_attempts_ended", "vendor", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     Index("ix_attempts_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
 )
 
@@ -314,6 +317,45 @@ delivery_attempts = Table(
     Column("duration_ms", Integer, nullable=False),
     Column("error", Text),
     Column("answer_sealed", LargeBinary, comment="the first 2 KB of what the partner answered"),
+)
+
+vendor_standing = Table(
+    "vendor_standing",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("circuit", Text, nullable=False, server_default="closed"),
+    Column("since", Instant, nullable=False, server_default=now),
+    Column("rests_until", Instant, comment="open: no call before; half_open: when the trial counts as lost"),
+    Column("rests", Integer, nullable=False, server_default="0", comment="rests in a row, each longer than the one before"),
+    Column("held_at", Instant),
+    PrimaryKeyConstraint("vendor", "mode"),
+    one_of("mode", "test", "live"),
+    one_of("circuit", "closed", "open", "half_open"),
+    CheckConstraint("(circuit = 'closed') = (rests_until IS NULL)", name="rests_while_not_closed"),
+)
+
+vendor_calls = Table(
+    "vendor_calls",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("bucket", Instant, nullable=False, comment="the begin of ten seconds"),
+    Column("answered", Integer, nullable=False, comment="calls that got a readable reply"),
+    Column("failed", Integer, nullable=False, comment="calls that did not, by the vendor's doing"),
+    PrimaryKeyConstraint("vendor", "mode", "bucket"),
+    one_of("mode", "test", "live"),
+)
+
+vendor_rates = Table(
+    "vendor_rates",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("tokens", Double, nullable=False, comment="calls that may be made now, as of `at`"),
+    Column("at", Instant, nullable=False, server_default=now),
+    PrimaryKeyConstraint("vendor", "mode"),
+    one_of("mode", "test", "live"),
 )
 
 audit_log = Table(

@@ -312,10 +312,14 @@ class Vendor:
     """Raises `ForgedEvent`; given the raw bytes and the connection."""
     read_event: Callable[[Inbound], Sequence[VendorEvent]] | None = None
     batching: Batching | None = None
+    calls_per_second: float | None = None
+    """What the vendor allows, all our processes together; None where it states nothing."""
+    concurrent_steps: int = 100
+    """Steps of its verifications that are worked on at once, all our processes together."""
     list_payers: Callable[[Any], PayersFlow] | None = None
 
     def asked_nothing_of(self, inquiry: Inquiry, today: date) -> frozenset[str]:
-        """The complete `not_asked` of a verification: only pointers to what the inquiry really states."""
+        """The complete `not_asked` of a verification."""
         return self.not_asked | self.not_asked_of(inquiry, today)
 
 

@@ -1,1 +1,1 @@
-"""A verification's life: created, advanced step by step, ended once. The state machine is `transitions.py`; the rest is around it."""
+"""A verification's life: created, advanced step by step, ended once. `transitions.py` is the state machine."""

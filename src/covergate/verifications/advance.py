@@ -6,6 +6,7 @@ This is the only path: polling, vendor events, operators, the sweep and redelive
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,8 @@ from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.gateway import Gateway
+from covergate.standing.circuits import Admission, Circuits, Verdict
+from covergate.standing.rates import Rates
 from covergate.vendors import VENDORS
 from covergate.vendors.base import Answered, Call, Connection, NotFound, Pending, Progress, Question, Refused, Vendor
 from covergate.vendors.transport import Transport
@@ -50,6 +53,9 @@ FAILURE_OF: dict[type[VendorError], FailureCode] = {
     VendorUnavailable: FailureCode.VENDOR_UNAVAILABLE,
 }
 
+CIRCUIT_SPREAD_SECONDS = 2.0
+"""What waits for a circuit comes back spread over so long, not all at once."""
+
 LATE_TRIES = 3
 """How often an answer that came after the end is asked for before it is left alone."""
 
@@ -78,12 +84,22 @@ class Step:
     not_asked: frozenset[str]
 
 
+class NotAdmitted(Exception):
+    """The vendor may not be called now."""
+
+    def __init__(self, admission: Admission) -> None:
+        super().__init__(admission.verdict)
+        self.admission = admission
+
+
 class Advancer:
     """Advances verifications; one per worker process."""
 
     def __init__(self, gateway: Gateway, transport: Transport) -> None:
         self.gateway = gateway
         self.transport = transport
+        self.circuits = Circuits(gateway)
+        self.rates = Rates(gateway)
 
     async def advance(self, key: str) -> None:
         """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
@@ -107,7 +123,15 @@ class Advancer:
         step = self._step(seen)
         if step is None:
             await self._not_enabled(seen)
-        elif seen.attempt.state == "preparing":
+            return
+        try:
+            await self._next(step)
+        except NotAdmitted as refused:
+            await self._held_back(step, refused.admission)
+
+    async def _next(self, step: Step) -> None:
+        seen = step.seen
+        if seen.attempt.state == "preparing":
             await self._submit(step)
         elif seen.attempt.state == "submitting":
             await self._settle(step)
@@ -149,12 +173,53 @@ class Advancer:
             step.seen.attempt.intent_at = intended or step.seen.attempt.intent_at
             return intended is not None
 
-        return Run(self.transport, step.vendor, step.seen.mode, step.connection, intent)
+        name, mode = step.vendor.name, step.seen.mode
+        return Run(
+            self.transport,
+            step.vendor,
+            mode,
+            step.connection,
+            intent,
+            pace=lambda: self.rates.take(name, mode, step.vendor.calls_per_second),
+            count=lambda error: self.circuits.count(name, mode, error),
+        )
+
+    async def _drive(self, step: Step, run: Run, flow: Any) -> Any:
+        """Run the flow if the vendor may be called now. Raises NotAdmitted, NotOurs and VendorError."""
+        name, mode = step.vendor.name, step.seen.mode
+        admission = await self.circuits.admit(name, mode, step.seen.now)
+        if not admission.granted:
+            flow.close()
+            raise NotAdmitted(admission)
+        try:
+            progress = await run.drive(flow)
+        except VendorError as error:
+            await self.circuits.conclude(name, mode, admission, error)
+            raise
+        await self.circuits.conclude(name, mode, admission, None)
+        return progress
+
+    async def _held_back(self, step: Step, admission: Admission) -> None:
+        """An open circuit sends what was not submitted yet to the next vendor; everything else waits."""
+
+        def decide(state: State) -> Change:
+            if (
+                admission.verdict is Verdict.CIRCUIT
+                and state.attempt.state == "preparing"
+                and remedy(FailureCode.VENDOR_UNAVAILABLE, state, submitted=False) is Remedy.NEXT
+            ):
+                return self._next_vendor(step, state, FailureCode.VENDOR_UNAVAILABLE)
+            until = admission.until
+            if until is not None:
+                until += timedelta(seconds=random.uniform(0, CIRCUIT_SPREAD_SECONDS))
+            return transitions.held_back(state, admission.verdict.value, until)
+
+        await record(self.gateway, step.seen, decide)
 
     async def _submit(self, step: Step) -> None:
         run = self._run(step)
         try:
-            progress = await run.drive(step.vendor.submit(step.question))
+            progress = await self._drive(step, run, step.vendor.submit(step.question))
         except NotOurs:
             return
         except VendorError as error:
@@ -176,9 +241,12 @@ class Advancer:
     async def _check(self, step: Step, flow: Any) -> None:
         run = self._run(step)
         try:
-            progress = await run.drive(flow)
+            progress = await self._drive(step, run, flow)
         except VendorError as error:
             await self._technical_error(step, run, error, submitted=True)
+            return
+        if isinstance(progress, NotFound):
+            await self._fate_unknown(step, run)
             return
         await self._progress(step, run, progress, checked=True)
 
@@ -199,7 +267,7 @@ class Advancer:
             return
         run = self._run(step)
         try:
-            found = await run.drive(step.vendor.find(step.question))
+            found = await self._drive(step, run, step.vendor.find(step.question))
         except VendorError as error:
             await self._try_again(step.seen, run, f"look-up: {error.reason}", nothing_submitted=False)
             return
@@ -341,8 +409,8 @@ class Advancer:
         again: list[jobs.Job] = []
         progress: Progress | NotFound | None = None
         try:
-            progress = await run.drive(step.vendor.check(step.question, seen.attempt.vendor_ref))
-        except VendorError:
+            progress = await self._drive(step, run, step.vendor.check(step.question, seen.attempt.vendor_ref))
+        except (VendorError, NotAdmitted):
             if tries + 1 < LATE_TRIES:
                 again = [jobs.advance_late(seen.id, tries + 1, timedelta(seconds=30))]
         late = self._late(step, run, progress) if isinstance(progress, Answered) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from covergate import ids
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.verifications import transitions
@@ -13,7 +14,7 @@ from covergate.verifications.state import locked
 async def cancel(gateway: Gateway, caller: Caller, verification_id: str) -> None:
     """Again is fine; a verification that completed or failed is `already_ended`."""
     async with gateway.engine.begin() as db:
-        state = await locked(db, verification_id)
+        state = await locked(db, verification_id) if ids.is_id(ids.VERIFICATION, verification_id) else None
         if state is None or (state.tenant_id, state.mode) != (caller.tenant_id, caller.mode):
             raise Problem("not_found", "there is no such verification")
         if state.status == "canceled":

@@ -1,8 +1,8 @@
 """What to do about a failure: one table from its code, and from whether anything was submitted, to the ways out in order.
 
-A payer's refusal, a patient-correctable one included, is an answer and ends the verification: asking elsewhere would cost a second
-fee for the same no. Vendor trouble before the submission goes to the next vendor at once; after it, a second vendor
-is paid only where the request allows it.
+A payer's refusal, a patient-correctable one included, is an answer and ends the verification: asking elsewhere would cost
+a second fee for the same no. Vendor trouble before the submission goes to the next vendor at once; after it, a second
+vendor is paid only where the request allows it.
 """
 
 from __future__ import annotations

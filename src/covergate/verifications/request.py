@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -31,8 +32,12 @@ def _metadata_text(value: str) -> str:
 
 def _instant_text(value: object) -> object:
     """Pydantic alone would also take numbers, and strings of digits, as seconds since 1970."""
-    if isinstance(value, datetime) or (isinstance(value, str) and RFC_3339.fullmatch(value)):
+    if isinstance(value, datetime):
         return value
+    if isinstance(value, str) and RFC_3339.fullmatch(value):
+        # Parsed here: what a validator hands on is no longer JSON to pydantic, which in strict mode takes no string for it.
+        with suppress(ValueError):
+            return datetime.fromisoformat(value.upper())
     raise invalid("invalid_instant", "must be an RFC 3339 instant with a zone, e.g. 2026-11-21T15:00:00Z")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from covergate import ids
+from covergate import faults, ids
 from covergate.errors import VendorBroken, VendorError
 from covergate.vendors.base import Call, Connection, Reply, Vendor
 from covergate.vendors.transport import Transport, redact
@@ -38,6 +38,10 @@ class Run:
     mode: str
     connection: Connection
     intent: Callable[[Call], Awaitable[bool]]
+    pace: Callable[[], Awaitable[None]]
+    """Returns when the vendor's rate allows one more call."""
+    count: Callable[[VendorError | None], None]
+    """Told how each call ended."""
     exchanges: list[Exchange] = field(default_factory=list)
     maybe_submitted: bool = False
     """A committing call went out and may have had an effect."""
@@ -63,24 +67,30 @@ class Run:
 
     async def _send(self, call: Call) -> Reply:
         not_after = None
+        await self.pace()
         if call.commits:
+            faults.point("before_intent")
             not_after = asyncio.get_running_loop().time() + SEND_WITHIN
             if not await self.intent(call):
                 raise NotOurs
             self.maybe_submitted = True
+            faults.point("after_intent")
         exchange_id = ids.new(ids.EXCHANGE)
         try:
             reply = await self.transport.send(
                 self.vendor, self.mode, self.connection, call, f"/exchanges/{exchange_id}", not_after=not_after
             )
         except VendorError as error:
+            self.count(error)
             if error.reply is not None:
                 self._keep(exchange_id, call, error.reply)
             if call.commits and not error.sent:
                 self.maybe_submitted = False
             raise
+        self.count(None)
         self._keep(exchange_id, call, reply)
         if call.commits:
+            faults.point("after_reply")
             self.replied_at = reply.at
             self.maybe_submitted = reply.ok
         return reply

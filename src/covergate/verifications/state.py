@@ -163,7 +163,8 @@ async def locked_attempt(db: AsyncConnection, attempt_id: str) -> Attempt:
 
 
 _WRITTEN_VERIFICATION = (
-    "route text[], payer_retries smallint, follows text, reused_from text, status text, outcome text, outcome_reason text, failure_code text, step int, wake_requested boolean,"
+    "route text[], payer_retries smallint, follows text, reused_from text, status text, outcome text,"
+    " outcome_reason text, failure_code text, step int, wake_requested boolean,"
     " waiting_for text, waiting_since timestamptz, next_check_at timestamptz, completed_at timestamptz,"
     " exchange_count int, result_sealed bytea, late_result_sealed bytea, failure_sealed bytea"
 )

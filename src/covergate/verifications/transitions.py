@@ -143,6 +143,14 @@ def try_again(
     return _said(change, state, "retry_scheduled", f"{reason} (error {attempt.errors_in_row} in a row)")
 
 
+def held_back(state: State, waiting_for: str, until: datetime | None) -> Change:
+    """The vendor may not be called now: its circuit is open until then, or an operator holds it (no end known)."""
+    reasons = {"hold": "an operator holds the vendor", "circuit": "the vendor is resting after failures"}
+    known = state.waiting_for == waiting_for
+    change = _reschedule(state, until or state.deadline, waiting_for)
+    return change if known else _said(change, state, "held_back", reasons[waiting_for])
+
+
 def not_known_whether_submitted(state: State, reason: str, find_delay: timedelta) -> Change:
     """The committing call was sent and its reply is lost: look it up, from when on a look-up can find it."""
     attempt = state.attempt

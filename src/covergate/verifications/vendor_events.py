@@ -6,6 +6,8 @@ under the lock of that reference, so whichever is second sees the first.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -13,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
 from covergate.vendors.base import ForgedEvent, Inbound, Vendor, VendorEvent
@@ -21,6 +24,8 @@ from covergate.verifications.record import finish, lock_ref
 from covergate.verifications.state import Change, Entry, locked
 
 log = structlog.get_logger(__name__)
+
+LONGEST = 500
 
 _STORE = text("""
 INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, body_sealed)
@@ -65,8 +70,22 @@ def _verified_mode(gateway: Gateway, vendor: Vendor, inbound: Inbound) -> str:
     raise ForgedEvent
 
 
+def _storable(event: VendorEvent) -> VendorEvent:
+    """Whatever a vendor put into it, it fits a text column and an index."""
+    dedupe_key = event.dedupe_key
+    if len(dedupe_key) > LONGEST or CONTROL.search(dedupe_key):
+        dedupe_key = hashlib.sha256(dedupe_key.encode(errors="surrogatepass")).hexdigest()
+    kind = CONTROL.sub("?", event.kind)[:LONGEST]
+    return replace(event, dedupe_key=dedupe_key, kind=kind, ref=_named(event.ref), echo=_named(event.echo))
+
+
+def _named(value: str | None) -> str | None:
+    """What could not be stored names nothing of ours."""
+    return None if value is None or len(value) > LONGEST or CONTROL.search(value) else value
+
+
 async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, body: bytes) -> bool:
-    event_id = ids.new(ids.VENDOR_EVENT)
+    event_id, event = ids.new(ids.VENDOR_EVENT), _storable(event)
     values: dict[str, Any] = {
         "id": event_id,
         "vendor": vendor.name,

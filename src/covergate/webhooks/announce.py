@@ -66,6 +66,20 @@ async def announce(
     return [jobs.deliver(delivery, 0) for delivery, _ in deliveries]
 
 
+_SUBSCRIBED_TENANTS = text("""
+SELECT DISTINCT tenant_id FROM webhook_endpoints
+WHERE mode = :mode AND deleted_at IS NULL AND status = 'enabled' AND event_types && CAST(:wanted AS text[])""")
+
+
+async def announce_to_all(db: AsyncConnection, *, mode: str, type_: str, data: dict[str, Any]) -> list[jobs.Job]:
+    """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification."""
+    tenants = (await db.execute(_SUBSCRIBED_TENANTS, {"mode": mode, "wanted": ["*", type_]})).scalars().all()
+    wanted: list[jobs.Job] = []
+    for tenant_id in tenants:
+        wanted += await announce(db, tenant_id=tenant_id, mode=mode, type_=type_, verification_id=None, data=data)
+    return wanted
+
+
 async def announce_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
     """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id; the caller enqueues its job."""
     event_id, delivery_id = ids.new(ids.EVENT), ids.new(ids.DELIVERY)

@@ -1,0 +1,218 @@
+"""Circuits and holds: opened by failures, closed by one trial, shared by all processes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from covergate.errors import VendorRateLimited, VendorUnavailable
+from covergate.gateway import Gateway
+from covergate.standing.circuits import Circuits, Verdict, hold, resume
+from covergate.vendors.transport import Transport
+from covergate.verifications.advance import Advancer
+from tests.verifications.conftest import POLL, SUBMIT, Engine, Wire
+
+DOWN = VendorUnavailable("down", sent=True)
+SOHAR = ("sohar", "test")
+
+
+async def failing(gateway: Gateway, failures: int, successes: int = 0) -> Circuits:
+    circuits = Circuits(gateway)
+    for _ in range(failures):
+        circuits.count(*SOHAR, DOWN)
+    for _ in range(successes):
+        circuits.count(*SOHAR, None)
+    await circuits.flush()
+    return circuits
+
+
+async def verdict(circuits: Circuits, later: int = 0) -> Verdict:
+    return (await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=later))).verdict
+
+
+async def rest_is_over(engine: Engine) -> None:
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = clock_timestamp()")
+
+
+async def test_opens_on_the_failure_rate_of_the_window(gateway: Gateway) -> None:
+    assert await verdict(await failing(gateway, failures=9)) is Verdict.GO  # 10 calls are the least
+    circuits = await failing(gateway, failures=0, successes=10)  # 9 of 19
+    assert await verdict(circuits) is Verdict.GO
+    circuits = await failing(gateway, failures=1)  # 10 of 20
+    assert await verdict(circuits) is Verdict.CIRCUIT
+    other = Circuits(gateway)
+    await other.flush()
+    assert await verdict(other) is Verdict.CIRCUIT  # shared
+    assert (await other.admit("integrex", "test", datetime.now(UTC))).verdict is Verdict.GO
+    assert (await other.admit("sohar", "live", datetime.now(UTC))).verdict is Verdict.GO
+
+
+async def test_rate_limits_and_credentials_are_not_failures(gateway: Gateway) -> None:
+    circuits = Circuits(gateway)
+    for _ in range(30):
+        circuits.count(*SOHAR, VendorRateLimited("slow down"))
+    await circuits.flush()
+    assert await verdict(circuits) is Verdict.GO
+
+
+async def test_a_later_failure_never_shortens_a_rest(gateway: Gateway, engine: Engine) -> None:
+    await failing(gateway, failures=10)
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = rests_until + interval '1 hour'")
+    before = await engine._rows("SELECT rests_until, since FROM vendor_standing")
+    await failing(gateway, failures=20)
+    assert await engine._rows("SELECT rests_until, since FROM vendor_standing") == before
+
+
+async def test_one_trial_in_the_whole_fleet(gateway: Gateway, engine: Engine) -> None:
+    await failing(gateway, failures=10)
+    await rest_is_over(engine)
+    fleet = [Circuits(gateway) for _ in range(6)]
+    for circuits in fleet:
+        await circuits.flush()
+    verdicts = await asyncio.gather(*(verdict(circuits, later=1) for circuits in fleet))
+    assert sorted(verdicts) == [Verdict.CIRCUIT] * 5 + [Verdict.TRIAL]
+
+
+async def test_a_good_trial_closes_and_a_bad_one_rests_longer(gateway: Gateway, engine: Engine) -> None:
+    circuits = await failing(gateway, failures=10)
+    rests = []
+    for _ in range(3):
+        await rest_is_over(engine)
+        await circuits.flush()
+        admission = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
+        await circuits.conclude(*SOHAR, admission, DOWN)
+        row = (
+            await engine._rows(
+                "SELECT extract(epoch FROM rests_until - clock_timestamp()) AS rest FROM vendor_standing"
+            )
+        )[0]
+        rests.append(round(float(row.rest)))
+    assert rests == [30, 60, 120]  # 15 s, doubled each time
+    await rest_is_over(engine)
+    await circuits.flush()
+    admission = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
+    await circuits.conclude(*SOHAR, admission, None)
+    assert await verdict(circuits) is Verdict.GO
+    await circuits.flush()
+    assert await verdict(circuits) is Verdict.GO  # what failed before the trial does not count again
+
+
+async def test_a_slow_success_from_before_does_not_close(gateway: Gateway, engine: Engine) -> None:
+    circuits = await failing(gateway, failures=10)
+    await rest_is_over(engine)
+    await circuits.flush()
+    lost = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
+    assert lost.verdict is Verdict.TRIAL
+    await rest_is_over(engine)  # the trial's process said nothing for too long
+    await circuits.flush()
+    second = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
+    assert second.verdict is Verdict.TRIAL
+    await circuits.conclude(*SOHAR, lost, None)
+    assert await verdict(circuits) is Verdict.CIRCUIT
+    await circuits.conclude(*SOHAR, second, None)
+    assert await verdict(circuits) is Verdict.GO
+
+
+async def test_work_waits_for_the_circuit_and_goes_on(engine: Engine, wire: Wire) -> None:
+    await failing_integrex(engine)
+    id_ = await engine.create()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "circuit")
+    assert wire.calls == []
+    await rest_is_over(engine)
+    await engine.advancer.circuits.flush()
+    for _ in range(3):
+        await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    rows = await engine._rows("SELECT circuit FROM vendor_standing")
+    assert rows[0].circuit == "closed"
+
+
+async def failing_integrex(engine: Engine) -> None:
+    for _ in range(10):
+        engine.advancer.circuits.count("integrex", "test", DOWN)
+    await engine.advancer.circuits.flush()
+
+
+async def test_an_open_circuit_sends_new_work_to_the_next_vendor(engine: Engine, wire: Wire) -> None:
+    await failing_integrex(engine)
+    id_ = await engine.create(vendor=None, routing={"vendors": ["integrex", "sohar"]})
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["vendor"], view["attempts"][0]["failure_code"]) == ("sohar", "vendor_unavailable")
+    assert wire.calls == []
+
+
+async def test_real_failures_open_it(engine: Engine, gateway: Gateway) -> None:
+    def down(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(503)
+
+    async with Transport(allow_private_network=True, wire=httpx.MockTransport(down)) as transport:
+        advancer = Advancer(gateway, transport)
+        for _ in range(10):
+            await engine.create()
+            await advancer.advance(await engine.take())
+            await engine.run_sql("DELETE FROM pgqueuer")
+        await advancer.circuits.flush()
+        admission = await advancer.circuits.admit("integrex", "test", datetime.now(UTC))
+    assert admission.verdict is Verdict.CIRCUIT
+
+
+async def subscribe(engine: Engine) -> None:
+    await engine.run_sql(
+        "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed)"
+        " VALUES ('whe_1', 'ten_test', 'test', 'https://example.com', '{vendor.degraded,vendor.recovered}', 'thin',"
+        " 'enabled', '')"
+    )
+
+
+async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> None:
+    await subscribe(engine)
+
+    async def switch(action: Any) -> bool:
+        async with engine.gateway.engine.begin() as db:
+            done: bool = await action(db, "integrex", "test")
+        await engine.advancer.circuits.flush()
+        return done
+
+    assert [await switch(hold), await switch(hold)] == [True, False]
+    ids = [await engine.create() for _ in range(3)]
+    for _ in range(3):
+        await engine.step()
+    for id_ in ids:
+        view = await engine.view(id_)
+        assert (view["waiting_for"]["kind"], view["next_check_at"]) == ("hold", view["deadline"])
+        assert (await engine.timeline(id_))[-1] == "held_back"
+    assert wire.calls == []
+    await engine.run_sql("DELETE FROM pgqueuer WHERE entrypoint LIKE 'advance%'")
+    assert [await switch(resume), await switch(resume)] == [True, False]
+    assert len(await engine.jobs()) == 3
+    for _ in range(3):
+        await engine.step()
+    assert wire.calls == [SUBMIT] * 3
+    assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
+
+
+async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine) -> None:
+    await subscribe(engine)
+    await failing_integrex(engine)
+    await rest_is_over(engine)
+    await engine.advancer.circuits.flush()
+    await engine.create()
+    await engine.step()
+    assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
+    rows = await engine._rows("SELECT data FROM events ORDER BY id")
+    assert rows[0].data == {"vendor": "integrex", "mode": "test", "state": "open"}
+
+
+async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create()
+    await engine.step()
+    await failing_integrex(engine)
+    await engine.step()
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "circuit"
+    assert POLL not in wire.calls
