@@ -65,6 +65,73 @@ def upgrade() -> None:
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"], unique=False)
     op.create_table(
+        "payer_candidates",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("codes", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("electronic_id", sa.Text(), nullable=True),
+        sa.Column("aliases", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column(
+            "suggested",
+            postgresql.ARRAY(sa.Text()),
+            nullable=False,
+            comment="ids of payers that it may be, the likeliest first",
+        ),
+        sa.Column(
+            "created_at",
+            postgresql.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_payer_candidates_mode")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_payer_candidates")),
+        sa.UniqueConstraint("vendor", "mode", "codes", name=op.f("uq_payer_candidates_vendor_mode_codes")),
+    )
+    op.create_table(
+        "payer_directory",
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "version",
+            sa.BigInteger(),
+            nullable=False,
+            comment="grows with every change, so that what was read is known to be old",
+        ),
+        sa.Column("seed_digest", sa.LargeBinary(), nullable=True, comment="of the seed file that was planted last"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_payer_directory_one_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_payer_directory")),
+    )
+    op.create_table(
+        "payer_syncs",
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("started_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column(
+            "synced_at", postgresql.TIMESTAMP(timezone=True), nullable=True, comment="when its list was last taken over"
+        ),
+        sa.Column("listed", sa.Integer(), nullable=True, comment="payers in that list"),
+        sa.Column("error", sa.Text(), nullable=True, comment="why the latest try failed, a constant of ours"),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_payer_syncs_mode")),
+        sa.PrimaryKeyConstraint("vendor", "mode", name=op.f("pk_payer_syncs")),
+    )
+    op.create_table(
+        "payers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False, comment="both: from the seed file; else where a vendor listed it"),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("electronic_id", sa.Text(), nullable=True),
+        sa.Column(
+            "created_at",
+            postgresql.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint("mode IN ('both', 'test', 'live')", name=op.f("ck_payers_mode")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_payers")),
+        sa.UniqueConstraint("mode", "electronic_id", name=op.f("uq_payers_mode_electronic_id")),
+    )
+    op.create_table(
         "tenants",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -196,6 +263,43 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_created_at", "events", ["created_at"], unique=False)
     op.create_index("ix_events_listed", "events", ["tenant_id", "mode", sa.literal_column("id DESC")], unique=False)
+    op.create_table(
+        "payer_codes",
+        sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column(
+            "codes", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="as in vendors.base.ListedPayer"
+        ),
+        sa.Column("payer_id", sa.Text(), nullable=False),
+        sa.Column(
+            "source",
+            sa.Text(),
+            nullable=False,
+            comment="a person's word comes before the vendor's list, that before the seed",
+        ),
+        sa.Column(
+            "created_at",
+            postgresql.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_payer_codes_mode")),
+        sa.CheckConstraint("source IN ('seed', 'list', 'person')", name=op.f("ck_payer_codes_source")),
+        sa.ForeignKeyConstraint(["payer_id"], ["payers.id"], name=op.f("fk_payer_codes_payer_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("vendor", "mode", "codes", name=op.f("pk_payer_codes")),
+    )
+    op.create_index(op.f("ix_payer_codes_payer_id"), "payer_codes", ["payer_id"], unique=False)
+    op.create_table(
+        "payer_names",
+        sa.Column("payer_id", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.CheckConstraint("kind IN ('alias', 'electronic_id')", name=op.f("ck_payer_names_kind")),
+        sa.CheckConstraint("mode IN ('both', 'test', 'live')", name=op.f("ck_payer_names_mode")),
+        sa.ForeignKeyConstraint(["payer_id"], ["payers.id"], name=op.f("fk_payer_names_payer_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("payer_id", "mode", "kind", "value", name=op.f("pk_payer_names")),
+    )
     op.create_table(
         "verifications",
         sa.Column("id", sa.Text(), nullable=False),
@@ -608,6 +712,9 @@ def downgrade() -> None:
         postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
     )
     op.drop_table("verifications")
+    op.drop_table("payer_names")
+    op.drop_index(op.f("ix_payer_codes_payer_id"), table_name="payer_codes")
+    op.drop_table("payer_codes")
     op.drop_index("ix_events_listed", table_name="events")
     op.drop_index("ix_events_created_at", table_name="events")
     op.drop_table("events")
@@ -620,6 +727,10 @@ def downgrade() -> None:
     op.drop_table("vendor_events")
     op.drop_table("vendor_calls")
     op.drop_table("tenants")
+    op.drop_table("payers")
+    op.drop_table("payer_syncs")
+    op.drop_table("payer_directory")
+    op.drop_table("payer_candidates")
     op.drop_index("ix_idempotency_keys_created_at", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
     op.drop_table("encryption_keys")

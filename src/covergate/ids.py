@@ -22,6 +22,8 @@ TENANT = "ten"
 API_KEY = "key"
 VENDOR_EVENT = "vev"
 REQUEST = "req"
+PAYER = "pyr"
+PAYER_CANDIDATE = "pyc"
 
 _SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 

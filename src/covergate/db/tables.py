@@ -95,9 +95,17 @@ verifications = Table(
     Column("vendor", Text, nullable=False),
     Column("payer_id", Text),
     Column("attempt_id", Text, nullable=False, comment="the current attempt"),
-    Column("route", ARRAY(Text), nullable=False, comment="the vendors that may be asked after the current one, in order"),
+    Column(
+        "route", ARRAY(Text), nullable=False, comment="the vendors that may be asked after the current one, in order"
+    ),
     Column("allow_second_submission", Boolean, nullable=False, server_default=text("false")),
-    Column("payer_retries", SmallInteger, nullable=False, server_default="0", comment="resubmissions left for a payer that is down"),
+    Column(
+        "payer_retries",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="resubmissions left for a payer that is down",
+    ),
     Column("follows", Text, comment="the open verification whose answer this one takes over (max_age)"),
     Column(
         "step",
@@ -327,7 +335,9 @@ vendor_standing = Table(
     Column("circuit", Text, nullable=False, server_default="closed"),
     Column("since", Instant, nullable=False, server_default=now),
     Column("rests_until", Instant, comment="open: no call before; half_open: when the trial counts as lost"),
-    Column("rests", Integer, nullable=False, server_default="0", comment="rests in a row, each longer than the one before"),
+    Column(
+        "rests", Integer, nullable=False, server_default="0", comment="rests in a row, each longer than the one before"
+    ),
     Column("held_at", Instant),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
@@ -354,6 +364,89 @@ vendor_rates = Table(
     Column("mode", Text, nullable=False),
     Column("tokens", Double, nullable=False, comment="calls that may be made now, as of `at`"),
     Column("at", Instant, nullable=False, server_default=now),
+    PrimaryKeyConstraint("vendor", "mode"),
+    one_of("mode", "test", "live"),
+)
+
+payer_directory = Table(
+    "payer_directory",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column(
+        "version",
+        BigInteger,
+        nullable=False,
+        comment="grows with every change, so that what was read is known to be old",
+    ),
+    Column("seed_digest", LargeBinary, comment="of the seed file that was planted last"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+payers = Table(
+    "payers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("mode", Text, nullable=False, comment="both: from the seed file; else where a vendor listed it"),
+    Column("name", Text, nullable=False),
+    Column("electronic_id", Text),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    one_of("mode", "both", "test", "live"),
+    UniqueConstraint("mode", "electronic_id"),
+)
+
+payer_names = Table(
+    "payer_names",
+    metadata,
+    Column("payer_id", Text, ForeignKey("payers.id", ondelete="CASCADE"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("payer_id", "mode", "kind", "value"),
+    one_of("mode", "both", "test", "live"),
+    one_of("kind", "alias", "electronic_id"),
+)
+
+payer_codes = Table(
+    "payer_codes",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("codes", JSONB, nullable=False, comment="as in vendors.base.ListedPayer"),
+    Column("payer_id", Text, ForeignKey("payers.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column(
+        "source", Text, nullable=False, comment="a person's word comes before the vendor's list, that before the seed"
+    ),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    PrimaryKeyConstraint("vendor", "mode", "codes"),
+    one_of("mode", "test", "live"),
+    one_of("source", "seed", "list", "person"),
+)
+
+payer_candidates = Table(
+    "payer_candidates",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("codes", JSONB, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("electronic_id", Text),
+    Column("aliases", ARRAY(Text), nullable=False),
+    Column("suggested", ARRAY(Text), nullable=False, comment="ids of payers that it may be, the likeliest first"),
+    Column("created_at", Instant, nullable=False, server_default=now),
+    one_of("mode", "test", "live"),
+    UniqueConstraint("vendor", "mode", "codes"),
+)
+
+payer_syncs = Table(
+    "payer_syncs",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("synced_at", Instant, comment="when its list was last taken over"),
+    Column("listed", Integer, comment="payers in that list"),
+    Column("error", Text, comment="why the latest try failed, a constant of ours"),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
 )

@@ -1,0 +1,130 @@
+"""Looking payers up: for a verification that names one, and for `GET /v1/payers`.
+
+Each process keeps the directory in memory and asks the database at most every few seconds whether it is still the same, so that
+a verification costs no round trip for its payer. Unknown payers are no error: vendors know more payers than the directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from covergate.eligibility import inquiry
+from covergate.errors import FieldError
+from covergate.gateway import Gateway
+from covergate.payers import records
+from covergate.payers.matching import MOST_SUGGESTED, Names
+from covergate.payers.records import Payer
+
+FRESH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What became of the payer that a request names.
+
+    `payer` has id and name filled in where the directory knows them; what was stated stays as it was stated. `codes` are each
+    vendor's own. `wrong` is what is wrong with the request; `candidates` are the payers that an ambiguous name may mean.
+    """
+
+    payer: inquiry.Payer
+    codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    wrong: tuple[FieldError, ...] = ()
+    candidates: tuple[Payer, ...] = ()
+
+
+class Directory:
+    """The payers of one mode, as they were when it was read."""
+
+    def __init__(self, payers: Sequence[Payer]) -> None:
+        self.payers = tuple(payers)
+        self._by_id = {payer.id: payer for payer in payers}
+        self._by_electronic_id: defaultdict[str, list[Payer]] = defaultdict(list)
+        for payer in payers:
+            for electronic_id in payer.electronic_ids:
+                self._by_electronic_id[electronic_id.upper()].append(payer)
+        self._names = Names(
+            (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
+        )
+
+    def named(self, asked: inquiry.Payer) -> Named:
+        if asked.directory_id is not None:
+            payer = self._by_id.get(asked.directory_id)
+            if payer is None:
+                message = "must be the id of a payer that GET /v1/payers lists"
+                return Named(asked, wrong=(FieldError("not_found", message, pointer="/payer/directory_id"),))
+            return _filled(asked, payer)
+        if asked.id is not None:
+            # One that vendors share without being the same payer would give the wrong codes: then none.
+            found = self._by_electronic_id.get(asked.id.upper(), [])
+            return Named(asked, found[0].vendors) if len(found) == 1 else Named(asked)
+        name = asked.name or ""
+        meant = self._names.meant(name)
+        if len(meant) == 1:
+            return _filled(asked, self._by_id[meant[0]])
+        # A part of a single payer's name says nothing: there may be others that the directory does not know.
+        several = meant or self._names.named_in_part(name)
+        if len(several) < 2:
+            return Named(asked)
+        return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
+
+    def search(self, text: str | None, vendor: str | None) -> list[Payer]:
+        """By name, or the best first where there is a text, which is looked for in names, aliases and ids."""
+        found: Sequence[Payer] = self.payers
+        if text is not None:
+            begins = text.upper()
+            by_id = [
+                payer
+                for payer in self.payers
+                if payer.id == text
+                or any(known.upper().startswith(begins) for known in payer.electronic_ids)
+                or any(code.upper() == begins for codes in payer.vendors.values() for code in codes.values())
+            ]
+            by_name = [self._by_id[id_] for id_ in self._names.searched(text)]
+            found = list({payer.id: payer for payer in [*by_id, *by_name]}.values())
+        return [payer for payer in found if vendor is None or vendor in payer.vendors]
+
+
+class KnownPayers:
+    """The directory as this process remembers it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._known: dict[str, tuple[Directory, int]] = {}
+        self._checked_at: dict[str, float] = {}
+        self._lock = asyncio.Lock()
+
+    async def named(self, mode: str, payer: inquiry.Payer) -> Named:
+        return (await self.directory(mode)).named(payer)
+
+    async def directory(self, mode: str) -> Directory:
+        """At most `FRESH_SECONDS` old; while somebody else looks whether it changed, what is known is good enough."""
+        known = self._known.get(mode)
+        if known is not None and (self._lock.locked() or self._is_fresh(mode)):
+            return known[0]
+        async with self._lock:
+            known = self._known.get(mode)
+            if known is None or not self._is_fresh(mode):
+                known = self._known[mode] = await self._looked_at(mode, known)
+                self._checked_at[mode] = time.monotonic()
+        return known[0]
+
+    def _is_fresh(self, mode: str) -> bool:
+        return time.monotonic() - self._checked_at.get(mode, float("-inf")) < FRESH_SECONDS
+
+    async def _looked_at(self, mode: str, known: tuple[Directory, int] | None) -> tuple[Directory, int]:
+        async with self._gateway.autocommit.connect() as db:
+            # The version first: what changes in between is read again the next time.
+            version = await records.version(db)
+            if known is not None and known[1] == version:
+                return known
+            payers = await records.read_payers(db, mode)
+        return await asyncio.to_thread(Directory, payers), version
+
+
+def _filled(asked: inquiry.Payer, payer: Payer) -> Named:
+    known = {"id": asked.id or payer.electronic_id, "name": asked.name or payer.name}
+    return Named(asked.model_copy(update=known), payer.vendors)

@@ -1,0 +1,48 @@
+"""The payers that the vendors' documents name, planted into every database with ids that never change.
+
+`payers.json`: `codes` hold in both modes. VSee's carrier codes are a clinic's own, so those that its page shows as examples
+hold in test mode only. Sources: Health Harbor's OpenAPI document (60054) and its older list of insurers; VSee's "Insurance
+API" (the carriers); Sohar's sandbox page (60054, 62308, 84980, 06111, OSCAR); the rest are payers as the sandbox lists them.
+Planting adds and never overwrites: what a person or a vendor's list settled stays, and so does a payer that a list brought first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from covergate.payers import records
+
+_PLANTED = text("SELECT seed_digest FROM payer_directory")
+_MARK = text("UPDATE payer_directory SET seed_digest = :digest")
+
+
+async def plant(engine: AsyncEngine) -> None:
+    """Once for each state of the file; any number of processes may do so at the same time."""
+    content = resources.files(__package__).joinpath("payers.json").read_bytes()
+    digest = hashlib.sha256(content).digest()
+    async with engine.begin() as db:
+        if await db.scalar(_PLANTED) == digest:
+            return
+        await records.alone(db)
+        await _plant(db, orjson.loads(content))
+        await records.changed(db)
+        await db.execute(_MARK, {"digest": digest})
+
+
+async def _plant(db: AsyncConnection, seeds: list[dict[str, Any]]) -> None:
+    taken = await records.listed_electronic_ids(db)
+    listed = [row for row in seeds if row.get("electronic_id") not in taken]
+    await records.add_payers(db, "both", [(row["id"], row["name"], row.get("electronic_id")) for row in listed])
+    aliases = [(row["id"], alias) for row in listed for alias in row.get("aliases", ())]
+    await records.add_names(db, "both", "alias", aliases)
+    for mode, parts in (("test", ("codes", "test_codes")), ("live", ("codes",))):
+        for row in listed:
+            for part in parts:
+                for vendor, codes in row.get(part, {}).items():
+                    await records.add_codes(db, vendor, mode, "seed", [(codes, row["id"])])

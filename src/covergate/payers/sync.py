@@ -1,0 +1,258 @@
+"""Taking over the payer lists of the vendors that have one.
+
+Invariant: a row of a list belongs to a known payer only by its electronic id or by a name that can mean no other; it is a new
+payer only when it resembles none; everything in between waits for a person (`candidates.py`), and what was settled once stays
+settled. A list that cannot be read, or is empty, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+from sqlalchemy import bindparam, text
+from sqlalchemy.types import Integer, Text
+
+from covergate import ids
+from covergate.eligibility.inquiry import CONTROL
+from covergate.errors import VendorBroken, VendorError
+from covergate.gateway import Gateway
+from covergate.payers import records
+from covergate.payers.matching import Names
+from covergate.payers.records import Candidate, Codes, Payer
+from covergate.vendors.base import Connection, ListedPayer, PayersFlow, Vendor
+from covergate.vendors.transport import Transport
+from covergate.verifications.run import UNREADABLE
+
+log = structlog.get_logger(__name__)
+
+LONGEST_NAME = 200
+LONGEST_CODE = 100
+DAILY = 24 * 3600
+AFTER_FAILURE = 3600
+
+_START = text("""
+INSERT INTO payer_syncs AS s (vendor, mode, started_at) VALUES (:vendor, :mode, clock_timestamp())
+ON CONFLICT (vendor, mode) DO UPDATE SET started_at = clock_timestamp()
+  WHERE s.started_at < clock_timestamp() - make_interval(
+    secs => CASE WHEN s.synced_at IS NULL OR s.synced_at < s.started_at THEN :failed_after ELSE :due_after END)
+RETURNING 1""").bindparams(bindparam("failed_after", type_=Integer), bindparam("due_after", type_=Integer))
+_FAILED = text("UPDATE payer_syncs SET error = :error WHERE vendor = :vendor AND mode = :mode")
+_SYNCED = text(
+    "UPDATE payer_syncs SET synced_at = clock_timestamp(), listed = :listed, error = :error"
+    " WHERE vendor = :vendor AND mode = :mode"
+).bindparams(bindparam("error", type_=Text))
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What one vendor's list brought. `error` says in a constant why it could not be taken over."""
+
+    vendor: str
+    mode: str
+    listed: int = 0
+    linked: int = 0
+    created: int = 0
+    doubtful: int = 0
+    error: str | None = None
+
+
+@dataclass
+class Changes:
+    """What a list means for the directory: (id, name, electronic id), (payer id, value), (codes, payer id)."""
+
+    payers: list[tuple[str, str, str | None]] = field(default_factory=list)
+    aliases: list[tuple[str, str]] = field(default_factory=list)
+    electronic_ids: list[tuple[str, str]] = field(default_factory=list)
+    codes: list[tuple[Codes, str]] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+
+
+async def sync_all(gateway: Gateway, transport: Transport, mode: str | None = None) -> list[Synced]:
+    """Every enabled vendor that lists its payers, now; of both modes unless one is named."""
+    return [
+        await _sync(gateway, transport, vendor, of_mode, connection)
+        for vendor, of_mode, connection in _listing(gateway, mode)
+        if await _start(gateway, vendor, of_mode, due_after=0)
+    ]
+
+
+async def sync_if_due(gateway: Gateway, transport: Transport) -> None:
+    """The same for those whose list is a day old, or whose latest try failed an hour ago. Of many workers one does it."""
+    for vendor, mode, connection in _listing(gateway, None):
+        if await _start(gateway, vendor, mode, due_after=DAILY):
+            await _sync(gateway, transport, vendor, mode, connection)
+
+
+def _listing(gateway: Gateway, mode: str | None) -> list[tuple[Vendor, str, Connection]]:
+    return [
+        (vendor, of_mode, gateway.connections[of_mode, vendor.name])
+        for of_mode in ("test", "live")
+        for vendor in gateway.enabled(of_mode)
+        if vendor.list_payers is not None and mode in (None, of_mode)
+    ]
+
+
+async def _start(gateway: Gateway, vendor: Vendor, mode: str, *, due_after: int) -> bool:
+    values = {"vendor": vendor.name, "mode": mode, "due_after": due_after}
+    values["failed_after"] = min(due_after, AFTER_FAILURE)
+    async with gateway.autocommit.connect() as db:
+        return (await db.execute(_START, values)).one_or_none() is not None
+
+
+async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: str, connection: Connection) -> Synced:
+    assert vendor.list_payers is not None
+    try:
+        listed = usable(await _fetch(transport, vendor, mode, connection, vendor.list_payers(connection)))
+        if not listed:
+            raise VendorBroken("empty_payer_list", sent=True)
+        synced = await _take_over(gateway, vendor.name, mode, listed)
+    except VendorError as error:
+        async with gateway.autocommit.connect() as db:
+            await db.execute(_FAILED, {"vendor": vendor.name, "mode": mode, "error": error.reason})
+        synced = Synced(vendor.name, mode, error=error.reason)
+    log.info(
+        "payers_synced",
+        vendor=vendor.name,
+        mode=mode,
+        listed=synced.listed,
+        linked=synced.linked,
+        created=synced.created,
+        doubtful=synced.doubtful,
+        error=synced.error,
+    )
+    return synced
+
+
+async def _fetch(
+    transport: Transport, vendor: Vendor, mode: str, connection: Connection, flow: PayersFlow
+) -> Sequence[ListedPayer]:
+    try:
+        call = next(flow)
+        while True:
+            reply = await transport.send(vendor, mode, connection, call, "")
+            try:
+                call = flow.send(reply)
+            except UNREADABLE as error:
+                raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
+    except StopIteration as stop:
+        listed: Sequence[ListedPayer] = stop.value
+        return listed
+    finally:
+        flow.close()
+
+
+def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:
+    """The rows that can be kept, one for each set of codes: a vendor may list anything."""
+    rows: dict[tuple[tuple[str, str], ...], ListedPayer] = {}
+    for row in listed:
+        if not row.codes or not _fit(row.name, LONGEST_NAME):
+            continue
+        if not all(_fit(code, LONGEST_CODE) for code in row.codes.values()):
+            continue
+        electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_CODE) else None
+        aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_NAME))
+        rows.setdefault(_key(row.codes), replace(row, electronic_id=electronic_id, aliases=aliases))
+    return list(rows.values())
+
+
+def compared(
+    vendor: str, mode: str, listed: Sequence[ListedPayer], payers: Sequence[Payer], settled: Sequence[tuple[Codes, str]]
+) -> Changes:
+    """What the list means for these payers; `settled` are the vendor's codes whose payer is known."""
+    known = _Known(payers)
+    payer_of = {_key(codes): payer_id for codes, payer_id in settled}
+    changes = Changes()
+    for row in listed:
+        payer_id = payer_of.get(_key(row.codes)) or known.certain(row)
+        if payer_id is None and (suggested := known.doubtful(row)):
+            candidate = Candidate(ids.new(ids.PAYER_CANDIDATE), vendor, mode, row, tuple(suggested))
+            changes.candidates.append(candidate)
+            continue
+        if payer_id is None:
+            payer_id = ids.new(ids.PAYER)
+            changes.payers.append((payer_id, row.name, row.electronic_id))
+            known.learn_name(payer_id, row.name, is_main=True)
+        changes.codes.append((row.codes, payer_id))
+        changes.aliases += [(payer_id, name) for name in (row.name, *row.aliases) if known.learn_name(payer_id, name)]
+        if row.electronic_id is not None and known.learn_electronic_id(payer_id, row.electronic_id):
+            changes.electronic_ids.append((payer_id, row.electronic_id))
+    return changes
+
+
+class _Known:
+    """The payers so far, those that the list itself brought included."""
+
+    def __init__(self, payers: Sequence[Payer]) -> None:
+        self._names = Names(
+            (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
+        )
+        self._by_electronic_id: defaultdict[str, set[str]] = defaultdict(set)
+        self._has_electronic_id: set[str] = set()
+        for payer in payers:
+            for electronic_id in payer.electronic_ids:
+                self.learn_electronic_id(payer.id, electronic_id)
+
+    def certain(self, row: ListedPayer) -> str | None:
+        if row.electronic_id is not None and (same_id := self._by_electronic_id.get(row.electronic_id.upper())):
+            return next(iter(same_id)) if len(same_id) == 1 else None
+        meant = self._names.meant(row.name)
+        if len(meant) != 1 or (row.electronic_id is not None and meant[0] in self._has_electronic_id):
+            # The same name under another electronic id may be another payer.
+            return None
+        return meant[0]
+
+    def doubtful(self, row: ListedPayer) -> list[str]:
+        same_id = sorted(self._by_electronic_id.get((row.electronic_id or "").upper(), ()))
+        called = [payer_id for name in (row.name, *row.aliases) for payer_id in self._names.meant(name)]
+        resembling = [payer_id for payer_id, _ in self._names.resembling(row.name)]
+        if row.electronic_id is not None:
+            # Both have an electronic id and it differs: being called much alike is not being the same.
+            resembling = [payer_id for payer_id in resembling if payer_id not in self._has_electronic_id]
+        return list(dict.fromkeys([*same_id, *called, *resembling]))
+
+    def learn_name(self, payer_id: str, name: str, *, is_main: bool = False) -> bool:
+        """Whether it is news that the payer goes by this name."""
+        if payer_id in self._names.called(name):
+            return False
+        self._names.add(payer_id, name, is_main)
+        return True
+
+    def learn_electronic_id(self, payer_id: str, electronic_id: str) -> bool:
+        self._has_electronic_id.add(payer_id)
+        owners = self._by_electronic_id[electronic_id.upper()]
+        is_news = payer_id not in owners
+        owners.add(payer_id)
+        return is_news
+
+
+async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[ListedPayer]) -> Synced:
+    async with gateway.engine.begin() as db:
+        await records.alone(db)
+        payers = await records.read_payers(db, mode)
+        settled = await records.read_codes(db, vendor, mode)
+        # Thousands of names with thousands of names: not on the loop that serves everything else.
+        changes = await asyncio.to_thread(compared, vendor, mode, listed, payers, settled)
+        await records.add_payers(db, mode, changes.payers)
+        await records.add_names(db, mode, "alias", changes.aliases)
+        await records.add_names(db, mode, "electronic_id", changes.electronic_ids)
+        await records.add_codes(db, vendor, mode, "list", changes.codes)
+        await records.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
+        await records.replace_candidates(db, vendor, mode, changes.candidates)
+        values: dict[str, Any] = {"vendor": vendor, "mode": mode, "listed": len(listed), "error": None}
+        await db.execute(_SYNCED, values)
+        await records.changed(db)
+    created, doubtful = len(changes.payers), len(changes.candidates)
+    return Synced(vendor, mode, len(listed), len(listed) - created - doubtful, created, doubtful)
+
+
+def _key(codes: Codes) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(codes.items()))
+
+
+def _fit(value: str, longest: int) -> bool:
+    return bool(value.strip()) and len(value) <= longest and CONTROL.search(value) is None
