@@ -234,6 +234,19 @@ def test_visits_used_take_the_unit_of_the_total() -> None:
     assert benefit.period is Period.CALENDAR_YEAR
 
 
+def test_a_quantity_without_a_number_is_none() -> None:
+    found = reading(eb(eb01="F", eb06="24", eb09="99"), eb(eb01="F", eb06="23", eb09="VS", eb10="20"))
+    assert [benefit.quantity and benefit.quantity.model_dump(mode="json") for benefit in found.benefits] == [
+        None,
+        {"unit": "visits", "total": 20, "used": None, "remaining": None},
+    ]
+
+
+def test_a_negative_quantity_used_is_unreadable_whatever_eb06_says() -> None:
+    found = reading(eb(eb01="F", eb06="29", eb09="99", eb10="-1"))
+    assert [warning.sources for warning in found.warnings] == [["/0/eb10"]]
+
+
 def test_an_age_limit_is_named() -> None:
     (benefit,) = reading(eb(eb01="F", eb03=["MH"], eb09="S7", eb10="19")).benefits
     assert (benefit.description, benefit.quantity and benefit.quantity.unit) == ("Age, High Value", Unit.OTHER)
@@ -485,7 +498,11 @@ def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> No
     }
     for index, spec in enumerate(specs):
         for name in ("eb07", "eb08", "eb10"):
-            unknown_part = name == "eb10" and (spec.get("eb06") or "").strip() not in {*EB06_NAMES, ""}
+            unknown_part = (
+                name == "eb10"
+                and (spec.get("eb06") or "").strip() not in {*EB06_NAMES, ""}
+                and (spec.get("eb09") or "").strip() != "99"
+            )
             if (spec.get(name) or "").strip() and not unknown_part:
                 assert f"/{index}/{name}" in pointed
 

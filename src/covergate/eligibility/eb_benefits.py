@@ -125,6 +125,11 @@ def part_of(row: EbRow) -> Part | None:
     return PERIODS[row.eb06.text][1] if row.eb06.text in PERIODS else None
 
 
+def count_part_of(row: EbRow) -> Part | None:
+    """The same of EB10 alone, where EB09 can say "used" itself."""
+    return Part.USED if row.eb09 and row.eb09.text == QUANTITY_USED else part_of(row)
+
+
 def kind_of(row: EbRow) -> Kind:
     return KINDS.get(row.code, Kind.OTHER)
 
@@ -141,7 +146,7 @@ def _facts(row: EbRow) -> Facts:
     part = part_of(row)
     dollars = read_money(row.eb07, part)
     plain = part is None or (part is Part.TOTAL and kind_of(row) not in ACCUMULATING)
-    count_part = Part.USED if row.eb09 and row.eb09.text == QUANTITY_USED else part
+    count_part = count_part_of(row)
     count = read_count(row.eb10, count_part)
     counts = {count_part: count} if count is not None and count_part is not None else {}
     return Facts(
@@ -198,7 +203,7 @@ def _with_unit(alike: list[Facts]) -> list[Facts]:
 
 
 def _only_says_used(facts: Facts) -> bool:
-    return facts.row.eb09 is not None and facts.row.eb09.text == QUANTITY_USED
+    return bool(facts.counts) and facts.row.eb09 is not None and facts.row.eb09.text == QUANTITY_USED
 
 
 def _by_period(rows: list[Facts]) -> list[tuple[Period, list[Facts]]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from covergate.eligibility.conclusion import MESSAGES, warning
 from covergate.eligibility.eb import BENEFIT_DAYS, ELIGIBILITY_DAYS, PLAN_DAYS, Days, EbRow, Element, Entity, span
-from covergate.eligibility.eb_benefits import benefits_of, part_of, read_count, read_money, read_percent
+from covergate.eligibility.eb_benefits import benefits_of, count_part_of, part_of, read_count, read_money, read_percent
 from covergate.eligibility.eb_services import Asked, services_of
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.result import (
@@ -267,7 +267,7 @@ def _unreadable(row: EbRow) -> list[tuple[str, Element]]:
     numbers = [
         ("EB07", row.eb07, read_money(row.eb07, part_of(row))),
         ("EB08", row.eb08, read_percent(row.eb08, row.eb08_is_fraction)),
-        ("EB10", row.eb10, read_count(row.eb10, part_of(row))),
+        ("EB10", row.eb10, read_count(row.eb10, count_part_of(row))),
     ]
     return [(name, element) for name, element, number in numbers if element is not None and number is None]
 
