@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate.db.queue_schema import make_queries
 
 ADVANCE = "advance"
+"""The group of all lanes; each vendor has a lane, so that one vendor's backlog stays its own."""
 DELIVER = "deliver"
 DELIVER_SLOWLY = "deliver_slowly"
 
@@ -30,13 +31,18 @@ class Job:
     after: timedelta = timedelta(0)
 
 
-def advance(verification_id: str, step: int, after: timedelta = timedelta(0)) -> Job:
-    return Job(ADVANCE, f"{verification_id}:{step}", after)
+def lane(vendor: str) -> str:
+    """The entrypoint of one vendor's jobs."""
+    return f"{ADVANCE}:{vendor}"
 
 
-def advance_late(verification_id: str, tries: int = 0, after: timedelta = timedelta(0)) -> Job:
+def advance(vendor: str, verification_id: str, step: int, after: timedelta = timedelta(0)) -> Job:
+    return Job(lane(vendor), f"{verification_id}:{step}", after)
+
+
+def advance_late(vendor: str, verification_id: str, tries: int = 0, after: timedelta = timedelta(0)) -> Job:
     """Fetch what a vendor answered after the end."""
-    return Job(ADVANCE, f"{verification_id}:late{tries}", after)
+    return Job(lane(vendor), f"{verification_id}:late{tries}", after)
 
 
 def deliver(delivery_id: str, step: int, after: timedelta = timedelta(0), *, slow: bool = False) -> Job:

@@ -1,17 +1,19 @@
 """The worker: takes jobs from PgQueuer, sweeps for what lost its job, prunes what is old.
 
-Each group of jobs has its own queue manager and budget, so that a backlog stays in its group. Handlers never let an
-exception out, because PgQueuer deletes a job that raises; a group that lost a connection is built again. On `stop` the
-worker takes no more jobs, lets the running ones end and cancels what is left after 25 seconds: the sweep brings those back.
+Each group of jobs has its own queue manager and budget, and each vendor a lane in its group, so that a backlog stays
+where it is. Handlers never let an exception out, because PgQueuer deletes a job that raises; a group that lost a
+connection is built again. On `stop` the worker takes no more jobs, lets the running ones end and cancels what is left
+after 25 seconds: the sweep brings those back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -26,6 +28,8 @@ from covergate.db.engine import asyncpg_dsn
 from covergate.db.queue_schema import CHANNEL, make_queries
 from covergate.gateway import Gateway
 from covergate.prune import prune
+from covergate.standing.circuits import FLUSH_SECONDS
+from covergate.vendors import VENDORS
 from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
 from covergate.verifications.sweep import sweep
@@ -39,6 +43,7 @@ DEQUEUE_TIMEOUT = timedelta(seconds=5)
 DRAIN_SECONDS = 25.0
 SWEEP_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
+LARGEST_BATCH = 50
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5.0
@@ -50,11 +55,17 @@ Handler = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of one entrypoint. `failed` is told of jobs in which our own code failed."""
+    """Jobs that share a budget. `failed` is told of jobs in which our own code failed.
+
+    `lanes`: entrypoint → how many of its jobs run at once in all workers together, 0 for any number. The budget of one
+    worker (`tasks`) is no less than all its lanes, so that a full lane leaves room for the others.
+    """
 
     name: str
     handle: Handler
     failed: Handler
+    lanes: Mapping[str, int]
+    tasks: int
 
 
 @dataclass
@@ -81,16 +92,19 @@ class Worker:
     async def run(self) -> None:
         advancer = Advancer(self.gateway, self.transport)
         async with Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer:
+            lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
+            budget = self.gateway.settings.worker_tasks
             groups = (
-                Group(jobs.ADVANCE, advancer.advance, advancer.failed_inside),
-                Group(jobs.DELIVER, deliverer.deliver, deliverer.failed_inside),
-                Group(jobs.DELIVER_SLOWLY, deliverer.deliver_slowly, deliverer.failed_inside),
+                Group(jobs.ADVANCE, advancer.advance, advancer.failed_inside, lanes, max(budget, sum(lanes.values()))),
+                _group(jobs.DELIVER, deliverer.deliver, deliverer.failed_inside, budget),
+                _group(jobs.DELIVER_SLOWLY, deliverer.deliver_slowly, deliverer.failed_inside, budget),
             )
             async with asyncio.TaskGroup() as tasks:
                 supervised = [tasks.create_task(self._supervise(group)) for group in groups]
-                tasks.create_task(self._regularly(SWEEP_SECONDS, sweep))
-                tasks.create_task(self._regularly(SWEEP_SECONDS, sweep_deliveries))
-                tasks.create_task(self._regularly(PRUNE_SECONDS, prune))
+                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, self.gateway)))
+                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway)))
+                tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
+                tasks.create_task(self._regularly(FLUSH_SECONDS, advancer.circuits.flush))
                 tasks.create_task(self._limit_drain(supervised))
 
     async def _limit_drain(self, groups: list[asyncio.Task[None]]) -> None:
@@ -102,13 +116,13 @@ class Worker:
             for job in self._running:
                 job.cancel()
 
-    async def _regularly(self, seconds: float, action: Callable[[Gateway], Awaitable[Any]]) -> None:
+    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[Any]]) -> None:
         while not self._stopping.is_set():
             try:
-                await action(self.gateway)
+                await action()
             # Nothing narrower will do: these are the safety net under everything else, and come again in a moment.
             except Exception as error:
-                log.error("background_task_failed", task=action.__name__, error=_name(error), exc_info=_trace(error))
+                log.error("background_task_failed", task=_name_of(action), error=_name(error), exc_info=_trace(error))
             await self._rest(seconds)
 
     async def _supervise(self, group: Group) -> None:
@@ -150,7 +164,6 @@ class Worker:
         async def watch(connection: asyncpg.Connection) -> None:
             connection.add_termination_listener(lost)
 
-        tasks = self.gateway.settings.worker_tasks
         pool = asyncpg.create_pool(
             asyncpg_dsn(self.gateway.database.url),
             min_size=2,
@@ -163,10 +176,11 @@ class Worker:
         )
         manager = QueueManager(make_queries(AsyncpgPoolDriver(pool)), channel=CHANNEL)
 
-        @manager.entrypoint(group.name)
         async def handler(job: Job) -> None:
             await self._handle(group, (job.payload or b"").decode())
 
+        for lane, limit in group.lanes.items():
+            manager.entrypoint(lane, concurrency_limit=limit)(handler)
         await pool
         self._managers.append(manager)
         try:
@@ -174,8 +188,8 @@ class Worker:
                 return
             await manager.run(
                 dequeue_timeout=DEQUEUE_TIMEOUT,
-                batch_size=max(tasks // 2, 1),
-                max_concurrent_tasks=max(tasks, 2),
+                batch_size=max(min(group.tasks // 2, LARGEST_BATCH), 1),
+                max_concurrent_tasks=max(group.tasks, 2),
                 shutdown_on_listener_failure=True,
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 log_aggregation_interval=timedelta(0),  # nobody reads PgQueuer's statistics
@@ -209,6 +223,14 @@ class Worker:
         # Nothing narrower will do, see above.
         except Exception as error:
             log.error("job_failure_not_recorded", group=group.name, key=key, error=_name(error), exc_info=_trace(error))
+
+
+def _group(name: str, handle: Handler, failed: Handler, tasks: int) -> Group:
+    return Group(name, handle, failed, {name: 0}, tasks)
+
+
+def _name_of(action: Callable[[], Awaitable[Any]]) -> str:
+    return getattr(action, "func", action).__name__
 
 
 def _name(error: BaseException) -> str:

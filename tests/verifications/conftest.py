@@ -1,4 +1,4 @@
-"""What the engine's tests stand on: a tenant, a gateway with both first vendors in test mode, and a scripted vendor on the wire."""
+"""What the engine's tests stand on: a tenant, a gateway in test mode, and a scripted vendor on the wire."""
 
 from __future__ import annotations
 
@@ -108,9 +108,10 @@ class Engine:
         return (await create(self.gateway, CALLER, request, None, {})).id
 
     async def jobs(self, entrypoint: str = "advance") -> list[str]:
-        """The keys of the jobs in the queue, those for later included, oldest first."""
+        """The keys of the jobs in the queue, of all lanes, those for later included, oldest first."""
         rows = await self._rows(
-            "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE entrypoint = :e ORDER BY id", e=entrypoint
+            "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE split_part(entrypoint, ':', 1) = :e ORDER BY id",
+            e=entrypoint,
         )
         return [row[0] for row in rows]
 

@@ -72,11 +72,13 @@ INSERT INTO vendor_standing AS s (vendor, mode, held_at) VALUES (:vendor, :mode,
 ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at WHERE s.held_at IS NULL
 RETURNING vendor""")
 _RESUME = text("""
-UPDATE vendor_standing SET held_at = NULL WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
+UPDATE vendor_standing SET held_at = NULL
+WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
 _WAKE_HELD = text("""
 UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline)
 WHERE id IN (SELECT id FROM verifications WHERE vendor = :vendor AND mode = :mode AND waiting_for = 'hold'
-             AND status IN ('queued', 'in_progress') AND next_check_at > clock_timestamp() ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
+             AND status IN ('queued', 'in_progress') AND next_check_at > clock_timestamp()
+             ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
 RETURNING id, step""")
 _PRUNE = text("DELETE FROM vendor_calls WHERE bucket < clock_timestamp() - interval '2 hours'")
 WAKE_BATCH = 1000
@@ -229,7 +231,7 @@ async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
     while True:
         values = {"vendor": vendor, "mode": mode, "batch": WAKE_BATCH}
         woken = (await db.execute(_WAKE_HELD, values)).all()
-        await jobs.enqueue(db, [jobs.advance(row.id, row.step) for row in woken])
+        await jobs.enqueue(db, [jobs.advance(vendor, row.id, row.step) for row in woken])
         if len(woken) < WAKE_BATCH:
             return True
 

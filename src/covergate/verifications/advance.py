@@ -412,7 +412,7 @@ class Advancer:
             progress = await self._drive(step, run, step.vendor.check(step.question, seen.attempt.vendor_ref))
         except (VendorError, NotAdmitted):
             if tries + 1 < LATE_TRIES:
-                again = [jobs.advance_late(seen.id, tries + 1, timedelta(seconds=30))]
+                again = [jobs.advance_late(seen.attempt.vendor, seen.id, tries + 1, timedelta(seconds=30))]
         late = self._late(step, run, progress) if isinstance(progress, Answered) else None
         await record(
             self.gateway,

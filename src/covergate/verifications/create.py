@@ -133,7 +133,7 @@ async def create(
             )
         row = (await db.execute(_CREATE, values)).one_or_none()
         if row is not None:
-            await jobs.enqueue(db, [jobs.advance(values["id"], 0)])
+            await jobs.enqueue(db, [jobs.advance(values["vendor"], values["id"], 0)])
     if row is None:
         # The same key was committed between our look and our insert, which waited for it.
         replay = await _replay(gateway, caller, request, idempotency_key or "")

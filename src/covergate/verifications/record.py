@@ -34,7 +34,7 @@ _WAKE_FOLLOWERS = text("""
 UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
   follows = CASE WHEN :canceled THEN nullif(
     (SELECT min(id) FROM verifications WHERE follows = :id AND status IN ('queued', 'in_progress')), id) ELSE follows END
-WHERE follows = :id AND status IN ('queued', 'in_progress') RETURNING id, step""")
+WHERE follows = :id AND status IN ('queued', 'in_progress') RETURNING id, step, vendor""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ async def _tell(db: AsyncConnection, state: State) -> list[jobs.Job]:
     if state.follows is not None:
         return []
     woken = await db.execute(_WAKE_FOLLOWERS, {"id": state.id, "canceled": state.status == "canceled"})
-    return [jobs.advance(row.id, row.step) for row in woken]
+    return [jobs.advance(row.vendor, row.id, row.step) for row in woken]
 
 
 def thin(state: State) -> dict[str, Any]:

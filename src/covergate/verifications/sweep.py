@@ -31,7 +31,7 @@ WHERE id IN (
   WHERE status IN ('queued', 'in_progress') AND next_check_at < clock_timestamp() - make_interval(secs => :lease)
     AND deadline > clock_timestamp()
   ORDER BY next_check_at LIMIT :batch FOR UPDATE SKIP LOCKED)
-RETURNING id, step""")
+RETURNING id, step, vendor""")
 
 
 async def sweep(gateway: Gateway) -> int:
@@ -41,7 +41,7 @@ async def sweep(gateway: Gateway) -> int:
         if not (await db.execute(_TRY_LOCK)).scalar_one():
             return 0
         overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS, "batch": BATCH})).all()
-        await jobs.enqueue(db, [jobs.advance(row.id, row.step) for row in overdue])
+        await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step) for row in overdue])
         late = (await db.execute(_LATE, {"batch": BATCH})).scalars().all()
         done += len(overdue)
     for verification_id in late:

@@ -33,7 +33,8 @@ def _reschedule(state: State, at: datetime, waiting_for: str) -> Change:
     state.next_check_at = soonest(max(at, state.now), state.deadline)
     if state.waiting_for != waiting_for:
         state.waiting_for, state.waiting_since = waiting_for, state.now
-    return Change(jobs=[jobs.advance(state.id, state.step, until(state.next_check_at, state.now))])
+    vendor = state.successor.vendor if state.successor is not None else state.attempt.vendor
+    return Change(jobs=[jobs.advance(vendor, state.id, state.step, until(state.next_check_at, state.now))])
 
 
 def _said(change: Change, state: State, type_: str, message: str) -> Change:
@@ -200,7 +201,9 @@ def vendor_event(state: State, kind: str, ref: str | None) -> Change:
         attempt.vendor_ref = ref
     parked = state.waiting_for == "operator" or (attempt.state == "submitting" and state.waiting_for is not None)
     if not state.open:
-        change = Change(jobs=[jobs.advance_late(state.id)]) if attempt.vendor_ref is not None else Change()
+        change = (
+            Change(jobs=[jobs.advance_late(attempt.vendor, state.id)]) if attempt.vendor_ref is not None else Change()
+        )
     elif attempt.state == "waiting":
         change = _reschedule(state, state.now, "vendor")
     elif parked and attempt.vendor_ref is not None:
