@@ -65,10 +65,7 @@ def test_every_known_reject_is_in_the_contract() -> None:
     ],
 )
 def test_several_rejects(aaas: list[str], code: FailureCode) -> None:
-    found = [
-        aaa_failure([Aaa(code=aaa) for aaa in random.Random(seed).sample(aaas, len(aaas))])
-        for seed in range(5)
-    ]
+    found = [aaa_failure([Aaa(code=aaa) for aaa in random.Random(seed).sample(aaas, len(aaas))]) for seed in range(5)]
     assert found[0].code is code
     assert all(failure == found[0] for failure in found)
 
