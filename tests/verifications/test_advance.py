@@ -295,3 +295,23 @@ async def test_next_check_is_never_past_the_deadline(engine: Engine) -> None:
     await engine.step()
     view = await engine.view(id_)
     assert view["next_check_at"] == view["deadline"]
+
+
+async def test_a_reply_in_hand_survives_the_loss_of_all_connections(engine: Engine, wire: Wire) -> None:
+    """The vendor has taken the submission on; at that moment every backend is terminated."""
+
+    async def cut(request: httpx.Request) -> httpx.Response:
+        await engine._rows(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return httpx.Response(200, json={"id": "5"})
+
+    wire.on(SUBMIT, cut)
+    id_ = await engine.create()
+    warm = [asyncio.create_task(engine.view(id_)) for _ in range(8)]  # so that the pool holds connections to be cut
+    await asyncio.gather(*warm)
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", "5")
+    assert wire.calls == [SUBMIT]

@@ -17,6 +17,7 @@ from covergate.db.sealed import Sealer
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
+from covergate.payers.directory import Named
 from covergate.vendors import VENDORS
 from covergate.vendors.base import Question
 from covergate.verifications import reuse
@@ -101,26 +102,43 @@ async def create(
     caller: Caller,
     request: CreateVerification,
     idempotency_key: str | None,
-    payer_codes: routing.PayerCodes,
+    named: Named | None = None,
 ) -> Created:
-    """Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up."""
+    """`named` is what the payer directory made of the request's payer; None where it was not asked.
+
+    Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
+    """
     if idempotency_key is not None:
         replay = await _replay(gateway, caller, request, idempotency_key)
         if replay is not None:
             return replay
     now = datetime.now(UTC)
-    wrong = request.wrong_with(now)
+    named = named or Named(request.payer)
+    payer_codes = named.codes
+    # An idempotency key is compared by the body as it was sent, whatever the directory has learned since.
+    sent, request = request, request.model_copy(update={"payer": named.payer})
+    wrong = [*request.wrong_with(now), *named.wrong]
     if request.retry_of is not None and not await _is_known(gateway, caller, request.retry_of):
         wrong.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
     if wrong:
-        wrong += further_reasons(request, payer_codes, now, {error.pointer for error in wrong})
+        known = {error.pointer for error in wrong} | ({"/payer/id", "/payer/name"} if named.wrong else set())
+        wrong += further_reasons(request, payer_codes, now, known)
         raise Problem("invalid_request", "errors lists everything that is wrong", wrong)
+    if named.candidates:
+        raise Problem(
+            "payer_ambiguous",
+            "several payers go by this name: name the right one by directory_id or by its electronic id",
+            [
+                FieldError("candidate", f"{payer.name} ({payer.id})", pointer="/payer/name")
+                for payer in named.candidates
+            ],
+        )
     inquiry = request.inquiry.resolved(now)
     route = routing.plan(gateway, caller.mode, request, inquiry, payer_codes, now)
     values = _values(gateway, caller, request, inquiry, route, payer_codes, now)
     values |= {"key": idempotency_key, "fingerprint": None}
     if idempotency_key is not None:
-        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(request))
+        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(sent))
     async with gateway.engine.begin() as db:
         if request.max_age is not None:
             values["follows"] = await reuse.find(
@@ -136,7 +154,7 @@ async def create(
             await jobs.enqueue(db, [jobs.advance(values["vendor"], values["id"], 0)])
     if row is None:
         # The same key was committed between our look and our insert, which waited for it.
-        replay = await _replay(gateway, caller, request, idempotency_key or "")
+        replay = await _replay(gateway, caller, sent, idempotency_key or "")
         if replay is None:
             raise Problem("unavailable", "the idempotency key is being removed; send the request again", retry_after=1)
         return replay

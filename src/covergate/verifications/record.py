@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import orjson
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from covergate import faults, jobs
 from covergate.db.sealed import Sealer
@@ -29,6 +33,7 @@ _MATCH_EVENTS = text(
     "UPDATE vendor_events SET verification_id = :id"
     " WHERE vendor = :vendor AND mode = :mode AND ref = :ref AND verification_id IS NULL RETURNING wakes"
 )
+_KNOWN = text("SELECT public_id FROM exchanges WHERE verification_id = :id AND public_id = ANY(CAST(:ids AS text[]))")
 _ENDED = text("SELECT pg_notify('covergate_ended', :id)")
 _WAKE_FOLLOWERS = text("""
 UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
@@ -63,15 +68,52 @@ async def record(
     """Apply `decide` to the locked state if the step is still ours; `otherwise` is asked when it is not.
 
     `seen` is the state on which the step was run. `answers`: what `decide` applies came in reply to our own committing
-    call, so it holds even when another worker rescheduled the attempt while ours was paused.
+    call, so it holds even when another worker rescheduled the attempt while ours was paused. A database that is away for a
+    moment is waited for: what a vendor told would be lost with us.
     """
-    exchanges = exchanges or []
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(_database_is_away),
+        stop=stop_after_delay(PERSEVERANCE_SECONDS),
+        wait=wait_random_exponential(multiplier=0.2, max=2),
+        reraise=True,
+    ):
+        with attempt:
+            again = attempt.retry_state.attempt_number > 1
+            ours = await _record(gateway, seen, decide, exchanges or [], submission, answers, otherwise, again)
+    faults.point("after_commit")
+    return ours
+
+
+PERSEVERANCE_SECONDS = 20.0
+"""How long what a vendor told is held on to while the database is away."""
+
+
+def _database_is_away(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return isinstance(error, PoolTimeout | OSError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError)
+
+
+async def _record(
+    gateway: Gateway,
+    seen: State,
+    decide: Callable[[State], Change],
+    exchanges: list[Exchange],
+    submission: Submission | None,
+    answers: bool,
+    otherwise: Callable[[State], Change] | None,
+    again: bool,
+) -> bool:
+    """One try, in one transaction. `again`: the one before may have been committed although nobody told us."""
     async with gateway.engine.begin() as db:
         if submission is not None and submission.ref is not None:
             await lock_ref(db, seen.attempt.vendor, submission.ref)
         state = await locked(db, seen.id)
         if state is None:
             return False
+        if again:
+            known = set((await db.execute(_KNOWN, {"id": state.id, "ids": [row.id for row in exchanges]})).scalars())
+            exchanges = [row for row in exchanges if row.id not in known]
         if state.attempt.id != seen.attempt.id:
             await _record_stray(db, gateway.sealer, state, seen, exchanges, submission)
             return False
@@ -83,7 +125,6 @@ async def record(
         change = decide(state) if ours else otherwise(state) if otherwise is not None else Change()
         await finish(db, gateway.sealer, state, change, exchanges)
         faults.point("before_commit")
-    faults.point("after_commit")
     return ours
 
 
