@@ -532,6 +532,12 @@ def upgrade() -> None:
             nullable=False,
             comment="technical errors since the last good reply",
         ),
+        sa.Column(
+            "exclusive_key",
+            sa.Text(),
+            nullable=True,
+            comment="the patient at this vendor, where one open check at a time is all it can bear",
+        ),
         sa.CheckConstraint(
             "state IN ('preparing', 'submitting', 'waiting', 'answered', 'refused', 'failed', 'abandoned')",
             name=op.f("ck_attempts_state"),
@@ -556,6 +562,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("vendor_ref IS NOT NULL"),
     )
     op.create_index(op.f("ix_attempts_verification_id"), "attempts", ["verification_id"], unique=False)
+    op.create_index(
+        "uq_attempts_exclusive",
+        "attempts",
+        ["vendor", "exclusive_key"],
+        unique=True,
+        postgresql_where=sa.text("exclusive_key IS NOT NULL AND ended_at IS NULL"),
+    )
     op.create_table(
         "deliveries",
         sa.Column("id", sa.Text(), nullable=False),
@@ -681,6 +694,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_deliveries_event_id"), table_name="deliveries")
     op.drop_index("ix_deliveries_due", table_name="deliveries", postgresql_where=sa.text("status = 'pending'"))
     op.drop_table("deliveries")
+    op.drop_index(
+        "uq_attempts_exclusive",
+        table_name="attempts",
+        postgresql_where=sa.text("exclusive_key IS NOT NULL AND ended_at IS NULL"),
+    )
     op.drop_index(op.f("ix_attempts_verification_id"), table_name="attempts")
     op.drop_index("ix_attempts_vendor_ref", table_name="attempts", postgresql_where=sa.text("vendor_ref IS NOT NULL"))
     op.drop_index("ix_attempts_ended", table_name="attempts", postgresql_where=sa.text("ended_at IS NOT NULL"))

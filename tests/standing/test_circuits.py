@@ -39,9 +39,9 @@ async def rest_is_over(engine: Engine) -> None:
 
 async def test_opens_on_the_failure_rate_of_the_window(gateway: Gateway) -> None:
     assert await verdict(await failing(gateway, failures=9)) is Verdict.GO  # 10 calls are the least
-    circuits = await failing(gateway, failures=0, successes=10)  # 9 of 19
+    circuits = await failing(gateway, failures=1, successes=11)  # 10 of 21
     assert await verdict(circuits) is Verdict.GO
-    circuits = await failing(gateway, failures=1)  # 10 of 20
+    circuits = await failing(gateway, failures=1)  # 11 of 22
     assert await verdict(circuits) is Verdict.CIRCUIT
     other = Circuits(gateway)
     await other.flush()

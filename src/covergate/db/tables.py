@@ -183,7 +183,17 @@ attempts = Table(
         server_default="0",
         comment="technical errors since the last good reply",
     ),
+    Column(
+        "exclusive_key", Text, comment="the patient at this vendor, where one open check at a time is all it can bear"
+    ),
     one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
+    Index(
+        "uq_attempts_exclusive",
+        "vendor",
+        "exclusive_key",
+        unique=True,
+        postgresql_where=text("exclusive_key IS NOT NULL AND ended_at IS NULL"),
+    ),
     Index("ix_attempts_ended", "vendor", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     Index("ix_attempts_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
 )

@@ -50,7 +50,7 @@ WITH recent AS (
 )
 INSERT INTO vendor_standing AS s (vendor, mode, circuit, since, rests_until, rests)
 SELECT vendor, mode, 'open', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
-WHERE calls >= :least AND failed >= :rate * calls
+WHERE calls >= :least AND failed >= CAST(:rate AS double precision) * calls
 ON CONFLICT (vendor, mode) DO UPDATE
   SET circuit = 'open', since = excluded.since, rests_until = excluded.rests_until, rests = 1
   WHERE s.circuit = 'closed'

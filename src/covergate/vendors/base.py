@@ -312,6 +312,8 @@ class Vendor:
     """Raises `ForgedEvent`; given the raw bytes and the connection."""
     read_event: Callable[[Inbound], Sequence[VendorEvent]] | None = None
     batching: Batching | None = None
+    exclusive_per_patient: bool = False
+    """The vendor keeps one record of a patient, which a check reads: a second open check would overwrite the first's data."""
     calls_per_second: float | None = None
     """What the vendor allows, all our processes together; None where it states nothing."""
     concurrent_steps: int = 100

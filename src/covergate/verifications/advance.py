@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from covergate import ids, jobs
 from covergate.eligibility.conclusion import conclude
@@ -71,6 +72,9 @@ WITH a AS (
   UPDATE verifications SET status = 'in_progress' WHERE status = 'queued' AND id IN (SELECT verification_id FROM a)
 )
 SELECT intent_at FROM a""")
+
+
+_CLAIM = text("UPDATE attempts SET exclusive_key = :key WHERE id = :id AND state = 'preparing'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +220,21 @@ class Advancer:
 
         await record(self.gateway, step.seen, decide)
 
+    async def _claim(self, step: Step) -> bool:
+        """Where the vendor can bear one open check of a patient: whether it is this one's turn, until its attempt ends."""
+        if not step.vendor.exclusive_per_patient:
+            return True
+        async with self.gateway.autocommit.connect() as db:
+            try:
+                await db.execute(_CLAIM, {"id": step.seen.attempt.id, "key": step.question.patient_key})
+            except IntegrityError:
+                return False
+        return True
+
     async def _submit(self, step: Step) -> None:
+        if not await self._claim(step):
+            await record(self.gateway, step.seen, transitions.wait_for_turn)
+            return
         run = self._run(step)
         try:
             progress = await self._drive(step, run, step.vendor.submit(step.question))

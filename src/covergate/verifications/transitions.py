@@ -22,6 +22,9 @@ CANCELED = "verification.canceled"
 ANSWERED_LATE = "verification.answered_late"
 NEEDS_ATTENTION = "verification.needs_attention"
 
+TURN = timedelta(seconds=3)
+"""How often a check that waits for another of the same patient looks whether that is over."""
+
 
 def _reschedule(state: State, at: datetime, waiting_for: str) -> Change:
     """The next step, at `at` or at the deadline, whichever is first; at once if something asked to be woken."""
@@ -150,6 +153,13 @@ def held_back(state: State, waiting_for: str, until: datetime | None) -> Change:
     known = state.waiting_for == waiting_for
     change = _reschedule(state, until or state.deadline, waiting_for)
     return change if known else _said(change, state, "held_back", reasons[waiting_for])
+
+
+def wait_for_turn(state: State) -> Change:
+    """Another check of the same patient is open at this vendor, which can bear only one."""
+    known = state.waiting_for == "vendor"
+    change = _reschedule(state, state.now + TURN, "vendor")
+    return change if known else _said(change, state, "waiting_for_turn", "another check of this patient is open there")
 
 
 def not_known_whether_submitted(state: State, reason: str, find_delay: timedelta) -> Change:

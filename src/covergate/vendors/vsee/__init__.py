@@ -102,6 +102,7 @@ VENDOR = Vendor(
     submit=submit,
     check=check,
     find=find,
+    exclusive_per_patient=True,
     find_delay=timedelta(seconds=10),
     options=VSeeOptions,
     not_asked=NOT_ASKED,
