@@ -3,6 +3,7 @@
     CoverGateError
     ├── Problem             the caller can be told: an HTTP status, a code of api.md section 1, constant texts
     ├── ConfigurationError  the process cannot start like this: one line that says what would be right
+    ├── PartFailed          a part of this process ended that should not have; the log has the reason
     └── VendorError         a vendor call that should not have ended like this; `sent` says whether it may have had an effect
         ├── VendorUnavailable   no connection, a timeout, a cut connection, a 5xx
         ├── VendorRateLimited   429, or the vendor's own way to say it
@@ -88,6 +89,10 @@ class Problem(CoverGateError):
 
 
 class ConfigurationError(CoverGateError):
+    pass
+
+
+class PartFailed(CoverGateError):
     pass
 
 

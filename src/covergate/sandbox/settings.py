@@ -11,9 +11,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class SandboxSettings(BaseSettings):
-    """Environment variables with the prefix `COVERGATE_SANDBOX_`."""
+    """Environment variables, and lines of `.env`, with the prefix `COVERGATE_SANDBOX_`."""
 
-    model_config = SettingsConfigDict(env_prefix="COVERGATE_SANDBOX_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="COVERGATE_SANDBOX_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
 
     secret: str = "sandbox"
     """Client secrets, passwords and webhook keys of all simulated vendors are this or are derived from it."""

@@ -1,0 +1,64 @@
+# Everything here works on a machine that has only Python 3.11 or later, pip and make: the first target that is run sets up
+# .venv from uv.lock, later ones find it ready.
+
+UV_VERSION := 0.13.9
+VENV := .venv
+SYNCED := $(VENV)/.synced
+BIN := $(VENV)/bin
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# .venv is the project's own, whatever environment is active where make was called.
+unexport VIRTUAL_ENV
+unexport UV_PROJECT_ENVIRONMENT
+export UV_PYTHON_DOWNLOADS := never
+# Compiled once here, not at every start where PYTHONDONTWRITEBYTECODE is set.
+export UV_COMPILE_BYTECODE := 1
+
+SOURCES := src tests migrations $(wildcard benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(SYNCED) ## set up .venv; every other target does it by itself
+
+demo: $(SYNCED) ## show the gateway at work, end to end
+	@$(BIN)/covergate demo
+
+test: $(SYNCED) ## run the whole test suite
+	@$(BIN)/pytest
+
+check: $(SYNCED) ## format, lint, types, import rules
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: $(SYNCED) ## format, and mend what the linter can mend
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(SYNCED) ## measure the gateway against its floors; writes docs/performance.md
+	@$(BIN)/python -m benchmarks
+
+$(SYNCED): pyproject.toml uv.lock | $(BIN)/uv
+	@echo "Installing what uv.lock names into $(VENV) ..."
+	@$(BIN)/uv sync --locked --quiet
+	@touch $@
+
+# Debian's python3 without python3-venv lacks ensurepip; then the pip that is there puts uv into the environment.
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "covergate needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) ..."
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		$(PYTHON) -m venv --clear $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	else \
+		echo "$(PYTHON) has neither ensurepip nor pip: install one (on Debian: apt install python3-venv)" >&2; exit 1; \
+	fi

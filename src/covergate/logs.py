@@ -1,0 +1,114 @@
+"""Logging of every process: one line per event on stderr, JSON or for a terminal; stdout stays free for answers.
+
+Invariant: no PHI. Events are fixed names with ids and numbers beside them; an exception is shown by its type and the lines
+of code it passed, never by its text, which may quote a value. Other libraries' records come through the same two gates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import traceback
+from typing import Any, Literal
+
+import orjson
+import structlog
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+QUIET: dict[str, int] = {
+    "aiohttp.access": logging.CRITICAL,
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "httpx": logging.WARNING,
+    "pgqueuer": logging.WARNING,
+    "uvicorn.access": logging.CRITICAL,
+    "uvicorn.error": logging.WARNING,
+}
+"""Libraries that say too much, or (httpx and access logs) addresses with query strings."""
+
+log = structlog.get_logger(__name__)
+
+
+def configure(log_format: Literal["auto", "json", "console"], level: str) -> None:
+    """For the rest of the process; `auto` is console on a terminal, else JSON."""
+    on_terminal = sys.stderr.isatty()
+    as_json = log_format == "json" or (log_format == "auto" and not on_terminal)
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    marks: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper("iso", utc=True),
+        _lines_of_code,
+    ]
+    render: Processor = _as_json if as_json else structlog.dev.ConsoleRenderer(colors=on_terminal)
+    structlog.configure(
+        processors=[*marks, render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*marks[:-1], structlog.stdlib.ExtraAdder(["request_id"])],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _lines_of_code, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    for name, least in QUIET.items():
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(max(least, threshold))
+    logging.captureWarnings(True)
+
+
+def loop_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For `loop.set_exception_handler`: asyncio's own would print the exception's text."""
+    error = context.get("exception")
+    log.error(
+        "loop_failure", about=context.get("message"), exc_info=error if isinstance(error, BaseException) else None
+    )
+
+
+def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _lines_of_code(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    error = _exception(event.pop("exc_info", None))
+    if error is not None:
+        event["error"] = event.get("error") or type(error).__name__
+        event["exception"] = "".join(_trace(error)).rstrip()
+    return event
+
+
+def _exception(given: ExcInfo | BaseException | bool | None) -> BaseException | None:
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        return given[1]
+    return sys.exc_info()[1] if given else None
+
+
+def _trace(error: BaseException) -> list[str]:
+    lines: list[str] = []
+    seen: set[int] = set()
+    open_ends: list[tuple[str, BaseException]] = [("", error)]
+    while open_ends:
+        role, one = open_ends.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        lines += [f"{role}{type(one).__module__}.{type(one).__qualname__}\n", *traceback.format_tb(one.__traceback__)]
+        if one.__cause__ is not None:
+            open_ends.append(("caused by ", one.__cause__))
+        elif one.__context__ is not None and not one.__suppress_context__:
+            open_ends.append(("while handling ", one.__context__))
+        if isinstance(one, BaseExceptionGroup):
+            open_ends += [("with ", part) for part in one.exceptions]
+    return lines

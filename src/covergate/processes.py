@@ -1,0 +1,133 @@
+"""The processes that run for long: `up`, `serve`, `worker` and `sandbox`, and how they end.
+
+Invariant: the first SIGTERM or SIGINT stops the intake, lets what runs end within 25 s and closes everything in reverse
+order, the embedded server last; a second one ends the process at once, which loses nothing that was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+
+import structlog
+
+from covergate.app import create_app
+from covergate.gateway import Gateway
+from covergate.sandbox.app import create_sandbox
+from covergate.sandbox.settings import SandboxSettings
+from covergate.serving import Part, listening, running, start_server, until_stopped, url_of
+from covergate.settings import Settings
+from covergate.startup import named_variables, opened
+from covergate.vendors.transport import Transport
+from covergate.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+KEYS_HINT = "covergate keys create --tenant NAME --mode test"
+
+
+async def up(settings: Settings, *, sandbox: bool) -> None:
+    """Everything in one process; `sandbox` adds the simulated vendors and points test mode at them."""
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
+        simulated = []
+        if sandbox:
+            part, url = await start_sandbox(stack, sandbox_settings(gateway_url=url_of(api_socket)))
+            simulated.append(part)
+            settings = settings.model_copy(update={"sandbox_url": settings.sandbox_url or url})
+        size = settings.api_pool_size + settings.worker_pool_size
+        gateway = await stack.enter_async_context(opened(settings, size, "covergate", migrate=True))
+        parts = await start(stack, gateway, api_socket, worker=True)
+        await until_stopped([*parts, *simulated], stop)
+    log.info("stopped")
+
+
+async def serve(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
+        gateway = await stack.enter_async_context(opened(settings, settings.api_pool_size, "covergate api"))
+        parts = await start(stack, gateway, api_socket, worker=False)
+        await until_stopped(parts, stop)
+    log.info("stopped")
+
+
+async def work(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        gateway = await stack.enter_async_context(opened(settings, settings.worker_pool_size, "covergate worker"))
+        parts = await start(stack, gateway, None, worker=True)
+        await until_stopped(parts, stop)
+    log.info("stopped")
+
+
+async def simulate() -> None:
+    """The sandbox alone; it calls the gateway back at `COVERGATE_SANDBOX_GATEWAY_URL`."""
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        simulated, _ = await start_sandbox(stack, sandbox_settings())
+        await until_stopped([simulated], stop)
+    log.info("stopped")
+
+
+async def start(
+    stack: AsyncExitStack, gateway: Gateway, api_socket: socket.socket | None, *, worker: bool
+) -> list[Part]:
+    """The API, where there is a socket for it, and the worker; the stack stops them, together."""
+    parts: list[Part] = []
+    transport = await stack.enter_async_context(Transport(allow_private_network=gateway.settings.allow_private_network))
+    if api_socket is not None:
+        app = create_app(gateway)
+        parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
+    if worker:
+        working = Worker(gateway, transport)
+        parts.append(Part("worker", asyncio.create_task(working.run(), name="worker"), working.stop))
+    await stack.enter_async_context(running(*parts))
+    if api_socket is not None:
+        url = url_of(api_socket)
+        log.info("ready", url=url, docs=f"{url}/docs", worker=worker, make_a_key=KEYS_HINT)
+    else:
+        log.info("ready", worker=worker)
+    return parts
+
+
+async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tuple[Part, str]:
+    listener = stack.enter_context(listening(settings.host, settings.port, "COVERGATE_SANDBOX"))
+    part = await start_server("sandbox", create_sandbox(settings), listener)
+    await stack.enter_async_context(running(part))
+    log.info("sandbox_ready", url=url_of(listener), calls_back=settings.gateway_url)
+    return part, url_of(listener)
+
+
+def sandbox_settings(**given: str) -> SandboxSettings:
+    """From the environment, but for what is given."""
+    with named_variables():
+        return SandboxSettings(**given)  # type: ignore[arg-type]
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def received(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("ended_at_once", signal=number.name)
+            os._exit(128 + number)
+        log.info("stopping", signal=number.name, advice="once more ends it at once")
+        stop.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, received, number)
+    try:
+        yield stop
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

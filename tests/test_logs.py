@@ -1,0 +1,88 @@
+"""Logs are configured for a whole process, so each test is one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+NAME = "Jane Sample"
+
+
+def test_an_exception_is_logged_without_its_text() -> None:
+    (line,) = _logged(
+        f"""
+        try:
+            try:
+                int("{NAME}")
+            except ValueError as error:
+                raise KeyError("{NAME}") from error
+        except KeyError as error:
+            structlog.get_logger().error("failed", key="ver_1", exc_info=error)
+        """
+    )
+    assert (line["event"], line["level"], line["key"], line["error"]) == ("failed", "error", "ver_1", "KeyError")
+    assert "caused by builtins.ValueError" in line["exception"]
+
+
+def test_libraries_records_are_lines_like_ours_without_texts_of_exceptions_and_the_noisy_are_quiet() -> None:
+    lines = _logged(
+        f"""
+        for name in ("httpx", "uvicorn.access", "pgqueuer", "sqlalchemy"):
+            logging.getLogger(name).info("GET /?name={NAME}" if name in ("httpx", "uvicorn.access") else "said")
+        try:
+            int("{NAME}")
+        except ValueError:
+            logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+        """
+    )
+    assert [line["event"] for line in lines] == ["said", "Exception in ASGI application"]
+    assert lines[1]["error"] == "ValueError"
+
+
+def test_a_task_that_nobody_waited_for_is_logged_without_the_text_of_its_exception() -> None:
+    (line,) = _logged(
+        f"""
+        async def main():
+            asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
+            async def fail():
+                raise ValueError("{NAME}")
+            task = asyncio.create_task(fail())
+            await asyncio.wait([task])
+            del task
+            gc.collect()
+        asyncio.run(main())
+        """
+    )
+    assert (line["event"], line["error"]) == ("loop_failure", "ValueError")
+
+
+def test_the_level_holds_for_ours_and_theirs() -> None:
+    lines = _logged(
+        """
+        structlog.get_logger().info("ours")
+        logging.getLogger("theirs").info("theirs")
+        structlog.get_logger().warning("kept")
+        """,
+        level="warning",
+    )
+    assert [line["event"] for line in lines] == ["kept"]
+
+
+def _logged(code: str, level: str = "info") -> list[dict[str, Any]]:
+    lines = code.strip("\n").splitlines()
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    program = "\n".join(
+        [
+            "import asyncio, gc, logging, structlog",
+            "from covergate import logs",
+            f"logs.configure('json', '{level}')",
+            *(line[indent:] for line in lines),
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert NAME not in done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
