@@ -1,0 +1,65 @@
+"""Vendors that keep one record of a patient: one open check at a time, also of two verifications at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from covergate.verifications.cancel import cancel
+from tests.verifications.conftest import CALLER, REQUEST, Engine
+
+CHECK = "POST /vsee/api_v3/users/132407/car7551/eligibility"
+USER = {"id": "132407", "token": {"token": "t", "user_id": "132407", "expiry": 4102444800}}
+
+
+class VSee:
+    """The vendor's side, as little of it as a submission needs."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.calls.append(f"{request.method} {request.url.path}")
+        if request.url.path.endswith("/eligibility"):
+            return httpx.Response(200, json={"data": {"eligibility_id": "2505465", "carrier_code": "car7551"}})
+        return httpx.Response(200, json={"data": USER})
+
+
+@pytest.fixture
+def wire() -> VSee:
+    return VSee()
+
+
+def asked(first_name: str = "Jane") -> dict[str, Any]:
+    address = {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"}
+    return {
+        "vendor": "vsee",
+        "patient": {**REQUEST["patient"], "first_name": first_name, "gender": "F", "address": address},
+        "vendor_options": {"vsee": {"carrier_code": "car7551"}},
+    }
+
+
+async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None:
+    first, second = await engine.create(**asked()), await engine.create(**asked())
+    keys = [await engine.take(), await engine.take()]
+    await asyncio.gather(*(engine.advancer.advance(key) for key in keys))
+    assert wire.calls.count(CHECK) == 1
+    states = [(await engine.view(id_))["attempts"][0]["state"] for id_ in (first, second)]
+    assert sorted(states) == ["preparing", "waiting"]
+    submitted, waiting = (first, second) if states[0] == "waiting" else (second, first)
+    assert (await engine.timeline(waiting))[-1] == "waiting_for_turn"
+    await cancel(engine.gateway, CALLER, submitted)
+    while (await engine.view(waiting))["attempts"][0]["state"] == "preparing":
+        await engine.step()
+    assert wire.calls.count(CHECK) == 2
+
+
+async def test_another_patient_need_not_wait(engine: Engine, wire: VSee) -> None:
+    for name in ("Jane", "John"):
+        await engine.create(**asked(name))
+        await engine.step()
+        await engine.run_sql("DELETE FROM pgqueuer")
+    assert wire.calls.count(CHECK) == 2
