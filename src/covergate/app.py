@@ -14,6 +14,7 @@ from covergate.api import (
     events,
     health,
     openapi,
+    payers,
     problems,
     vendor_events,
     vendors,
@@ -25,11 +26,14 @@ from covergate.api.metrics import Metrics
 from covergate.api_keys import KnownKeys
 from covergate.db.engine import asyncpg_dsn
 from covergate.gateway import Gateway
+from covergate.payers.directory import KnownPayers
+from covergate.payers.seed import plant
 from covergate.waiters import Waiters
 
 RESOURCES = (
     verifications.router,
     vendors.router,
+    payers.router,
     webhook_endpoints.router,
     deliveries.router,
     events.router,
@@ -47,6 +51,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await plant(gateway.engine)
         listening = asyncio.create_task(waiters.run(), name="waiters")
         try:
             yield
@@ -67,9 +72,10 @@ def create_app(gateway: Gateway) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
+    app.state.payers = KnownPayers(gateway)
     for router in RESOURCES:
         app.include_router(router)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, RESOURCES)
     app.add_middleware(Front, metrics=metrics)
     return app

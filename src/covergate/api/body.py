@@ -6,20 +6,20 @@ Strict: UTF-8, no NaN, no repeated keys, strings that are text. Two readers of o
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from covergate.api.validation import field_errors
+from covergate.api.validation import MOST_ERRORS, field_errors
 from covergate.errors import FieldError, Problem
 
 LIMIT = 256 * 1024
 
 Model = TypeVar("Model", bound=BaseModel)
-EverythingWrong = Callable[[ValidationError, Any], list[FieldError]]
+EverythingWrong = Callable[[Sequence[ErrorDetails], Any], list[FieldError]]
 
 
 def json_body(
@@ -49,13 +49,14 @@ def parsed(model: type[Model], content: bytes, everything_wrong: EverythingWrong
     """Raises Problem `invalid_json` or `invalid_request`."""
     document = loads(content)
     try:
-        return model.model_validate_json(content)
+        return model.model_validate_json(content, strict=True)
     except ValidationError as error:
-        if any(detail["type"] == "json_invalid" for detail in details_of(error)):
-            raise _invalid_json() from None
-        found = field_errors(details_of(error), document)
-        if everything_wrong is not None:
-            found += everything_wrong(error, document)
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(detail["type"] == "json_invalid" for detail in details):
+        raise _invalid_json()
+    found = field_errors(details, document)
+    if everything_wrong is not None and len(found) < MOST_ERRORS:
+        found += everything_wrong(details, document)
     raise Problem("invalid_request", "errors lists everything that is wrong", found)
 
 
@@ -93,10 +94,6 @@ def loads(content: bytes) -> Any:
     except (ValueError, RecursionError):
         raise _invalid_json() from None
     return document
-
-
-def details_of(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False, include_context=False, include_input=False)
 
 
 def _invalid_json() -> Problem:

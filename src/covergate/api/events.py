@@ -5,7 +5,7 @@ Unlike the other lists, this one is read forward: `after` may be a cursor or the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
@@ -16,12 +16,13 @@ from covergate.api.answer import json_answer
 from covergate.api.deps import GatewayOf, Reader
 from covergate.api.documented import Answer, documented
 from covergate.api.pages import PageQuery, listed, position_of
+from covergate.api.validation import one_of
 from covergate.webhooks.event_types import EVENT_TYPES
 from covergate.webhooks.events import list_events
 
 router = APIRouter(tags=["Webhooks"])
 
-EventType = Literal[tuple(EVENT_TYPES)]  # type: ignore[valid-type]
+EventType = Annotated[str, one_of(*EVENT_TYPES)]
 
 
 class EventQuery(PageQuery):

@@ -259,6 +259,16 @@ VENDORS = _listed(
         "docs_url": "https://docs.soharhealth.com",
     }
 )
+PAYERS = _listed(
+    {
+        "id": "pyr_01m80aq8c7epyshsw0x172jhr7",
+        "object": "payer",
+        "name": "Aetna",
+        "electronic_id": "60054",
+        "aliases": ["Aetna Health Plans"],
+        "vendors": {"sohar": {"payer_id": "60054"}, "vsee": {"carrier_code": "car7551"}},
+    }
+)
 CREATE_ENDPOINT: dict[str, Any] = {
     "url": "https://intake.example.com/covergate",
     "event_types": ["*"],

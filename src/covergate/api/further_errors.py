@@ -7,13 +7,14 @@ on the rest. What they say about a replaced field is dropped.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from covergate.api.body import details_of
 from covergate.api.validation import path_of
 from covergate.eligibility.result import pointer
 from covergate.errors import FieldError
@@ -28,14 +29,14 @@ _SAMPLES: dict[str, dict[str, str]] = {
 }
 
 
-def further_errors(error: ValidationError, document: Any) -> list[FieldError]:
+def further_errors(details: Sequence[ErrorDetails], document: Any) -> list[FieldError]:
     if not isinstance(document, dict):
         return []
     mended = copy.deepcopy(document)
-    touched = {_taken_out(mended, path_of(detail, document)) for detail in details_of(error)}
-    touched |= {pointer("", part, name) for part in _fill(mended) for name in _SAMPLES[part]}
+    touched = {_taken_out(mended, path_of(detail, document)) for detail in details}
+    touched |= _filled(mended)
     try:
-        request = CreateVerification.model_validate_json(orjson.dumps(mended))
+        request = CreateVerification.model_validate_json(orjson.dumps(mended), strict=True)
     except (ValidationError, orjson.JSONEncodeError):
         return []
     now = datetime.now(UTC)
@@ -59,17 +60,18 @@ def _taken_out(document: dict[str, Any], path: list[str | int]) -> str:
     return pointer("", *names)
 
 
-def _fill(mended: dict[str, Any]) -> list[str]:
-    """Samples for what is missing; the parts that have some."""
-    filled = []
+def _filled(mended: dict[str, Any]) -> set[str]:
+    """Puts samples where something required is missing; the pointers to them."""
+    filled: set[str] = set()
     for part, sample in _SAMPLES.items():
         given = mended.get(part)
         if part == "subscriber" and given is None:
             continue
         if part == "payer" and isinstance(given, dict) and any(value is not None for value in given.values()):
             continue
-        mended[part] = {**sample, **(given if isinstance(given, dict) else {})}
-        filled.append(part)
+        given = given if isinstance(given, dict) else {}
+        filled |= {pointer("", part, name) for name in sample if name not in given}
+        mended[part] = {**sample, **given}
     return filled
 
 

@@ -148,6 +148,17 @@ class VendorShown(Shown):
     docs_url: str
 
 
+class PayerShown(Shown):
+    """A payer of the directory. `vendors` has each vendor's own codes for it, as far as they are known in this mode."""
+
+    id: Annotated[str, Field(pattern="^pyr_")]
+    object: Literal["payer"]
+    name: str
+    electronic_id: str | None
+    aliases: list[str]
+    vendors: dict[str, dict[str, str]]
+
+
 class WebhookEndpoint(Shown):
     id: Annotated[str, Field(pattern="^whe_")]
     object: Literal["webhook_endpoint"]
@@ -274,6 +285,10 @@ class VendorList(_List[VendorShown]):
     """In a fixed order."""
 
 
+class PayerList(_List[PayerShown]):
+    """By name, or with `q` the best match first."""
+
+
 class WebhookEndpointList(_List[WebhookEndpoint]):
     """Newest first."""
 
@@ -292,6 +307,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Timeline,
     Raw,
     VendorList,
+    PayerList,
     WebhookEndpoint,
     WebhookEndpointWithSecret,
     WebhookEndpointList,

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from pydantic import AfterValidator
 from pydantic_core.core_schema import ErrorType
 
+from covergate.eligibility.inquiry import invalid
 from covergate.eligibility.result import pointer
 from covergate.errors import FieldError
 
@@ -50,6 +52,18 @@ _CODES: dict[str, tuple[str, str | None]] = {
     "datetime_from_date_parsing": ("invalid_instant", "must be an RFC 3339 instant, e.g. 2026-11-21T15:00:00Z"),
 }
 """Pydantic's error type → our code and message; None keeps pydantic's message, which names the rule and not the value."""
+
+
+def one_of(*known: str) -> AfterValidator:
+    """For words that are known at run time only."""
+    message = f"must be one of: {', '.join(known)}"
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise invalid("invalid_value", message)
+        return value
+
+    return AfterValidator(check)
 
 
 def field_errors(errors: Sequence[Any], document: Any = None, *, parameters: bool = False) -> list[FieldError]:

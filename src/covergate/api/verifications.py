@@ -19,15 +19,15 @@ from covergate.api.idempotency import IdempotencyKey
 from covergate.api.metrics import Metrics
 from covergate.api.pages import Limit, PageQuery, listed, position, position_of
 from covergate.api.prefer import ended_within, wait_seconds
+from covergate.api.validation import one_of
 from covergate.db.tables import WAITING_FOR
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.result import Outcome
-from covergate.gateway import Gateway
-from covergate.routing import PayerCodes
+from covergate.payers.directory import KnownPayers
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
-from covergate.verifications.create import Caller, create
+from covergate.verifications.create import create
 from covergate.verifications.listing import Filters, list_verifications
 from covergate.verifications.read import read, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
@@ -36,22 +36,6 @@ from covergate.verifications.view import created_view
 router = APIRouter(tags=["Verifications"])
 
 TIMELINE_ROWS = 100
-
-
-async def payers_of(gateway: Gateway, caller: Caller, request: CreateVerification) -> PayerCodes:
-    """Every vendor's own codes for the payer that was named; the payer directory will answer this. Raises Problem."""
-    return {}
-
-
-def _one_of(*known: str) -> AfterValidator:
-    listed_ = ", ".join(known)
-
-    def check(value: str) -> str:
-        if value not in known:
-            raise invalid("invalid_value", f"must be one of: {listed_}")
-        return value
-
-    return AfterValidator(check)
 
 
 def _storable(value: datetime) -> datetime:
@@ -72,9 +56,9 @@ class ListQuery(PageQuery):
         default_factory=list
     )
     outcome: Outcome | None = None
-    vendor: Annotated[str, _one_of(*VENDORS)] | None = None
+    vendor: Annotated[str, one_of(*VENDORS)] | None = None
     failure_code: FailureCode | None = None
-    waiting_for: Annotated[str, _one_of(*WAITING_FOR)] | None = None
+    waiting_for: Annotated[str, one_of(*WAITING_FOR)] | None = None
     payer_id: Annotated[str, Text(40)] | None = None
     external_id: Annotated[str, Text(64)] | None = None
     created_after: Moment | None = None
@@ -123,7 +107,8 @@ async def create_verification(
     body: Annotated[CreateVerification, Depends(json_body(CreateVerification, further_errors))],
 ) -> Response:
     metrics: Metrics = request.app.state.metrics
-    created = await create(gateway, caller, body, key, await payers_of(gateway, caller, body))
+    payers: KnownPayers = request.app.state.payers
+    created = await create(gateway, caller, body, key, await payers.named(caller.mode, body.payer))
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:
         metrics.replayed.labels(caller.mode).inc()

@@ -200,7 +200,9 @@ MEANINGS: dict[FailureCode, Meaning] = {
 class Aaa(BaseModel):
     """One X12 AAA segment: reject reason (AAA03), follow-up action (AAA04), the loop where it stood, if known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
     code: str
     follow_up: str | None = None
@@ -211,7 +213,9 @@ class Aaa(BaseModel):
 class Failure(BaseModel):
     """Made by `failure`; `vendor_code` is the vendor's own code, `vendor_message` its own words (PHI)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
     code: FailureCode
     message: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -67,7 +68,9 @@ def _iso_date_only(value: object) -> object:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        return value
+        # Parsed here: what a validator hands on is no longer JSON to pydantic, which in strict mode takes no string for a date.
+        with suppress(ValueError):
+            return date.fromisoformat(value)
     raise invalid("invalid_date", "must be a date as YYYY-MM-DD")
 
 
@@ -143,7 +146,9 @@ class Specialty(StrEnum):
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class Payer(Part):

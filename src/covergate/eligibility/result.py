@@ -181,7 +181,9 @@ class WarningCode(StrEnum):
 
 
 class Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class Warning_(Row):
@@ -381,9 +383,7 @@ class Summary(Row):
     out: NetworkSummary | None = None
     unknown: NetworkSummary | None = None
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_by_name=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
 
 class Statement(Row):

@@ -1,0 +1,61 @@
+"""`GET /v1/payers`: the payer directory, with each vendor's own codes in the key's mode."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from covergate.api import examples, schemas
+from covergate.api.answer import json_answer
+from covergate.api.deps import Reader
+from covergate.api.documented import Answer, documented
+from covergate.api.pages import PageQuery, listed, position
+from covergate.api.validation import one_of
+from covergate.eligibility.inquiry import Text
+from covergate.page import page
+from covergate.payers.directory import KnownPayers
+from covergate.payers.records import Payer
+from covergate.vendors import VENDORS
+
+router = APIRouter(tags=["Payers"])
+
+
+class PayerQuery(PageQuery):
+    q: (
+        Annotated[str, Text(120), Field(description="Looked for in names, aliases and ids; the best match first")]
+        | None
+    ) = None
+    vendor: (
+        Annotated[str, one_of(*VENDORS), Field(description="Only payers whose code at this vendor is known")] | None
+    ) = None
+
+
+@router.get(
+    "/v1/payers",
+    **documented(
+        "List payers",
+        "What a verification names as `payer.directory_id`, `payer.id` (the electronic id) or `payer.name`.",
+        answers={200: Answer("A page", schemas.PayerList, examples.PAYERS)},
+        problems=(400, 422),
+    ),
+)
+async def list_payers(request: Request, caller: Reader, query: Annotated[PayerQuery, Query()]) -> Response:
+    known: KnownPayers = request.app.state.payers
+    found = (await known.directory(caller.mode)).search(query.q, query.vendor)
+    ids = [payer.id for payer in found]
+    after = position(query.after, lambda id_: id_ in ids)
+    rest = found[ids.index(after) + 1 if after is not None else 0 :]
+    return json_answer(listed(page(rest, query.limit, lambda payer: payer.id, _view)))
+
+
+def _view(payer: Payer) -> dict[str, Any]:
+    return {
+        "id": payer.id,
+        "object": "payer",
+        "name": payer.name,
+        "electronic_id": payer.electronic_id,
+        "aliases": list(payer.aliases),
+        "vendors": {vendor: dict(codes) for vendor, codes in sorted(payer.vendors.items())},
+    }

@@ -1,0 +1,143 @@
+"""The API over ASGI on a real database; vendors are enabled in test mode, and none of them is running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from covergate.api import examples
+from covergate.api_keys import create_key
+from covergate.app import create_app
+from covergate.db.engine import Database
+from covergate.eligibility.failure import FailureCode
+from covergate.gateway import Gateway, connections_of
+from covergate.settings import Settings
+from covergate.verifications import transitions
+from covergate.verifications.record import fail, finish
+from covergate.verifications.state import Exchange, locked
+
+Headers = dict[str, str]
+
+
+@pytest.fixture
+def gateway(database: Database) -> Gateway:
+    settings = Settings(sandbox_url="http://127.0.0.1:9", _env_file=None)
+    return Gateway(settings, database, connections_of(settings))
+
+
+@pytest.fixture
+async def app(gateway: Gateway) -> AsyncIterator[FastAPI]:
+    """Started: it listens for notifications."""
+    app = create_app(gateway)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Without a key."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Headers with a key of each kind. `other` is another tenant's, `live` the same tenant's in the other mode."""
+
+    full: Headers
+    other: Headers
+    live: Headers
+
+
+def bearer(key: str) -> Headers:
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+async def keys(gateway: Gateway) -> Keys:
+    return Keys(
+        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test")),
+        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test")),
+        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live")),
+    )
+
+
+@pytest.fixture
+def body() -> Callable[..., dict[str, Any]]:
+    """A body that the named vendor can answer, with top-level changes."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        return {
+            "vendor": "sohar",
+            "external_id": "intake-1",
+            "payer": {"id": "60054", "name": "Aetna"},
+            "patient": {
+                "first_name": "Jane",
+                "last_name": "Sample",
+                "date_of_birth": "1990-09-20",
+                "member_id": "ELIGIBLE-0001",
+                "ssn": "987654321",
+                "address": {"state": "CA"},
+            },
+            "provider": {"npi": "1234567893"},
+            "service": {"place_of_service_code": "10", "specialty": "PSY", "procedure_codes": ["90837"]},
+            "metadata": {"clinic": "north"},
+            **changes,
+        }
+
+    return make
+
+
+Post = Callable[..., Awaitable[dict[str, Any]]]
+End = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def post(client: httpx.AsyncClient, keys: Keys, body: Callable[..., dict[str, Any]]) -> Post:
+    """Accepts a verification and returns it."""
+
+    async def create(key: Headers | None = None, **changes: Any) -> dict[str, Any]:
+        answer = await client.post("/v1/verifications", json=body(**changes), headers=key or keys.full)
+        assert answer.status_code == 202, answer.text
+        shown: dict[str, Any] = answer.json()
+        return shown
+
+    return create
+
+
+@pytest.fixture
+def end(gateway: Gateway) -> End:
+    """Ends a verification as a worker would: with the documented result, or with a failure."""
+
+    async def close(
+        verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
+    ) -> None:
+        async with gateway.engine.begin() as db:
+            state = await locked(db, verification_id)
+            assert state is not None
+            if failure is not None:
+                change = fail(gateway.sealer, state, failure, "for a test")
+            else:
+                sealed = gateway.sealer.seal_json("verifications", "result", state.id, examples.RESULT)
+                change = transitions.completed(state, "eligible", None, sealed)
+            await finish(db, gateway.sealer, state, change, exchanges)
+
+    return close
+
+
+@pytest.fixture
+def rows(gateway: Gateway) -> Callable[..., Awaitable[list[Any]]]:
+    """What the database holds."""
+
+    async def query(statement: str, **values: Any) -> list[Any]:
+        async with gateway.autocommit.connect() as db:
+            result = await db.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []
+
+    return query

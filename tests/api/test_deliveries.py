@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from covergate.webhooks.delivery import Deliverer
+
+
+@pytest.fixture
+async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any]:
+    made = await client.post(
+        "/v1/webhook-endpoints", json={"url": "https://covergate-test.invalid/x"}, headers=keys.full
+    )
+    await end((await post())["id"])
+    listed = await client.get(f"/v1/webhook-endpoints/{made.json()['id']}/deliveries", headers=keys.full)
+    [found] = listed.json()["data"]
+    row: dict[str, Any] = found
+    return row
+
+
+async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: Any, gateway: Any) -> None:
+    assert delivery["status"] == "pending" and delivery["attempts"] == []
+    async with Deliverer(gateway) as deliverer:
+        await deliverer.deliver(f"{delivery['id']}:0")
+    path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
+    [tried] = (await client.get(path, headers=keys.full)).json()["data"]
+    [attempt] = tried["attempts"]
+    assert (attempt["status"], attempt["error"]) == (None, "connection_failed")
+    assert set(attempt) == {"at", "status", "duration_ms", "error"}
+    assert tried["next_attempt_at"] > delivery["next_attempt_at"]
+
+
+@pytest.mark.parametrize("status", ["pending", "delivered", "exhausted"])
+async def test_redeliver_whatever_the_status(client: Any, keys: Any, delivery: Any, rows: Any, status: str) -> None:
+    await rows(
+        "UPDATE deliveries SET status = CAST(:status AS text), tries = 12, step = 7,"
+        " next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending' THEN next_attempt_at + interval '1 day' END"
+        " RETURNING 1",
+        status=status,
+    )
+    answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)
+    assert answer.status_code == 202
+    shown = answer.json()
+    assert (shown["status"], shown["event_id"]) == ("pending", delivery["event_id"])
+    [row] = await rows("SELECT step, tries, next_attempt_at <= clock_timestamp() AS due, ended_at FROM deliveries")
+    assert tuple(row) == (8, 0, True, None)
+    jobs = await rows("SELECT convert_from(payload, 'UTF8') AS key FROM pgqueuer WHERE entrypoint LIKE 'deliver%'")
+    assert f"{delivery['id']}:8" in [job.key for job in jobs]
+
+
+async def test_redelivering_to_a_disabled_endpoint(client: Any, keys: Any, delivery: Any) -> None:
+    endpoint = f"/v1/webhook-endpoints/{delivery['endpoint_id']}"
+    await client.patch(endpoint, json={"status": "disabled"}, headers=keys.full)
+    answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (409, "endpoint_disabled")

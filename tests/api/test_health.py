@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from covergate.app import create_app
+from covergate.db.engine import Database, asyncpg_dsn, make_engine
+from covergate.gateway import Gateway, connections_of
+
+
+async def test_up_and_ready_without_a_key(client: Any) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert answer.headers["x-request-id"].startswith("req_")
+
+
+async def test_not_ready_while_stopping_or_on_another_schema(client: Any, app: Any, database: Any) -> None:
+    connection = await asyncpg.connect(asyncpg_dsn(database.url))
+    await connection.execute("UPDATE alembic_version SET version_num = 'older'")
+    await connection.close()
+    assert (await client.get("/readyz")).status_code == 503
+    app.state.waiters.close()
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (await client.get("/healthz")).status_code == 200
+
+
+@pytest.fixture
+async def away(gateway: Any, sealer: Any) -> Any:
+    """A client of an app whose database does not answer."""
+    url = "postgresql://nobody@127.0.0.1:9/nothing"
+    database = Database(url, make_engine(url, pool_size=1, application_name="tests"), sealer)
+    app = create_app(Gateway(gateway.settings, database, connections_of(gateway.settings)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        yield client
+    await database.aclose()
+
+
+async def test_database_away(away: Any, body: Any) -> None:
+    headers = {"authorization": "Bearer cg_test_" + "x" * 43}
+    for method, path in [("GET", "/readyz"), ("POST", "/v1/verifications"), ("GET", "/v1/events")]:
+        answer = await away.request(method, path, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    assert (await away.get("/healthz")).status_code == 200
+    assert (await away.get("/metrics")).status_code == 200
+
+
+async def test_backends_that_are_terminated_are_a_503_once(client: Any, keys: Any, rows: Any, gateway: Any) -> None:
+    assert (await client.get("/v1/verifications", headers=keys.full)).status_code == 200
+    killer = await asyncpg.connect(asyncpg_dsn(gateway.database.url))
+    await killer.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await killer.close()
+    statuses = [(await client.get("/v1/verifications", headers=keys.full)).status_code for _ in range(12)]
+    assert set(statuses) <= {200, 503} and statuses[-1] == 200
+
+
+async def test_metrics_count_routes_and_hold_no_phi(client: Any, keys: Any, post: Any, body: Any) -> None:
+    verification = await post()
+    await client.get(f"/v1/verifications/{verification['id']}", headers=keys.full)
+    await client.request("BREW", "/v1/verifications")
+    await client.get("/nowhere/Jane")
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    text = answer.text
+    assert 'covergate_http_requests_total{method="POST",route="/v1/verifications",status="202"} 1.0' in text
+    assert (
+        'covergate_http_requests_total{method="GET",route="/v1/verifications/{verification_id}",status="200"} 1.0'
+        in text
+    )
+    assert 'route="unmatched",status="404"' in text and "BREW" not in text
+    assert 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 1.0' in text
+    assert 'covergate_verifications_open{waiting_for="start"} 1.0' in text
+    for secret in ("Jane", "Sample", "ELIGIBLE", "intake-1", "ten_", "ver_", "key_"):
+        assert secret not in text

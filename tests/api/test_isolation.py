@@ -1,0 +1,137 @@
+"""Every route with an id against another tenant's key, the other mode's key and ids that cannot be; and every scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from covergate.api_keys import SCOPES, create_key
+
+VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
+
+ROUTES: list[tuple[str, str, str]] = [
+    ("GET", "/v1/verifications/{ver}", "verifications:read"),
+    ("GET", "/v1/verifications/{ver}/timeline", "verifications:read"),
+    ("GET", "/v1/verifications/{ver}/raw", "verifications:raw"),
+    ("POST", "/v1/verifications/{ver}/cancel", "verifications:write"),
+    ("GET", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
+    ("PATCH", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
+    ("POST", "/v1/webhook-endpoints/{whe}/test", "webhooks:manage"),
+    ("POST", "/v1/webhook-endpoints/{whe}/rotate-secret", "webhooks:manage"),
+    ("GET", "/v1/webhook-endpoints/{whe}/deliveries", "webhooks:manage"),
+    ("POST", "/v1/deliveries/{dlv}/redeliver", "webhooks:manage"),
+    ("DELETE", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
+]
+WITHOUT_ID: list[tuple[str, str, str]] = [
+    ("POST", "/v1/verifications", "verifications:write"),
+    ("GET", "/v1/verifications", "verifications:read"),
+    ("POST", "/v1/verifications/search", "verifications:read"),
+    ("GET", "/v1/vendors", "verifications:read"),
+    ("GET", "/v1/events", "verifications:read"),
+    ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
+    ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
+]
+BODIES: dict[tuple[str, str], Any] = {
+    ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
+    ("POST", "/v1/verifications/search"): {},
+    ("POST", "/v1/webhook-endpoints"): {"url": "https://a.example.com"},
+}
+
+
+@pytest.fixture
+async def made(client: Any, keys: Any, post: Any, end: Any) -> dict[str, str]:
+    endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
+    await end((await post())["id"])
+    verification = await post()
+    path = f"/v1/webhook-endpoints/{endpoint.json()['id']}"
+    [delivery] = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"]
+    return {"ver": verification["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
+
+
+async def call(client: Any, method: str, path: str, headers: Any, **ids: str) -> Any:
+    body = BODIES.get((method, path))
+    return await client.request(method, path.format(**ids), headers=headers, **({} if body is None else {"json": body}))
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
+async def test_only_its_own_tenant_and_mode_find_it(
+    client: Any, keys: Any, made: Any, rows: Any, method: str, path: str, _scope: str
+) -> None:
+    for stranger in (keys.other, keys.live):
+        answer = await call(client, method, path, stranger, **made)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert await rows("SELECT 1 FROM audit_log") == []
+    assert [row.status for row in await rows("SELECT status FROM webhook_endpoints WHERE deleted_at IS NULL")] == [
+        "enabled"
+    ]
+    assert (await call(client, method, path, keys.full, **made)).status_code < 300
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
+@pytest.mark.parametrize("id_", ["{0}", "x", "%00", "{1}%00", "ver_%F0%9F%92%A9", "{1}A", "..%2f..", "a" * 5000])
+async def test_ids_that_are_none(client: Any, keys: Any, method: str, path: str, _scope: str, id_: str) -> None:
+    unknown = {"ver": VER, "whe": WHE, "dlv": DLV}
+    named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
+    answer = await call(client, method, path, keys.full, **named)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_lists_show_nothing_of_others(client: Any, keys: Any, made: Any) -> None:
+    for stranger in (keys.other, keys.live):
+        for path in ("/v1/verifications", "/v1/webhook-endpoints", "/v1/events"):
+            assert (await client.get(path, headers=stranger)).json()["data"] == []
+        search = {"member_id": "ELIGIBLE-0001"}
+        assert (await client.post("/v1/verifications/search", json=search, headers=stranger)).json()["data"] == []
+
+
+async def test_a_retry_links_only_to_an_own_verification(client: Any, keys: Any, made: Any, body: Any) -> None:
+    linked = await client.post("/v1/verifications", json=body(retry_of=made["ver"]), headers=keys.full)
+    assert linked.status_code == 202 and linked.json()["retry_of"] == made["ver"]
+    refused = await client.post("/v1/verifications", json=body(retry_of=made["ver"]), headers=keys.other)
+    assert refused.json()["errors"][0]["pointer"] == "/retry_of"
+
+
+async def test_each_route_takes_its_own_scope_and_no_other(
+    client: Any, gateway: Any, keys: Any, made: Any, body: Any
+) -> None:
+    for scope in SCOPES:
+        key = await create_key(gateway, tenant="Clinic North", mode="test", scopes=[scope])
+        headers = {"authorization": f"Bearer {key}"}
+        for method, path, needed in WITHOUT_ID + ROUTES:
+            given = made if scope != needed or method != "DELETE" else {**made, "whe": WHE}
+            if (method, path) == ("POST", "/v1/verifications"):
+                answer = await client.post(path, json=body(), headers=headers)
+            else:
+                answer = await call(client, method, path, headers, **given)
+            refused = answer.status_code == 403
+            assert refused == (scope != needed), (scope, method, path, answer.text)
+            if refused:
+                assert answer.json()["code"] == "insufficient_scope"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer cg_test_nope", "Basic eDp5", "Bearer cg_test_" + "x" * 43, "Bearer \xff"],
+)
+async def test_without_a_valid_key(client: Any, header: str | None) -> None:
+    headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
+    for method, path, _ in WITHOUT_ID + ROUTES:
+        answer = await client.request(method, path.format(ver=VER, whe=WHE, dlv=DLV), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+
+
+def test_the_matrix_names_every_route(app: Any) -> None:
+    named = {
+        (method, path.format(ver="{verification_id}", whe="{endpoint_id}", dlv="{delivery_id}"))
+        for method, path, _ in WITHOUT_ID + ROUTES
+    }
+    secured = {
+        (method.upper(), path)
+        for path, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        if operation.get("security")
+    }
+    assert secured == named

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from covergate.errors import PROBLEMS
+
+PERSON = [
+    "Zebulon",
+    "Quixote-Sample",
+    "1971-03-14",
+    "MEMBERSECRET77",
+    "987654321",
+    "4 Privet Hollow",
+    "zeb@sample.test",
+]
+
+
+@pytest.fixture
+def person() -> dict[str, Any]:
+    return {
+        "first_name": PERSON[0],
+        "last_name": PERSON[1],
+        "date_of_birth": PERSON[2],
+        "member_id": PERSON[3],
+        "ssn": PERSON[4],
+        "address": {"line1": PERSON[5], "state": "CA"},
+        "email": PERSON[6],
+    }
+
+
+async def test_problems_have_one_shape(client: Any, keys: Any) -> None:
+    answer = await client.get("/v1/nowhere", headers=keys.full)
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert list(problem) == ["type", "title", "status", "code", "detail", "request_id", "errors"]
+    assert (
+        problem["type"] == "urn:covergate:problem:not_found" and problem["request_id"] == answer.headers["x-request-id"]
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1/verifications/", "/", "/v1", "//", "/v1/verifications/a/b/c", "/openapi.yaml"])
+async def test_unknown_routes(client: Any, path: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_unknown_methods(client: Any, keys: Any) -> None:
+    answer = await client.put("/v1/verifications", headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert "POST" in answer.headers["allow"] or "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/v1/verifications/ver_00000000000000000000000000", "/v1/vendors"]
+)
+async def test_unknown_parameters_are_an_error_everywhere(client: Any, keys: Any, path: str) -> None:
+    answer = await client.get(f"{path}?verbose=1", headers=keys.full)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0] | {"message": ""} == {
+        "parameter": "verbose",
+        "code": "unknown_parameter",
+        "message": "",
+    }
+
+
+async def test_phi_is_in_no_log_and_no_error(
+    client: Any, keys: Any, body: Any, person: Any, caplog: Any, rows: Any, end: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as logs:
+        accepted = await client.post("/v1/verifications", json=body(patient=person), headers=keys.full)
+        assert accepted.status_code == 202
+        await client.get(f"/v1/verifications/{accepted.json()['id']}", headers=keys.full)
+        await end(accepted.json()["id"])
+        await client.post("/v1/verifications/search", json={"member_id": PERSON[3]}, headers=keys.full)
+        texts = []
+        for changes in (
+            {"patient": {**person, "ssn": "98765432"}},
+            {"patient": {**person, "date_of_birth": PERSON[2].replace("-", "/")}},
+            {"patient": {**person, "member_id": PERSON[3] * 20}},
+            {"patient": {**person, "gender": PERSON[0]}},
+            {"patient": PERSON},
+            {"external_id": PERSON[3] * 10},
+            {"vendor": PERSON[0]},
+            {"payer": PERSON[1]},
+            {"deadline": PERSON[2]},
+            {"metadata": {"who": PERSON}},
+            {"vendor_options": {"health_harbor": {"call_script_id": PERSON}}},
+        ):
+            refused = await client.post(
+                "/v1/verifications", json=body(**{"patient": person, **changes}), headers=keys.full
+            )
+            assert refused.status_code == 422
+            texts.append(refused.text)
+        await rows("ALTER TABLE attempts ADD CONSTRAINT broken CHECK (false) NOT VALID")
+        failed = await client.post("/v1/verifications", json=body(patient=person), headers=keys.full)
+        assert (failed.status_code, failed.json()["code"]) == (500, "internal_error")
+        assert list(failed.json()) == ["type", "title", "status", "code", "detail", "request_id", "errors"]
+        texts.append(failed.text)
+    assert [entry["event"] for entry in logs] == ["request_failed"]
+    assert logs[0]["request_id"] == failed.headers["x-request-id"]
+    everything = "\n".join([json.dumps(logs, default=str), caplog.text, *texts])
+    for secret in PERSON:
+        assert secret not in everything
+
+
+def test_every_documented_code_is_known() -> None:
+    documented = {
+        422: "invalid_json invalid_request missing_for_vendor unsupported_by_vendor vendor_not_enabled no_vendor_available"
+        " payer_ambiguous idempotency_key_reused",
+        400: "invalid_cursor",
+        401: "unauthorized",
+        403: "insufficient_scope",
+        404: "not_found",
+        409: "already_ended",
+        413: "body_too_large",
+        415: "unsupported_media_type",
+        429: "rate_limited",
+        503: "unavailable",
+    }
+    for status, codes in documented.items():
+        assert {PROBLEMS[code][0] for code in codes.split()} == {status}

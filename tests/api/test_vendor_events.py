@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+PATH = "/v1/vendor-events/sohar"
+
+
+def signed(gateway: Any, body: bytes, *, message: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
+    moment = at or datetime.now(UTC)
+    secret = gateway.connection("test", "sohar").webhook_secret
+    return {
+        "svix-id": message,
+        "svix-timestamp": str(int(moment.timestamp())),
+        "svix-signature": Webhook(secret).sign(message, moment, body.decode()),
+    }
+
+
+async def test_an_event_wakes_its_verification_once(client: Any, keys: Any, gateway: Any, post: Any, rows: Any) -> None:
+    verification = await post()
+    content = json.dumps(
+        {"event": "verification.updated", "verificationId": "r1", "id": verification["attempts"][0]["id"]}
+    ).encode()
+    for _ in range(2):
+        answer = await client.post(PATH, content=content, headers=signed(gateway, content))
+        assert (answer.status_code, answer.json()) == (202, {"received": True})
+    [stored] = await rows("SELECT verification_id, mode, ref FROM vendor_events")
+    assert tuple(stored) == (verification["id"], "test", "r1")
+    timeline = await client.get(f"/v1/verifications/{verification['id']}/timeline", headers=keys.full)
+    assert [row["type"] for row in timeline.json()["data"]] == ["created", "vendor_event"]
+    metrics = (await client.get("/metrics")).text
+    assert 'covergate_vendor_events_total{vendor="sohar",verdict="stored"} 1.0' in metrics
+    assert 'covergate_vendor_events_total{vendor="sohar",verdict="duplicate"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("forgery", ["none", "body", "old", "garbage"])
+async def test_forged_events_store_nothing(client: Any, gateway: Any, rows: Any, forgery: str) -> None:
+    content = b'{"verificationId": "r1"}'
+    headers: dict[str, Any] = {
+        "none": {},
+        "body": signed(gateway, b'{"verificationId": "r2"}'),
+        "old": signed(gateway, content, at=datetime.now(UTC) - timedelta(hours=1)),
+        "garbage": {"svix-id": "x", "svix-timestamp": "nan", "svix-signature": "v1,\xff"},
+    }[forgery]
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    answer = await client.post(PATH, content=content, headers=raw)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert await rows("SELECT 1 FROM vendor_events") == []
+    assert 'vendor="sohar",verdict="forged"} 1.0' in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("vendor", ["nobody", "integrex", "%00", "sohar%2F"])
+async def test_vendors_that_send_no_events(client: Any, vendor: str) -> None:
+    answer = await client.post(f"/v1/vendor-events/{vendor}", content=b"{}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "nobody" not in (await client.get("/metrics")).text
+
+
+async def test_more_than_two_megabytes(client: Any) -> None:
+    answer = await client.post(PATH, content=b" " * (2 * 1024 * 1024 + 1))
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"verificationId": "a\\u0000b", "id": "\\u0000"}',
+        b'{"verificationId": "' + b"x" * 9000 + b'"}',
+    ],
+)
+async def test_odd_events_of_a_genuine_vendor(client: Any, gateway: Any, content: bytes) -> None:
+    answer = await client.post(PATH, content=content, headers=signed(gateway, content, message="m" * 3000))
+    assert answer.status_code == 202

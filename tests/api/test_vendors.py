@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typing import Any
+
+from covergate.vendors import VENDORS
+
+
+async def test_every_vendor_with_its_capabilities(client: Any, keys: Any) -> None:
+    shown = (await client.get("/v1/vendors", headers=keys.full)).json()
+    assert [row["name"] for row in shown["data"]] == list(VENDORS)
+    assert all(row["enabled"] for row in shown["data"])
+    for row in shown["data"]:
+        capabilities = VENDORS[row["name"]].capabilities
+        median, slow = capabilities.typical_wait_seconds
+        assert row["capabilities"]["typical_wait_seconds"] == {"median": median, "slow": slow}
+        assert row["capabilities"]["required_fields"] == list(capabilities.required_fields)
+        assert row["docs_url"].startswith("https://")
+
+
+async def test_enabled_depends_on_the_mode(client: Any, keys: Any) -> None:
+    shown = (await client.get("/v1/vendors", headers=keys.live)).json()
+    assert not any(row["enabled"] for row in shown["data"])
+
+
+async def test_pages(client: Any, keys: Any) -> None:
+    first = (await client.get("/v1/vendors?limit=1", headers=keys.full)).json()
+    rest = (await client.get("/v1/vendors", params={"after": first["next_cursor"]}, headers=keys.full)).json()
+    assert [row["name"] for row in first["data"] + rest["data"]] == list(VENDORS)

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from covergate import ids
+from covergate.eligibility.failure import FailureCode
+from covergate.verifications.state import Exchange
+
+
+async def test_create_is_accepted_stored_and_queued(client: Any, keys: Any, body: Any, rows: Any) -> None:
+    answer = await client.post("/v1/verifications", json=body(), headers=keys.full)
+
+    assert answer.status_code == 202
+    shown = answer.json()
+    assert answer.headers["location"] == f"/v1/verifications/{shown['id']}"
+    assert ids.is_id("ver", shown["id"]) and shown["status"] == "queued" and shown["mode"] == "test"
+    assert "ssn" not in shown["inquiry"]["patient"] and "987654321" not in answer.text
+    assert (
+        len(await rows("SELECT 1 FROM pgqueuer WHERE convert_from(payload, 'UTF8') = :key", key=f"{shown['id']}:0"))
+        == 1
+    )
+    read = (await client.get(answer.headers["location"], headers=keys.full)).json()
+    assert read == shown
+
+
+async def test_prefer_wait_is_woken_by_the_end(client: Any, keys: Any, post: Any, end: Any) -> None:
+    waiting = asyncio.create_task(
+        client.post("/v1/verifications", json=_asked(), headers={**keys.full, "prefer": "wait=30"})
+    )
+    created = await _eventually(lambda: _only_row(client, keys))
+    started = time.monotonic()
+    await end(created["id"])
+    answer = await waiting
+
+    assert time.monotonic() - started < 5
+    assert answer.status_code == 200 and answer.headers["preference-applied"] == "wait=30"
+    assert answer.json()["status"] == "completed" and answer.json()["result"]["summary"]["in"]["copay"] == "30.00"
+    assert answer.headers["location"] == f"/v1/verifications/{created['id']}"
+
+
+async def test_prefer_wait_gives_up_and_says_how_far_it_is(client: Any, keys: Any, body: Any) -> None:
+    answer = await client.post("/v1/verifications", json=body(), headers={**keys.full, "prefer": "wait=1"})
+    assert answer.status_code == 202 and answer.json()["status"] == "queued"
+    assert "preference-applied" not in answer.headers
+
+
+async def test_get_waits_too_and_failed_counts_as_ended(client: Any, keys: Any, post: Any, end: Any, app: Any) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    waiting = asyncio.create_task(client.get(path, headers={**keys.full, "prefer": "wait=999"}))
+    await _eventually(lambda: _waits(app, verification["id"]))
+    await end(verification["id"], FailureCode.MEMBER_ID_INVALID)
+    answer = await waiting
+    assert answer.status_code == 200 and answer.headers["preference-applied"] == "wait=60"
+    assert answer.json()["failure"]["code"] == "member_id_invalid"
+
+
+async def test_waiting_holds_no_connection_and_ends_when_the_process_stops(
+    client: Any, keys: Any, post: Any, app: Any, gateway: Any
+) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    waiting = [asyncio.create_task(client.get(path, headers={**keys.full, "prefer": "wait=60"})) for _ in range(30)]
+    await _eventually(lambda: _waits(app, verification["id"], 30))
+    await _eventually(lambda: _none_checked_out(gateway))
+    assert (await client.get(path, headers=keys.full)).status_code == 200
+    app.state.waiters.close()
+    answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_idempotent_replay_while_open_and_after_the_end(client: Any, keys: Any, body: Any, end: Any) -> None:
+    headers = {**keys.full, "idempotency-key": "k" * 255}
+    first = await client.post("/v1/verifications", json=body(), headers=headers)
+    again = await client.post("/v1/verifications", json=body(), headers=headers)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
+    assert again.json()["id"] == first.json()["id"] and "idempotent-replayed" not in first.headers
+    await end(first.json()["id"])
+    ended = await client.post("/v1/verifications", json=body(), headers=headers)
+    assert (ended.status_code, ended.headers["idempotent-replayed"]) == (200, "true")
+    assert ended.json()["result"] is not None
+
+    reused = await client.post("/v1/verifications", json=body(external_id="another"), headers=headers)
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+    other = await client.post("/v1/verifications", json=body(), headers={**headers, **keys.other})
+    assert other.status_code == 202 and other.json()["id"] != first.json()["id"]
+
+
+async def test_a_refused_request_uses_no_key_up(client: Any, keys: Any, body: Any) -> None:
+    headers = {**keys.full, "idempotency-key": "once"}
+    refused = await client.post("/v1/verifications", json=body(external_id=1), headers=headers)
+    assert refused.status_code == 422
+    assert (await client.post("/v1/verifications", json=body(), headers=headers)).status_code == 202
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "ü", "a\x7f"])
+async def test_a_key_must_be_visible_characters(client: Any, keys: Any, body: Any, key: str) -> None:
+    headers = [*keys.full.items(), ("Idempotency-Key", key.encode())]
+    answer = await client.post("/v1/verifications", json=body(), headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
+
+
+async def test_200_concurrent_creates_with_one_key_make_one_verification(
+    client: Any, keys: Any, body: Any, rows: Any
+) -> None:
+    headers = {**keys.full, "idempotency-key": "same"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/verifications", json=body(), headers=headers) for _ in range(200))
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 199
+    assert (await rows("SELECT count(*) FROM verifications"))[0][0] == 1
+
+
+async def test_list_filters_and_pages(client: Any, keys: Any, post: Any, end: Any) -> None:
+    made = [await post(external_id=f"intake-{number}") for number in range(5)]
+    await end(made[0]["id"])
+    await end(made[1]["id"], FailureCode.MEMBER_ID_INVALID)
+
+    async def listed(**query: Any) -> list[str]:
+        answer = await client.get("/v1/verifications", params=query, headers=keys.full)
+        assert answer.status_code == 200, answer.text
+        return [row["external_id"] for row in answer.json()["data"]]
+
+    assert await listed() == [f"intake-{number}" for number in (4, 3, 2, 1, 0)]
+    assert await listed(status=["completed", "failed"]) == ["intake-1", "intake-0"]
+    assert await listed(outcome="eligible") == ["intake-0"]
+    assert await listed(failure_code="member_id_invalid") == ["intake-1"]
+    assert await listed(external_id="intake-3") == ["intake-3"]
+    assert await listed(vendor="integrex") == []
+    assert await listed(payer_id="60054", waiting_for="operator") == []
+    assert await listed(created_after=made[3]["created_at"]) in (["intake-4"], ["intake-4", "intake-3"])
+    assert await listed(created_before=made[0]["created_at"]) == []
+    assert await listed(completed_after=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == [
+        "intake-1",
+        "intake-0",
+    ]
+
+    found, cursor = [], None
+    while True:
+        query = {"limit": 2} | ({"after": cursor} if cursor else {})
+        page = (await client.get("/v1/verifications", params=query, headers=keys.full)).json()
+        found += [row["id"] for row in page["data"]]
+        cursor = page["next_cursor"]
+        assert page["has_more"] == (cursor is not None)
+        if cursor is None:
+            break
+        assert base64.urlsafe_b64decode(cursor + "==").decode() == found[-1]
+    assert found == [row["id"] for row in reversed(made)]
+    row = (await client.get("/v1/verifications?limit=1", headers=keys.full)).json()["data"][0]
+    assert "inquiry" not in row and "result" not in row
+
+
+async def test_search_by_member_and_birth_date_is_audited(client: Any, keys: Any, post: Any, rows: Any) -> None:
+    verification = await post()
+    await post(patient={**_asked()["patient"], "member_id": "OTHER-1"})
+
+    async def search(**wanted: Any) -> list[str]:
+        answer = await client.post("/v1/verifications/search", json=wanted, headers=keys.full)
+        assert answer.status_code == 200, answer.text
+        return [row["id"] for row in answer.json()["data"]]
+
+    assert await search(member_id="eligible 0001") == [verification["id"]]
+    assert await search(member_id="eligible-0001", date_of_birth="1990-09-21") == []
+    assert len(await search(date_of_birth="1990-09-20", status=["queued"], limit=5)) == 2
+    audited = await rows("SELECT verification_id FROM audit_log WHERE action = 'verification.search'")
+    assert len(audited) == 3
+
+
+async def test_reads_are_audited_with_key_and_request(client: Any, keys: Any, post: Any, end: Any, rows: Any) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    assert await rows("SELECT 1 FROM audit_log") == []
+    answer = await client.get(path, headers=keys.full)
+    raw = await client.get(f"{path}/raw", headers=keys.full)
+    await client.get(f"{path}/timeline", headers=keys.full)
+    await client.get("/v1/verifications", headers=keys.full)
+    await end(verification["id"], FailureCode.MEMBER_ID_INVALID)
+    await client.get("/v1/verifications", headers=keys.full)
+    found = await rows(
+        "SELECT action, request_id, verification_id, api_key_id IS NOT NULL AS known FROM audit_log ORDER BY id"
+    )
+    assert [row.action for row in found] == ["verification.read", "verification.raw", "verification.list"]
+    assert [row.request_id for row in found[:2]] == [answer.headers["x-request-id"], raw.headers["x-request-id"]]
+    assert {(row.verification_id, row.known) for row in found} == {(verification["id"], True)}
+
+
+async def test_cancel_again_and_after_the_end(client: Any, keys: Any, post: Any, end: Any) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}/cancel"
+    first = await client.post(path, headers=keys.full)
+    assert first.status_code == 200 and first.json()["status"] == "canceled"
+    again = await client.post(path, headers=keys.full, json={})
+    assert again.status_code == 200 and again.json() == first.json()
+    ended = await post()
+    await end(ended["id"])
+    refused = await client.post(f"/v1/verifications/{ended['id']}/cancel", headers=keys.full)
+    assert (refused.status_code, refused.json()["code"]) == (409, "already_ended")
+    with_body = await client.post(path, headers=keys.full, json={"reason": "x"})
+    assert with_body.status_code == 422 and with_body.json()["errors"][0]["pointer"] == "/reason"
+
+
+async def test_timeline_pages_oldest_first(client: Any, keys: Any, post: Any, end: Any) -> None:
+    verification = await post()
+    await end(verification["id"])
+    path = f"/v1/verifications/{verification['id']}/timeline"
+    whole = (await client.get(path, headers=keys.full)).json()
+    assert [row["type"] for row in whole["data"]] == ["created", "completed"]
+    assert list(whole["data"][0]) == ["at", "type", "attempt_id", "vendor", "message", "waiting_for", "next_check_at"]
+    first = (await client.get(path, params={"limit": 1}, headers=keys.full)).json()
+    rest = (await client.get(path, params={"after": first["next_cursor"]}, headers=keys.full)).json()
+    assert first["data"] + rest["data"] == whole["data"]
+
+
+async def test_raw_keeps_bodies_as_they_came(client: Any, keys: Any, post: Any, end: Any) -> None:
+    verification = await post()
+    now = datetime.now(UTC)
+    contents = [b'{"a": 0.10, "b": 123456789012345678901}', b"<html>", b"\xff\x00", b""]
+    exchanges = [Exchange(ids.new("exc"), now, "GET /x", 200, "application/json", content) for content in contents]
+    await end(verification["id"], exchanges=exchanges)
+    answer = await client.get(f"/v1/verifications/{verification['id']}/raw", headers=keys.full)
+    shown = answer.json()
+    assert shown["object"] == "raw" and [row["id"] for row in shown["exchanges"]] == [row.id for row in exchanges]
+    assert [row["text"] for row in shown["exchanges"]] == [None, "<html>", "\ufffd\x00", ""]
+    assert shown["exchanges"][0]["body"] == {"a": 0.1, "b": 123456789012345678901}
+    assert '"a": 0.10' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("foo=1", "foo"),
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=2.0", "limit"),
+        ("limit=", "limit"),
+        ("status=gone", "status"),
+        ("outcome=x", "outcome"),
+        ("vendor=nobody", "vendor"),
+        ("failure_code=x", "failure_code"),
+        ("waiting_for=x", "waiting_for"),
+        ("external_id=%00", "external_id"),
+        ("external_id=", "external_id"),
+        ("payer_id=" + "x" * 41, "payer_id"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=1700000000", "created_after"),
+        ("created_before=2026-11-21T15:00:00", "created_before"),
+        ("completed_after=9999-12-31T23:59:59-14:00", "completed_after"),
+        ("completed_after=0001-01-01T00:00:00%2B14:00", "completed_after"),
+        ("member_id=1", "member_id"),
+        ("date_of_birth=1990-09-20", "date_of_birth"),
+    ],
+)
+async def test_bad_parameters_are_named(client: Any, keys: Any, query: str, parameter: str) -> None:
+    answer = await client.get(f"/v1/verifications?{query}", headers=keys.full)
+    assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
+    assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "====", "dmVyXzE", "ü", "%00", base64.b64encode(b"whe_" + b"0" * 26).decode()]
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/verifications", "/v1/webhook-endpoints", "/v1/events", "/v1/vendors", "timeline", "deliveries"]
+)
+async def test_unknown_cursors(client: Any, keys: Any, post: Any, path: str, cursor: str) -> None:
+    if path == "timeline":
+        path = f"/v1/verifications/{(await post())['id']}/timeline"
+    elif path == "deliveries":
+        made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
+        path = f"/v1/webhook-endpoints/{made.json()['id']}/deliveries"
+    answer = await client.get(path, params={"after": cursor}, headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_a_cursor_of_another_list(client: Any, keys: Any) -> None:
+    cursor = base64.b64encode(b"whe_" + b"0" * 26).decode().rstrip("=")
+    assert (await client.get("/v1/webhook-endpoints", params={"after": cursor}, headers=keys.full)).status_code == 200
+    assert (await client.get("/v1/verifications", params={"after": cursor}, headers=keys.full)).status_code == 400
+
+
+async def test_unknown_cursor_in_a_search(client: Any, keys: Any) -> None:
+    answer = await client.post("/v1/verifications/search", json={"after": "nope"}, headers=keys.full)
+    assert answer.status_code == 400 and answer.json()["errors"][0]["pointer"] == "/after"
+
+
+async def test_a_422_lists_everything_at_once(client: Any, keys: Any, body: Any) -> None:
+    wrong = body(
+        patient={"first_name": 3, "last_name": "", "date_of_birth": "2999-01-01", "member_id": "x" * 81, "nick": 1},
+        provider={"npi": "1234567890"},
+        service={"date": "2026-02-30", "procedure_codes": ["90837", "x"], "specialty": "XXX"},
+        deadline="2020-01-01T00:00:00Z",
+        metadata={"k" * 41: "v", "ok": "v" * 501},
+        vendor_options={"health_harbor": {"benefits_query": ["NOPE"], "more": 1}},
+    )
+    del wrong["payer"]
+    answer = await client.post("/v1/verifications", json=wrong, headers=keys.full)
+    assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
+    found = {(error["pointer"], error["code"]) for error in answer.json()["errors"]}
+    assert found == {
+        ("/payer", "required"),
+        ("/patient/first_name", "invalid_type"),
+        ("/patient/last_name", "too_short"),
+        ("/patient/member_id", "too_long"),
+        ("/patient/nick", "unknown_field"),
+        ("/patient/date_of_birth", "date_in_future"),
+        ("/patient/address/state", "required"),
+        ("/provider/npi", "invalid_npi"),
+        ("/service/date", "invalid_date"),
+        ("/service/procedure_codes/1", "invalid_value"),
+        ("/service/specialty", "invalid_value"),
+        ("/service/place_of_service_code", "required"),
+        ("/deadline", "out_of_range"),
+        ("/metadata/" + "k" * 41, "too_long"),
+        ("/metadata/ok", "too_long"),
+        ("/vendor_options/health_harbor/benefits_query/0", "invalid_value"),
+        ("/vendor_options/health_harbor/more", "unknown_field"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "where"),
+    [
+        ({"vendor": "nobody"}, "invalid_request", ["/vendor"]),
+        ({"payer": {}}, "invalid_request", ["/payer"]),
+        ({"payer": {"name": "Aetna"}}, "missing_for_vendor", ["/payer/id"]),
+        ({"vendor": "integrex", "provider": {}}, "missing_for_vendor", ["/provider/npi"]),
+        ({"retry_of": "ver_00000000000000000000000000"}, "invalid_request", ["/retry_of"]),
+        ({"retry_of": "nonsense"}, "invalid_request", ["/retry_of"]),
+        ({"deadline": "1700000000"}, "invalid_request", ["/deadline"]),
+        ({"deadline": "9999-12-31T23:59:59-14:00"}, "invalid_request", ["/deadline"]),
+        ({"metadata": {str(number): "" for number in range(51)}}, "invalid_request", ["/metadata"]),
+        ({"metadata": {"a": "\x00"}}, "invalid_request", ["/metadata/a"]),
+        ({"metadata": []}, "invalid_request", ["/metadata"]),
+        ({"service": None}, "invalid_request", ["/service"]),
+        ({"provider": {"in_network": "yes"}}, "invalid_request", ["/provider/in_network"]),
+    ],
+)
+async def test_what_cannot_be_accepted(
+    client: Any, keys: Any, body: Any, changes: dict[str, Any], code: str, where: list[str]
+) -> None:
+    answer = await client.post("/v1/verifications", json=body(**changes), headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == where
+
+
+async def test_a_past_date_is_unsupported_by_those_who_answer_for_today(client: Any, keys: Any, body: Any) -> None:
+    day = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
+    service = {**body()["service"], "date": day}
+    answer = await client.post("/v1/verifications", json=body(service=service), headers=keys.full)
+    assert answer.json()["code"] == "unsupported_by_vendor"
+    assert answer.json()["errors"][0]["pointer"] == "/service/date" and answer.json()["errors"][0]["vendor"] == "sohar"
+
+
+async def test_no_vendor_is_enabled_for_live_mode(client: Any, keys: Any, body: Any) -> None:
+    answer = await client.post("/v1/verifications", json=body(), headers=keys.live)
+    assert (answer.status_code, answer.json()["code"]) == (422, "vendor_not_enabled")
+
+
+def _asked() -> dict[str, Any]:
+    return {
+        "vendor": "sohar",
+        "payer": {"id": "60054"},
+        "patient": {
+            "first_name": "Jane",
+            "last_name": "Sample",
+            "date_of_birth": "1990-09-20",
+            "member_id": "ELIGIBLE-0001",
+            "address": {"state": "CA"},
+        },
+        "service": {"place_of_service_code": "10", "specialty": "PSY"},
+    }
+
+
+async def _only_row(client: httpx.AsyncClient, keys: Any) -> Any:
+    data = (await client.get("/v1/verifications", headers=keys.full)).json()["data"]
+    return data[0] if data else None
+
+
+async def _waits(app: Any, verification_id: str, number: int = 1) -> bool:
+    return len(app.state.waiters._events.get(verification_id, ())) >= number
+
+
+async def _none_checked_out(gateway: Any) -> bool:
+    return gateway.engine.pool.checkedout() == 0
+
+
+async def _eventually(check: Any) -> Any:
+    async with asyncio.timeout(10):
+        while not (found := await check()):
+            await asyncio.sleep(0.01)
+    return found
