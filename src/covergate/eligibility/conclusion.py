@@ -13,6 +13,7 @@ from typing import TypeVar
 import orjson
 
 from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.members import differences
 from covergate.eligibility.result import (
     CodeType,
     Coverage,
@@ -63,6 +64,9 @@ def conclude(statement: Statement, inquiry: Inquiry, not_asked: frozenset[str], 
     covered = _service_covered(statement, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
+    differing = differences(inquiry, statement.patient, statement.subscriber)
+    if differing is not None:
+        warnings.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
     # A benefit names its codes itself, so it is about the asked service even where the vendor had no place to ask for it.
     summary, conflicts = summarize(statement.benefits, asked_codes(inquiry, frozenset()))
     warnings += conflicts

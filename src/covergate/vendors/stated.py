@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
@@ -109,6 +109,15 @@ def _day(value: Any, form: str) -> date | None:
         return datetime.strptime(value.strip(), form).date() if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def iso_instant(value: str | None, otherwise: datetime) -> datetime:
+    """ISO 8601, read as UTC where it names no zone; never later than `otherwise`, the reply it stands in."""
+    try:
+        instant = datetime.fromisoformat(value or "")
+    except ValueError:
+        return otherwise
+    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)
 
 
 def joined(separator: str, *parts: Stated[str]) -> Stated[str]:

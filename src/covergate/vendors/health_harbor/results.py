@@ -9,7 +9,7 @@ They speak for the provider of the inquiry, but no benefit says in which network
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +33,7 @@ from covergate.eligibility.result import (
 )
 from covergate.vendors.base import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES
-from covergate.vendors.stated import Node, Stated, row
+from covergate.vendors.stated import Node, Stated, iso_instant, row
 
 COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
 
@@ -43,7 +43,7 @@ def statement_of(inquiry: Inquiry, reply: Reply) -> Statement:
     results = body.at("results")
     plan = results.at("plan_information")
     call = _last_call(results.at("call_details"))
-    answered_at = _instant(call.text("call_end_time").value, reply.at)
+    answered_at = iso_instant(call.text("call_end_time").value, reply.at)
     pairs, unreadable = _pairs(results.at("procedure_codes"))
     if not isinstance(results.value, dict):
         unreadable.append(results.pointer)
@@ -204,15 +204,6 @@ def _day(value: Any) -> date | None:
         return datetime.strptime(value, "%m-%d-%Y").date() if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _instant(value: str | None, otherwise: datetime) -> datetime:
-    """ISO 8601, read as UTC where it names no zone; never later than the reply."""
-    try:
-        instant = datetime.fromisoformat(value or "")
-    except ValueError:
-        return otherwise
-    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)
 
 
 def _last_call(details: Node) -> Node:

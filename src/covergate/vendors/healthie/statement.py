@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import orjson
 
 from covergate.eligibility.conclusion import warning
 from covergate.eligibility.eb_services import Asked
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.reading import read
 from covergate.eligibility.result import (
     Member,
@@ -22,14 +22,13 @@ from covergate.eligibility.result import (
     PostalAddress,
     References,
     Statement,
-    Warning_,
     WarningCode,
 )
 from covergate.vendors.base import Answered, Question, Refused, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
 from covergate.vendors.healthie.claim_md import Answer, claim_md, sort_errors
 from covergate.vendors.healthie.codes import CLAIM_MD_ERRORS
-from covergate.vendors.stated import Node, Stated, row
+from covergate.vendors.stated import Node, Stated, iso_instant, row
 
 ACCEPTED: dict[bool, str] = {
     True: "Healthie lists the insurance plan as accepted by the organization.",
@@ -83,11 +82,11 @@ def _statement(
         return reading
     insured = answer.insured or Node(None, check.pointer)
     plan = check.at("policy").at("insurance_plan")
-    answered_at = _instant(check.text("created_at").value, reply.at)
+    answered_at = iso_instant(check.text("created_at").value, reply.at)
     today = today_eastern(answered_at)
     said = [words for _, words in answer.errors if words]
     accepted = plan.read("is_accepted", lambda value: ACCEPTED[value] if isinstance(value, bool) else None).value
-    warnings = [*reading.warnings, *_differences(inquiry, insured)]
+    warnings = [*reading.warnings]
     if unreadable:
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, check.at("response").pointer))
     own = row(number=insured.text("plan_number"), group_number=insured.text("group_number"))
@@ -139,34 +138,9 @@ def _member(insured: Node) -> Member:
     )
 
 
-def _differences(inquiry: Inquiry, insured: Node) -> list[Warning_]:
-    """Where the payer's record of the insured is not what was asked."""
-    asked = inquiry.insured
-    number, born, name = insured.text("ins_number"), insured.read("ins_dob", _day), insured.text("ins_name_l")
-    differing = [
-        *(number.pointers if number and _plain(number.value) != _plain(inquiry.patient.member_id) else ()),
-        *(born.pointers if born and born.value != asked.date_of_birth else ()),
-        *(name.pointers if name and _plain(name.value) != _plain(asked.last_name) else ()),
-    ]
-    return [warning(WarningCode.MEMBER_DATA_DIFFERS, *differing)] if differing else []
-
-
-def _plain(words: str | None) -> str:
-    return "".join(character for character in (words or "").casefold() if character.isalnum())
-
-
 def _day(value: object) -> date | None:
     """`yyyymmdd`."""
     try:
         return datetime.strptime(value, "%Y%m%d").date() if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _instant(value: str | None, otherwise: datetime) -> datetime:
-    """ISO 8601, read as UTC where it names no zone; never later than the reply."""
-    try:
-        instant = datetime.fromisoformat(value or "")
-    except ValueError:
-        return otherwise
-    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)

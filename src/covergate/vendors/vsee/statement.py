@@ -6,7 +6,7 @@ Source: VSee's "Insurance API (Draft)", Raw Data in user_datas. Invariant: `elig
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from covergate.eligibility.conclusion import warning
@@ -54,7 +54,7 @@ def progress_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_a
     if isinstance(found, Failure):
         return Refused(found)
     answered_at = section.read("last_checked", _instant).value or received_at
-    warnings = [*found.warnings, *_member_warnings(response, inquiry)]
+    warnings = [*found.warnings, *_unknown_relationship(response)]
     if response.is_empty:
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, *([raw.pointer] if _is_there(section) else [])))
     return Answered(
@@ -157,32 +157,11 @@ def _member(person: Person, relationship: PatientRelationship = PatientRelations
     )
 
 
-def _member_warnings(response: Response, inquiry: Inquiry) -> list[Warning_]:
-    """Another birth date or member id than asked with, and a relationship code that is not known."""
-    found: list[Warning_] = []
-    differing: list[str] = []
-    if (patient := response.dependent or response.subscriber) is not None:
-        differing += _other_birth(patient, inquiry.patient.date_of_birth)
-    if (subscriber := response.subscriber) is not None:
-        asked = _folded(inquiry.insured.member_id or inquiry.patient.member_id)
-        if subscriber.member_id and _folded(subscriber.member_id.text) != asked:
-            differing.append(subscriber.member_id.at)
-        if response.dependent is not None:
-            differing += _other_birth(subscriber, inquiry.insured.date_of_birth)
-    if differing:
-        found.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
+def _unknown_relationship(response: Response) -> list[Warning_]:
     code = response.dependent.relationship if response.dependent else None
-    if code is not None and code.text not in RELATIONSHIPS:
-        found.append(warning(WarningCode.UNKNOWN_CODE, code.at, detail="INS02"))
-    return found
-
-
-def _other_birth(person: Person, born: date) -> list[str]:
-    return [person.born.at] if person.born and person.born.first != born else []
-
-
-def _folded(number: str) -> str:
-    return "".join(filter(str.isalnum, number.casefold()))
+    if code is None or code.text in RELATIONSHIPS:
+        return []
+    return [warning(WarningCode.UNKNOWN_CODE, code.at, detail="INS02")]
 
 
 def _instant(seconds: Any) -> datetime | None:
