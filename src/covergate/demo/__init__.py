@@ -39,6 +39,9 @@ LIMIT_SECONDS = 45
 VENDOR_DELAY_SECONDS = 0.6
 POLL_SECONDS = 0.5
 HERE = "127.0.0.1"
+NARROW = 100
+"""Columns of the terminal up to which the table is set tightly; it fits into 80."""
+
 SANDBOX_SECRET = secrets.token_hex(16)
 
 NEXT = """\
@@ -171,7 +174,7 @@ async def _subscribe(client: httpx.AsyncClient, url: str) -> str:
 
 
 async def _ask_all(client: httpx.AsyncClient, receiver: Receiver, lines: Sequence[Line], console: Console) -> None:
-    with Live(get_renderable=lambda: _table(lines), console=console, refresh_per_second=8):
+    with Live(get_renderable=lambda: _table(lines, console.width), console=console, refresh_per_second=8):
         tasks = [asyncio.create_task(_ask(client, receiver, line)) for line in lines]
         try:
             _, late = await asyncio.wait(tasks, timeout=LIMIT_SECONDS)
@@ -209,18 +212,24 @@ async def _ask(client: httpx.AsyncClient, receiver: Receiver, line: Line) -> Non
         line.wrong = f"the webhook said {told}"
 
 
-def _table(lines: Sequence[Line]) -> Table:
-    table = Table(caption="* has no words for this patient and answers as for ELIGIBLE", caption_justify="left")
-    for name in ("vendor", "patient", "status", "outcome"):
-        table.add_column(name)
-    for name in ("copay", "deductible left", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("webhook")
-    previous = ""
-    for line in lines:
-        if previous and line.case.vendor != previous:
-            table.add_section()
-        previous = line.case.vendor
+def _table(lines: Sequence[Line], width: int) -> Table:
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0) if width > NARROW else (0, 1, 0, 0),
+        pad_edge=False,
+        caption="* has no words for this patient and answers as for ELIGIBLE",
+        caption_justify="left",
+    )
+    for name in ("vendor", "patient", "status"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("outcome", min_width=11)
+    table.add_column("copay", justify="right", no_wrap=True)
+    table.add_column("deductible left", justify="right", min_width=10)
+    table.add_column("sec.", justify="right", no_wrap=True)
+    table.add_column("webhook", no_wrap=True)
+    for number, line in enumerate(lines):
+        if number and line.case.vendor != lines[number - 1].case.vendor:
+            table.add_row()
         seconds = line.seconds if line.seconds is not None else time.monotonic() - line.started if line.started else 0.0
         table.add_row(
             line.case.vendor,
@@ -237,7 +246,7 @@ def _table(lines: Sequence[Line]) -> Table:
 
 def _outcome(line: Line) -> Text:
     star = " *" if line.reading and line.case.is_beyond_vendor else ""
-    return Text(f"{line.reading}{star}", "red" if line.wrong else "")
+    return Text(f"{line.reading.replace('_', ' ')}{star}", "red" if line.wrong else "")
 
 
 def _money(verification: dict[str, Any], *path: str) -> str:
