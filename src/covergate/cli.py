@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from covergate import logs
+from covergate import logs, payers_cli, vendors_cli
 from covergate import settings as environment
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(payers_cli.app, name="payers")
+app.add_typer(vendors_cli.app, name="vendors")
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ from hypothesis import strategies as st
 from covergate import errors
 from covergate.eligibility.conclusion import conclude
 from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.vendor_template import left_to_fill_in
 from covergate.vendors import VENDORS
 from covergate.vendors.base import (
     Answered,
@@ -238,6 +239,12 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
     if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):
         lacking.append("missing fields")
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    """`covergate vendors new` leaves a mark wherever a fact of the vendor is missing."""
+    left = left_to_fill_in(HERE.parents[1])
+    assert not left, "left to fill in:\n" + "\n".join(left)
 
 
 def test_every_folder_of_cases_is_a_vendor() -> None:

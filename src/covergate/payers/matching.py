@@ -25,10 +25,11 @@ SLIP = 88.0
 """The score of two words that differ by a letter too many, or by another letter in a long word."""
 MOST_SUGGESTED = 10
 
-# How payers' names are abbreviated on cards and in carrier lists; none of these is a word in a payer's name.
+# How payers' names are shortened or run together on cards and in carrier lists; state codes that are no words or names.
 WRITTEN_OUT: dict[str, str] = {
     "bcbs": "blue cross blue shield",
     "uhc": "united healthcare",
+    "unitedhealthcare": "united healthcare",
     "hlth": "health",
     "ins": "insurance",
     "ca": "california",

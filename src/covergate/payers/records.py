@@ -158,8 +158,8 @@ async def add_codes(
         added = added.on_conflict_do_nothing()
     else:
         new = {"source": added.excluded.source, "payer_id": added.excluded.payer_id}
-        replaceable = payer_codes.c.source.in_({"list": ("seed",), "person": ("seed", "list", "person")}[source])
-        added = added.on_conflict_do_update(index_elements=["vendor", "mode", "codes"], set_=new, where=replaceable)
+        only_seeds = payer_codes.c.source == "seed" if source == "list" else None
+        added = added.on_conflict_do_update(index_elements=["vendor", "mode", "codes"], set_=new, where=only_seeds)
     await db.execute(added, values)
 
 

@@ -42,7 +42,6 @@ async def _plant(db: AsyncConnection, seeds: list[dict[str, Any]]) -> None:
     aliases = [(row["id"], alias) for row in listed for alias in row.get("aliases", ())]
     await records.add_names(db, "both", "alias", aliases)
     for mode, parts in (("test", ("codes", "test_codes")), ("live", ("codes",))):
-        for row in listed:
-            for part in parts:
-                for vendor, codes in row.get(part, {}).items():
-                    await records.add_codes(db, vendor, mode, "seed", [(codes, row["id"])])
+        for vendor in sorted({vendor for row in listed for part in parts for vendor in row.get(part, {})}):
+            known = [(row[part][vendor], row["id"]) for row in listed for part in parts if vendor in row.get(part, {})]
+            await records.add_codes(db, vendor, mode, "seed", known)
