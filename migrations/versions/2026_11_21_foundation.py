@@ -435,11 +435,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("follows IS NOT NULL"),
     )
     op.create_index(
-        "ix_verifications_held",
+        "ix_verifications_held_back",
         "verifications",
         ["vendor", "mode"],
         unique=False,
-        postgresql_where=sa.text("waiting_for = 'hold'"),
+        postgresql_where=sa.text("waiting_for IN ('hold', 'circuit')"),
     )
     op.create_index(
         "ix_verifications_listed", "verifications", ["tenant_id", "mode", sa.literal_column("id DESC")], unique=False
@@ -493,6 +493,10 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("verification_id", sa.Text(), nullable=False),
         sa.Column("vendor", sa.Text(), nullable=False),
+        sa.Column(
+            "mode", sa.Text(), nullable=False, comment="with payer_id the verification's, for the vendors' statistics"
+        ),
+        sa.Column("payer_id", sa.Text(), nullable=True),
         sa.Column("vendor_ref", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column(
@@ -538,6 +542,7 @@ def upgrade() -> None:
             nullable=True,
             comment="the patient at this vendor, where one open check at a time is all it can bear",
         ),
+        sa.CheckConstraint("mode IN ('test', 'live')", name=op.f("ck_attempts_mode")),
         sa.CheckConstraint(
             "state IN ('preparing', 'submitting', 'waiting', 'answered', 'refused', 'failed', 'abandoned')",
             name=op.f("ck_attempts_state"),
@@ -550,7 +555,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_attempts_ended",
         "attempts",
-        ["vendor", "ended_at"],
+        ["vendor", "mode", "ended_at"],
         unique=False,
         postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
@@ -712,7 +717,11 @@ def downgrade() -> None:
     op.drop_index("ix_verifications_same", table_name="verifications")
     op.drop_index("ix_verifications_member", table_name="verifications")
     op.drop_index("ix_verifications_listed", table_name="verifications")
-    op.drop_index("ix_verifications_held", table_name="verifications", postgresql_where=sa.text("waiting_for = 'hold'"))
+    op.drop_index(
+        "ix_verifications_held_back",
+        table_name="verifications",
+        postgresql_where=sa.text("waiting_for IN ('hold', 'circuit')"),
+    )
     op.drop_index(
         "ix_verifications_followers", table_name="verifications", postgresql_where=sa.text("follows IS NOT NULL")
     )

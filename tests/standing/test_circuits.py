@@ -13,6 +13,7 @@ from covergate.gateway import Gateway
 from covergate.standing.circuits import Circuits, Verdict, hold, resume
 from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
+from covergate.verifications.sweep import sweep
 from tests.verifications.conftest import POLL, SUBMIT, Engine, Wire
 
 DOWN = VendorUnavailable("down", sent=True)
@@ -216,3 +217,56 @@ async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:
     await engine.step()
     assert (await engine.view(id_))["waiting_for"]["kind"] == "circuit"
     assert POLL not in wire.calls
+
+
+async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(engine: Engine, wire: Wire) -> None:
+    """The hold ends between a worker's look and its record: the sweep finds what would wait to its deadline."""
+    async with engine.gateway.engine.begin() as db:
+        await hold(db, "integrex", "test")
+    await engine.advancer.circuits.flush()
+    async with engine.gateway.engine.begin() as db:
+        await resume(db, "integrex", "test")
+    id_ = await engine.create()
+    await engine.step()  # still knows only of the hold
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "hold"
+    await engine.run_sql("DELETE FROM pgqueuer")
+    assert [await sweep(engine.gateway), await sweep(engine.gateway)] == [1, 0]
+    await engine.advancer.circuits.flush()
+    await engine.step()
+    assert wire.calls == [SUBMIT]
+
+
+async def test_who_waited_for_a_trial_goes_on_when_it_went_well(engine: Engine, wire: Wire) -> None:
+    """Not only when the trial's own time would have been over, 90 seconds later."""
+    await failing_integrex(engine)
+    await rest_is_over(engine)
+    await engine.advancer.circuits.flush()
+    trial = await engine.advancer.circuits.admit("integrex", "test", datetime.now(UTC) + timedelta(seconds=1))
+    waiting = await engine.create()
+    await engine.step()
+    assert (await engine.view(waiting))["waiting_for"]["kind"] == "circuit"
+    assert await sweep(engine.gateway) == 0
+    await engine.advancer.circuits.conclude("integrex", "test", trial, None)
+    assert await sweep(engine.gateway) == 1
+    soon = await engine._rows("SELECT next_check_at < clock_timestamp() + interval '3 s' AS soon FROM verifications")
+    assert soon[0].soon
+
+
+async def test_a_trial_that_was_not_made_is_free_again(gateway: Gateway, engine: Engine) -> None:
+    circuits = await failing(gateway, failures=10)
+    await rest_is_over(engine)
+    await circuits.flush()
+    trial = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
+    await circuits.release(*SOHAR, trial)
+    await circuits.flush()
+    assert await verdict(circuits, later=1) is Verdict.TRIAL
+    assert trial.verdict is Verdict.TRIAL
+
+
+async def test_a_deadline_that_comes_while_a_circuit_rests_is_the_vendors_failure(engine: Engine) -> None:
+    await failing_integrex(engine)
+    id_ = await engine.create()
+    await engine.step()
+    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    assert await sweep(engine.gateway) == 1
+    assert (await engine.view(id_))["failure"]["code"] == "vendor_unavailable"

@@ -126,6 +126,29 @@ async def test_an_operator_gives_up(engine: Engine, wire: Wire) -> None:
     assert await engine.events() == ["verification.needs_attention", "verification.failed"]
 
 
+@pytest.mark.parametrize(("allowed", "vendor"), [(True, "integrex"), (False, "health_harbor")])
+async def test_a_look_up_that_keeps_failing_pays_a_second_vendor_only_if_allowed(
+    engine: Engine, wire: Wire, allowed: bool, vendor: str
+) -> None:
+    api = "/health_harbor/api/v0"
+    wire.on(f"POST {api}/auth/token", (200, {"token": "t", "access_token": "t", "expires_in": 3600}))
+    wire.on(f"POST {api}/mental_health/batch_inquiries", httpx.RemoteProtocolError("cut"))
+    wire.on(f"GET {api}/mental_health/inquiries", (503, {}))
+    id_ = await engine.create(
+        vendor=None,
+        provider={"npi": "1234567893", "tax_id": "123456789"},
+        routing={"vendors": ["health_harbor", "integrex"], "allow_second_submission": allowed},
+    )
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    for _ in range(6):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["vendor"], view["status"]) == (vendor, "in_progress")
+    assert wire.calls.count(f"POST {api}/mental_health/batch_inquiries") == 1
+    assert wire.calls.count(f"GET {api}/mental_health/inquiries") == 6
+
+
 async def test_nothing_to_resolve(engine: Engine) -> None:
     id_ = await engine.create()
     with pytest.raises(Problem) as refused:

@@ -155,7 +155,7 @@ verifications = Table(
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
     Index("ix_verifications_followers", "follows", postgresql_where=text("follows IS NOT NULL")),
-    Index("ix_verifications_held", "vendor", "mode", postgresql_where=text("waiting_for = 'hold'")),
+    Index("ix_verifications_held_back", "vendor", "mode", postgresql_where=text("waiting_for IN ('hold', 'circuit')")),
     Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
     Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
 )
@@ -166,6 +166,8 @@ attempts = Table(
     Column("id", Text, primary_key=True),
     Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False, comment="with payer_id the verification's, for the vendors' statistics"),
+    Column("payer_id", Text),
     Column("vendor_ref", Text),
     Column("state", Text, nullable=False),
     Column("created_at", Instant, nullable=False, server_default=now),
@@ -186,6 +188,7 @@ attempts = Table(
     Column(
         "exclusive_key", Text, comment="the patient at this vendor, where one open check at a time is all it can bear"
     ),
+    one_of("mode", "test", "live"),
     one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
     Index(
         "uq_attempts_exclusive",
@@ -194,7 +197,7 @@ attempts = Table(
         unique=True,
         postgresql_where=text("exclusive_key IS NOT NULL AND ended_at IS NULL"),
     ),
-    Index("ix_attempts_ended", "vendor", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    Index("ix_attempts_ended", "vendor", "mode", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     Index("ix_attempts_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
 )
 

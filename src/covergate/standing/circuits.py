@@ -74,14 +74,24 @@ RETURNING vendor""")
 _RESUME = text("""
 UPDATE vendor_standing SET held_at = NULL
 WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
-_WAKE_HELD = text("""
-UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline)
-WHERE id IN (SELECT id FROM verifications WHERE vendor = :vendor AND mode = :mode AND waiting_for = 'hold'
-             AND status IN ('queued', 'in_progress') AND next_check_at > clock_timestamp()
-             ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED)
-RETURNING id, step""")
+_RELEASE = text("""
+UPDATE vendor_standing SET rests_until = clock_timestamp()
+WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until""")
+_WAKE = text("""
+UPDATE verifications v
+SET step = step + 1, next_check_at = least(clock_timestamp() + random() * make_interval(secs => :spread), deadline)
+FROM (SELECT held.id
+      FROM vendor_standing s JOIN verifications held ON held.vendor = s.vendor AND held.mode = s.mode
+      WHERE s.held_at IS NULL AND held.waiting_for IN ('hold', 'circuit')
+        AND (held.waiting_for = 'hold' OR s.circuit = 'closed')
+        AND held.status IN ('queued', 'in_progress')
+        AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
+      ORDER BY held.id LIMIT :batch FOR UPDATE OF held SKIP LOCKED) w
+WHERE v.id = w.id RETURNING v.id, v.step, v.vendor, v.next_check_at - clock_timestamp() AS after""")
 _PRUNE = text("DELETE FROM vendor_calls WHERE bucket < clock_timestamp() - interval '2 hours'")
 WAKE_BATCH = 1000
+WAKE_SPREAD_SECONDS = 2.0
+"""What is woken comes back spread over so long, so that a vendor that has just recovered is not buried at once."""
 
 
 class Verdict(StrEnum):
@@ -167,6 +177,13 @@ class Circuits:
                 await _announce(db, vendor, mode, RECOVERED, "closed")
             await self._refresh(db)
 
+    async def release(self, vendor: str, mode: str, admission: Admission) -> None:
+        """The trial was not made after all: somebody else may make it."""
+        if admission.verdict is Verdict.TRIAL:
+            async with self.gateway.autocommit.connect() as db:
+                values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
+                await db.execute(_RELEASE, values)
+
     async def flush(self) -> None:
         """Write the counts, open the circuits that have to be, read how everybody stands."""
         answered, failed = self._answered, self._failed
@@ -228,12 +245,22 @@ async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
     if (await db.execute(_RESUME, {"vendor": vendor, "mode": mode})).one_or_none() is None:
         return False
     await _announce(db, vendor, mode, RECOVERED, "resumed")
+    await wake_held_back(db)
+    return True
+
+
+async def wake_held_back(db: AsyncConnection) -> int:
+    """Wakes what waits for a hold or a circuit that is over; how many that were.
+
+    The sweep calls it too: a worker that has not heard of the end yet may still put work aside after it.
+    """
+    total = 0
     while True:
-        values = {"vendor": vendor, "mode": mode, "batch": WAKE_BATCH}
-        woken = (await db.execute(_WAKE_HELD, values)).all()
-        await jobs.enqueue(db, [jobs.advance(vendor, row.id, row.step) for row in woken])
+        woken = (await db.execute(_WAKE, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})).all()
+        await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step, row.after) for row in woken])
+        total += len(woken)
         if len(woken) < WAKE_BATCH:
-            return True
+            return total
 
 
 async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: str, why: str) -> None:

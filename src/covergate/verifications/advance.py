@@ -197,8 +197,14 @@ class Advancer:
             raise NotAdmitted(admission)
         try:
             progress = await run.drive(flow)
+        except NotOurs:
+            await self.circuits.release(name, mode, admission)
+            raise
         except VendorError as error:
-            await self.circuits.conclude(name, mode, admission, error)
+            if isinstance(error, VendorRateLimited) and error.reply is None:
+                await self.circuits.release(name, mode, admission)  # our own limit: the vendor was not asked
+            else:
+                await self.circuits.conclude(name, mode, admission, error)
             raise
         await self.circuits.conclude(name, mode, admission, None)
         return progress
@@ -287,7 +293,7 @@ class Advancer:
         try:
             found = await self._drive(step, run, step.vendor.find(step.question))
         except VendorError as error:
-            await self._try_again(step.seen, run, f"look-up: {error.reason}", nothing_submitted=False)
+            await self._look_up_failed(step, run, error)
             return
         if not isinstance(found, NotFound):
             await self._progress(step, run, found, submitted_at=step.seen.attempt.intent_at)
@@ -305,6 +311,16 @@ class Advancer:
             )
         else:
             await self._fate_unknown(step, run)
+
+    async def _look_up_failed(self, step: Step, run: Run, error: VendorError) -> None:
+        """Whatever it was, nothing is known yet: again on the schedule, or after a while the next vendor if it may be paid."""
+
+        def decide(state: State) -> Change:
+            if remedy(FailureCode.VENDOR_UNAVAILABLE, state, submitted=True) is Remedy.NEXT_IF_ALLOWED:
+                return self._next_vendor(step, state, FailureCode.SUBMISSION_UNKNOWN)
+            return transitions.try_again(state, f"look-up: {error.reason}", "vendor_retry", nothing_submitted=False)
+
+        await record(self.gateway, step.seen, decide, exchanges=run.exchanges)
 
     async def _fate_unknown(self, step: Step, run: Run | None) -> None:
         def decide(state: State) -> Change:

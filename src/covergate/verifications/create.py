@@ -83,7 +83,8 @@ WITH i AS (
   WHERE :key IS NULL OR EXISTS (SELECT 1 FROM i)
   RETURNING id, created_at, deadline
 ), a AS (
-  INSERT INTO attempts (id, verification_id, vendor, state) SELECT :attempt_id, id, :vendor, 'preparing' FROM v
+  INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state)
+  SELECT :attempt_id, id, :vendor, :mode, :payer_id, 'preparing' FROM v
 ), t AS (
   INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
   SELECT id, 'created', :attempt_id, :vendor, :decision FROM v

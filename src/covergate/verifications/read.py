@@ -26,8 +26,8 @@ _TIMELINE = text("""
 SELECT id, at, type, attempt_id, vendor, message, waiting_for, next_check_at FROM timeline
 WHERE verification_id = :id AND id > :after ORDER BY id LIMIT :limit""")
 _RAW = text("""
-SELECT public_id, attempt_id, at, call, status, content_type, content_sealed FROM exchanges
-WHERE verification_id = :id ORDER BY position""")
+SELECT verification_id, public_id, attempt_id, at, call, status, content_type, content_sealed FROM exchanges
+WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) ORDER BY position""")
 
 
 async def read(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
@@ -58,11 +58,15 @@ async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, 
 
 
 async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
-    """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`."""
+    """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`.
+
+    An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
+    """
     async with gateway.autocommit.connect() as db:
         await _ended(db, caller, verification_id)
         rows = (await db.execute(_RAW, {"id": verification_id})).all()
-        await audited(db, caller, "verification.raw", [verification_id], request_id)
+        opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
+        await audited(db, caller, "verification.raw", list(opened), request_id)
     return {"object": "raw", "exchanges": [_exchange(gateway, row) for row in rows]}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from covergate.eligibility.failure import FailureCode
-from covergate.verifications.retry import UNREADABLE_REPLIES
+from covergate.verifications.retry import SCHEDULE, UNREADABLE_REPLIES
 from covergate.verifications.state import State
 
 
@@ -21,6 +21,8 @@ class Remedy(StrEnum):
     """Here, on the schedule, until the deadline."""
     RETRY_FEW = "retry_few"
     """Here, on the schedule, a few times."""
+    RETRY_A_WHILE = "retry_a_while"
+    """Here, on the schedule, for its first minutes."""
     NEXT = "next"
     """The next vendor of the route, if there is one."""
     NEXT_IF_ALLOWED = "next_if_allowed"
@@ -56,7 +58,7 @@ REMEDIES: dict[FailureCode, tuple[tuple[Remedy, ...], tuple[Remedy, ...]]] = {
     _C.PAYER_NOT_RECOGNIZED: ((_R.NEXT, _R.STOP), (_R.NEXT_IF_ALLOWED, _R.STOP)),
     _C.PAYER_NOT_SUPPORTED: ((_R.NEXT, _R.STOP), (_R.NEXT_IF_ALLOWED, _R.STOP)),
     _C.VENDOR_COULD_NOT_ANSWER: ((_R.NEXT, _R.STOP), (_R.NEXT_IF_ALLOWED, _R.STOP)),
-    _C.VENDOR_UNAVAILABLE: ((_R.NEXT, _R.RETRY), (_R.RETRY,)),
+    _C.VENDOR_UNAVAILABLE: ((_R.NEXT, _R.RETRY), (_R.RETRY_A_WHILE, _R.NEXT_IF_ALLOWED, _R.RETRY)),
     _C.VENDOR_RATE_LIMITED: ((_R.NEXT, _R.RETRY), (_R.RETRY,)),
     _C.VENDOR_PROTOCOL_ERROR: ((_R.NEXT, _R.RETRY_FEW, _R.STOP), (_R.RETRY_FEW, _R.NEXT_IF_ALLOWED, _R.STOP)),
     # Once submitted, the answer is there to be fetched when the credentials are mended.
@@ -74,5 +76,6 @@ def remedy(code: FailureCode, state: State, *, submitted: bool) -> Remedy:
         Remedy.NEXT_IF_ALLOWED: bool(state.route) and state.allow_second_submission,
         Remedy.RESUBMIT_IF_ALLOWED: state.payer_retries > 0,
         Remedy.RETRY_FEW: state.attempt.errors_in_row + 1 < UNREADABLE_REPLIES,
+        Remedy.RETRY_A_WHILE: state.attempt.errors_in_row + 1 < len(SCHEDULE),
     }
     return next(way for way in REMEDIES[code][submitted] if possible.get(way, True))

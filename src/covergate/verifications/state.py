@@ -209,7 +209,10 @@ _WRITE_WITH_EXCHANGES = _write_statement([_TIMELINE, _EXCHANGES])
 
 
 _SUCCEED = text("""
-WITH a AS (INSERT INTO attempts (id, verification_id, vendor, state) VALUES (:id, :verification_id, :vendor, 'preparing'))
+WITH a AS (
+  INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state)
+  SELECT :id, id, :vendor, mode, payer_id, 'preparing' FROM verifications WHERE id = :verification_id
+)
 UPDATE verifications SET attempt_id = :id, vendor = :vendor, not_asked = CAST(:not_asked AS text[])
 WHERE id = :verification_id""")
 

@@ -1,15 +1,19 @@
-"""The safety net under the queue: closes what is late, wakes what is due and has lost its job.
+"""The safety net under the queue: closes what is late, wakes what is due and has lost its job, or was held back too long.
 
 Every worker sweeps every two seconds; an advisory lock lets one of them do it at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import structlog
 from sqlalchemy import text
 
 from covergate import jobs
 from covergate.gateway import Gateway
+from covergate.standing.circuits import wake_held_back
 from covergate.verifications.record import finish, time_out
 from covergate.verifications.state import locked
 
@@ -18,6 +22,8 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 15
 """How long after its time a step may be under way, or wait in the queue, before the sweep sends another job for it."""
 BATCH = 500
+CLOSERS = 4
+"""So many late verifications are closed at once: thousands with one deadline end within seconds of it."""
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('covergate sweep', 0))")
 _LATE = text("""
@@ -42,15 +48,28 @@ async def sweep(gateway: Gateway) -> int:
             return 0
         overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS, "batch": BATCH})).all()
         await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step) for row in overdue])
-        late = (await db.execute(_LATE, {"batch": BATCH})).scalars().all()
-        done += len(overdue)
+        done += len(overdue) + await wake_held_back(db)
+    while closed := await _close_late(gateway):
+        done += closed
+    return done
+
+
+async def _close_late(gateway: Gateway) -> int:
+    """A batch of them: how many were closed. Several workers may be at it; each closes what it finds open."""
+    async with gateway.autocommit.connect() as db:
+        late = iter((await db.execute(_LATE, {"batch": BATCH})).scalars().all())
+    return sum(await asyncio.gather(*(_close_each(gateway, late) for _ in range(CLOSERS))))
+
+
+async def _close_each(gateway: Gateway, late: Iterator[str]) -> int:
+    closed = 0
     for verification_id in late:
         try:
-            done += await _close(gateway, verification_id)
+            closed += await _close(gateway, verification_id)
         # Nothing narrower will do: one verification that cannot be closed must not keep the others open.
         except Exception as error:
             log.error("late_verification_not_closed", verification_id=verification_id, error=type(error).__name__)
-    return done
+    return closed
 
 
 async def _close(gateway: Gateway, verification_id: str) -> bool:

@@ -104,6 +104,7 @@ def taken_over(state: State, leader: State, result_sealed: bytes | None, failure
         code = FailureCode(leader.failure_code or FailureCode.INTERNAL_ERROR)
         change = failed(state, code, "taken over with the verification it followed")
     state.attempt.state = "abandoned"
+    state.attempt.failure_code = None  # nobody was asked, so nobody failed
     return change
 
 
@@ -226,7 +227,12 @@ def vendor_event(state: State, kind: str, ref: str | None) -> Change:
 
 def reason_of_timeout(state: State) -> FailureCode:
     """What a verification waits for when its deadline comes says why there is no answer."""
-    reasons = {"vendor_retry": FailureCode.VENDOR_UNAVAILABLE, "rate_limit": FailureCode.VENDOR_RATE_LIMITED}
+    reasons = {
+        "vendor_retry": FailureCode.VENDOR_UNAVAILABLE,
+        "circuit": FailureCode.VENDOR_UNAVAILABLE,
+        "rate_limit": FailureCode.VENDOR_RATE_LIMITED,
+        "operator": FailureCode.SUBMISSION_UNKNOWN,
+    }
     if state.attempt.state == "submitting":
         return FailureCode.SUBMISSION_UNKNOWN
     return reasons.get(state.waiting_for or "", FailureCode.DEADLINE_EXCEEDED)
