@@ -30,7 +30,7 @@ demo: $(SYNCED) ## show the gateway at work, end to end
 	@$(BIN)/covergate demo
 
 test: $(SYNCED) ## run the whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(SYNCED) ## format, lint, types, import rules
 	@$(BIN)/ruff format --check $(SOURCES)
