@@ -373,6 +373,7 @@ BOMB = gzip.compress(b"0" * 50_000_000)
 @pytest.mark.parametrize(
     ("body", "coding"),
     [(b"0" * 1001, "identity"), (BOMB, "gzip"), (zlib.compress(b"0" * 1001), "deflate")],
+    ids=["plain", "gzip", "deflate"],
 )
 async def test_a_reply_over_the_limit_is_given_up(body: bytes, coding: str) -> None:
     message = reply(body, "200 OK", f"Content-Encoding: {coding}")
@@ -390,6 +391,7 @@ async def test_a_reply_over_the_limit_is_given_up(body: bytes, coding: str) -> N
         (zlib.compress(b"abc"), "deflate", b"abc"),
         (b"", "gzip", b""),
     ],
+    ids=["plain", "gzip", "two members", "deflate", "empty"],
 )
 async def test_a_reply_within_the_limit_is_decoded(body: bytes, coding: str, decoded: bytes) -> None:
     message = reply(body, "200 OK", f"Content-Encoding: {coding}")
@@ -400,6 +402,7 @@ async def test_a_reply_within_the_limit_is_decoded(body: bytes, coding: str, dec
 @pytest.mark.parametrize(
     ("body", "coding"),
     [(b"not gzip", "gzip"), (gzip.compress(b"abc" * 100)[:-9], "gzip"), (b"x", "br"), (b"x", "gzip, gzip")],
+    ids=["not gzip", "cut", "unknown", "stacked"],
 )
 async def test_a_body_that_cannot_be_decoded(body: bytes, coding: str) -> None:
     message = reply(body, "200 OK", f"Content-Encoding: {coding}")

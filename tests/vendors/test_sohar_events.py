@@ -60,14 +60,18 @@ def test_one_good_signature_of_several_is_enough() -> None:
         {"timestamp": "yesterday"},
         {"timestamp": "nan"},
         {"timestamp": "1e400"},
-        {"timestamp": str(int(time.time()) - 360)},
-        {"timestamp": str(int(time.time()) + 360)},
     ],
     ids=lambda headers: " ".join(f"{name}={value[:12]!r}" for name, value in headers.items()),
 )
 def test_forged_or_stale_event_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(ForgedEvent):
         verify_event(inbound(**headers), connection())
+
+
+@pytest.mark.parametrize("seconds", [-360, 360])
+def test_event_of_another_time_is_refused(seconds: int) -> None:
+    with pytest.raises(ForgedEvent):
+        verify_event(inbound(timestamp=str(int(time.time()) + seconds)), connection())
 
 
 def test_changed_body_is_refused() -> None:
