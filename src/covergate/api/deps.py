@@ -29,10 +29,6 @@ def waiters_of(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
-def request_id_of(request: Request) -> str:
-    return cast(str, request.state.request_id)
-
-
 async def caller(
     request: Request,
     needs: SecurityScopes,
@@ -56,11 +52,21 @@ async def no_query(request: Request) -> None:
         raise Problem("invalid_request", "errors lists everything that is wrong", found[:100])
 
 
+async def _gateway(request: Request) -> Gateway:
+    """A coroutine, as every dependency here is: FastAPI would run a plain function in a thread."""
+    return gateway_of(request)
+
+
+async def _request_id(request: Request) -> str:
+    return cast(str, request.state.request_id)
+
+
 NoQuery = Annotated[None, Depends(no_query)]
-GatewayOf = Annotated[Gateway, Depends(gateway_of)]
-RequestId = Annotated[str, Depends(request_id_of)]
+GatewayOf = Annotated[Gateway, Depends(_gateway)]
+RequestId = Annotated[str, Depends(_request_id)]
 
 Writer = Annotated[Caller, Security(caller, scopes=["verifications:write"])]
 Reader = Annotated[Caller, Security(caller, scopes=["verifications:read"])]
 RawReader = Annotated[Caller, Security(caller, scopes=["verifications:raw"])]
+Operator = Annotated[Caller, Security(caller, scopes=["operations"])]
 WebhookManager = Annotated[Caller, Security(caller, scopes=["webhooks:manage"])]
