@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
+
+from covergate.gateway import Gateway
 from covergate.payers.directory import KnownPayers
-from covergate.payers.sync import LONGEST_NAME, Synced, sync_if_due, usable
+from covergate.payers.sync import LONGEST_NAME, Synced, sync_all, sync_if_due, usable
+from covergate.sandbox.app import create_sandbox
+from covergate.sandbox.settings import SandboxSettings
 from covergate.vendors.base import ListedPayer
+from covergate.vendors.transport import Transport
 
 from .conftest import Lists, Syncer, carrier, plan
 
@@ -138,3 +144,17 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
     ]
     assert usable(rows) == [good]
     assert usable([ListedPayer("A", {"c": "1"}, "\x00", ("\x00", "B"))]) == [ListedPayer("A", {"c": "1"}, None, ("B",))]
+
+
+async def test_the_lists_of_the_sandbox(gateway: Gateway) -> None:
+    """The flows of the three vendors that list their payers, against their simulated selves."""
+    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))  # type: ignore[call-arg]
+    async with Transport(allow_private_network=True, wire=sandbox) as transport:
+        found = await sync_all(gateway, transport, "test")
+    assert [(synced.vendor, synced.error) for synced in found] == [("sohar", None), ("vsee", None), ("healthie", None)]
+    assert all(synced.listed for synced in found)
+    (aetna,) = (await KnownPayers(gateway).directory("test")).search(AETNA, None)
+    assert aetna.vendors["vsee"] == {"carrier_code": "car7551"}
+    assert aetna.vendors["sohar"] == {"payer_id": "60054"}
+    assert aetna.vendors["healthie"]["payer_id"] == "60054"
+    assert "insurance_plan_id" in aetna.vendors["healthie"]
