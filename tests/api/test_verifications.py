@@ -266,9 +266,7 @@ async def test_bad_parameters_are_named(client: Any, keys: Any, query: str, para
     assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
 
 
-@pytest.mark.parametrize(
-    "cursor", ["", "x", "====", "dmVyXzE", "ü", "%00", base64.b64encode(b"whe_" + b"0" * 26).decode()]
-)
+@pytest.mark.parametrize("cursor", ["", "x", "====", "dmVyXzE", "ü", "%00"])
 @pytest.mark.parametrize(
     "path", ["/v1/verifications", "/v1/webhook-endpoints", "/v1/events", "/v1/vendors", "timeline", "deliveries"]
 )
@@ -332,7 +330,7 @@ async def test_a_422_lists_everything_at_once(client: Any, keys: Any, body: Any)
     [
         ({"vendor": "nobody"}, "invalid_request", ["/vendor"]),
         ({"payer": {}}, "invalid_request", ["/payer"]),
-        ({"payer": {"name": "Aetna"}}, "missing_for_vendor", ["/payer/id"]),
+        ({"payer": {"name": "Nobody's Health Plan"}}, "missing_for_vendor", ["/payer/id"]),
         ({"vendor": "integrex", "provider": {}}, "missing_for_vendor", ["/provider/npi"]),
         ({"retry_of": "ver_00000000000000000000000000"}, "invalid_request", ["/retry_of"]),
         ({"retry_of": "nonsense"}, "invalid_request", ["/retry_of"]),

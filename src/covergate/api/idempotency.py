@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from covergate.errors import FieldError, Problem
 
@@ -13,7 +12,7 @@ HEADER = "Idempotency-Key"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-async def idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist(HEADER)
     if not given:
         return None
@@ -21,6 +20,3 @@ async def idempotency_key(request: Request) -> str | None:
         wrong = FieldError("invalid_value", "must be 1 to 255 visible ASCII characters, sent once", parameter=HEADER)
         raise Problem("invalid_request", "the Idempotency-Key cannot be used", [wrong])
     return given[0]
-
-
-IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
