@@ -28,6 +28,7 @@ from covergate.db.engine import asyncpg_dsn
 from covergate.gateway import Gateway
 from covergate.payers.directory import KnownPayers
 from covergate.payers.seed import plant
+from covergate.standing.statistics import Statistics
 from covergate.waiters import Waiters
 
 RESOURCES = (
@@ -72,7 +73,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
-    app.state.payers = KnownPayers(gateway)
+    app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
     problems.install(app)

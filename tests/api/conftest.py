@@ -132,6 +132,20 @@ def end(gateway: Gateway) -> End:
 
 
 @pytest.fixture
+def stuck(gateway: Gateway) -> Callable[[str], Awaitable[None]]:
+    """Has a verification wait for an operator, as after a submission whose fate nobody could find out."""
+
+    async def wait_for_operator(verification_id: str) -> None:
+        async with gateway.engine.begin() as db:
+            state = await locked(db, verification_id)
+            assert state is not None
+            state.attempt.state = "submitting"
+            await finish(db, gateway.sealer, state, transitions.wait_for_operator(state))
+
+    return wait_for_operator
+
+
+@pytest.fixture
 def rows(gateway: Gateway) -> Callable[..., Awaitable[list[Any]]]:
     """What the database holds."""
 

@@ -15,6 +15,7 @@ ROUTES: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications/{ver}/timeline", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/raw", "verifications:raw"),
     ("POST", "/v1/verifications/{ver}/cancel", "verifications:write"),
+    ("POST", "/v1/verifications/{stuck}/resolve", "operations"),
     ("GET", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("PATCH", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints/{whe}/test", "webhooks:manage"),
@@ -28,25 +29,30 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications", "verifications:read"),
     ("POST", "/v1/verifications/search", "verifications:read"),
     ("GET", "/v1/vendors", "verifications:read"),
+    ("POST", "/v1/vendors/sohar/hold", "operations"),
+    ("POST", "/v1/vendors/sohar/resume", "operations"),
+    ("GET", "/v1/payers", "verifications:read"),
     ("GET", "/v1/events", "verifications:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
 ]
 BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
+    ("POST", "/v1/verifications/{stuck}/resolve"): {"action": "give_up"},
     ("POST", "/v1/verifications/search"): {},
     ("POST", "/v1/webhook-endpoints"): {"url": "https://a.example.com"},
 }
 
 
 @pytest.fixture
-async def made(client: Any, keys: Any, post: Any, end: Any) -> dict[str, str]:
+async def made(client: Any, keys: Any, post: Any, end: Any, stuck: Any) -> dict[str, str]:
     endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
     await end((await post())["id"])
-    verification = await post()
+    verification, unknown = await post(), await post()
+    await stuck(unknown["id"])
     path = f"/v1/webhook-endpoints/{endpoint.json()['id']}"
-    [delivery] = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"]
-    return {"ver": verification["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
+    delivery, *_ = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"]
+    return {"ver": verification["id"], "stuck": unknown["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
 
 
 async def call(client: Any, method: str, path: str, headers: Any, **ids: str) -> Any:
@@ -71,7 +77,7 @@ async def test_only_its_own_tenant_and_mode_find_it(
 @pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
 @pytest.mark.parametrize("id_", ["{0}", "x", "%00", "{1}%00", "ver_%F0%9F%92%A9", "{1}A", "..%2f..", "a" * 5000])
 async def test_ids_that_are_none(client: Any, keys: Any, method: str, path: str, _scope: str, id_: str) -> None:
-    unknown = {"ver": VER, "whe": WHE, "dlv": DLV}
+    unknown = {"ver": VER, "stuck": VER, "whe": WHE, "dlv": DLV}
     named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
     answer = await call(client, method, path, keys.full, **named)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
@@ -117,7 +123,7 @@ async def test_each_route_takes_its_own_scope_and_no_other(
 async def test_without_a_valid_key(client: Any, header: str | None) -> None:
     headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
     for method, path, _ in WITHOUT_ID + ROUTES:
-        answer = await client.request(method, path.format(ver=VER, whe=WHE, dlv=DLV), headers=headers)
+        answer = await client.request(method, path.format(ver=VER, stuck=VER, whe=WHE, dlv=DLV), headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["x-request-id"] == answer.json()["request_id"]
@@ -125,7 +131,12 @@ async def test_without_a_valid_key(client: Any, header: str | None) -> None:
 
 def test_the_matrix_names_every_route(app: Any) -> None:
     named = {
-        (method, path.format(ver="{verification_id}", whe="{endpoint_id}", dlv="{delivery_id}"))
+        (
+            method,
+            path.format(
+                ver="{verification_id}", stuck="{verification_id}", whe="{endpoint_id}", dlv="{delivery_id}"
+            ).replace("/sohar/", "/{vendor}/"),
+        )
         for method, path, _ in WITHOUT_ID + ROUTES
     }
     secured = {

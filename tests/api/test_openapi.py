@@ -91,7 +91,7 @@ async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
 
 
 async def test_answers_fit_their_schemas(
-    client: Any, keys: Any, document: dict[str, Any], post: Any, end: Any, body: Any
+    client: Any, keys: Any, document: dict[str, Any], post: Any, end: Any, stuck: Any, body: Any
 ) -> None:
     """The views and `api/schemas.py` cannot drift apart: every answer of a walk over the API is checked."""
     subscriber = {
@@ -104,6 +104,8 @@ async def test_answers_fit_their_schemas(
         await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
     ).json()
     completed, failed, queued = await post(subscriber=subscriber), await post(), await post()
+    unknown = await post()
+    await stuck(unknown["id"])
     await end(completed["id"])
     await end(failed["id"], FailureCode.PAYER_UNAVAILABLE)
     one, hook = "/v1/verifications/{verification_id}", "/v1/webhook-endpoints/{endpoint_id}"
@@ -123,6 +125,11 @@ async def test_answers_fit_their_schemas(
         ("POST", one + "/cancel", completed["id"], None),
         ("GET", one, "nothing", None),
         ("GET", "/v1/vendors", "", None),
+        ("POST", "/v1/vendors/{vendor}/hold", "sohar", None),
+        ("POST", "/v1/vendors/{vendor}/resume", "sohar", None),
+        ("POST", "/v1/vendors/{vendor}/hold", "nobody", None),
+        ("POST", one + "/resolve", unknown["id"], {"action": "resubmit"}),
+        ("POST", one + "/resolve", unknown["id"], {"action": "give_up"}),
         ("GET", "/v1/events", "", None),
         ("POST", "/v1/webhook-endpoints", "", {"url": "https://b.example.com"}),
         ("GET", "/v1/webhook-endpoints", "", None),

@@ -30,6 +30,7 @@ _ASKED: dict[str, Any] = {
     "service": {"date": "2026-11-21", "procedure_codes": ["90837"], "place_of_service_code": "10", "specialty": "PSY"},
 }
 CREATE: dict[str, Any] = {"external_id": "intake-8841", "vendor": "sohar", **_ASKED, "metadata": {"clinic": "north"}}
+RESOLVE: dict[str, Any] = {"action": "resubmit"}
 SEARCH: dict[str, Any] = {
     "member_id": "ELIGIBLE-0001",
     "date_of_birth": "1990-09-20",
@@ -175,6 +176,17 @@ _FAILED_ROW = {
 }
 _INQUIRY = ACCEPTED["inquiry"]
 COMPLETED: dict[str, Any] = {**_COMPLETED_ROW, "inquiry": _INQUIRY, "result": RESULT}
+RESUBMITTED: dict[str, Any] = {
+    **_QUEUED,
+    "status": "in_progress",
+    "waiting_for": {"kind": "vendor", "since": _ENDED},
+    "attempts": [
+        {**_ATTEMPT, "state": "failed", "ended_at": _ENDED, "failure_code": "submission_unknown"},
+        {**_ATTEMPT, "id": "att_01jd7k46mqe0r9m2zn4x8b6wqh"},
+    ],
+    "inquiry": _INQUIRY,
+    "result": None,
+}
 CANCELED: dict[str, Any] = {
     **_ENDED_ROW,
     "status": "canceled",
@@ -233,32 +245,46 @@ RAW: dict[str, Any] = {
         }
     ],
 }
-VENDORS = _listed(
-    {
-        "name": "sohar",
-        "title": "Sohar",
-        "enabled": True,
-        "capabilities": {
-            "answers_by": ["event", "poll"],
-            "typical_wait_seconds": {"median": 6, "slow": 30},
-            "required_fields": [
-                "/payer/id",
-                "/patient/address/state",
-                "/service/place_of_service_code",
-                "/service/specialty",
-            ],
-            "service_dates": "today",
-            "dependents": True,
-            "secondary_coverage": False,
-            "benefits_detail": "Copay, coinsurance, deductible, out-of-pocket maximum of the asked service",
-            "batch": False,
-            "recovery": "event",
-            "events": True,
-            "not_asked": ["/provider", "/service/date"],
-        },
-        "docs_url": "https://docs.soharhealth.com",
-    }
-)
+_NUMBERS: dict[str, Any] = {
+    "attempts": 412,
+    "success_rate": 0.9903,
+    "wait_seconds": {"p50": 5.8, "p95": 21.4},
+}
+VENDOR: dict[str, Any] = {
+    "name": "sohar",
+    "title": "Sohar",
+    "enabled": True,
+    "capabilities": {
+        "answers_by": ["event", "poll"],
+        "typical_wait_seconds": {"median": 6, "slow": 30},
+        "required_fields": [
+            "/payer/id",
+            "/patient/address/state",
+            "/service/place_of_service_code",
+            "/service/specialty",
+        ],
+        "service_dates": "today",
+        "dependents": True,
+        "secondary_coverage": False,
+        "benefits_detail": "Copay, coinsurance, deductible, out-of-pocket maximum of the asked service",
+        "batch": False,
+        "recovery": "event",
+        "events": True,
+        "not_asked": ["/provider", "/service/date"],
+    },
+    "circuit": {"state": "closed", "since": _CREATED, "rests_until": None},
+    "held": False,
+    "held_since": None,
+    "verdict": "none",
+    "verdict_reason": "attempts are answered",
+    "verdict_payer_id": None,
+    "last_hour": _NUMBERS,
+    "last_day": {**_NUMBERS, "attempts": 7310},
+    "payers": [{"payer_id": "60054", "last_hour": None, "last_day": {**_NUMBERS, "attempts": 96}}],
+    "docs_url": "https://docs.soharhealth.com",
+}
+VENDORS = _listed(VENDOR)
+HELD_VENDOR: dict[str, Any] = {**VENDOR, "held": True, "held_since": _ENDED}
 PAYERS = _listed(
     {
         "id": "pyr_01m80aq8c7epyshsw0x172jhr7",
@@ -323,6 +349,10 @@ THIN: dict[str, Any] = {
     "metadata": {"clinic": "north"},
 }
 EVENTS = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN})
+VENDOR_DATA: dict[str, dict[str, Any]] = {
+    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open"},
+    "vendor.recovered": {"vendor": "sohar", "mode": "test", "state": "closed"},
+}
 TEST_DATA: dict[str, Any] = {"id": _WHE}
 VENDOR_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
 RECEIVED: dict[str, Any] = {"received": True}

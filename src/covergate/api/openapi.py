@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from covergate.api import examples, schemas
 from covergate.api.documented import REFERENCE, problem, reference
-from covergate.api.verifications import SearchVerifications
+from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.api_keys import SCOPES
 from covergate.verifications.request import CreateVerification
@@ -26,6 +26,7 @@ VERSION = version("covergate")
 BODIES: tuple[type[BaseModel], ...] = (
     CreateVerification,
     SearchVerifications,
+    ResolveVerification,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
 )
@@ -118,7 +119,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _webhook(type_: str) -> dict[str, Any]:
-    data = examples.TEST_DATA if type_ == TEST else examples.thin_of(type_)
+    data = examples.VENDOR_DATA.get(type_) or (examples.TEST_DATA if type_ == TEST else examples.thin_of(type_))
     message = {"type": type_, "timestamp": "2026-11-21T15:00:06.120Z", "data": data}
     return {
         "operationId": type_.replace(".", "_"),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry, Patient, Subscriber
 from covergate.eligibility.result import Outcome, OutcomeReason, Result
+from covergate.standing.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.base import AnswersBy, Recovery, ServiceDates
 
 Mode = Literal["test", "live"]
@@ -140,11 +141,56 @@ class Capabilities(Shown):
     not_asked: list[str]
 
 
+class Circuit(Shown):
+    """Open: it failed too often and is not called before `rests_until`. Half open: one trial call decides."""
+
+    state: Literal["closed", "open", "half_open"]
+    since: Annotated[datetime | None, Field(description="Null where it was never anything but closed")]
+    rests_until: datetime | None
+
+
+class Waits(Shown):
+    """Seconds from submission to answer."""
+
+    p50: float | None
+    p95: float | None
+
+
+class VendorNumbers(Shown):
+    """Of the attempts that ended in the span. A payer's refusal of the request is an answer, and so a success."""
+
+    attempts: int
+    success_rate: Annotated[float | None, Field(ge=0, le=1)]
+    wait_seconds: Waits
+
+
+class PayerNumbers(Shown):
+    """A payer as this vendor reaches it; null where too few attempts ended in the span."""
+
+    payer_id: str
+    last_hour: VendorNumbers | None
+    last_day: VendorNumbers | None
+
+
 class VendorShown(Shown):
+    """The numbers are of all tenants in the key's mode; they tell nothing about who asked."""
+
     name: str
     title: str
     enabled: bool
     capabilities: Capabilities
+    circuit: Circuit
+    held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it, its work waits")]
+    held_since: datetime | None
+    verdict: Annotated[Trouble, Field(description="Whose the trouble of the last hour is")]
+    verdict_reason: str
+    verdict_payer_id: str | None
+    last_hour: VendorNumbers
+    last_day: VendorNumbers
+    payers: Annotated[
+        list[PayerNumbers],
+        Field(description=f"The busiest of those with {ENOUGH} ended attempts or more, at most {MOST_PAYERS}"),
+    ]
     docs_url: str
 
 
@@ -216,11 +262,19 @@ class TestData(Shown):
     id: str
 
 
+class VendorData(Shown):
+    """What `vendor.degraded` and `vendor.recovered` tell: a vendor's circuit opened or closed, or its hold began or ended."""
+
+    vendor: str
+    mode: Mode
+    state: Literal["open", "closed", "held", "resumed"]
+
+
 class Event(Shown):
     id: Annotated[str, Field(pattern="^evt_")]
     type: str
     timestamp: datetime
-    data: ThinData | TestData
+    data: ThinData | VendorData | TestData
 
 
 class WebhookMessage(Shown):
@@ -228,7 +282,7 @@ class WebhookMessage(Shown):
 
     type: str
     timestamp: datetime
-    data: ThinData | TestData | Verification
+    data: ThinData | VendorData | TestData | Verification
 
 
 class Received(Shown):
@@ -307,6 +361,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Timeline,
     Raw,
     VendorList,
+    VendorShown,
     PayerList,
     WebhookEndpoint,
     WebhookEndpointWithSecret,

@@ -1,49 +1,123 @@
-"""`GET /v1/vendors`: who can be asked in the key's mode, and what each can do."""
+"""`/v1/vendors`: who can be asked in the key's mode, what each can do, how each stands; operators hold and resume them."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
-from covergate.api.deps import GatewayOf, Reader
+from covergate.api.body import no_body
+from covergate.api.deps import GatewayOf, NoQuery, Operator, Reader
 from covergate.api.documented import Answer, documented
 from covergate.api.pages import PageQuery, listed, position
+from covergate.errors import Problem
+from covergate.gateway import Gateway
 from covergate.page import page
+from covergate.standing.circuits import Standing, hold, read_standing, resume
+from covergate.standing.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
 from covergate.vendors import VENDORS
 from covergate.vendors.base import Vendor
+from covergate.verifications.create import Caller
+from covergate.verifications.view import instant
 
 router = APIRouter(tags=["Vendors"])
+
+NEVER_LEFT = Standing("closed", None, None, None)
+NoBody = Annotated[None, Depends(no_body)]
 
 
 @router.get(
     "/v1/vendors",
     **documented(
         "List vendors",
-        "Every vendor; `enabled` says whether it can be asked with this key.",
+        "Every vendor; `enabled` says whether it can be asked with this key. A vendor in trouble is still enabled: `circuit`,"
+        " `held`, the numbers of the last hour and day and `verdict` say how it stands. The numbers are of the whole gateway"
+        " in the key's mode, seconds to minutes old.",
         answers={200: Answer("A page", schemas.VendorList, examples.VENDORS)},
         problems=(400, 422),
     ),
 )
-async def list_vendors(gateway: GatewayOf, caller: Reader, query: Annotated[PageQuery, Query()]) -> Response:
+async def list_vendors(
+    request: Request, gateway: GatewayOf, caller: Reader, query: Annotated[PageQuery, Query()]
+) -> Response:
     names = list(VENDORS)
     after = position(query.after, lambda name: name in VENDORS)
     rest = names[names.index(after) + 1 if after is not None else 0 :]
+    shown = await _shown(request, gateway, caller)
+    return json_answer(listed(page(rest, query.limit, lambda name: name, shown)))
+
+
+@router.post(
+    "/v1/vendors/{vendor}/hold",
+    **documented(
+        "Hold a vendor",
+        "Nothing is sent to it in the key's mode until it is resumed: its work waits (`waiting_for.kind` is `hold`). Again is"
+        " fine. Deadlines go on.",
+        answers={200: Answer("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
+        problems=(404, 413, 415, 422),
+    ),
+)
+async def hold_vendor(
+    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
+) -> Response:
+    return await _switched(request, gateway, caller, vendor, hold)
+
+
+@router.post(
+    "/v1/vendors/{vendor}/resume",
+    **documented(
+        "Resume a vendor",
+        "What waited for it goes on. Again is fine.",
+        answers={200: Answer("The vendor", schemas.VendorShown, examples.VENDOR)},
+        problems=(404, 413, 415, 422),
+    ),
+)
+async def resume_vendor(
+    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
+) -> Response:
+    return await _switched(request, gateway, caller, vendor, resume)
+
+
+async def _switched(
+    request: Request,
+    gateway: Gateway,
+    caller: Caller,
+    vendor: str,
+    switch: Callable[[AsyncConnection, str, str], Awaitable[bool]],
+) -> Response:
+    if vendor not in VENDORS:
+        raise Problem("not_found", "there is no such vendor")
+    async with gateway.engine.begin() as db:
+        await switch(db, vendor, caller.mode)
+    return json_answer((await _shown(request, gateway, caller))(vendor))
+
+
+async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable[[str], dict[str, Any]]:
+    """A vendor's name → how it is shown now."""
+    statistics: Statistics = request.app.state.statistics
+    async with gateway.autocommit.connect() as db:
+        standing = await read_standing(db)
+    hours, days = await statistics.windows(caller.mode, HOUR), await statistics.windows(caller.mode, DAY)
     enabled = {vendor.name for vendor in gateway.enabled(caller.mode)}
-    return json_answer(
-        listed(page(rest, query.limit, lambda name: name, lambda name: _view(VENDORS[name], name in enabled)))
-    )
+
+    def show(name: str) -> dict[str, Any]:
+        stands = standing.get((name, caller.mode), NEVER_LEFT)
+        numbers = _numbers_view(stands.circuit, hours.get(name, Window()), days.get(name, Window()))
+        return {**_view(VENDORS[name]), "enabled": name in enabled, **_standing_view(stands), **numbers}
+
+    return show
 
 
-def _view(vendor: Vendor, enabled: bool) -> dict[str, Any]:
+def _view(vendor: Vendor) -> dict[str, Any]:
     can = vendor.capabilities
     median, slow = can.typical_wait_seconds
     return {
         "name": vendor.name,
         "title": vendor.title,
-        "enabled": enabled,
         "capabilities": {
             "answers_by": list(can.answers_by),
             "typical_wait_seconds": {"median": median, "slow": slow},
@@ -58,4 +132,46 @@ def _view(vendor: Vendor, enabled: bool) -> dict[str, Any]:
             "not_asked": sorted(vendor.not_asked),
         },
         "docs_url": vendor.docs_url,
+    }
+
+
+def _standing_view(standing: Standing) -> dict[str, Any]:
+    return {
+        "circuit": {
+            "state": standing.circuit,
+            "since": instant(standing.since),
+            "rests_until": instant(standing.rests_until),
+        },
+        "held": standing.held_at is not None,
+        "held_since": instant(standing.held_at),
+    }
+
+
+def _numbers_view(circuit: str, hour: Window, day: Window) -> dict[str, Any]:
+    judgement = judge(circuit, hour)
+    return {
+        "verdict": judgement.trouble,
+        "verdict_reason": judgement.reason,
+        "verdict_payer_id": judgement.payer_id,
+        "last_hour": _numbers(hour.whole),
+        "last_day": _numbers(day.whole),
+        "payers": [
+            {
+                "payer_id": payer_id,
+                "last_hour": _numbers(hour.payers[payer_id]) if payer_id in hour.payers else None,
+                "last_day": _numbers(day.payers[payer_id]) if payer_id in day.payers else None,
+            }
+            for payer_id in list(dict.fromkeys([*day.payers, *hour.payers]))[:MOST_PAYERS]
+        ],
+    }
+
+
+def _numbers(numbers: Numbers) -> dict[str, Any]:
+    def rounded(value: float | None, digits: int) -> float | None:
+        return None if value is None else round(value, digits)
+
+    return {
+        "attempts": numbers.ended,
+        "success_rate": rounded(numbers.success_rate, 4),
+        "wait_seconds": {"p50": rounded(numbers.p50, 3), "p95": rounded(numbers.p95, 3)},
     }

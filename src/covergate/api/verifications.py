@@ -6,13 +6,23 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import json_body, no_body
-from covergate.api.deps import GatewayOf, NoQuery, RawReader, Reader, RequestId, Writer, gateway_of, no_query
+from covergate.api.deps import (
+    GatewayOf,
+    NoQuery,
+    Operator,
+    RawReader,
+    Reader,
+    RequestId,
+    Writer,
+    gateway_of,
+    no_query,
+)
 from covergate.api.documented import Answer, documented
 from covergate.api.further_errors import further_errors
 from covergate.api.idempotency import idempotency_key
@@ -31,6 +41,7 @@ from covergate.verifications.create import create
 from covergate.verifications.listing import Filters, list_verifications
 from covergate.verifications.read import read, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
+from covergate.verifications.resolve import Resolution, resolve
 from covergate.verifications.view import created_view
 
 router = APIRouter(tags=["Verifications"])
@@ -207,6 +218,39 @@ async def cancel_verification(
     return json_answer(await read(gateway, caller, verification_id, request_id))
 
 
+class ResolveVerification(BaseModel):
+    """What an operator decided about a submission whose fate nobody could find out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    action: Annotated[
+        Resolution,
+        Field(description="`resubmit`: ask the vendor again, at its price; `give_up`: fail with `submission_unknown`"),
+    ]
+
+
+@router.post(
+    "/v1/verifications/{verification_id}/resolve",
+    **documented(
+        "Resolve an unknown submission",
+        "For a verification whose `waiting_for.kind` is `operator`; any other is a 409 that says where it stands.",
+        body=(ResolveVerification, examples.RESOLVE),
+        answers={200: Answer("The verification", schemas.Verification, examples.RESUBMITTED)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def resolve_verification(
+    gateway: GatewayOf,
+    caller: Operator,
+    request_id: RequestId,
+    _: NoQuery,
+    verification_id: str,
+    body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
+) -> Response:
+    await resolve(gateway, caller, verification_id, body.action)
+    return json_answer(await read(gateway, caller, verification_id, request_id))
+
+
 class TimelineQuery(PageQuery):
     limit: Limit = TIMELINE_ROWS
 
@@ -231,7 +275,8 @@ async def read_verification_timeline(
     "/v1/verifications/{verification_id}/raw",
     **documented(
         "Read the vendor's raw replies",
-        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing.",
+        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. Of an answer"
+        " that was taken over it is the document of the verification that `reused_from` names.",
         answers={200: Answer("Every exchange, in order", schemas.Raw, examples.RAW)},
         problems=(404, 422),
     ),

@@ -24,11 +24,10 @@ from covergate import jobs
 from covergate.errors import VendorBroken, VendorError, VendorUnavailable
 from covergate.gateway import Gateway
 from covergate.webhooks.announce import announce_to_all
+from covergate.webhooks.event_types import VENDOR_DEGRADED, VENDOR_RECOVERED
 
 log = structlog.get_logger(__name__)
 
-DEGRADED = "vendor.degraded"
-RECOVERED = "vendor.recovered"
 FLUSH_SECONDS = 1.0
 LONGEST_REST_SECONDS = 300.0
 TRIAL_SECONDS = 90
@@ -103,8 +102,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
+    """`since` is None for a circuit that never left `closed`."""
+
     circuit: str
-    since: datetime
+    since: datetime | None
     rests_until: datetime | None
     held_at: datetime | None
 
@@ -174,7 +175,7 @@ class Circuits:
                 await db.execute(_REST_AGAIN, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
             elif (await db.execute(_CLOSE, values)).one_or_none() is not None:
                 await db.execute(_FORGET, {"vendor": vendor, "mode": mode})
-                await _announce(db, vendor, mode, RECOVERED, "closed")
+                await _announce(db, vendor, mode, VENDOR_RECOVERED, "closed")
             await self._refresh(db)
 
     async def release(self, vendor: str, mode: str, admission: Admission) -> None:
@@ -213,7 +214,7 @@ class Circuits:
                 )
                 for row in opened.all():
                     log.warning("circuit_opened", vendor=row.vendor, mode=row.mode)
-                    await _announce(db, row.vendor, row.mode, DEGRADED, "open")
+                    await _announce(db, row.vendor, row.mode, VENDOR_DEGRADED, "open")
             await self._refresh(db)
 
     async def prune(self) -> None:
@@ -236,7 +237,7 @@ async def hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Nothing is sent to the vendor until it is resumed; whether this call made it so."""
     if (await db.execute(_HOLD, {"vendor": vendor, "mode": mode})).one_or_none() is None:
         return False
-    await _announce(db, vendor, mode, DEGRADED, "held")
+    await _announce(db, vendor, mode, VENDOR_DEGRADED, "held")
     return True
 
 
@@ -244,7 +245,7 @@ async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Held work goes on; whether it was held at all."""
     if (await db.execute(_RESUME, {"vendor": vendor, "mode": mode})).one_or_none() is None:
         return False
-    await _announce(db, vendor, mode, RECOVERED, "resumed")
+    await _announce(db, vendor, mode, VENDOR_RECOVERED, "resumed")
     await wake_held_back(db)
     return True
 

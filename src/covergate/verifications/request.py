@@ -58,12 +58,22 @@ class Routing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    vendors: Annotated[tuple[Annotated[str, Text(40)], ...], Field(min_length=1, max_length=20)] | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = None
-    allow_second_submission: bool = False
-    """Whether a second vendor may be paid when a first has, or may have, taken the submission on."""
-    payer_retries: Annotated[int, Field(ge=0, le=5)] = 0
-    """How often a submission is made again when the payer could not respond."""
+    vendors: Annotated[
+        Annotated[tuple[Annotated[str, Text(40)], ...], Field(min_length=1, max_length=20)] | None,
+        Field(
+            description="Asked in this order, each once; not together with `vendor`", examples=[["sohar", "integrex"]]
+        ),
+    ] = None
+    max_attempts: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        default=None, description="How many of them may be asked at most; all by default", examples=[2]
+    )
+    allow_second_submission: bool = Field(
+        default=False,
+        description="Whether a second vendor may be paid when a first has, or may have, taken the submission on",
+    )
+    payer_retries: Annotated[int, Field(ge=0, le=5)] = Field(
+        default=0, description="How often a submission is made again when the payer could not respond"
+    )
 
 
 class CreateVerification(Inquiry):
@@ -72,9 +82,17 @@ class CreateVerification(Inquiry):
     external_id: Annotated[str, Text(64)] | None = None
     retry_of: Annotated[str, Text(40)] | None = None
     vendor: Annotated[str, Text(40)] | None = None
-    routing: Routing = Routing()
-    max_age: Annotated[int, Field(ge=1, le=30 * 86_400)] | None = None
-    """Seconds: an answer to the same question at most that old may be taken over instead of asking again."""
+    routing: Routing = Field(
+        default=Routing(),
+        description="Which vendors may be asked, in which order; without `vendors` every enabled one that can answer",
+        examples=[{"vendors": ["sohar", "integrex"], "max_attempts": 2, "allow_second_submission": False}],
+    )
+    max_age: Annotated[int, Field(ge=1, le=30 * 86_400)] | None = Field(
+        default=None,
+        description="Seconds: an answer to the same question at most that old may be taken over instead of asking again"
+        " (`reused_from`), and equal questions that are asked at the same time share one submission. Off by default",
+        examples=[3600],
+    )
     deadline: Instant | None = None
     vendor_options: VendorOptions = Field(default_factory=VendorOptions)  # type: ignore[valid-type]
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = Field(default_factory=dict)

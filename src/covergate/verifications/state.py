@@ -149,9 +149,16 @@ async def read(db: AsyncConnection, verification_id: str) -> State | None:
 
 
 async def locked(db: AsyncConnection, verification_id: str) -> State | None:
-    """The same under a row lock, held until the caller's transaction ends."""
-    row = (await db.execute(_LOCK, {"id": verification_id})).one_or_none()
-    return _state(row) if row is not None else None
+    """The same under a row lock, held until the caller's transaction ends.
+
+    Where another attempt became the current one while we waited for the lock, PostgreSQL joins the new verification with
+    the old attempt and finds nothing: asked again, it sees both as they are.
+    """
+    for _ in range(3):
+        row = (await db.execute(_LOCK, {"id": verification_id})).one_or_none()
+        if row is not None:
+            return _state(row)
+    return None
 
 
 _LOCK_ATTEMPT = text(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE id = :id FOR UPDATE")

@@ -1,0 +1,202 @@
+"""How each vendor did in the last hour and day, and whose the trouble is: ours, the vendor's, or one payer's.
+
+The numbers are of all tenants of a mode together, because they describe the vendor: shares and seconds, of a payer only
+from 20 ended attempts on, and nothing about who asked or for whom. They are read from the attempts that ended and kept for
+seconds (the hour) or minutes (the day), so that polling them costs nothing; one caller reads anew while the others are
+shown what is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import Text
+
+from covergate.eligibility.failure import FailureCode
+from covergate.gateway import Gateway
+from covergate.vendors import VENDORS
+
+ENOUGH = 20
+"""Ended attempts below which no share means anything."""
+MOST_PAYERS = 20
+TROUBLE = 0.2
+"""The share of failed attempts from which on there is trouble."""
+FAILING = 0.5
+"""The share from which on one payer counts as failing."""
+HEALTHY = 0.9
+"""The share of answered attempts above which the rest counts as working while one payer fails."""
+
+_C = FailureCode
+OURS = frozenset({_C.VENDOR_AUTH_FAILED, _C.INTERNAL_ERROR})
+THE_VENDORS = frozenset(
+    {
+        _C.VENDOR_UNAVAILABLE,
+        _C.VENDOR_RATE_LIMITED,
+        _C.VENDOR_PROTOCOL_ERROR,
+        _C.VENDOR_COULD_NOT_ANSWER,
+        _C.SUBMISSION_UNKNOWN,
+        _C.DEADLINE_EXCEEDED,
+    }
+)
+THE_PAYERS = frozenset({_C.PAYER_UNAVAILABLE})
+"""Whose a failure is. Any other code is a payer's word on the request: an answer, and so a success of the vendor."""
+
+_READ = text("""
+WITH ended AS (
+  SELECT vendor, payer_id, failure_code = ANY(:ours) AS ours, failure_code = ANY(:vendors) AS vendors,
+         failure_code = ANY(:payers) AS payers,
+         CASE WHEN failure_code IS NULL OR failure_code <> ALL(:ours || :vendors || :payers)
+              THEN greatest(extract(epoch FROM ended_at - coalesce(intent_at, submitted_at)), 0)::float8 END AS wait
+  FROM attempts
+  WHERE vendor = ANY(:names) AND mode = :mode AND ended_at >= statement_timestamp() - make_interval(secs => :seconds)
+    -- what was canceled, or taken over from another verification, tells nothing about the vendor
+    AND NOT (state = 'abandoned' AND failure_code IS NULL)
+)
+SELECT vendor, payer_id, grouping(payer_id) = 1 AS whole, count(*) AS ended,
+       count(*) FILTER (WHERE ours) AS ours, count(*) FILTER (WHERE vendors) AS vendors,
+       count(*) FILTER (WHERE payers) AS payers,
+       percentile_cont(ARRAY[0.5, 0.95]::float8[]) WITHIN GROUP (ORDER BY wait) AS waits
+FROM ended GROUP BY GROUPING SETS ((vendor), (vendor, payer_id))
+HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""").bindparams(
+    *(bindparam(name, type_=ARRAY(Text)) for name in ("ours", "vendors", "payers", "names"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Attempts that ended, and how many of them failed by whose doing; seconds from submission to answer."""
+
+    ended: int = 0
+    ours: int = 0
+    vendors: int = 0
+    payers: int = 0
+    p50: float | None = None
+    p95: float | None = None
+
+    @property
+    def success_rate(self) -> float | None:
+        """None where nothing ended."""
+        return (self.ended - self.ours - self.vendors - self.payers) / self.ended if self.ended else None
+
+    @property
+    def trouble(self) -> float:
+        """The share that failed by the vendor's or the payer's doing."""
+        return (self.vendors + self.payers) / self.ended if self.ended else 0.0
+
+    def without(self, other: Numbers) -> Numbers:
+        return Numbers(
+            self.ended - other.ended, self.ours - other.ours, self.vendors - other.vendors, self.payers - other.payers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One vendor's numbers over a span: as a whole, and of each payer with enough of them, the busiest first."""
+
+    whole: Numbers = Numbers()
+    payers: Mapping[str, Numbers] = field(default_factory=dict)
+
+
+class Trouble(StrEnum):
+    NONE = "none"
+    OURS = "ours"
+    VENDOR = "vendor"
+    PAYER = "payer"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`reason` is a constant of ours; `payer_id` names the payer where it is a payer's trouble."""
+
+    trouble: Trouble
+    reason: str
+    payer_id: str | None = None
+
+
+def judge(circuit: str, hour: Window) -> Judgement:
+    """Whose the trouble is, from a vendor's circuit and its last hour."""
+    whole = hour.whole
+    if whole.ended >= ENOUGH and whole.ours >= max(TROUBLE * whole.ended, whole.vendors, whole.payers):
+        return Judgement(Trouble.OURS, "most attempts that fail end in vendor_auth_failed or internal_error")
+    if circuit != "closed":
+        return Judgement(Trouble.VENDOR, "its calls fail, and its circuit is not closed")
+    if whole.ended < ENOUGH:
+        return Judgement(Trouble.NONE, "too few attempts ended in the last hour to tell")
+    return _payers_trouble(hour) or (
+        Judgement(Trouble.VENDOR, "attempts fail over all payers")
+        if whole.trouble >= TROUBLE
+        else Judgement(Trouble.NONE, "attempts are answered")
+    )
+
+
+def _payers_trouble(hour: Window) -> Judgement | None:
+    """One payer fails while the others answer, or the vendor itself says that the only one it was asked for is down."""
+    failing = {payer_id: numbers for payer_id, numbers in hour.payers.items() if numbers.trouble >= FAILING}
+    if not failing:
+        return None
+    rest = hour.whole
+    for numbers in failing.values():
+        rest = rest.without(numbers)
+    payer_id, worst = max(failing.items(), key=lambda item: item[1].vendors + item[1].payers)
+    if rest.ended >= ENOUGH and (rest.success_rate or 0) > HEALTHY:
+        return Judgement(Trouble.PAYER, "attempts fail at this payer and are answered at the others", payer_id)
+    if rest.ended < ENOUGH and len(failing) == 1 and worst.payers > worst.vendors:
+        return Judgement(Trouble.PAYER, "the vendor says that this payer does not respond", payer_id)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    seconds: int
+    kept_seconds: float
+
+
+HOUR = Span(3600, kept_seconds=10.0)
+DAY = Span(86_400, kept_seconds=120.0)
+
+
+class Statistics:
+    """What this process knows; one per API process."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._known: dict[tuple[str, Span], tuple[dict[str, Window], float]] = {}
+        self._locks: dict[tuple[str, Span], asyncio.Lock] = {}
+
+    async def windows(self, mode: str, span: Span) -> dict[str, Window]:
+        """Vendor → its numbers; a vendor of which nothing ended is left out."""
+        key = (mode, span)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        known = self._known.get(key)
+        if known is not None and (lock.locked() or known[1] > time.monotonic()):
+            return known[0]
+        async with lock:
+            known = self._known.get(key)
+            if known is None or known[1] <= time.monotonic():
+                async with self.gateway.autocommit.connect() as db:
+                    known = (await read_windows(db, mode, span.seconds), time.monotonic() + span.kept_seconds)
+                self._known[key] = known
+            return known[0]
+
+
+async def read_windows(db: AsyncConnection, mode: str, seconds: int) -> dict[str, Window]:
+    """The numbers of the last `seconds`, read by the index on (vendor, mode, ended_at)."""
+    values = {"names": list(VENDORS), "mode": mode, "seconds": seconds, "enough": ENOUGH}
+    values |= {"ours": sorted(OURS), "vendors": sorted(THE_VENDORS), "payers": sorted(THE_PAYERS)}
+    whole: dict[str, Numbers] = {}
+    payers: dict[str, dict[str, Numbers]] = {}
+    for row in sorted(await db.execute(_READ, values), key=lambda row: -row.ended):
+        p50, p95 = row.waits or (None, None)
+        numbers = Numbers(row.ended, row.ours, row.vendors, row.payers, p50, p95)
+        if row.whole:
+            whole[row.vendor] = numbers
+        else:
+            payers.setdefault(row.vendor, {})[row.payer_id] = numbers
+    return {vendor: Window(numbers, payers.get(vendor, {})) for vendor, numbers in whole.items()}

@@ -1,0 +1,205 @@
+"""What operators do: resolve unknown submissions, hold and resume vendors; and what they see of a vendor."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from covergate import ids
+from covergate.api import examples
+from covergate.api_keys import SCOPES, create_key
+from covergate.verifications.state import Exchange
+
+
+@pytest.fixture
+async def partner(gateway: Any) -> dict[str, str]:
+    """A key with every scope but `operations`."""
+    scopes = [scope for scope in SCOPES if scope != "operations"]
+    return {"authorization": f"Bearer {await create_key(gateway, tenant='Clinic North', mode='test', scopes=scopes)}"}
+
+
+async def test_an_operator_has_it_submitted_again(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    await stuck(verification["id"])
+    assert (await client.get(path, headers=keys.full)).json()["waiting_for"]["kind"] == "operator"
+
+    answer = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.full)
+
+    shown = answer.json()
+    assert answer.status_code == 200 and shown["id"] == verification["id"]
+    assert [row["state"] for row in shown["attempts"]] == ["failed", "preparing"]
+    assert shown["attempts"][0]["failure_code"] == "submission_unknown"
+    timeline = (await client.get(f"{path}/timeline", headers=keys.full)).json()["data"]
+    assert timeline[-1]["message"] == "an operator had it submitted again"
+    again = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.full)
+    assert (again.status_code, again.json()["code"]) == (409, "not_waiting_for_operator")
+    assert again.json()["detail"] == "the verification is in_progress, waiting for vendor"
+
+
+async def test_an_operator_gives_up(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    await stuck(verification["id"])
+    answer = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.full)
+    assert answer.status_code == 200 and answer.json()["failure"]["code"] == "submission_unknown"
+    again = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.full)
+    assert (again.status_code, again.json()["detail"]) == (409, "the verification is failed")
+
+
+async def test_two_operators_at_once_resolve_once(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+    verification = await post()
+    await stuck(verification["id"])
+    path = f"/v1/verifications/{verification['id']}/resolve"
+    answers = await asyncio.gather(
+        *(client.post(path, json={"action": "resubmit"}, headers=keys.full) for _ in range(5))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 4
+
+
+async def test_resolve_is_for_operators_and_for_the_own_tenant(
+    client: Any, keys: Any, post: Any, stuck: Any, partner: Any
+) -> None:
+    verification = await post()
+    await stuck(verification["id"])
+    path = f"/v1/verifications/{verification['id']}/resolve"
+    body = {"action": "give_up"}
+    assert (await client.post(path, json=body, headers=partner)).json()["code"] == "insufficient_scope"
+    for headers in (keys.other, keys.live):
+        assert (await client.post(path, json=body, headers=headers)).json()["code"] == "not_found"
+    for id_ in ("nothing", ids.new(ids.VERIFICATION), "ver_%00"):
+        answer = await client.post(f"/v1/verifications/{id_}/resolve", json=body, headers=keys.full)
+        assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("sent", "pointer"),
+    [({}, "/action"), ({"action": "retry"}, "/action"), ({"action": "give_up", "why": "x"}, "/why")],
+)
+async def test_resolve_says_what_it_takes(client: Any, keys: Any, post: Any, sent: Any, pointer: str) -> None:
+    verification = await post()
+    answer = await client.post(f"/v1/verifications/{verification['id']}/resolve", json=sent, headers=keys.full)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+async def test_hold_and_resume(client: Any, keys: Any) -> None:
+    held = [await client.post("/v1/vendors/sohar/hold", headers=keys.full) for _ in range(2)]
+    assert [answer.status_code for answer in held] == [200, 200]
+    assert held[0].json()["held"] is True and held[0].json()["enabled"] is True
+    assert held[0].json()["held_since"] == held[1].json()["held_since"] is not None
+    assert await vendor(client, keys.full) == held[1].json()
+    assert (await vendor(client, keys.live))["held"] is False  # each mode on its own
+    assert (await vendor(client, keys.full, "integrex"))["held"] is False
+
+    resumed = [await client.post("/v1/vendors/sohar/resume", headers=keys.full) for _ in range(2)]
+    assert [(row.status_code, row.json()["held"], row.json()["held_since"]) for row in resumed] == [
+        (200, False, None),
+        (200, False, None),
+    ]
+
+
+async def test_hold_is_for_operators_and_for_known_vendors(client: Any, keys: Any, partner: Any) -> None:
+    for action in ("hold", "resume"):
+        assert (await client.post(f"/v1/vendors/sohar/{action}", headers=partner)).status_code == 403
+        unknown = await client.post(f"/v1/vendors/nobody/{action}", headers=keys.full)
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+async def test_a_hold_is_told_to_who_subscribed(client: Any, keys: Any) -> None:
+    """The event types are known to endpoints and to the list of events."""
+    endpoint = {"url": "https://a.example.com", "event_types": ["vendor.degraded", "vendor.recovered"]}
+    assert (await client.post("/v1/webhook-endpoints", json=endpoint, headers=keys.full)).status_code == 201
+    for action in ("hold", "hold", "resume"):
+        await client.post(f"/v1/vendors/sohar/{action}", headers=keys.full)
+    params = {"type": ["vendor.degraded", "vendor.recovered"]}
+    events = (await client.get("/v1/events", params=params, headers=keys.full)).json()["data"]
+    assert [(event["type"], event["data"]["state"]) for event in events] == [
+        ("vendor.degraded", "held"),
+        ("vendor.recovered", "resumed"),
+    ]
+
+
+async def test_an_open_circuit_is_shown(client: Any, keys: Any, rows: Any) -> None:
+    assert (await vendor(client, keys.full))["circuit"] == {"state": "closed", "since": None, "rests_until": None}
+    await rows(
+        "INSERT INTO vendor_standing (vendor, mode, circuit, rests_until)"
+        " VALUES ('sohar', 'test', 'open', clock_timestamp() + interval '1 minute') RETURNING 1"
+    )
+    shown = await vendor(client, keys.full)
+    assert (shown["circuit"]["state"], shown["verdict"], shown["enabled"]) == ("open", "vendor", True)
+    assert shown["circuit"]["since"] < shown["circuit"]["rests_until"]
+
+
+async def test_nothing_is_stated_where_nothing_ended(client: Any, keys: Any) -> None:
+    shown = await vendor(client, keys.full)
+    nothing = {"attempts": 0, "success_rate": None, "wait_seconds": {"p50": None, "p95": None}}
+    assert shown["last_hour"] == shown["last_day"] == nothing
+    assert (shown["verdict"], shown["payers"]) == ("none", [])
+
+
+async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
+    client: Any, keys: Any, post: Any, end: Any, gateway: Any, rows: Any
+) -> None:
+    first = await post()
+    exchange = Exchange(ids.new(ids.EXCHANGE), datetime.now(UTC), "GET /x", 200, "application/json", b'{"status":"ok"}')
+    await end(first["id"], exchanges=[exchange])
+    second = await post(max_age=60)
+    await take_over(gateway, second["id"])
+
+    shown = (await client.get(f"/v1/verifications/{second['id']}", headers=keys.full)).json()
+    assert (shown["status"], shown["reused_from"], shown["result"]) == ("completed", first["id"], examples.RESULT)
+    raw = [
+        (await client.get(f"/v1/verifications/{id_}/raw", headers=keys.full)).json()
+        for id_ in (first["id"], second["id"])
+    ]
+    assert raw[0] == raw[1] and raw[1]["exchanges"][0]["body"] == {"status": "ok"}
+    audited = await rows("SELECT verification_id FROM audit_log WHERE action = 'verification.raw' ORDER BY id")
+    assert {row.verification_id for row in audited[1:]} == {first["id"], second["id"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"routing": {"vendors": ["sohar"], "max_attempts": 0}}, "/routing/max_attempts"),
+        ({"routing": {"vendors": []}}, "/routing/vendors"),
+        ({"routing": {"vendors": ["sohar", "sohar"]}}, "/routing/vendors/1"),
+        ({"routing": {"vendors": ["nobody"]}}, "/routing/vendors/0"),
+        ({"routing": {"vendors": ["sohar"], "allow_second_submission": True}}, "/routing/allow_second_submission"),
+        ({"routing": {"payer_retries": -1}}, "/routing/payer_retries"),
+        ({"routing": {"vendor": "sohar"}}, "/routing/vendor"),
+        ({"max_age": 0}, "/max_age"),
+    ],
+)
+async def test_bad_routes(client: Any, keys: Any, body: Any, changes: Any, pointer: str) -> None:
+    answer = await client.post("/v1/verifications", json=body(vendor=None, **changes), headers=keys.full)
+    assert answer.status_code == 422
+    assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+
+
+async def test_a_route_with_a_disabled_vendor(client: Any, keys: Any, body: Any) -> None:
+    """Live mode has no vendors here."""
+    sent = body(vendor=None, routing={"vendors": ["sohar", "integrex"]})
+    answer = await client.post("/v1/verifications", json=sent, headers=keys.live)
+    assert (answer.status_code, answer.json()["code"]) == (422, "vendor_not_enabled")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/routing/vendors/0", "/routing/vendors/1"]
+
+
+async def vendor(client: Any, headers: Any, name: str = "sohar") -> dict[str, Any]:
+    shown = (await client.get("/v1/vendors", headers=headers)).json()["data"]
+    found: dict[str, Any] = next(row for row in shown if row["name"] == name)
+    return found
+
+
+async def take_over(gateway: Any, verification_id: str) -> None:
+    """As a worker would."""
+    from covergate.verifications.reuse import follow
+    from covergate.verifications.state import read
+
+    async with gateway.autocommit.connect() as db:
+        state = await read(db, verification_id)
+    assert state is not None and state.follows is not None
+    await follow(gateway, state)
