@@ -23,8 +23,9 @@ NAME = "healthie"
 PROVIDER_ID = "1001"
 """The user to whom the API key belongs."""
 PAGE_SIZE = 10
-LONGEST_HANG_SECONDS = 5.0
-"""How long a check that never ends keeps its connection before it is cut."""
+LONGEST_HANG_SECONDS = 30.0
+HANG_FACTOR = 100
+"""How long a check that never ends keeps its connection before it is cut: many of the vendor's delays, but not for ever."""
 
 Announce = Callable[[str, Policy, list[str]], Coroutine[object, object, None]]
 """Sends the webhook of (event type, policy, changed fields)."""
@@ -161,7 +162,7 @@ class Resolvers:
         client = self.account.clients[policy.user_id]
         self.world.record_submission(NAME, client.fields.get("record_identifier"), policy.member_id, check_id)
         if scenario is Scenario.NEVER:
-            await asyncio.sleep(min(LONGEST_HANG_SECONDS, 20 * self.world.delay(scenario)))
+            await asyncio.sleep(min(LONGEST_HANG_SECONDS, HANG_FACTOR * self.world.delay(scenario)))
             raise ConnectionCut
         await asyncio.sleep(self.world.delay(scenario))
         check = self._run(check_id, policy, client, given.get("service_codes") or ["30"], scenario)

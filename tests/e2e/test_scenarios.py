@@ -1,0 +1,200 @@
+"""Every scenario of api.md section 7 at every vendor, over real HTTP from the POST to the verified webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from covergate.vendors import VENDORS
+
+if TYPE_CHECKING:
+    from conftest import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DOCS = Path(__file__).parents[2] / "docs" / "vendors.md"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """`reading` is the outcome with its reason, the failure's code, or what is waited for."""
+
+    status: str
+    reading: str
+    warning: str | None = None
+
+
+ELIGIBLE = Ending("completed", "eligible")
+OPERATOR = Ending("in_progress", "operator")
+
+SCENARIOS: dict[str, Ending] = {
+    "ELIGIBLE": ELIGIBLE,
+    "SLOW": ELIGIBLE,
+    "HTTP500ONCE": ELIGIBLE,
+    "RATELIMIT": ELIGIBLE,
+    "DUPLICATEEVENT": ELIGIBLE,
+    "NOEVENT": ELIGIBLE,
+    "INACTIVE": Ending("completed", "ineligible/inactive"),
+    "NOTCOVERED": Ending("completed", "ineligible/not_covered"),
+    "BADMEMBER": Ending("failed", "member_id_invalid"),
+    "BADNAME": Ending("failed", "member_name_mismatch"),
+    "BADDOB": Ending("failed", "member_dob_mismatch"),
+    "PAYERDOWN": Ending("failed", "payer_unavailable"),
+    "BADNPI": Ending("failed", "provider_not_recognized"),
+    "NEVER": Ending("failed", "deadline_exceeded"),
+    "BROKENJSON": Ending("failed", "vendor_protocol_error"),
+    "DROPREPLY": ELIGIBLE,
+}
+INNER_DOCUMENT_BROKEN = Ending("completed", "unknown", warning="raw_unparsable")
+OTHERWISE: dict[tuple[str, str], Ending] = {
+    ("vsee", "BROKENJSON"): INNER_DOCUMENT_BROKEN,
+    ("healthie", "BROKENJSON"): INNER_DOCUMENT_BROKEN,
+    ("integrex", "DROPREPLY"): OPERATOR,
+}
+"""What api.md allows beside the usual: only the inner document is broken, or nothing can find a lost submission."""
+
+NOT_APPLICABLE = {
+    ("integrex", "NOTCOVERED"),
+    ("integrex", "DUPLICATEEVENT"),
+    ("integrex", "NOEVENT"),
+    ("health_harbor", "BADMEMBER"),
+    ("health_harbor", "BADNAME"),
+    ("health_harbor", "BADDOB"),
+    ("health_harbor", "PAYERDOWN"),
+    ("health_harbor", "BADNPI"),
+    ("healthie", "DUPLICATEEVENT"),
+    ("healthie", "NOEVENT"),
+}
+"""Cells that a vendor cannot express: they behave as ELIGIBLE. docs/vendors.md gives the reasons."""
+
+REFUSED_ONCE = {"HTTP500ONCE": 500, "RATELIMIT": 429}
+"""Scenarios that did not happen unless a reply had this status. Healthie's rate limit stands inside a 200."""
+
+CELLS = [(vendor, scenario) for vendor in VENDORS for scenario in SCENARIOS]
+
+COPAY = {"sohar": "in", "integrex": "unknown", "health_harbor": "unknown", "vsee": "in", "healthie": "in"}
+DEDUCTIBLE = COPAY | {"integrex": "in"}
+"""For which network the vendor states the plan's copay of $30 and the deductible of $1,000 of which $250 are left."""
+
+ECHOES_THE_ATTEMPT = ("sohar", "integrex", "health_harbor")
+"""Vendors with a field for our name of a submission; the others have one for the patient only."""
+
+HEALTHIE_CALLS = 4
+"""What one submission takes there: plan, patient, policy, check."""
+
+NEVER_SECONDS = 6
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    ends = time.monotonic() + 20
+    while not await condition():
+        assert time.monotonic() < ends, what
+        await asyncio.sleep(0.05)
+
+
+def expected(vendor: str, scenario: str) -> Ending:
+    if (vendor, scenario) in NOT_APPLICABLE:
+        return ELIGIBLE
+    return OTHERWISE.get((vendor, scenario), SCENARIOS[scenario])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def asked(house: House) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
+    """(vendor, scenario) → id, and the verification as it came to rest. All are asked at once."""
+
+    async def ask(vendor: str, scenario: str) -> tuple[str, dict[str, Any]]:
+        deadline = (datetime.now(UTC) + timedelta(seconds=NEVER_SECONDS)).isoformat() if scenario == "NEVER" else None
+        verification_id = await house.create(vendor, _member(vendor, scenario), deadline=deadline)
+        return verification_id, await house.settled(verification_id, patience=1 if scenario == "DROPREPLY" else 20)
+
+    async def never_asked() -> bool:
+        return len(await house.submissions()) == len(VENDORS)
+
+    # Those that wait for a deadline go first and by themselves, so that it leaves time for all that comes before it.
+    cells = sorted(CELLS, key=lambda cell: cell[1] != "NEVER")
+    async with house.fast_clock(minutes=2):
+        first = [asyncio.create_task(ask(*cell)) for cell in cells[: len(VENDORS)]]
+        await until(never_asked, "the submissions of NEVER")
+        rest = [asyncio.create_task(ask(*cell)) for cell in cells[len(VENDORS) :]]
+        asked = await asyncio.gather(*first, *rest, return_exceptions=True)
+    return dict(zip(cells, asked, strict=True))
+
+
+def _member(vendor: str, scenario: str) -> str:
+    return f"{scenario}-{vendor.replace('_', '')}"
+
+
+@pytest.mark.parametrize(("vendor", "scenario"), CELLS)
+async def test_a_scenario_ends_as_it_should(
+    house: House, asked: dict[tuple[str, str], Any], vendor: str, scenario: str
+) -> None:
+    if isinstance(asked[vendor, scenario], BaseException):
+        raise asked[vendor, scenario]
+    verification_id, seen = asked[vendor, scenario]
+    ending = expected(vendor, scenario)
+    assert (seen["status"], _reading(seen)) == (ending.status, ending.reading), await house.timeline(verification_id)
+    if ending.warning is not None:
+        assert ending.warning in [warning["code"] for warning in seen["result"]["warnings"]]
+    if ending.status != "in_progress":
+        told = await house.receiver.end_of(verification_id)
+        assert told["type"] == f"verification.{ending.status}"
+        assert told["data"] == {
+            "id": verification_id,
+            "external_id": None,
+            "status": seen["status"],
+            "outcome": seen["outcome"],
+            "outcome_reason": seen["outcome_reason"],
+            "failure_code": (seen["failure"] or {}).get("code"),
+            "metadata": {},
+        }
+    if scenario in REFUSED_ONCE:
+        statuses = await house.statuses(verification_id)
+        assert REFUSED_ONCE[scenario] in statuses or (vendor == "healthie" and len(statuses) > HEALTHIE_CALLS)
+    made = [row for row in await house.submissions() if row["member_id"] == _member(vendor, scenario)]
+    assert len(made) == 1
+    if vendor in ECHOES_THE_ATTEMPT:
+        assert made[0]["echo"] == seen["attempts"][0]["id"]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_the_answer_says_what_the_vendor_stated(asked: dict[tuple[str, str], Any], vendor: str) -> None:
+    _, seen = asked[vendor, "ELIGIBLE"]
+    result = seen["result"]
+    assert result["coverage"] == "active"
+    assert result["summary"][COPAY[vendor]]["copay"] == "30.00"
+    deductible = result["summary"][DEDUCTIBLE[vendor]]["deductible"]["individual"]
+    assert (deductible["total"], deductible["remaining"]) == ("1000.00", "250.00")
+
+
+async def test_no_webhook_had_a_wrong_signature(house: House, asked: dict[tuple[str, str], Any]) -> None:
+    assert house.receiver.bodies
+    assert house.receiver.forged == 0
+
+
+def _reading(seen: dict[str, Any]) -> str:
+    if seen["failure"]:
+        return str(seen["failure"]["code"])
+    if seen["waiting_for"]:
+        return str(seen["waiting_for"]["kind"])
+    return "/".join(filter(None, (seen["outcome"], seen["outcome_reason"])))
+
+
+async def test_what_a_vendor_cannot_express_is_documented() -> None:
+    section = re.search(r"^## Sandbox scenarios\n(.*?)^## ", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    names = {name.replace("_", " "): name for name in VENDORS}
+    documented = set()
+    for vendor, scenarios, reason in re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section[1], re.MULTILINE):
+        if vendor.lower() in names:
+            assert reason.strip()
+            documented |= {(names[vendor.lower()], scenario) for scenario in re.findall(r"`([A-Z0-9]+)`", scenarios)}
+    assert documented == NOT_APPLICABLE
