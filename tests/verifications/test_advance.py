@@ -213,6 +213,33 @@ async def test_a_paused_worker_brings_its_answer_after_others_gave_up_waiting(en
     assert wire.calls == [SUBMIT]
 
 
+async def test_a_paused_worker_that_never_sent_says_so_after_others_gave_up_waiting(engine: Engine, wire: Wire) -> None:
+    """It alone knows that there is no submission: without its word a person would have to find that out."""
+    gate = asyncio.Event()
+
+    async def paused(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        raise never_connected()
+
+    wire.on(SUBMIT, paused, paused, paused, (200, {"id": "9"}))
+    id_ = await engine.create()
+    key = await engine.take()
+    owner = asyncio.create_task(engine.advancer.advance(key))
+    async with asyncio.timeout(5):
+        while not wire.calls:
+            await asyncio.sleep(0.01)
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp() - interval '1 s'")
+    await engine.advancer.advance(key)
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
+    gate.set()
+    await owner
+    view = await engine.view(id_)
+    assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor_retry", "preparing")
+    await engine.run_sql("DELETE FROM pgqueuer WHERE dedupe_key NOT LIKE '%:' || (SELECT step FROM verifications)")
+    await engine.step()
+    assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
+
+
 async def test_refused_credentials_end_it_before_anything_was_sent(engine: Engine, wire: Wire) -> None:
     wire.on(SUBMIT, (401, {}))
     id_ = await engine.create()

@@ -412,7 +412,9 @@ class Advancer:
                 nothing_submitted=not submitted,
             )
 
-        await record(self.gateway, step.seen, decide, exchanges=run.exchanges)
+        # That our own committing call had no effect is as certain as a reply to it, and nobody else can find it out.
+        certain = not submitted and step.seen.attempt.intent_at is not None
+        await record(self.gateway, step.seen, decide, exchanges=run.exchanges, answers=certain)
 
     async def _not_enabled(self, seen: State) -> None:
         """The vendor was taken out of service after the verification was accepted: it waits for it to come back."""
