@@ -14,7 +14,10 @@ AETNA = Payer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"
 TEXAS = Payer("pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}})
 CALIFORNIA = Payer("pyr_3", "Blue Shield of California", ("94036",), (), {})
 ANTHEM = Payer("pyr_4", "Anthem Blue Shield", (), (), {"vsee": {"carrier_code": "car11406"}})
-ONE, OTHER = Payer("pyr_5", "One", ("99999",), (), {}), Payer("pyr_6", "Other", ("99999",), (), {"sohar": {}})
+ONE, OTHER = (
+    Payer("pyr_5", "One", ("99999",), (), {"sohar": {"payer_id": "1"}}),
+    Payer("pyr_6", "Other", ("99999",), (), {"sohar": {}}),
+)
 
 
 @pytest.fixture

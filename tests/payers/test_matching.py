@@ -43,6 +43,8 @@ def test_the_same_name(one: str, other: str) -> None:
         ("Medica", "Medico"),
         ("Anthem Blue Cross", "Anthem Blue Shield"),
         ("Local 32 Benefit Fund", "Local 33 Benefit Fund"),
+        ("Benefit Fund 1234567890", "Benefit Fund 1234567899"),  # alike, but numbers and states agree to the letter
+        ("Health Plan of Illinois", "Health Plan of Illnois"),
         ("Virginia Premier", "West Virginia Premier"),
         ("Aetna", "Cigna"),
     ],
