@@ -50,8 +50,8 @@ def _percent_number(value: Decimal) -> int | float:
 
 
 Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}", return_type=str)]
-Percent = Annotated[Decimal, PlainSerializer(_percent_number, return_type=float)]
-Quantity_ = Annotated[Decimal, PlainSerializer(_percent_number, return_type=float)]
+Percent = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
+Quantity_ = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
 Sources = dict[str, list[str]]
 
 
