@@ -109,6 +109,21 @@ async def test_phi_is_in_no_log_and_no_error(
         assert secret not in everything
 
 
+async def test_what_an_exception_says_is_told_to_nobody(client: Any, app: Any) -> None:
+    async def break_down() -> None:
+        raise ValueError(f"cannot read {PERSON[0]}")
+
+    app.add_api_route("/broken", break_down)
+    with capture_logs() as logs:
+        answer = await client.get("/broken")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert [(entry["event"], entry["error"], entry["route"]) for entry in logs] == [
+        ("request_failed", "ValueError", "/broken")
+    ]
+    assert "break_down" in logs[0]["where"][-1]
+    assert PERSON[0] not in answer.text + json.dumps(logs)
+
+
 def test_every_documented_code_is_known() -> None:
     documented = {
         422: "invalid_json invalid_request missing_for_vendor unsupported_by_vendor vendor_not_enabled no_vendor_available"

@@ -122,7 +122,6 @@ async def update_endpoint(
     _check(gateway, changes.get("url"), changes.get("event_types"))
     async with gateway.engine.begin() as db:
         row = await find(db, caller, endpoint_id, lock=True)
-        _may_have(caller, row.payload)
         _may_have(caller, changes.get("payload", row.payload))
         if not changes:
             return _view(row)
