@@ -267,7 +267,7 @@ JOIN unnest(CAST(:entrypoints AS text[]), CAST(:channels AS text[]), CAST(:paylo
      AS n(entrypoint, channel, payload) USING (entrypoint)"""
 """Rows that somebody is working on are left for the next time: the clock must not make anybody wait."""
 
-_LOSE_HEARTBEATS = "UPDATE pgqueuer SET heartbeat = heartbeat - interval '1 hour' WHERE status = 'picked'"
+_LOSE_HEARTBEATS = "UPDATE pgqueuer SET heartbeat = clock_timestamp() - interval '1 hour' WHERE status = 'picked'"
 
 
 def waits_for_operator(verification: dict[str, Any]) -> bool:

@@ -14,8 +14,10 @@ import signal
 import sys
 from pathlib import Path
 
-from covergate import faults, logs, processes
-from covergate.settings import load
+from covergate import cli, faults, processes, startup
+
+IMPORTED = (processes, startup)
+"""What the command itself imports only when it is needed."""
 
 
 def start(environment: dict[str, str], log: str) -> int:
@@ -29,9 +31,8 @@ def start(environment: dict[str, str], log: str) -> int:
             os.dup2(nothing.fileno(), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-        settings = load()
-        logs.configure(settings.log_format, settings.log_level)
-        processes.run(processes.work(settings))
+        sys.argv = ["covergate", "worker"]
+        cli.main()
     except BaseException as error:
         os.write(2, f"{error!r}\n".encode())
         os._exit(1)

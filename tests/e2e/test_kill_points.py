@@ -1,0 +1,100 @@
+"""A worker is killed at every point between two instructions where it matters, at every vendor; then another one goes on.
+
+What the vendors counted decides: no submission made twice, none lost. Where a vendor offers no way to look one up, and
+only there, an interrupted submission waits for an operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from covergate.vendors import VENDORS
+
+if TYPE_CHECKING:
+    from conftest import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ELIGIBLE, OPERATOR = "eligible", "operator"
+
+POINTS: dict[str, dict[str, str]] = {
+    # Nothing was sent, and the gateway knows it.
+    "before_intent": {},
+    # Nothing was sent, but the gateway cannot know: only Health Harbor's empty list proves that there is no inquiry.
+    "after_intent": {"sohar": OPERATOR, "integrex": OPERATOR, "vsee": OPERATOR, "healthie": OPERATOR},
+    # The vendor has it, the gateway has no reply: Sohar's event names it, the others but Integrex can be asked.
+    "after_send": {"integrex": OPERATOR},
+    "after_reply": {"integrex": OPERATOR},
+    "before_commit": {"integrex": OPERATOR},
+    # All is on disk.
+    "after_commit": {},
+}
+"""Point → vendors for which it does not end `eligible`."""
+
+PUT_ASIDE = (
+    "UPDATE pgqueuer SET heartbeat = now() + interval '1 hour' WHERE status = 'picked'",
+    "UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE status = 'queued'",
+    "UPDATE verifications SET next_check_at = deadline WHERE status IN ('queued', 'in_progress')",
+)
+"""What a dead worker left is not for the next one, which has a death of its own."""
+
+CELLS = [(vendor, point) for point in POINTS for vendor in VENDORS]
+
+
+def _member(vendor: str, point: str) -> str:
+    return f"ELIGIBLE-{point.replace('_', '')}-{vendor.replace('_', '')}"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def interrupted(bare_house: House, workers: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    """(vendor, point) → the verification as it came to rest, after a worker died at that point and another one went on."""
+    house = bare_house
+    made = {}
+    for vendor, point in CELLS:
+        made[vendor, point] = await house.create(vendor, _member(vendor, point))
+        if point == "after_send":
+            await _killed_while_sent(house, workers)
+        else:
+            worker = await workers(COVERGATE_TEST_KILL_AT=point)
+            assert await worker.ended() == -signal.SIGKILL, (vendor, point)
+        for statement in PUT_ASIDE:
+            await house.sql(statement)
+    # It is an hour later.
+    await house.lose_heartbeats()
+    await house.sql("UPDATE attempts SET intent_at = intent_at - interval '1 hour'")
+    worker = await workers()
+    async with house.fast_clock(minutes=70):
+        rested = await asyncio.gather(*(house.settled(id_) for id_ in made.values()), return_exceptions=True)
+    await worker.kill()
+    return dict(zip(made, rested, strict=True))  # type: ignore[arg-type]
+
+
+async def _killed_while_sent(house: House, workers: Any) -> None:
+    """The vendor did what it was asked to do, and the worker dies before the reply is on its way."""
+    held = house.held
+    held.holding, held.caught = True, 0
+    worker = await workers()
+    await held.caught_one()
+    await worker.kill()
+    held.holding = False
+    held.release.set()
+    held.release = asyncio.Event()
+
+
+@pytest.mark.parametrize(("vendor", "point"), CELLS)
+async def test_nothing_is_lost_and_nothing_is_submitted_twice(
+    bare_house: House, interrupted: dict[tuple[str, str], Any], vendor: str, point: str
+) -> None:
+    seen = interrupted[vendor, point]
+    if isinstance(seen, BaseException):
+        raise seen
+    reading = seen["outcome"] or (seen["failure"] or {}).get("code") or seen["waiting_for"]["kind"]
+    assert reading == POINTS[point].get(vendor, ELIGIBLE), await bare_house.timeline(seen["id"])
+    submitted = (await bare_house.submissions_by_member())[_member(vendor, point)]
+    nothing_was_sent = point == "after_intent" and reading == OPERATOR
+    assert submitted == (0 if nothing_was_sent else 1)
