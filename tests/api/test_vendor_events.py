@@ -72,6 +72,7 @@ async def test_more_than_two_megabytes(client: Any) -> None:
         b"",
         b"[]",
         b"null",
+        b'{"verificationId": "r9"}',
         b'{"verificationId": "a\\u0000b", "id": "\\u0000"}',
         b'{"verificationId": "' + b"x" * 9000 + b'"}',
     ],
