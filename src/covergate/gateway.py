@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from covergate.db.engine import Database
 from covergate.db.sealed import Sealer
@@ -43,6 +44,10 @@ class Gateway:
     def autocommit(self) -> AsyncEngine:
         """For single statements: no BEGIN, no COMMIT."""
         return self.database.autocommit
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For transactions of steps, which use `Statement`s."""
+        return self.database.transaction()
 
     @property
     def sealer(self) -> Sealer:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-import asyncpg
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.queue_schema import make_queries
+from covergate.db.news import tell
+from covergate.db.queue_schema import announcement, enqueue_sql
+from covergate.db.statement import Statement, driver_of
 
 ADVANCE = "advance"
 """The group of all lanes; each vendor has a lane, so that one vendor's backlog stays its own."""
@@ -49,18 +50,28 @@ def deliver(delivery_id: str, step: int, after: timedelta = timedelta(0), *, slo
     return Job(DELIVER_SLOWLY if slow else DELIVER, f"{delivery_id}:{step}", after)
 
 
+_ENQUEUE = Statement(enqueue_sql())
+
+
+def enqueuing(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The values for a statement that has `enqueue_sql` as one of its parts; `announce` goes with it."""
+    return {
+        "j_entrypoints": [job.entrypoint for job in jobs],
+        "j_keys": [job.key for job in jobs],
+        "j_waits": [max(job.after, timedelta(0)) for job in jobs],
+    }
+
+
+def announce(db: AsyncConnection, jobs: Sequence[Job]) -> None:
+    """Wakes the workers after the commit; without it they look within seconds."""
+    for job in jobs:
+        tell(db, *announcement(job.entrypoint))
+
+
 async def enqueue(db: AsyncConnection, jobs: Sequence[Job]) -> None:
-    """In the caller's transaction, which must have begun: SQLAlchemy sends BEGIN with the first statement only."""
-    if not jobs:
-        return
-    raw = (await db.get_raw_connection()).driver_connection
-    if not isinstance(raw, asyncpg.Connection) or not raw.is_in_transaction():
-        raise RuntimeError("jobs are enqueued inside a transaction that has begun")
-    await make_queries(AsyncpgDriver(raw)).enqueue(
-        [job.entrypoint for job in jobs],
-        [job.key.encode() for job in jobs],
-        [0] * len(jobs),
-        execute_after=[max(job.after, timedelta(0)) for job in jobs],
-        dedupe_key=[job.key for job in jobs],
-        on_conflict="skip",
-    )
+    """In the caller's transaction."""
+    if jobs:
+        if not (await driver_of(db)).is_in_transaction():
+            raise RuntimeError("jobs are enqueued inside a transaction")
+        await _ENQUEUE.all(db, enqueuing(jobs))
+        announce(db, jobs)

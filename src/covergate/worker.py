@@ -25,8 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from covergate import jobs
 from covergate.db.engine import asyncpg_dsn
-from covergate.db.queue_schema import CHANNEL, make_queries
+from covergate.db.queue_schema import channel_of, make_queries
 from covergate.gateway import Gateway
+from covergate.payers.sync import sync_if_due
 from covergate.prune import prune
 from covergate.standing.circuits import FLUSH_SECONDS
 from covergate.vendors import VENDORS
@@ -43,6 +44,8 @@ DEQUEUE_TIMEOUT = timedelta(seconds=5)
 DRAIN_SECONDS = 25.0
 SWEEP_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
+PAYERS_SECONDS = 300.0
+"""How often a worker looks whether a vendor's payer list is a day old."""
 LARGEST_BATCH = 50
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
@@ -105,6 +108,9 @@ class Worker:
                 tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway)))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, advancer.circuits.flush))
+                tasks.create_task(
+                    self._regularly(PAYERS_SECONDS, partial(sync_if_due, self.gateway, self.transport), at_once=False)
+                )
                 tasks.create_task(self._limit_drain(supervised))
 
     async def _limit_drain(self, groups: list[asyncio.Task[None]]) -> None:
@@ -116,7 +122,9 @@ class Worker:
             for job in self._running:
                 job.cancel()
 
-    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[Any]]) -> None:
+    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[Any]], *, at_once: bool = True) -> None:
+        if not at_once:
+            await self._rest(seconds)
         while not self._stopping.is_set():
             try:
                 await action()
@@ -170,11 +178,14 @@ class Worker:
             max_size=4,
             max_inactive_connection_lifetime=0,
             init=watch,
-            server_settings={"application_name": f"covergate {group.name}", "jit": "off"},
+            reset=_leave_as_it_is,
+            # A job that was taken or done and is forgotten in a crash comes again and finds its step done.
+            server_settings={"application_name": f"covergate {group.name}", "jit": "off", "synchronous_commit": "off"},
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
         )
-        manager = QueueManager(make_queries(AsyncpgPoolDriver(pool)), channel=CHANNEL)
+        driver, channel = AsyncpgPoolDriver(pool), channel_of(group.name)
+        manager = QueueManager(make_queries(driver, group.name), channel=channel)
 
         async def handler(job: Job) -> None:
             await self._handle(group, (job.payload or b"").decode())
@@ -186,6 +197,8 @@ class Worker:
         try:
             if self._stopping.is_set():
                 return
+            # PgQueuer probes its listener while it still sets it up; a probe that is lost so ends the group 10 s later.
+            await driver.add_listener(channel, lambda _: None)
             await manager.run(
                 dequeue_timeout=DEQUEUE_TIMEOUT,
                 batch_size=max(min(group.tasks // 2, LARGEST_BATCH), 1),
@@ -227,6 +240,10 @@ class Worker:
 
 def _group(name: str, handle: Handler, failed: Handler, tasks: int) -> Group:
     return Group(name, handle, failed, {name: 0}, tasks)
+
+
+async def _leave_as_it_is(_: asyncpg.Connection) -> None:
+    """PgQueuer sets nothing on its connections but LISTEN, on one that it keeps: a reset after each query is for nothing."""
 
 
 def _name_of(action: Callable[[], Awaitable[Any]]) -> str:

@@ -59,7 +59,7 @@ async def completed(gateway: Gateway) -> str:
         id_ = (await create(gateway, CALLER, CreateVerification.model_validate(REQUEST), None, {})).id
         for step in (0, 1):
             await advancer.advance(f"{id_}:{step}")
-    await Hooks(gateway).run_sql("DELETE FROM pgqueuer WHERE entrypoint = 'advance'")
+    await Hooks(gateway).run_sql("DELETE FROM pgqueuer WHERE entrypoint LIKE 'advance:%'")
     return id_
 
 

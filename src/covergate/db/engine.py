@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import asyncpg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from covergate.db import embedded
 from covergate.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -23,6 +23,7 @@ from covergate.db.migrate import migrate as bring_up_to_date
 from covergate.db.migrate import require_current
 from covergate.db.postgres import asyncpg_dsn, make_engine
 from covergate.db.sealed import Sealer
+from covergate.db.statement import driver_of
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
 
@@ -38,6 +39,12 @@ class Database:
 
     def __post_init__(self) -> None:
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """As `engine.begin()`, at the price of asyncpg: BEGIN and COMMIT without SQLAlchemy in between."""
+        async with self.autocommit.connect() as db, (await driver_of(db)).transaction():
+            yield db
 
     async def aclose(self) -> None:
         """Closes every connection; the last process to do so stops the embedded server."""

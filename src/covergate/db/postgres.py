@@ -10,7 +10,11 @@ from typing import Any
 
 import asyncpg
 import orjson
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from covergate.db.news import Herald
 
 CONNECT_SECONDS = 10
 POOL_WAIT_SECONDS = 20
@@ -21,6 +25,12 @@ IDLE_IN_TRANSACTION_SECONDS = 60  # a process that was paused inside a transacti
 def asyncpg_dsn(url: str) -> str:
     """The URL as asyncpg itself takes it, for connections that SQLAlchemy does not own (LISTEN, the job queue)."""
     return url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def _discard_if_dead(dbapi_connection: Any, *_: Any) -> None:
+    """SQLAlchemy itself learns of a dead connection only from a statement that went through it; then the pool makes a new one."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def make_engine(
@@ -39,7 +49,15 @@ def make_engine(
             },
         )
 
-    return create_async_engine(
+    async def connect_for_news() -> asyncpg.Connection:
+        return await asyncpg.connect(
+            asyncpg_dsn(url),
+            timeout=CONNECT_SECONDS,
+            command_timeout=CONNECT_SECONDS,
+            server_settings={"application_name": f"{application_name} news", "synchronous_commit": "off"},
+        )
+
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": 500},
         pool_size=pool_size,
@@ -51,3 +69,6 @@ def make_engine(
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
+    event.listen(engine.sync_engine, "checkout", _discard_if_dead)
+    Herald(engine, connect_for_news)
+    return engine

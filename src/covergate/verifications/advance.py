@@ -6,6 +6,7 @@ This is the only path: polling, vendor events, operators, the sweep and redelive
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from covergate import ids, jobs
+from covergate.db.statement import Statement
 from covergate.eligibility.conclusion import conclude
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry, today_eastern
@@ -54,13 +56,18 @@ FAILURE_OF: dict[type[VendorError], FailureCode] = {
     VendorUnavailable: FailureCode.VENDOR_UNAVAILABLE,
 }
 
-CIRCUIT_SPREAD_SECONDS = 2.0
-"""What waits for a circuit comes back spread over so long, not all at once."""
+CIRCUIT_SPREAD = timedelta(seconds=2)
+"""What waits for a circuit comes back spread over as long as it rested, and at least so long: a crowd of thousands must not
+come all at once. When the circuit closes, the sweep wakes them all the same."""
+
+PUT_ASIDE_SECONDS = 0.02
+"""What waits for a circuit or a hold is put aside one after the other: there is no hurry, and thousands at once would slow the
+other vendors."""
 
 LATE_TRIES = 3
 """How often an answer that came after the end is asked for before it is left alone."""
 
-_INTEND = text("""
+_INTEND = Statement("""
 WITH a AS (
   UPDATE attempts a SET state = 'submitting', intent_at = clock_timestamp(),
          lookup_after = clock_timestamp() + make_interval(secs => CAST(:grace AS double precision))
@@ -104,6 +111,7 @@ class Advancer:
         self.transport = transport
         self.circuits = Circuits(gateway)
         self.rates = Rates(gateway)
+        self._putting_aside = asyncio.Lock()
 
     async def advance(self, key: str) -> None:
         """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
@@ -168,13 +176,10 @@ class Advancer:
         async def intent(call: Call) -> bool:
             grace = SEND_WITHIN + call.timeout + step.vendor.find_delay.total_seconds()
             async with self.gateway.autocommit.connect() as db:
-                intended = (
-                    await db.execute(
-                        _INTEND,
-                        {"attempt_id": step.seen.attempt.id, "step": step.seen.step, "grace": grace},
-                    )
-                ).scalar_one_or_none()
-            step.seen.attempt.intent_at = intended or step.seen.attempt.intent_at
+                values = {"attempt_id": step.seen.attempt.id, "step": step.seen.step, "grace": grace}
+                intended = await _INTEND.one(db, values)
+            if intended is not None:
+                step.seen.attempt.intent_at = intended["intent_at"]
             return intended is not None
 
         name, mode = step.vendor.name, step.seen.mode
@@ -221,10 +226,15 @@ class Advancer:
                 return self._next_vendor(step, state, FailureCode.VENDOR_UNAVAILABLE)
             until = admission.until
             if until is not None:
-                until += timedelta(seconds=random.uniform(0, CIRCUIT_SPREAD_SECONDS))
+                until += max(until - state.now, CIRCUIT_SPREAD) * random.uniform(0, 1)
             return transitions.held_back(state, admission.verdict.value, until)
 
-        await record(self.gateway, step.seen, decide)
+        if step.seen.route and admission.verdict is Verdict.CIRCUIT:
+            await record(self.gateway, step.seen, decide)
+            return
+        async with self._putting_aside:
+            await record(self.gateway, step.seen, decide)
+            await asyncio.sleep(PUT_ASIDE_SECONDS)
 
     async def _claim(self, step: Step) -> bool:
         """Where the vendor can bear one open check of a patient: whether it is this one's turn, until its attempt ends."""

@@ -8,12 +8,12 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
-from sqlalchemy.types import Boolean, Integer, LargeBinary, Text
+from sqlalchemy import text
 
 from covergate import ids, jobs, routing
+from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sealed import Sealer
+from covergate.db.statement import Statement
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
@@ -45,24 +45,34 @@ class Created:
     row: dict[str, Any] | None = None
 
 
-_TYPES: dict[str, Any] = {
-    "key": Text,
-    "fingerprint": LargeBinary,
-    "key_id": Text,
-    "not_asked": ARRAY(Text),
-    "route": ARRAY(Text),
-    "allow_second_submission": Boolean,
-    "payer_retries": Integer,
-    "decision": Text,
-    "follows": Text,
-    "metadata": JSONB,
-    "deadline": TIMESTAMP(timezone=True),
-    "deadline_in": Integer,
-    "external_id": Text,
-    "retry_of": Text,
-    "payer_id": Text,
+_TYPES = {
+    "key": "text",
+    "fingerprint": "bytea",
+    "key_id": "text",
+    "not_asked": "text[]",
+    "route": "text[]",
+    "allow_second_submission": "boolean",
+    "payer_retries": "int",
+    "decision": "text",
+    "follows": "text",
+    "metadata": "jsonb",
+    "deadline": "timestamptz",
+    "deadline_in": "int",
+    "external_id": "text",
+    "retry_of": "text",
+    "payer_id": "text",
+    "id": "text",
+    "tenant_id": "text",
+    "mode": "text",
+    "vendor": "text",
+    "attempt_id": "text",
+    "member_digest": "bytea",
+    "birth_digest": "bytea",
+    "inquiry_digest": "bytea",
+    "inquiry_sealed": "bytea",
 }
-_CREATE = text(f"""
+_CREATE = Statement(
+    f"""
 WITH i AS (
   INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
   SELECT :tenant_id, :mode, :key, :fingerprint, :key_id, :id WHERE :key IS NOT NULL
@@ -88,8 +98,11 @@ WITH i AS (
 ), t AS (
   INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
   SELECT id, 'created', :attempt_id, :vendor, :decision FROM v
+), j AS ({enqueue_sql("EXISTS (SELECT 1 FROM v)")}
 )
-SELECT created_at, deadline FROM v""").bindparams(*(bindparam(name, type_=type_) for name, type_ in _TYPES.items()))
+SELECT created_at, deadline FROM v""",
+    **_TYPES,
+)
 
 _REPLAY = text(
     "SELECT verification_id, fingerprint FROM idempotency_keys WHERE tenant_id = :tenant_id AND mode = :mode AND key = :key"
@@ -109,12 +122,20 @@ async def create(
 
     Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
     """
-    if idempotency_key is not None:
-        replay = await _replay(gateway, caller, request, idempotency_key)
-        if replay is not None:
-            return replay
+    try:
+        return await _create(gateway, caller, request, idempotency_key, named or Named(request.payer))
+    except Problem:
+        # What was accepted under the key before is told again, whatever has become impossible meanwhile.
+        replay = await _replay(gateway, caller, request, idempotency_key) if idempotency_key is not None else None
+        if replay is None:
+            raise
+        return replay
+
+
+async def _create(
+    gateway: Gateway, caller: Caller, request: CreateVerification, idempotency_key: str | None, named: Named
+) -> Created:
     now = datetime.now(UTC)
-    named = named or Named(request.payer)
     payer_codes = named.codes
     # An idempotency key is compared by the body as it was sent, whatever the directory has learned since.
     sent, request = request, request.model_copy(update={"payer": named.payer})
@@ -140,7 +161,10 @@ async def create(
     values |= {"key": idempotency_key, "fingerprint": None}
     if idempotency_key is not None:
         values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(sent))
-    async with gateway.engine.begin() as db:
+    first = [jobs.advance(values["vendor"], values["id"], 0)]
+    values |= jobs.enqueuing(first)
+    # One statement is a transaction by itself; only max_age has to look under a lock first.
+    async with gateway.autocommit.connect() if request.max_age is None else gateway.transaction() as db:
         if request.max_age is not None:
             values["follows"] = await reuse.find(
                 db,
@@ -150,20 +174,15 @@ async def create(
                 vendor=request.vendor,
                 max_age=request.max_age,
             )
-        row = (await db.execute(_CREATE, values)).one_or_none()
-        if row is not None:
-            await jobs.enqueue(db, [jobs.advance(values["vendor"], values["id"], 0)])
+        row = await _CREATE.one(db, values)
+        jobs.announce(db, first)
     if row is None:
-        # The same key was committed between our look and our insert, which waited for it.
         replay = await _replay(gateway, caller, sent, idempotency_key or "")
         if replay is None:
             raise Problem("unavailable", "the idempotency key is being removed; send the request again", retry_after=1)
         return replay
-    return Created(
-        values["id"],
-        replayed=False,
-        row={**values, "created_at": row.created_at, "deadline": row.deadline, "inquiry": inquiry},
-    )
+    values |= {"metadata": request.metadata, "inquiry": inquiry, **row}
+    return Created(values["id"], replayed=False, row=values)
 
 
 def further_reasons(
@@ -272,7 +291,7 @@ def _values(
         "deadline": deadline,
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
-        "metadata": request.metadata,
+        "metadata": orjson.dumps(request.metadata).decode(),
         "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
         "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
         "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(inquiry)),

@@ -20,24 +20,30 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from covergate import faults, jobs
+from covergate.db.news import tell
 from covergate.db.sealed import Sealer
+from covergate.db.statement import Statement
 from covergate.eligibility.conclusion import Conclusion
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.gateway import Gateway
+from covergate.vendors import VENDORS
 from covergate.verifications import transitions
 from covergate.verifications.state import Change, Entry, Exchange, State, locked, locked_attempt, write
 from covergate.webhooks.announce import announce
 
-_LOCK_REF = text("SELECT pg_advisory_xact_lock(hashtextextended(:vendor || ':' || :ref, 0))")
+_LOCK_REF = Statement(
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:vendor AS text) || ':' || CAST(:ref AS text), 0))"
+)
 _MATCH_EVENTS = text(
     "UPDATE vendor_events SET verification_id = :id"
     " WHERE vendor = :vendor AND mode = :mode AND ref = :ref AND verification_id IS NULL RETURNING wakes"
 )
 _KNOWN = text("SELECT public_id FROM exchanges WHERE verification_id = :id AND public_id = ANY(CAST(:ids AS text[]))")
-_ENDED = text("SELECT pg_notify('covergate_ended', :id)")
-_WAKE_FOLLOWERS = text("""
+ENDED = "covergate_ended"
+"""Where the ids of ended verifications are told (`waiters.py`)."""
+_WAKE_FOLLOWERS = Statement("""
 UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
-  follows = CASE WHEN :canceled THEN nullif(
+  follows = CASE WHEN CAST(:canceled AS boolean) THEN nullif(
     (SELECT min(id) FROM verifications WHERE follows = :id AND status IN ('queued', 'in_progress')), id) ELSE follows END
 WHERE follows = :id AND status IN ('queued', 'in_progress') RETURNING id, step, vendor""")
 
@@ -52,7 +58,7 @@ class Submission:
 
 async def lock_ref(db: AsyncConnection, vendor: str, ref: str) -> None:
     """Taken before a reference is stored and before an event is: one of the two then sees the other."""
-    await db.execute(_LOCK_REF, {"vendor": vendor, "ref": ref})
+    await _LOCK_REF.all(db, {"vendor": vendor, "ref": ref})
 
 
 async def record(
@@ -91,7 +97,14 @@ PERSEVERANCE_SECONDS = 20.0
 def _database_is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(error, PoolTimeout | OSError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError)
+    away = (
+        PoolTimeout
+        | OSError
+        | asyncpg.InterfaceError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.OperatorInterventionError
+    )
+    return isinstance(error, away)
 
 
 async def _record(
@@ -105,8 +118,9 @@ async def _record(
     again: bool,
 ) -> bool:
     """One try, in one transaction. `again`: the one before may have been committed although nobody told us."""
-    async with gateway.engine.begin() as db:
-        if submission is not None and submission.ref is not None:
+    async with gateway.transaction() as db:
+        told_by_events = _sends_events(seen.attempt.vendor)
+        if submission is not None and submission.ref is not None and told_by_events:
             await lock_ref(db, seen.attempt.vendor, submission.ref)
         state = await locked(db, seen.id)
         if state is None:
@@ -121,20 +135,42 @@ async def _record(
         ours = state.open and same and (state.step == seen.step or answers)
         if submission is not None:
             transitions.submitted(state, submission.ref, submission.at)
-            await _match_events(db, state)
+            if told_by_events:
+                await _match_events(db, state)
         change = decide(state) if ours else otherwise(state) if otherwise is not None else Change()
         await finish(db, gateway.sealer, state, change, exchanges)
         faults.point("before_commit")
     return ours
 
 
+def _sends_events(vendor: str) -> bool:
+    """Where a vendor cannot send any, none can have overtaken the answer to its own submit."""
+    return vendor not in VENDORS or VENDORS[vendor].verify_event is not None
+
+
 async def finish(
     db: AsyncConnection, sealer: Sealer, state: State, change: Change, exchanges: list[Exchange] | None = None
 ) -> None:
     """Write the changed state and everything it brings about. Only under the lock of `state.locked`."""
+    placed, wanted = await _brought_about(db, state, change, exchanges)
+    await write(db, sealer, state, change.entries, placed, wanted)
+
+
+async def settle(
+    db: AsyncConnection, sealer: Sealer, state: State, change: Change, exchanges: list[Exchange] | None = None
+) -> list[jobs.Job]:
+    """The same but for the jobs, which the caller enqueues in the same transaction: once for many verifications."""
+    placed, wanted = await _brought_about(db, state, change, exchanges)
+    await write(db, sealer, state, change.entries, placed, [])
+    return wanted
+
+
+async def _brought_about(
+    db: AsyncConnection, state: State, change: Change, exchanges: list[Exchange] | None
+) -> tuple[list[tuple[int, Exchange]], list[jobs.Job]]:
+    """The exchanges with their positions, and the jobs: the change's own, for deliveries, for followers."""
     placed = list(enumerate(exchanges or [], start=state.exchange_count))
     state.exchange_count += len(placed)
-    await write(db, sealer, state, change.entries, placed)
     wanted = list(change.jobs)
     for event in change.events:
         wanted += await announce(
@@ -142,7 +178,7 @@ async def finish(
         )
     if change.ended:
         wanted += await _tell(db, state)
-    await jobs.enqueue(db, wanted)
+    return placed, wanted
 
 
 async def _tell(db: AsyncConnection, state: State) -> list[jobs.Job]:
@@ -150,11 +186,11 @@ async def _tell(db: AsyncConnection, state: State) -> list[jobs.Job]:
 
     When it was canceled, the oldest of its followers asks for itself and the others follow that one.
     """
-    await db.execute(_ENDED, {"id": state.id})
+    tell(db, ENDED, state.id)
     if state.follows is not None:
         return []
-    woken = await db.execute(_WAKE_FOLLOWERS, {"id": state.id, "canceled": state.status == "canceled"})
-    return [jobs.advance(row.vendor, row.id, row.step) for row in woken]
+    woken = await _WAKE_FOLLOWERS.all(db, {"id": state.id, "canceled": state.status == "canceled"})
+    return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
 
 
 def thin(state: State) -> dict[str, Any]:

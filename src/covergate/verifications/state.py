@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate import jobs
+from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sealed import Sealer
+from covergate.db.statement import Statement
 from covergate.jobs import Job
 
 OPEN = frozenset({"queued", "in_progress"})
@@ -128,23 +131,25 @@ _ATTEMPT = [f.name for f in fields(Attempt)]
 _SELECT = (
     "SELECT "
     + ", ".join([f"v.{name} AS v_{name}" for name in _VERIFICATION] + [f"a.{name} AS a_{name}" for name in _ATTEMPT])
-    + ", clock_timestamp() AS now FROM verifications v JOIN attempts a ON a.id = v.attempt_id WHERE v.id = :id"
+    + ", clock_timestamp() AS now FROM verifications v JOIN attempts a ON a.id = v.attempt_id WHERE "
 )
-_READ = text(_SELECT)
-_LOCK = text(_SELECT + " FOR UPDATE OF v, a")
+_READ = Statement(_SELECT + "v.id = :id")
+_LOCK = Statement(_SELECT + "v.id = :id FOR UPDATE OF v, a")
+_LOCK_LATE = Statement(
+    _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= clock_timestamp()"
+    " ORDER BY v.deadline LIMIT :limit FOR UPDATE OF v, a SKIP LOCKED"
+)
 
 
 def _state(row: Any) -> State:
-    values = row._mapping
-    return State(
-        **{name: values[f"v_{name}"] for name in _VERIFICATION},
-        now=values["now"],
-        attempt=Attempt(**{name: values[f"a_{name}"] for name in _ATTEMPT}),
-    )
+    values = list(row.values())
+    split = len(_VERIFICATION)
+    verification = dict(zip(_VERIFICATION, values, strict=False))
+    return State(**verification, now=values[-1], attempt=Attempt(*values[split:-1]))
 
 
 async def read(db: AsyncConnection, verification_id: str) -> State | None:
-    row = (await db.execute(_READ, {"id": verification_id})).one_or_none()
+    row = await _READ.one(db, {"id": verification_id})
     return _state(row) if row is not None else None
 
 
@@ -155,10 +160,15 @@ async def locked(db: AsyncConnection, verification_id: str) -> State | None:
     the old attempt and finds nothing: asked again, it sees both as they are.
     """
     for _ in range(3):
-        row = (await db.execute(_LOCK, {"id": verification_id})).one_or_none()
+        row = await _LOCK.one(db, {"id": verification_id})
         if row is not None:
             return _state(row)
     return None
+
+
+async def locked_late(db: AsyncConnection, limit: int) -> list[State]:
+    """Open verifications whose deadline came, the latest first, without those that somebody else has locked."""
+    return [_state(row) for row in await _LOCK_LATE.all(db, {"limit": limit})]
 
 
 _LOCK_ATTEMPT = text(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE id = :id FOR UPDATE")
@@ -203,16 +213,20 @@ x AS (INSERT INTO exchanges (verification_id, position, public_id, attempt_id, a
            AS r(position, public_id, at, call, status, content_type, content_sealed))"""
 
 
-def _write_statement(parts: list[str]) -> TextClause:
-    return text(
+def _write_statement(parts: list[str]) -> Statement:
+    return Statement(
         f"WITH a AS (UPDATE attempts SET {_SET_ATTEMPT} WHERE id = :attempt_id),"
         + ",".join(parts)
-        + f" UPDATE verifications SET {_SET_VERIFICATION} WHERE id = :id"
+        + f" UPDATE verifications SET {_SET_VERIFICATION} WHERE id = :id",
+        id="text",
+        attempt_id="text",
+        vendor="text",
     )
 
 
-_WRITE = _write_statement([_TIMELINE])
-_WRITE_WITH_EXCHANGES = _write_statement([_TIMELINE, _EXCHANGES])
+_JOBS = f"\nj AS ({enqueue_sql()})"
+_WRITE = _write_statement([_TIMELINE, _JOBS])
+_WRITE_WITH_EXCHANGES = _write_statement([_TIMELINE, _EXCHANGES, _JOBS])
 
 
 _SUCCEED = text("""
@@ -225,9 +239,14 @@ WHERE id = :verification_id""")
 
 
 async def write(
-    db: AsyncConnection, sealer: Sealer, state: State, entries: list[Entry], exchanges: list[tuple[int, Exchange]]
+    db: AsyncConnection,
+    sealer: Sealer,
+    state: State,
+    entries: list[Entry],
+    exchanges: list[tuple[int, Exchange]],
+    wanted: list[Job],
 ) -> None:
-    """State, timeline rows and exchanges (with their raw positions) in one statement. Only under the lock of `locked`."""
+    """State, timeline rows, exchanges (with their raw positions) and jobs in one statement. Only under the lock of `locked`."""
     values: dict[str, Any] = {"id": state.id, "attempt_id": state.attempt.id, "vendor": state.attempt.vendor}
     values |= {f"v_{name}": getattr(state, name) for name in _VERIFICATION_NAMES}
     values |= {f"a_{name}": getattr(state.attempt, name) for name in _ATTEMPT_NAMES}
@@ -240,7 +259,9 @@ async def write(
         values["x_content"] = [
             sealer.seal("exchanges", "content", exchange.id, exchange.content) for _, exchange in exchanges
         ]
-    await db.execute(_WRITE_WITH_EXCHANGES if exchanges else _WRITE, values)
+    values |= jobs.enqueuing(wanted)
+    await (_WRITE_WITH_EXCHANGES if exchanges else _WRITE).all(db, values)
+    jobs.announce(db, wanted)
     if state.successor is not None:
         await db.execute(_SUCCEED, {"verification_id": state.id, **asdict(state.successor)})
 

@@ -10,15 +10,16 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import bindparam, text
-from sqlalchemy.types import LargeBinary, SmallInteger, Text
+from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
 from covergate import audit, jobs
+from covergate.db.statement import Statement
 from covergate.gateway import Gateway
 from covergate.outbound import check_url, forbidden, make_client, read_start, retry_after, was_sent
 from covergate.verifications.view import instant, read_view
@@ -37,7 +38,7 @@ LEASE_SECONDS = 30
 """How long after its time a delivery may be under way, or wait in the queue, before the sweep sends another job for it."""
 GONE = 410
 
-_READ = text("""
+_READ = Statement("""
 SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
        w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
@@ -45,7 +46,7 @@ SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verifi
        END AS unwanted, clock_timestamp() AS now
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND d.step = :step AND d.status = 'pending'""")
-_RECORD = text("""
+_RECORD = Statement("""
 WITH moved AS (
   UPDATE deliveries SET
     status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
@@ -55,11 +56,10 @@ WITH moved AS (
   WHERE id = :id AND step = :step AND status = 'pending' RETURNING id, step
 ), tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
-  SELECT id, CAST(:at AS timestamptz), :http_status, CAST(:duration_ms AS int), :error, :answer FROM moved
+  SELECT id, CAST(:at AS timestamptz), CAST(:http_status AS smallint), CAST(:duration_ms AS int), CAST(:error AS text),
+         CAST(:answer AS bytea) FROM moved
 )
-SELECT step FROM moved""").bindparams(
-    bindparam("http_status", type_=SmallInteger), bindparam("error", type_=Text), bindparam("answer", type_=LargeBinary)
-)
+SELECT step FROM moved""")
 _POSTPONE = text("""
 UPDATE deliveries
 SET step = step + 1, slow = true,
@@ -156,7 +156,8 @@ class Deliverer:
         """None for a job that came late or twice."""
         delivery_id, _, step = key.partition(":")
         async with self.gateway.autocommit.connect() as db:
-            return (await db.execute(_READ, {"id": delivery_id, "step": int(step)})).one_or_none()
+            row = await _READ.one(db, {"id": delivery_id, "step": int(step)})
+        return None if row is None else SimpleNamespace(**row)
 
     async def _postpone(self, row: Any, pause: timedelta) -> None:
         """On in the slow group."""
@@ -253,12 +254,12 @@ class Deliverer:
         )
         if answer.delivered:
             async with self.gateway.autocommit.connect() as db:
-                await db.execute(_RECORD, values)
+                await _RECORD.all(db, values)
             return
-        async with self.gateway.engine.begin() as db:
-            step = (await db.execute(_RECORD, values)).scalar_one_or_none()
-            if step is not None and pause is not None:
-                await jobs.enqueue(db, [jobs.deliver(row.id, step, pause, slow=answer.slow)])
+        async with self.gateway.transaction() as db:
+            moved = await _RECORD.one(db, values)
+            if moved is not None and pause is not None:
+                await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
             if answer.status == GONE:
                 reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
                 await db.execute(_DISABLE, reason)
