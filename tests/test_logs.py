@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 NAME = "Jane Sample"
@@ -86,3 +87,19 @@ def _logged(code: str, level: str = "info") -> list[dict[str, Any]]:
     assert done.stdout == ""
     assert NAME not in done.stderr
     return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    script = """
+import logging, structlog
+from covergate import logs
+logs.configure("json", "info")
+structlog.get_logger().info("said")
+logging.getLogger("httpcore").warning("said")
+print("went on")
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False
+        )
+    assert done.stdout == "went on\n"

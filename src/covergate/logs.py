@@ -10,7 +10,8 @@ import asyncio
 import logging
 import sys
 import traceback
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -46,7 +47,7 @@ def configure(log_format: Literal["auto", "json", "console"], level: str) -> Non
     structlog.configure(
         processors=[*marks, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -65,6 +66,18 @@ def configure(log_format: Literal["auto", "json", "console"], level: str) -> Non
         library.propagate = True
         library.setLevel(max(least, threshold))
     logging.captureWarnings(True)
+
+
+class _Stderr:
+    """stderr, but that what cannot be written is gone: a full disk or a closed pipe costs log lines, never work."""
+
+    def write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def loop_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
