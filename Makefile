@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE := 1
 SOURCES := src tests migrations $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench
+.PHONY: help setup demo test check fix bench chaos
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -44,6 +44,9 @@ fix: $(SYNCED) ## format, and mend what the linter can mend
 
 bench: $(SYNCED) ## measure the gateway against its floors; writes docs/performance.md
 	@$(BIN)/python -m benchmarks
+
+chaos: $(SYNCED) ## bring every fault upon a running gateway, balance the books; writes docs/reliability.md
+	@$(BIN)/python -m tests.chaos
 
 $(SYNCED): pyproject.toml uv.lock | $(BIN)/uv
 	@echo "Installing what uv.lock names into $(VENV) ..."
