@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,16 +209,53 @@ class House:
     async def submissions_by_member(self) -> Counter[str]:
         return Counter(submission["member_id"] for submission in await self.submissions())
 
+    async def submitted_further(self, count: int) -> None:
+        """Waits for so many more submissions."""
+        enough = len(self.held.world.submissions) + count
+        await until(lambda: len(self.held.world.submissions) >= enough, f"{count} submissions")
+
+    async def intended(self, verification_id: str) -> None:
+        """Waits until the intent to submit is on disk."""
+        await until(lambda: self.sql(_INTENDED, id=verification_id), "an intent")
+
+    async def give_up(self, verification_id: str) -> None:
+        """What an operator does about a submission of unknown fate."""
+        body = {"action": "give_up"}
+        reply = await self.client.post(f"/v1/verifications/{verification_id}/resolve", json=body)
+        assert reply.status_code == 200, reply.text
+
+    async def cut_connections(self) -> None:
+        """Ends every connection to the database, the house's own included."""
+        admin = await asyncpg.connect(self.gateway.database.url)
+        await admin.execute(_CUT)
+        await admin.close()
+
     async def sql(self, statement: str, **values: Any) -> Any:
+        try:
+            return await self._sql(statement, values)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return await self._sql(statement, values)  # its connection had been cut; now the pool knows
+
+    async def _sql(self, statement: str, values: dict[str, Any]) -> Any:
         async with self.gateway.autocommit.connect() as db:
             result = await db.execute(text(statement), values)
             return result.all() if result.returns_rows else None
 
-    async def move_clock(self, minutes: int) -> None:
-        """What would be due within so many minutes is due now; what waits for a deadline that is near keeps waiting."""
+    async def move_clock(self, minutes: int, sent_by: float) -> None:
+        """What would be due within so many minutes is due now; what waits for a deadline that is near keeps waiting.
+
+        A submission is not looked up before `sent_by` real seconds are over since its intent.
+        """
         entrypoints = [*(lane(vendor) for vendor in VENDORS), DELIVER, DELIVER_SLOWLY]
         channels, payloads = zip(*(announcement(entrypoint) for entrypoint in entrypoints), strict=True)
-        values = {"entrypoints": entrypoints, "channels": list(channels), "payloads": list(payloads)}
+        values = {
+            "sent_by": sent_by,
+            "entrypoints": entrypoints,
+            "channels": list(channels),
+            "payloads": list(payloads),
+        }
         await self.sql(_MOVE_CLOCK, minutes=minutes, **values)
 
     async def lose_heartbeats(self) -> None:
@@ -226,13 +263,13 @@ class House:
         await self.sql(_LOSE_HEARTBEATS)
 
     @asynccontextmanager
-    async def fast_clock(self, minutes: int) -> AsyncIterator[None]:
-        """In the block, nobody waits longer than a moment for anything due within so many minutes."""
+    async def fast_clock(self, minutes: int, sent_by: float = 0.0) -> AsyncIterator[None]:
+        """In the block, nobody waits longer than a moment for anything due within so many minutes; see `move_clock`."""
 
         async def move() -> None:
             while True:
                 with suppress(DBAPIError):  # its connection was cut
-                    await self.move_clock(minutes)
+                    await self.move_clock(minutes, sent_by)
                 await asyncio.sleep(0.15)
 
         moving = asyncio.create_task(move())
@@ -252,7 +289,13 @@ WITH waiting AS (
   UPDATE attempts SET lookup_after = clock_timestamp()
   WHERE id IN (SELECT a.id FROM attempts a JOIN waiting w ON w.attempt_id = a.id
                WHERE a.lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => :minutes)
+                 AND a.intent_at <= clock_timestamp() - make_interval(secs => :sent_by)
                FOR UPDATE OF a SKIP LOCKED)
+), long_ago AS (
+  UPDATE attempts SET intent_at = intent_at - make_interval(mins => :minutes)
+  WHERE id IN (SELECT a.id FROM attempts a JOIN waiting w ON w.attempt_id = a.id
+               WHERE a.state = 'submitting' AND a.intent_at < clock_timestamp() - interval '10 seconds'
+                 AND a.intent_at > clock_timestamp() - interval '1 minute' FOR UPDATE OF a SKIP LOCKED)
 ), due AS (
   UPDATE pgqueuer SET execute_after = clock_timestamp()
   WHERE id IN (SELECT id FROM pgqueuer
@@ -267,6 +310,10 @@ JOIN unnest(CAST(:entrypoints AS text[]), CAST(:channels AS text[]), CAST(:paylo
      AS n(entrypoint, channel, payload) USING (entrypoint)"""
 """Rows that somebody is working on are left for the next time: the clock must not make anybody wait."""
 
+_INTENDED = "SELECT id FROM attempts WHERE verification_id = :id AND state = 'submitting'"
+_CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
 _LOSE_HEARTBEATS = "UPDATE pgqueuer SET heartbeat = clock_timestamp() - interval '1 hour' WHERE status = 'picked'"
 
 
@@ -396,6 +443,10 @@ class Process:
 
         return int((await until(status, f"end of worker {self.pid}", seconds))[0])
 
+    async def says(self, words: str) -> None:
+        """Waits for a word in the workers' log."""
+        await until(lambda: words in self.nursery.log.read_text(), words)
+
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)
         assert await self.ended() == -signal.SIGKILL
@@ -422,10 +473,7 @@ class Nursery:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def workers(
-    bare_house: House, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
-    """Starts a real worker process on the bare house; keyword arguments are variables of its environment."""
+async def nursery(bare_house: House, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nursery]:
     directory = tmp_path_factory.mktemp("workers")
     environment = {
         "COVERGATE_DATABASE_URL": bare_house.gateway.database.url,
@@ -446,13 +494,21 @@ async def workers(
     )
     nursery = Nursery(process, environment, directory / "workers.log")
     try:
-        yield nursery.start
+        yield nursery
     finally:
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()
 
 
-def members(vendors: Iterable[str], prefix: str, count: int) -> list[tuple[str, str]]:
-    """(vendor, member id of a patient of its own), `count` for each vendor."""
-    return [(vendor, f"{prefix}-{vendor}-{number}") for number in range(count) for vendor in vendors]
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def workers(nursery: Nursery) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
+    """Starts a real worker process on the bare house; keyword arguments are variables of its environment."""
+    yield nursery.start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def nobody_left(nursery: Nursery) -> AsyncIterator[None]:
+    """After the test no worker is alive, whatever became of the test."""
+    yield
+    await nursery.ask({"kill": "all"})

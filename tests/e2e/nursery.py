@@ -2,7 +2,7 @@
 
 One order per line on stdin, one JSON answer per line on stdout: `{"start": {environment}, "log": path}` answers the new
 worker's pid, `{"poll": pid}` null while it lives, else its exit code, or minus the signal that ended it. At the end of
-stdin all workers are killed.
+stdin, and for `{"kill": "all"}`, all workers are killed.
 """
 
 from __future__ import annotations
@@ -39,27 +39,37 @@ def start(environment: dict[str, str], log: str) -> int:
     os._exit(0)
 
 
+def poll(pid: int, alive: set[int], ended: dict[int, int], options: int = os.WNOHANG) -> int | None:
+    if pid in alive:
+        gone, status = os.waitpid(pid, options)
+        if gone:
+            alive.discard(pid)
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended.get(pid)
+
+
+def kill_all(alive: set[int], ended: dict[int, int]) -> None:
+    for pid in sorted(alive):
+        os.kill(pid, signal.SIGKILL)
+        poll(pid, alive, ended, 0)
+
+
 def main() -> None:
     alive: set[int] = set()
     ended: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
+        answer: int | None = None
         if "start" in order:
-            answer: int | None = start(order["start"], order["log"])
+            answer = start(order["start"], order["log"])
             alive.add(answer)
+        elif "poll" in order:
+            answer = poll(order["poll"], alive, ended)
         else:
-            pid = order["poll"]
-            if pid in alive:
-                gone, status = os.waitpid(pid, os.WNOHANG)
-                if gone:
-                    alive.discard(pid)
-                    ended[pid] = os.waitstatus_to_exitcode(status)
-            answer = ended.get(pid)
+            kill_all(alive, ended)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    kill_all(alive, ended)
 
 
 if __name__ == "__main__":

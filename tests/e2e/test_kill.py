@@ -1,0 +1,116 @@
+"""Workers die, freeze and lose their database in the middle of many verifications; afterwards the ledger has to balance.
+
+By id, not by count: everything accepted has one end that was announced once, or waits for an operator, who then ends it; and
+no vendor was asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from covergate.vendors import VENDORS
+
+if TYPE_CHECKING:
+    from conftest import House
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("nobody_left")]
+
+KILLS = 5
+VERIFICATIONS = 200
+CUTS = 3
+SENT_BY_SECONDS = 6.0
+"""Five seconds after its intent nobody sends any more (design.md section 5), and the sandbox has then seen what was sent."""
+INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs_attention', 'next_attempt')"
+
+
+async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
+    house = bare_house
+    asked = await _ask(house, "killed", VERIFICATIONS)
+    async with house.fast_clock(minutes=90):
+        for _ in range(KILLS):
+            worker = await workers()
+            await house.submitted_further(VERIFICATIONS // (2 * KILLS))
+            await worker.kill()
+            await house.lose_heartbeats()
+        await workers()
+        await _ledger_balances(house, asked)
+
+
+async def test_cut_database_connections_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
+    house = bare_house
+    asked = await _ask(house, "cut", 60)
+    await workers()
+    async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
+        for _ in range(CUTS):
+            await house.submitted_further(5)
+            await house.cut_connections()
+            await house.lose_heartbeats()
+        await _ledger_balances(house, asked)
+
+
+async def test_a_worker_that_froze_past_its_heartbeat_repeats_nothing_when_it_goes_on(
+    bare_house: House, workers: Any
+) -> None:
+    house = bare_house
+    asked = await _ask(house, "frozen", 60)
+    frozen = await workers()
+    await house.submitted_further(5)
+    frozen.signal(signal.SIGSTOP)
+    await house.lose_heartbeats()
+    await workers()
+    async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
+        await house.submitted_further(10)
+        frozen.signal(signal.SIGCONT)
+        await _ledger_balances(house, asked)
+
+
+async def test_a_worker_that_froze_between_intent_and_sending_sends_no_more(bare_house: House, workers: Any) -> None:
+    """Meanwhile the other one was told that the vendor has nothing, and made the submission again."""
+    house, member = bare_house, "ELIGIBLE-frozenbeforesending"
+    verification_id = await house.create("health_harbor", member)
+    frozen = await workers(COVERGATE_TEST_STOP_AT="after_intent")
+    await house.intended(verification_id)
+    await house.lose_heartbeats()
+    await workers()
+    async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
+        seen = await house.settled(verification_id)
+        assert [attempt["state"] for attempt in seen["attempts"]] == ["failed", "answered"]
+        frozen.signal(signal.SIGCONT)
+        await frozen.says("too_late_to_send")
+    assert (await house.submissions_by_member())[member] == 1
+
+
+async def _ask(house: House, name: str, count: int) -> dict[str, str]:
+    """Verification id → member id; the vendors in turn."""
+    vendors = itertools.islice(itertools.cycle(VENDORS), count)
+    pairs = [(vendor, f"ELIGIBLE-{name}{number}") for number, vendor in enumerate(vendors)]
+    made = await asyncio.gather(*(house.create(*pair) for pair in pairs))
+    return {id_: member for id_, (_, member) in zip(made, pairs, strict=True)}
+
+
+async def _ledger_balances(house: House, asked: dict[str, str]) -> None:
+    """Ends what waits for an operator, as an operator would, and then looks at each one."""
+    rested = await asyncio.gather(*(house.settled(id_, seconds=60, patience=5) for id_ in asked))
+    waiting = [seen["id"] for seen in rested if seen["status"] == "in_progress"]
+    for id_ in waiting:
+        await house.give_up(id_)
+    submitted = await house.submissions_by_member()
+    for id_, member in asked.items():
+        seen = await house.settled(id_)
+        told = await house.receiver.end_of(id_)
+        assert told["type"] == f"verification.{seen['status']}"
+        if seen["status"] == "completed":
+            assert (seen["outcome"], submitted[member]) == ("eligible", 1)
+        else:
+            assert (seen["failure"]["code"], id_ in waiting) == ("submission_unknown", True)
+            assert submitted[member] <= 1
+    touched = await house.sql(
+        f"SELECT DISTINCT verification_id FROM timeline WHERE type IN {INTERRUPTED} AND verification_id = ANY(:ids)",
+        ids=list(asked),
+    )
+    assert touched, "nothing was interrupted: the test tested nothing"
