@@ -1,0 +1,167 @@
+"""`python -m benchmarks.bulkheads`: how much longer others wait while one vendor hangs with 2,000 verifications queued.
+
+One worker on a durable PostgreSQL. Integrex answers at once, Sohar never. Verifications for Integrex come in at a steady pace,
+alone and beside the backlog in turns of a few seconds, so that what else the machine does falls on both; then while the
+hanging calls time out and the circuit opens. What is compared is the time from acceptance to the end in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import text
+
+from benchmarks.report import percentile
+from covergate import jobs
+from covergate.db.engine import Database, open_database
+from covergate.gateway import Gateway, connections_of
+from covergate.settings import Settings
+from covergate.vendors.integrex import VENDOR as INTEGREX
+from covergate.vendors.transport import Transport
+from covergate.verifications.create import Caller, create
+from covergate.verifications.request import CreateVerification
+from covergate.worker import Worker
+
+BACKLOG, PER_SECOND = 2000, 20
+LANE = jobs.lane("sohar")
+CALLER = Caller("ten_bulkheads", "test", "key_bulkheads", frozenset())
+BODY: dict[str, Any] = {
+    "payer": {"id": "60054", "name": "Aetna"},
+    "patient": {
+        "first_name": "Jane",
+        "last_name": "Sample",
+        "date_of_birth": "1990-02-03",
+        "member_id": "W123456789",
+        "address": {"state": "CA"},
+    },
+    "provider": {"npi": "1234567893"},
+    "service": {"place_of_service_code": "10", "specialty": "PSY"},
+}
+ACTIVE = {"coverageStatusCode": "1", "coverageStatusDesc": "Active", "copay($)": "30.00"}
+
+
+async def wire(request: httpx.Request) -> httpx.Response:
+    path = request.url.path
+    if path.endswith(("/auth", "/oauth/token")):
+        return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 3600})
+    if path.startswith("/sohar"):
+        await asyncio.Event().wait()
+    return httpx.Response(200, json={"id": "1"} if request.method == "POST" else ACTIVE)
+
+
+@asynccontextmanager
+async def working(gateway: Gateway) -> AsyncIterator[None]:
+    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
+        worker = Worker(gateway, transport, drain_seconds=1.0)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            worker.stop()
+            await running
+
+
+async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
+    async with gateway.autocommit.connect() as db:
+        result = await db.execute(text(statement), values)
+        return list(result.all()) if result.returns_rows else []
+
+
+async def accept(gateway: Gateway, vendor: str, count: int) -> list[str]:
+    request = CreateVerification.model_validate({**BODY, "vendor": vendor})
+    return [(await create(gateway, CALLER, request, None)).id for _ in range(count)]
+
+
+async def waits(gateway: Gateway, seconds: float) -> list[float]:
+    """Milliseconds of each verification that came in during so many seconds."""
+    clock, ids = asyncio.get_running_loop().time, list[str]()
+    begun = clock()
+    while clock() - begun < seconds:
+        ids += await accept(gateway, "integrex", 1)
+        await asyncio.sleep(max(0.0, begun + len(ids) / PER_SECOND - clock()))
+    while True:
+        rows = await run_sql(
+            gateway,
+            "SELECT extract(epoch FROM completed_at - created_at) * 1000 AS ms FROM verifications WHERE id = ANY(:ids)",
+            ids=ids,
+        )
+        if all(row.ms is not None for row in rows):
+            return [float(row.ms) for row in rows]
+        await asyncio.sleep(0.2)
+
+
+async def show_backlog(gateway: Gateway, *, due: bool) -> None:
+    """Takes the backlog's jobs out of the lane, or puts them back: what is in flight goes on hanging."""
+    after = "clock_timestamp()" if due else "clock_timestamp() + interval '1 hour'"
+    await run_sql(
+        gateway,
+        f"UPDATE pgqueuer SET execute_after = {after} WHERE status = 'queued' AND entrypoint = :lane",
+        lane=LANE,
+    )
+
+
+async def measure(database: Database) -> None:
+    settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)
+    instant = INTEGREX.connection.sandbox("http://sandbox.invalid", "x").model_copy(update={"poll_seconds": 0})
+    gateway = Gateway(settings, database, {**connections_of(settings), ("test", "integrex"): instant})
+    await run_sql(gateway, "INSERT INTO tenants (id, name) VALUES ('ten_bulkheads', 'Bulkheads')")
+    alone, hanging = list[float](), list[float]()
+    async with working(gateway):
+        await waits(gateway, 5)  # warms up
+    await accept(gateway, "sohar", BACKLOG)
+    async with working(gateway):
+        await waits(gateway, 3)  # the lane fills
+        for _ in range(3):
+            await show_backlog(gateway, due=False)
+            alone += await waits(gateway, 3.5)
+            await show_backlog(gateway, due=True)
+            hanging += await waits(gateway, 3.5)
+        timing_out = await waits(gateway, 30)  # calls time out after 30 s, and the circuit opens
+        await run_sql(
+            gateway,
+            "UPDATE verifications SET deadline = clock_timestamp(), next_check_at = clock_timestamp()"
+            " WHERE vendor = 'sohar' AND completed_at IS NULL",
+        )
+        while await run_sql(
+            gateway, "SELECT 1 FROM verifications WHERE vendor = 'sohar' AND completed_at IS NULL LIMIT 1"
+        ):
+            await asyncio.sleep(0.2)
+        [late] = await run_sql(
+            gateway,
+            "SELECT extract(epoch FROM max(completed_at - deadline)) AS s FROM verifications WHERE vendor = 'sohar'",
+        )
+        after = await waits(gateway, 10)
+    print(f"| the others, {PER_SECOND}/s | n | p50 ms | p95 ms | p95 grows by |\n| --- | --- | --- | --- | --- |")
+    for name, found in (
+        ("alone, in turns with the next", alone),
+        (f"beside {BACKLOG} queued for a vendor that hangs", hanging),
+        ("beside them while calls time out and the circuit opens", timing_out),
+        ("alone, after", after),
+    ):
+        growth = percentile(found, 95) / percentile(alone, 95) - 1
+        print(f"| {name} | {len(found)} | {percentile(found, 50):.0f} | {percentile(found, 95):.0f} | {growth:+.0%} |")
+    print(f"\n{BACKLOG} that were due at the same moment ended at most {float(late.s):.1f} s after it.")
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="cgbulk", dir="/var/tmp", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o711)
+        settings = Settings(data_dir=Path(scratch), _env_file=None)
+        database = await open_database(settings, pool_size=20, application_name="bulkheads", migrate=True)
+        try:
+            await measure(database)
+        finally:
+            await database.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
