@@ -10,12 +10,18 @@ BATCH = 5000
 _STATEMENTS = tuple(
     text(statement)
     for statement in (
-        "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
-        f" WHERE created_at < clock_timestamp() - interval '24 hours' LIMIT {BATCH})",
-        "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events"
-        f" WHERE created_at < clock_timestamp() - interval '30 days' LIMIT {BATCH})",
-        "DELETE FROM pgqueuer_log WHERE ctid IN (SELECT ctid FROM pgqueuer_log"
-        f" WHERE created < clock_timestamp() - interval '1 hour' LIMIT {BATCH})",
+        (
+            "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
+            f" WHERE created_at < clock_timestamp() - interval '24 hours' LIMIT {BATCH})"
+        ),
+        (
+            "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events"
+            f" WHERE created_at < clock_timestamp() - interval '30 days' LIMIT {BATCH})"
+        ),
+        (
+            "DELETE FROM pgqueuer_log WHERE ctid IN (SELECT ctid FROM pgqueuer_log"
+            f" WHERE created < clock_timestamp() - interval '1 hour' LIMIT {BATCH})"
+        ),
     )
 )
 
