@@ -214,6 +214,10 @@ class House:
         enough = len(self.held.world.submissions) + count
         await until(lambda: len(self.held.world.submissions) >= enough, f"{count} submissions")
 
+    async def vendors_rest(self) -> None:
+        """Waits until the vendors have done all their work and sent all their events."""
+        await until(lambda: not self.held.world._tasks, "the end of the vendors' work")
+
     async def intended(self, verification_id: str) -> None:
         """Waits until the intent to submit is on disk."""
         await until(lambda: self.sql(_INTENDED, id=verification_id), "an intent")
@@ -393,9 +397,10 @@ async def _cloned(postgres_url: str, template: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Into a file, and plain: the default's coloured tracebacks with all values take seconds each."""
+    before = structlog.get_config()
     with (tmp_path_factory.mktemp("logs") / "house.log").open("w") as file:
         structlog.configure(
             processors=[
@@ -407,10 +412,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             logger_factory=structlog.WriteLoggerFactory(file),
         )
         yield
-        structlog.reset_defaults()
+        structlog.configure(**before)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def house(postgres_url: str, template: str) -> AsyncIterator[House]:
     """Everything, a worker included."""
     async with opened_house(postgres_url, template, with_worker=True) as opened:

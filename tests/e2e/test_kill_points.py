@@ -62,6 +62,7 @@ async def interrupted(bare_house: House, workers: Any) -> dict[tuple[str, str], 
         else:
             worker = await workers(COVERGATE_TEST_KILL_AT=point)
             assert await worker.ended() == -signal.SIGKILL, (vendor, point)
+        await house.vendors_rest()
         for statement in PUT_ASIDE:
             await house.sql(statement)
     # It is an hour later.
