@@ -20,13 +20,16 @@ def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what}", flush=True)  # noqa: T201
 
 
-async def run_all(names: list[str]) -> list[Row]:
+async def run_all(names: list[str], *, written: bool) -> list[Row]:
+    """`written`: the table grows with every row, so that a run that is cut short leaves what it found."""
     rows: list[Row] = []
     async with running_cluster() as cluster:
         for name in names:
             row = await run(cluster, FAULTS[name])
             say(row.explained())
             rows.append(row)
+            if written:
+                report.write(rows)
     return rows
 
 
@@ -39,11 +42,11 @@ def main() -> int:
     if chosen.list:
         print("\n".join(f"{fault.name}: {fault.text}" for fault in FAULTS.values()))  # noqa: T201
         return 0
-    rows = asyncio.run(run_all(chosen.only or list(FAULTS)))
-    if chosen.only or chosen.print:
+    written = not (chosen.only or chosen.print)
+    rows = asyncio.run(run_all(chosen.only or list(FAULTS), written=written))
+    if not written:
         print(report.table(rows))  # noqa: T201
     else:
-        report.write(rows)
         say(f"the table is in {report.PAGE}")
     failed = [row.fault.name for row in rows if not row.ok]
     say(f"not clean: {', '.join(failed)}" if failed else "nothing lost, nothing doubled")

@@ -1,7 +1,7 @@
 """Moving the clock: what would be due within so many minutes is due now. Rows are rewound; no process is told.
 
-The look-up of a submission whose reply was lost is moved only where no call can be under way any more: looking while one is
-would be a mistake of the test, not of the gateway.
+What rests with a circuit is left to it: a rest is a matter of seconds. The look-up of a submission whose reply was lost is
+moved only where no call can be under way any more: looking while one is would be a mistake of the test, not of the gateway.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ SEND_WITHIN_SECONDS = 6
 _NEAR = "v.deadline < clock_timestamp() + interval '1 minute'"
 _VERIFICATIONS = f"""
 UPDATE verifications v SET next_check_at = clock_timestamp() - interval '20 seconds'
-WHERE status IN ('queued', 'in_progress') AND NOT {_NEAR} AND waiting_for IS DISTINCT FROM 'operator'
-  AND next_check_at BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
+WHERE status IN ('queued', 'in_progress') AND NOT {_NEAR} AND waiting_for IN ('vendor', 'vendor_retry', 'rate_limit')
+  AND next_check_at BETWEEN clock_timestamp() + interval '2 seconds' AND clock_timestamp() + make_interval(mins => $1)"""
 _LOOK_UPS = f"""
 UPDATE attempts a SET lookup_after = clock_timestamp() FROM verifications v
 WHERE v.attempt_id = a.id AND NOT {_NEAR} AND a.intent_at < $2

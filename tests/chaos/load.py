@@ -57,6 +57,8 @@ NOT_EXPRESSED = frozenset({("health_harbor", "BADMEMBER")})
 """What a vendor has no word for, it answers as ELIGIBLE (docs/vendors.md)."""
 MIX = (*reversed(SCENARIOS), *("ELIGIBLE",) * 9)
 CANCELED_OF_A_HUNDRED = 4
+ROUTED_EVERY = 4
+"""Of those with nothing special about them, every so many may fail over to a second vendor, and none may be paid for twice."""
 ASKED_TWICE_OF_A_HUNDRED = 10
 
 
@@ -117,12 +119,18 @@ class Clients:
         vendor = vendor or self.vendors[number % len(self.vendors)]
         key, member_id = f"{self.name}-{number}", f"{scenario}-{self.name}-{number}"
         seconds = self.short_deadline if scenario == "NEVER" else DEADLINE_SECONDS
-        body = REQUEST | {
-            "vendor": vendor,
-            "external_id": key,
-            "patient": PATIENT | {"member_id": member_id},
-            "deadline": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
-        }
+        routed = not fresh and scenario == "ELIGIBLE" and number % ROUTED_EVERY == 0
+        other = VENDORS[(VENDORS.index(vendor) + 1) % len(VENDORS)]
+        chosen = {"routing": {"vendors": [vendor, other], "max_attempts": 2}} if routed else {"vendor": vendor}
+        body = (
+            REQUEST
+            | chosen
+            | {
+                "external_id": key,
+                "patient": PATIENT | {"member_id": member_id},
+                "deadline": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+            }
+        )
         given = await self._insist(http, "/v1/verifications", key, body)
         if given is None:
             return None
@@ -156,6 +164,8 @@ class Clients:
                     return dict(reply.json())
                 if reply.status_code == 409:
                     return None
+                if reply.status_code == 422 and _is_too_late(reply):
+                    return None
                 said = f"{reply.status_code} {reply.text[:300]}"
                 if reply.status_code < 500 and reply.status_code != 429:
                     self.refused.append(f"{path} {said}")
@@ -164,3 +174,8 @@ class Clients:
                 self.refused.append(f"{path}: not accepted within {GIVE_UP_SECONDS} s, lastly {said}")
                 return None
             await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+
+
+def _is_too_late(reply: httpx.Response) -> bool:
+    """Its deadline came near while nobody accepted it: the client gives it up, and nobody owes it anything."""
+    return [error["pointer"] for error in reply.json()["errors"]] == ["/deadline"]
