@@ -7,20 +7,21 @@ from sqlalchemy import text
 from covergate.gateway import Gateway
 
 BATCH = 5000
+# now() and not clock_timestamp(): only a stable function lets an index find what is old.
 _STATEMENTS = tuple(
     text(statement)
     for statement in (
         (
             "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
-            f" WHERE created_at < clock_timestamp() - interval '24 hours' LIMIT {BATCH})"
+            f" WHERE created_at < now() - interval '24 hours' LIMIT {BATCH})"
         ),
         (
             "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events"
-            f" WHERE created_at < clock_timestamp() - interval '30 days' LIMIT {BATCH})"
+            f" WHERE created_at < now() - interval '30 days' LIMIT {BATCH})"
         ),
         (
             "DELETE FROM pgqueuer_log WHERE ctid IN (SELECT ctid FROM pgqueuer_log"
-            f" WHERE created < clock_timestamp() - interval '1 hour' LIMIT {BATCH})"
+            f" WHERE created < now() - interval '1 hour' LIMIT {BATCH})"
         ),
     )
 )

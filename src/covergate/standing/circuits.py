@@ -45,7 +45,7 @@ ON CONFLICT (vendor, mode, bucket) DO UPDATE
 _OPEN = text("""
 WITH recent AS (
   SELECT vendor, mode, sum(failed) AS failed, sum(answered + failed) AS calls FROM vendor_calls
-  WHERE bucket >= clock_timestamp() - make_interval(secs => :window) GROUP BY vendor, mode
+  WHERE bucket >= now() - make_interval(secs => :window) GROUP BY vendor, mode
 )
 INSERT INTO vendor_standing AS s (vendor, mode, circuit, since, rests_until, rests)
 SELECT vendor, mode, 'open', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
@@ -87,7 +87,7 @@ FROM (SELECT held.id
         AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
       ORDER BY held.id LIMIT :batch FOR UPDATE OF held SKIP LOCKED) w
 WHERE v.id = w.id RETURNING v.id, v.step, v.vendor, v.next_check_at - clock_timestamp() AS after""")
-_PRUNE = text("DELETE FROM vendor_calls WHERE bucket < clock_timestamp() - interval '2 hours'")
+_PRUNE = text("DELETE FROM vendor_calls WHERE bucket < now() - interval '2 hours'")
 WAKE_BATCH = 1000
 WAKE_SPREAD_SECONDS = 2.0
 """What is woken comes back spread over so long, so that a vendor that has just recovered is not buried at once."""

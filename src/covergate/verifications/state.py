@@ -136,7 +136,7 @@ _SELECT = (
 _READ = Statement(_SELECT + "v.id = :id")
 _LOCK = Statement(_SELECT + "v.id = :id FOR UPDATE OF v, a")
 _LOCK_LATE = Statement(
-    _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= clock_timestamp()"
+    _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= now()"
     " ORDER BY v.deadline LIMIT :limit FOR UPDATE OF v, a SKIP LOCKED"
 )
 

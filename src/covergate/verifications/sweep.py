@@ -25,13 +25,14 @@ CLOSERS, CLOSED_TOGETHER = 4, 25
 """So many transactions at once, so many late verifications in each: thousands with one deadline end within seconds of it."""
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('covergate sweep', 0))")
+# now() and not clock_timestamp(): only a stable function lets an index end the search, here before the parked ones.
 _OVERDUE = text("""
 UPDATE verifications
 SET next_check_at = least(clock_timestamp() + make_interval(secs => :lease), deadline)
 WHERE id IN (
   SELECT id FROM verifications
-  WHERE status IN ('queued', 'in_progress') AND next_check_at < clock_timestamp() - make_interval(secs => :lease)
-    AND deadline > clock_timestamp()
+  WHERE status IN ('queued', 'in_progress') AND next_check_at < now() - make_interval(secs => :lease)
+    AND deadline > now()
   ORDER BY next_check_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 RETURNING id, step, vendor""")
 

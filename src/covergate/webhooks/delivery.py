@@ -72,7 +72,7 @@ _OVERDUE = text("""
 UPDATE deliveries SET next_attempt_at = clock_timestamp() + make_interval(secs => :lease)
 WHERE id IN (
   SELECT id FROM deliveries
-  WHERE status = 'pending' AND next_attempt_at < clock_timestamp() - make_interval(secs => :lease)
+  WHERE status = 'pending' AND next_attempt_at < now() - make_interval(secs => :lease)
   ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED)
 RETURNING id, step, slow""")
 
