@@ -233,9 +233,11 @@ def reason_of_timeout(state: State) -> FailureCode:
         "rate_limit": FailureCode.VENDOR_RATE_LIMITED,
         "operator": FailureCode.SUBMISSION_UNKNOWN,
     }
-    # Nothing is waited for yet while the first call is under way: it is not lost, the vendor just says nothing.
-    if state.attempt.state == "submitting" and state.waiting_for is not None:
-        return FailureCode.SUBMISSION_UNKNOWN
+    if state.attempt.state == "submitting":
+        # While its first call can still be under way nothing is lost: the vendor just says nothing.
+        settled = state.attempt.lookup_after is None or state.attempt.lookup_after <= state.now
+        if state.waiting_for is not None or settled:
+            return FailureCode.SUBMISSION_UNKNOWN
     return reasons.get(state.waiting_for or "", FailureCode.DEADLINE_EXCEEDED)
 
 
