@@ -117,7 +117,7 @@ async def rolling_deploy(stage: Stage) -> None:
 _BACK = "import asyncio, sys; from covergate.db.migrate import downgrade; asyncio.run(downgrade(*sys.argv[1:]))"
 
 
-@fault("the clocks of a worker and an API jump (+2 h, −2 h; −10 min)", seconds=10, prepares=True)
+@fault("the clocks of a worker and an API jump (+2 h, −2 h; −10 min)", seconds=10, prepares=True, quiet=True)
 async def clocks_jump(stage: Stage) -> None:
     """The database's clock counts; a process's own decides only whether a vendor's signature is fresh."""
     library = _faketime()

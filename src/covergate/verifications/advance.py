@@ -259,7 +259,8 @@ class Advancer:
         except VendorError as error:
             await self._submission_failed(step, run, error)
             return
-        await self._progress(step, run, progress, submitted_at=run.replied_at)
+        # The intent's instant is the database's; that of the reply is this process's, whose clock may be anywhere.
+        await self._progress(step, run, progress, submitted_at=step.seen.attempt.intent_at if run.replied else None)
 
     async def _submission_failed(self, step: Step, run: Run, error: VendorError) -> None:
         if run.maybe_submitted and not isinstance(error, VendorRateLimited | VendorAuthFailed):
@@ -355,7 +356,7 @@ class Advancer:
             decide,
             exchanges=run.exchanges,
             submission=submission,
-            answers=run.replied_at is not None,
+            answers=run.replied,
             otherwise=self._late(step, run, progress),
         )
 
@@ -399,10 +400,14 @@ class Advancer:
     def _late(self, step: Step, run: Run, progress: Progress) -> Callable[[State], Change] | None:
         if not isinstance(progress, Answered):
             return None
-        conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
-        return lambda state: (
-            Change() if state.open else answer_late(self.gateway.sealer, state, conclusion, run.exchanges)
-        )
+
+        def after_the_end(state: State) -> Change:
+            if state.open:
+                return Change()
+            conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
+            return answer_late(self.gateway.sealer, state, conclusion, run.exchanges)
+
+        return after_the_end
 
     async def _technical_error(self, step: Step, run: Run, error: VendorError, *, submitted: bool) -> None:
         code = next(code for kind, code in FAILURE_OF.items() if isinstance(error, kind))

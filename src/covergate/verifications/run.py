@@ -45,8 +45,8 @@ class Run:
     exchanges: list[Exchange] = field(default_factory=list)
     maybe_submitted: bool = False
     """A committing call went out and may have had an effect."""
-    replied_at: Any = None
-    """When the committing call was answered, if it was."""
+    replied: bool = False
+    """The committing call was answered."""
 
     async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
         """What the flow returns. Raises VendorError and NotOurs."""
@@ -91,7 +91,7 @@ class Run:
         self._keep(exchange_id, call, reply)
         if call.commits:
             faults.point("after_reply")
-            self.replied_at = reply.at
+            self.replied = True
             self.maybe_submitted = reply.ok
         return reply
 
