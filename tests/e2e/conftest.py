@@ -196,6 +196,14 @@ class House:
         reply = await self.client.get(f"/v1/verifications/{verification_id}/timeline")
         return [f"{row['type']} {row['at'][11:23]}" for row in reply.json()["data"]]
 
+    async def happens(self, verification_id: str, type_: str) -> None:
+        """Waits for a row of the timeline."""
+
+        async def happened() -> bool:
+            return any(row.startswith(f"{type_} ") for row in await self.timeline(verification_id))
+
+        await until(happened, type_)
+
     async def statuses(self, verification_id: str) -> list[int]:
         """What the vendor's replies had as HTTP status."""
         reply = await self.client.get(f"/v1/verifications/{verification_id}/raw")
@@ -447,10 +455,6 @@ class Process:
             return None if code is None else (code,)
 
         return int((await until(status, f"end of worker {self.pid}", seconds))[0])
-
-    async def says(self, words: str) -> None:
-        """Waits for a word in the workers' log."""
-        await until(lambda: words in self.nursery.log.read_text(), words)
 
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)

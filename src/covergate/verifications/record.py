@@ -288,5 +288,8 @@ async def _record_stray(
     if submission is not None:
         state.attempt.vendor_ref = state.attempt.vendor_ref or submission.ref
         state.attempt.submitted_at = state.attempt.submitted_at or submission.at
-    entry = Entry("stray_reply", "an earlier attempt was answered; see raw")
+    if exchanges:
+        entry = Entry("stray_reply", "an earlier attempt was answered; see raw")
+    else:
+        entry = Entry("stray_end", "a worker that was held up stopped an earlier attempt without a reply")
     await finish(db, sealer, state, Change(entries=[entry]), exchanges)
