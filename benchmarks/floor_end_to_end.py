@@ -1,0 +1,87 @@
+"""Floor 2: the vendor calls of a verification and its signed webhook, through the gateway's transport, without a database.
+
+Prints the seconds that all of them took. Usage: `python -m benchmarks.floor_end_to_end VENDOR_PORT RECEIVER_PORT SECRET NUMBER`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+
+import httpx
+import orjson
+import uvloop
+from standardwebhooks import Webhook
+
+from covergate import ids
+from covergate.outbound import make_client
+from covergate.vendors.transport import REPLY_LIMIT
+
+IN_FLIGHT = 50
+PATH = "/api/v2/enhanced-eligibility"
+ASKED = {
+    "patientFirstName": "Jane",
+    "patientLastName": "Sample",
+    "patientDob": "1990-09-20",
+    "memberId": "ELIGIBLE-0001",
+    "billingProviderNpi": "1234567893",
+    "beginDos": "2026-11-21",
+    "endDos": "2026-11-21",
+    "serviceType": "30",
+    "payerId": "60054",
+    "payerName": "Aetna",
+}
+
+
+async def verify(client: httpx.AsyncClient, vendor: str, receiver: str, secret: str, token: str) -> None:
+    headers = {"authorization": f"Bearer {token}"}
+    asked = {**ASKED, "internalAccountNumber1": ids.new(ids.ATTEMPT)}
+    ticket = orjson.loads((await client.post(vendor + PATH, json=asked, headers=headers)).content)["id"]
+    while True:
+        reply = await client.get(vendor + PATH, params={"id": ticket}, headers=headers)
+        if reply.status_code != 202:
+            break
+    answer = orjson.loads(reply.content)
+    now = datetime.now(UTC)
+    told = {
+        "id": ids.new(ids.VERIFICATION),
+        "external_id": None,
+        "status": "completed",
+        "outcome": "eligible" if answer["coverageStatusCode"] == "1" else "unknown",
+        "outcome_reason": None,
+        "failure_code": None,
+        "metadata": {"clinic": "north"},
+    }
+    body = orjson.dumps({"type": "verification.completed", "timestamp": now.isoformat(), "data": told})
+    event_id = ids.new(ids.EVENT)
+    signed = {
+        "content-type": "application/json",
+        "webhook-id": event_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(event_id, now, body.decode()),
+    }
+    (await client.post(f"{receiver}/webhooks", content=body, headers=signed)).raise_for_status()
+
+
+async def main(vendor: str, receiver: str, secret: str, number: int) -> None:
+    client = make_client(guarded=False, limit_per_host=IN_FLIGHT, reply_limit=REPLY_LIMIT)
+    async with client:
+        granted = await client.post(f"{vendor}/api/v2/auth", data={"grant_type": "client_credentials"})
+        token = orjson.loads(granted.content)["access_token"]
+        left = iter(range(number))
+
+        async def work() -> None:
+            for _ in left:
+                await verify(client, vendor, receiver, secret, token)
+
+        started = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+        print(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    uvloop.run(
+        main(f"http://127.0.0.1:{sys.argv[1]}", f"http://127.0.0.1:{sys.argv[2]}", sys.argv[3], int(sys.argv[4]))
+    )
