@@ -43,8 +43,17 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """As `engine.begin()`, at the price of asyncpg: BEGIN and COMMIT without SQLAlchemy in between."""
-        async with self.autocommit.connect() as db, (await driver_of(db)).transaction():
-            yield db
+        async with self.autocommit.connect() as db:
+            raw = await driver_of(db)
+            transaction = raw.transaction()
+            await transaction.start()
+            try:
+                yield db
+            except BaseException:
+                if not raw.is_closed():  # else what happened would be hidden by the failure to roll back
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def aclose(self) -> None:
         """Closes every connection; the last process to do so stops the embedded server."""
