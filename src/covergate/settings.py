@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     )
     vendor_order: str | None = Field(default=None, description="vendor names with commas between them, the best first")
     circuit_window_seconds: int = Field(
-        default=60, ge=10, le=3600, description="seconds of calls that decide whether a vendor's circuit opens, 10 to 3600"
+        default=60,
+        ge=10,
+        le=3600,
+        description="seconds of calls that decide whether a vendor's circuit opens, 10 to 3600",
     )
     circuit_failure_rate: float = Field(
         default=0.5, gt=0, le=1, description="the share of failed calls that opens a vendor's circuit, up to 1"
