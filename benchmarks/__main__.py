@@ -20,7 +20,7 @@ def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what}", flush=True)
 
 
-async def measure(setup: Setup, *, quick: bool) -> Findings:
+async def measure(setup: Setup, *, quick: bool, full: bool) -> Findings:
     repeats, many, few = (2, 1000, 600) if quick else (3, 2000, 3000)
     found = Findings()
     with gateway.floor(setup), gateway.api(setup):
@@ -45,7 +45,7 @@ async def measure(setup: Setup, *, quick: bool) -> Findings:
             say(f"commit to delivery: p50 {report.percentile(found.announced.after_commit, 50) * 1000:.0f} ms")
             found.listing = [await gateway.listing(setup, 500) for _ in range(repeats)]
             found.peaks = gateway.peaks(setup)
-        if quick:
+        if not full:
             return found
         say("filling the tables")
         found.full = await full_tables.fill(setup)
@@ -64,13 +64,17 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="short, without the full tables, docs/performance.md as it is"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--skip-full-tables", action="store_true", help="all but the full tables, whose filling takes minutes"
+    )
+    asked = parser.parse_args()
+    quick = asked.quick
     started = time.monotonic()
     # On disk and not in memory: fsync is to cost what it costs.
     with tempfile.TemporaryDirectory(prefix="cgbench", dir="/var/tmp", ignore_cleanup_errors=True) as scratch:
         Path(scratch).chmod(0o711)  # started by root, PostgreSQL runs as another user
         with gateway.set_up(Path(scratch)) as setup:
-            found = uvloop.run(measure(setup, quick=quick))
+            found = uvloop.run(measure(setup, quick=quick, full=not (quick or asked.skip_full_tables)))
     table = report.table(found, seconds=time.monotonic() - started)
     print("\n" + table)
     if not quick:
