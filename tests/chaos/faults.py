@@ -39,7 +39,7 @@ def fault(text: str, **facts: Any) -> Callable[[Inject], Inject]:
 # Processes.
 
 
-@fault("a worker is SIGKILLed every 2 seconds", short=True, verifications=60)
+@fault("a worker is SIGKILLed every 2 seconds", verifications=60)
 async def worker_killed(stage: Stage) -> None:
     for turn in stage.turns(4):
         name = WORKERS[turn % 2]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("nobody_left")]
 
-KILLS = 5
-VERIFICATIONS = 200
+KILLS = 3
+VERIFICATIONS = 120
 CUTS = 3
 SENT_BY_SECONDS = 6.0
 """Five seconds after its intent nobody sends any more (design.md section 5), and the sandbox has then seen what was sent."""
