@@ -14,7 +14,7 @@ from covergate.eligibility.inquiry import CoverageOrder
 from covergate.errors import VendorBroken
 from covergate.vendors.base import Call, Question, Reply
 from covergate.vendors.healthie.codes import GENDERS, HOLDER_RELATIONSHIPS, PRIORITIES, SELF
-from covergate.vendors.healthie.documents import WRITE_POLICY
+from covergate.vendors.healthie.documents import READ_PATIENT, WRITE_POLICY
 from covergate.vendors.healthie.operation import operation, payload
 from covergate.vendors.healthie.plans import Plan
 from covergate.vendors.stated import Node
@@ -34,11 +34,16 @@ def policy_id(question: Question, user: Node, plan: Plan) -> Generator[Call, Rep
         written = {"id": _id(kept), **wanted}
     else:
         written = {**wanted, "insurance_plan_id": plan.id, "priority_type": _priority(question, user)}
-    before = {policy.text("id").value for policy in user.rows("policies")}
+    before = _ids(user)
     reply = yield operation(WRITE_POLICY, {"id": user.text("id").value, "policies": [written]})
     updated = payload(reply, "updateClient")
     if isinstance(updated, Failure):
-        return updated
+        # "only one policy can be Primary": a worker whose job was taken up twice, or the clinic itself, was faster.
+        reply = yield operation(READ_PATIENT, {"id": user.text("id").value})
+        now = payload(reply, "user")
+        if isinstance(now, Failure) or _ids(now) <= before:
+            return updated
+        return (yield from policy_id(question, now, plan))
     if fitting:
         return _id(fitting[0])
     after = policies_for(question, updated.at("user"), plan)
@@ -56,6 +61,10 @@ def policies_for(question: Question, user: Node, plan: Plan) -> list[Node]:
     member_id = _plain(question.inquiry.patient.member_id)
     fitting = [policy for policy in policies if _plain(policy.text("num").value) == member_id and plan.is_of(policy)]
     return sorted(fitting, key=_last_checked, reverse=True)
+
+
+def _ids(user: Node) -> set[str | None]:
+    return {policy.text("id").value for policy in user.rows("policies")}
 
 
 def _last_checked(policy: Node) -> str:
