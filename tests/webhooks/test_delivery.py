@@ -449,17 +449,15 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
 
 
 async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    """It hangs for longer than the test may take: what waited for it would never arrive."""
     await hooks.endpoint(partner.on("/hangs", hang), event_types=["verification.failed"])
     await hooks.endpoint(partner.url("/quick"), event_types=["verification.completed"])
     await hooks.announce("verification.failed", times=200)
-    clock = asyncio.get_running_loop().time
-    async with working(gateway, drain_seconds=0.1):
+    async with working(gateway, delivery_seconds=600, drain_seconds=0.1):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         for number in range(1, 21):
-            started = clock()
             await hooks.announce("verification.completed")
             await eventually(lambda wanted=number: len(partner.at("/quick")) == wanted)
-            assert clock() - started < 1.5
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
         assert {row.slow: row.n for row in waiting}[True] >= 192
