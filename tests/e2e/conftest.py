@@ -172,7 +172,14 @@ class House:
     async def create(self, vendor: str, member_id: str, **changes: Any) -> str:
         """The id of a verification of a patient of its own."""
         body = {**REQUEST, "vendor": vendor, "patient": REQUEST["patient"] | {"member_id": member_id}, **changes}
-        reply = await self.client.post("/v1/verifications", json=body)
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+
+        async def answered() -> httpx.Response | None:
+            reply = await self.client.post("/v1/verifications", json=body, headers=headers)
+            # 503: the database's connections were cut just now.
+            return None if reply.status_code == 503 else reply
+
+        reply = await until(answered, f"answer about {member_id}")
         assert reply.status_code == 202, reply.text
         return str(reply.json()["id"])
 
@@ -217,10 +224,14 @@ class House:
     async def submissions_by_member(self) -> Counter[str]:
         return Counter(submission["member_id"] for submission in await self.submissions())
 
-    async def submitted_further(self, count: int) -> None:
-        """Waits for so many more submissions."""
-        enough = len(self.held.world.submissions) + count
-        await until(lambda: len(self.held.world.submissions) >= enough, f"{count} submissions")
+    @property
+    def submitted(self) -> int:
+        """How many submissions the vendors have counted by now."""
+        return len(self.held.world.submissions)
+
+    async def submitted_since(self, before: int, count: int) -> None:
+        """Waits until there are so many more than `before`; what is to make them must have been asked after that was taken."""
+        await until(lambda: self.submitted >= before + count, f"{count} submissions")
 
     async def vendors_rest(self) -> None:
         """Waits until the vendors have done all their work and sent all their events."""

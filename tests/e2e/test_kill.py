@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("nobody_left")]
 
 KILLS = 3
-VERIFICATIONS = 120
 CUTS = 3
+BATCH, SOME = 20, 5
+"""A fault strikes when some of a batch have been submitted, counted from before the batch was asked: more always come."""
 SENT_BY_SECONDS = 6.0
 """Five seconds after its intent nobody sends any more (design.md section 5), and the sandbox has then seen what was sent."""
 INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs_attention', 'next_attempt')"
@@ -30,11 +31,13 @@ INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs
 
 async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
     house = bare_house
-    asked = await _ask(house, "killed", VERIFICATIONS)
+    asked: dict[str, str] = {}
     async with house.fast_clock(minutes=90):
-        for _ in range(KILLS):
+        for kill in range(KILLS):
+            before = house.submitted
+            asked |= await _ask(house, f"killed{kill}", 2 * BATCH)
             worker = await workers()
-            await house.submitted_further(VERIFICATIONS // (2 * KILLS))
+            await house.submitted_since(before, 2 * SOME)
             await worker.kill()
             await house.lose_heartbeats()
         await workers()
@@ -43,11 +46,13 @@ async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_hous
 
 async def test_cut_database_connections_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
     house = bare_house
-    asked = await _ask(house, "cut", 60)
+    asked: dict[str, str] = {}
     await workers()
     async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
-        for _ in range(CUTS):
-            await house.submitted_further(5)
+        for cut in range(CUTS):
+            before = house.submitted
+            asked |= await _ask(house, f"cut{cut}", BATCH)
+            await house.submitted_since(before, SOME)
             await house.cut_connections()
             await house.lose_heartbeats()
         await _ledger_balances(house, asked)
@@ -57,14 +62,17 @@ async def test_a_worker_that_froze_past_its_heartbeat_repeats_nothing_when_it_go
     bare_house: House, workers: Any
 ) -> None:
     house = bare_house
-    asked = await _ask(house, "frozen", 60)
+    before = house.submitted
+    asked = await _ask(house, "frozen", 2 * BATCH)
     frozen = await workers()
-    await house.submitted_further(5)
+    await house.submitted_since(before, SOME)
     frozen.signal(signal.SIGSTOP)
     await house.lose_heartbeats()
+    before = house.submitted
+    asked |= await _ask(house, "meanwhile", BATCH)
     await workers()
     async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
-        await house.submitted_further(10)
+        await house.submitted_since(before, 2 * SOME)
         frozen.signal(signal.SIGCONT)
         await _ledger_balances(house, asked)
 
