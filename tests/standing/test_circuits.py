@@ -15,6 +15,7 @@ from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
 from covergate.verifications.sweep import sweep
 from tests.verifications.conftest import POLL, SUBMIT, Engine, Wire
+from tests.verifications.test_advance import ASKED_OF_VSEE
 
 DOWN = VendorUnavailable("down", sent=True)
 SOHAR = ("sohar", "test")
@@ -161,6 +162,55 @@ async def test_real_failures_open_it(engine: Engine, gateway: Gateway) -> None:
         await advancer.circuits.flush()
         admission = await advancer.circuits.admit("integrex", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.CIRCUIT
+
+
+async def test_a_call_counts_once_however_many_submissions_it_carried(engine: Engine, wire: Wire) -> None:
+    """A circuit opens on ten failed calls at least: twelve in one batch are one."""
+    wire.on("POST /health_harbor/api/v0/mental_health/batch_inquiries", (503, {}))
+    for _ in range(12):
+        await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    keys = [await engine.take() for _ in range(12)]
+    await asyncio.gather(*(engine.advancer.advance(key) for key in keys))
+    await engine.advancer.circuits.flush()
+    assert 0 < len(wire.calls) < 10
+    rows = await engine._rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
+    assert [(row.vendor, row.failed) for row in rows] == [("health_harbor", len(wire.calls))]
+    admission = await engine.advancer.circuits.admit("health_harbor", "test", datetime.now(UTC))
+    assert admission.verdict is Verdict.GO
+
+
+async def test_our_own_rate_limit_is_no_call(engine: Engine, wire: Wire) -> None:
+    """And a call that was answered is one."""
+    await engine.run_sql(
+        "INSERT INTO vendor_rates (vendor, mode, tokens, at) VALUES ('healthie', 'test', -1000000, clock_timestamp())"
+    )
+    limited = await engine.create(vendor="healthie", patient=ASKED_OF_VSEE["patient"])
+    await engine.step()
+    assert (await engine.view(limited))["waiting_for"]["kind"] == "rate_limit"
+    await engine.run_sql("DELETE FROM pgqueuer")
+    await engine.create()
+    await engine.step()
+    await engine.advancer.circuits.flush()
+    rows = await engine._rows("SELECT vendor, answered, failed FROM vendor_calls")
+    assert [tuple(row) for row in rows] == [("integrex", 1, 0)]
+
+
+async def test_a_look_up_that_cannot_tell_yet_is_a_good_trial(engine: Engine, wire: Wire) -> None:
+    users = "/vsee/api_v3/users"
+    wire.on(f"POST {users}/sso", (200, {"data": {"id": "7", "token": {"token": "t"}}}))
+    wire.on("POST /vsee/api_v3/me", (200, {}))
+    wire.on(f"POST {users}/7/car7551/eligibility", httpx.RemoteProtocolError("cut"))
+    wire.on(f"GET {users}/7", (200, {"data": {"id": "7", "insurance": {}}}))
+    await engine.create(**ASKED_OF_VSEE)
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    for _ in range(10):
+        engine.advancer.circuits.count("vsee", "test", DOWN)
+    await engine.advancer.circuits.flush()
+    await rest_is_over(engine)
+    await engine.advancer.circuits.flush()
+    await engine.step()
+    assert [row.circuit for row in await engine._rows("SELECT circuit FROM vendor_standing")] == ["closed"]
 
 
 async def subscribe(engine: Engine) -> None:

@@ -108,6 +108,19 @@ async def test_a_full_batch_does_not_wait_and_the_rest_goes_in_the_next() -> Non
         await asyncio.gather(*(side.send(name) for name in "ab"))
 
 
+async def test_a_call_ends_once_however_many_rows_it_carried() -> None:
+    """That is what circuits count; a row that was never sent is none."""
+    ends: list[tuple[str, str, type[VendorError] | None]] = []
+    now = asyncio.get_running_loop().time()
+    for answer, error in ((echo, None), (lambda rows: httpx.Response(500), VendorUnavailable)):
+        async with Side(answer) as side:
+            side.transport.ended = lambda name, mode, error: ends.append((name, mode, error and type(error)))
+            rows = [side.send(name) for name in "abc"]
+            await asyncio.gather(*rows, side.send("late", not_after=now - 1), return_exceptions=True)
+        assert ends.pop() == ("sample", "live", error)
+        assert ends == []
+
+
 async def test_modes_are_never_joined() -> None:
     async with Side(echo) as side:
         await asyncio.gather(side.send("a", mode="live"), side.send("b", mode="test"))

@@ -13,8 +13,9 @@ A case is one of
 form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
 `/exchanges/<first_exchange>` in the raw document (default 0).
 
-`progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {}}`,
-`{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what `conclude` makes of the statement.
+`progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {"proven"}}`,
+`{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what
+`conclude` makes of the statement.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 
@@ -46,6 +47,7 @@ from covergate.vendors.base import (
     Call,
     Inbound,
     NotFound,
+    NotYet,
     Pending,
     Question,
     Refused,
@@ -102,8 +104,11 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
             assert "code" in expected
             compare(failure.model_dump(mode="json"), expected, "failure")
             check_sources(failure.model_dump(mode="json"), raw(replies, first))
-        case NotFound():
-            assert kind == "not_found"
+        case NotFound(proven=proven):
+            assert ("not_found", {"proven": proven}) == (kind, expected)
+        case NotYet(again_in=again_in):
+            assert again_in > timedelta(0)
+            assert ("not_yet", {"again_in": again_in.total_seconds()}) == (kind, expected)
         case Answered(statement=statement):
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
@@ -233,7 +238,7 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
     if vendor.find is not None:
         found = _progress_of(own, "find")
         lacking += [] if "not_found" in found else ["find: not_found"]
-        lacking += [] if found - {"not_found"} else ["find: something found"]
+        lacking += [] if found - {"not_found", "not_yet", "raises"} else ["find: something found"]
     if vendor.read_event is not None and not any("event" in case for case in own):
         lacking.append("an event")
     if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):

@@ -55,8 +55,9 @@ class Wire:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/integrex").removeprefix("/sohar")
         call = f"{request.method} {path}"
-        if path in ("/api/v2/auth", "/oauth/token"):
-            return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 3600})
+        if path in ("/api/v2/auth", "/oauth/token", "/health_harbor/api/v0/auth/token"):
+            token = {"token": "t", "access_token": "t", "token_type": "Bearer", "expires_in": 3600}
+            return httpx.Response(200, json=token)
         self.calls.append(call)
         answers = self.script[call]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]

@@ -167,6 +167,87 @@ async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
     assert wire.calls.count(SUBMIT) == 1
 
 
+VSEE = "/vsee/api_v3/users"
+VSEE_CHECK = f"POST {VSEE}/7/car7551/eligibility"
+ASKED_OF_VSEE: dict[str, Any] = {
+    "vendor": "vsee",
+    "vendor_options": {"vsee": {"carrier_code": "car7551"}},
+    "patient": {
+        "first_name": "Jane",
+        "last_name": "Sample",
+        "date_of_birth": "1990-02-03",
+        "member_id": "W123456789",
+        "gender": "F",
+        "address": {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"},
+    },
+}
+HARBOR = "/health_harbor/api/v0/mental_health"
+HARBOR_SUBMIT = f"POST {HARBOR}/batch_inquiries"
+HARBOR_LIST = f"GET {HARBOR}/inquiries"
+ASKED_OF_HARBOR: dict[str, Any] = {
+    "vendor": "health_harbor",
+    "provider": {"npi": "1234567893", "tax_id": "123456789"},
+}
+
+
+async def lost(engine: Engine, asked: dict[str, Any]) -> str:
+    """A verification the reply to whose submission is lost, when a look-up can find it."""
+    id_ = await engine.create(**asked)
+    await engine.step()
+    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    return id_
+
+
+async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: Wire) -> None:
+    """VSee shows a check when it has ended, within three minutes as a rule; then a person decides."""
+    wire.on(f"POST {VSEE}/sso", (200, {"data": {"id": "7", "token": {"token": "t"}}}))
+    wire.on("POST /vsee/api_v3/me", (200, {}))
+    wire.on(VSEE_CHECK, httpx.RemoteProtocolError("cut"))
+    wire.on(f"GET {VSEE}/7", (200, {"data": {"id": "7", "insurance": {}}}))
+    id_ = await lost(engine, ASKED_OF_VSEE)
+    for _ in range(3):
+        await engine.step()
+        view = await engine.view(id_)
+        assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor", "submitting")
+    assert await engine.timeline(id_) == ["created", "reply_lost", *["looked_up"] * 3]
+    rows = await engine._rows(
+        "SELECT extract(epoch FROM next_check_at - at) AS wait, errors_in_row"
+        " FROM timeline t JOIN attempts a ON a.id = t.attempt_id WHERE type = 'looked_up'"
+    )
+    assert all(0.9 <= row.wait <= 1.1 and row.errors_in_row == 0 for row in rows)
+    assert await engine.events() == []
+    await engine.run_sql("UPDATE attempts SET intent_at = intent_at - interval '3 min'")
+    await engine.step()
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
+    assert await engine.events() == ["verification.needs_attention"]
+    assert wire.calls.count(VSEE_CHECK) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "looks", "submissions", "waiting_for"),
+    [
+        ((200, []), 1, 2, "vendor"),  # proven: it is made again
+        ((200, [{"id": "other"}]), 1, 1, "operator"),  # the filter is ignored, and will be the next time
+        ((400, {"detail": "unknown parameter"}), 1, 1, "operator"),
+        ((200, {"unexpected": True}), 3, 1, "operator"),
+    ],
+)
+async def test_what_a_look_up_can_tell(
+    engine: Engine, wire: Wire, listed: Any, looks: int, submissions: int, waiting_for: str
+) -> None:
+    wire.on(HARBOR_SUBMIT, httpx.RemoteProtocolError("cut"), (200, [{"success": True, "inquiry_id": "i1"}]))
+    wire.on(HARBOR_LIST, listed)
+    id_ = await lost(engine, ASKED_OF_HARBOR)
+    for _ in range(looks - 1):
+        await engine.step()
+        assert (await engine.view(id_))["waiting_for"]["kind"] == "vendor_retry"
+    for _ in range(submissions):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["waiting_for"]["kind"], len(view["attempts"])) == (waiting_for, submissions)
+    assert (wire.calls.count(HARBOR_LIST), wire.calls.count(HARBOR_SUBMIT)) == (looks, submissions)
+
+
 async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> None:
     """The intent is on disk, nobody knows more: the next worker waits until the call must be over, then does not send."""
 
@@ -304,6 +385,44 @@ async def test_the_deadline_says_what_it_waited_for(engine: Engine, waiting_for:
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", code.value)
     assert view["attempts"][0]["state"] == "abandoned"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (None, FailureCode.INTERNAL_ERROR),
+        ((503, {}), FailureCode.VENDOR_UNAVAILABLE),
+        ((401, {}), FailureCode.VENDOR_AUTH_FAILED),
+        ((429, {}), FailureCode.VENDOR_RATE_LIMITED),
+        ((202, {}), FailureCode.DEADLINE_EXCEEDED),
+    ],
+)
+async def test_the_deadline_says_what_the_last_error_was(
+    engine: Engine, wire: Wire, answer: Any, code: FailureCode
+) -> None:
+    """After an error of our own. None: there were only such."""
+    wire.on(POLL, answer)
+    id_ = await engine.create()
+    await engine.step()
+    await engine.advancer.failed_inside(await engine.take())
+    if answer is not None:
+        await engine.step()
+    view = await engine.view(id_)
+    assert view["attempts"][0]["failure_code"] is None  # nothing has failed yet
+    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"]) == ("failed", code.value)
+    assert view["attempts"][0]["failure_code"] == code.value
+
+
+async def test_an_error_that_passed_leaves_no_trace_on_what_was_answered(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, (503, {}), (200, ACTIVE))
+    id_ = await engine.create()
+    for _ in range(3):
+        await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["attempts"][0]["failure_code"]) == ("completed", None)
 
 
 async def test_an_answer_the_vendor_no_longer_keeps(engine: Engine, wire: Wire) -> None:

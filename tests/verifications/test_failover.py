@@ -131,7 +131,6 @@ async def test_a_look_up_that_keeps_failing_pays_a_second_vendor_only_if_allowed
     engine: Engine, wire: Wire, allowed: bool, vendor: str
 ) -> None:
     api = "/health_harbor/api/v0"
-    wire.on(f"POST {api}/auth/token", (200, {"token": "t", "access_token": "t", "expires_in": 3600}))
     wire.on(f"POST {api}/mental_health/batch_inquiries", httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {api}/mental_health/inquiries", (503, {}))
     id_ = await engine.create(

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
+import pytest
+
 from covergate.verifications.cancel import cancel
-from tests.verifications.conftest import CALLER, POLL, REQUEST, SUBMIT, Engine, Wire
+from covergate.verifications.resolve import Resolution, resolve
+from covergate.verifications.sweep import sweep
+from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Engine, Wire
 
 
 async def run_all(engine: Engine) -> None:
@@ -74,6 +79,70 @@ async def test_followers_share_a_failure_too(engine: Engine, wire: Wire) -> None
     ids = [await engine.create(max_age=60) for _ in range(3)]
     await run_all(engine)
     assert {(await engine.view(id_))["failure"]["code"] for id_ in ids} == {"member_id_invalid"}
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def expire(engine: Engine, *ids: str) -> None:
+    await engine.run_sql(
+        "UPDATE verifications SET deadline = clock_timestamp(), next_check_at = clock_timestamp() WHERE id = ANY(:ids)",
+        ids=list(ids),
+    )
+    while await sweep(engine.gateway):
+        pass
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+async def test_when_the_leaders_deadline_comes_who_has_more_time_asks(
+    engine: Engine, wire: Wire, submitted: bool
+) -> None:
+    """The payer said nothing, so there is nothing to take over; the oldest with time left asks for the others, too."""
+    wire.on(POLL, (202, {}), (200, ACTIVE))
+    leader, late, *followers = [await engine.create(max_age=60) for _ in range(5)]
+    if submitted:
+        await engine.step()
+    await expire(engine, leader, late)
+    for id_ in (leader, late):
+        assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
+    await run_all(engine)
+    shown = [await engine.view(id_) for id_ in followers]
+    assert {view["status"] for view in shown} == {"completed"}
+    assert [view["reused_from"] for view in shown] == [None, followers[0], followers[0]]
+    assert wire.calls.count(SUBMIT) == 1 + submitted
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_a_submission_whose_fate_is_unknown_is_not_made_again_by_a_follower(
+    engine: Engine, wire: Wire, decided: bool
+) -> None:
+    """Neither when the leader's deadline comes, nor when an operator gives it up."""
+    wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
+    leader, follower = [await engine.create(max_age=60) for _ in range(2)]
+    await run_all(engine)
+    assert (await engine.view(leader))["waiting_for"]["kind"] == "operator"
+    if decided:
+        await resolve(engine.gateway, CALLER, leader, Resolution.GIVE_UP)
+    else:
+        await expire(engine, leader)
+    await run_all(engine)
+    view = await engine.view(follower)
+    assert (view["failure"]["code"], view["reused_from"]) == ("submission_unknown", leader)
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_a_deadline_while_the_submission_is_under_way_makes_no_second_one(engine: Engine, wire: Wire) -> None:
+    """The leader ends as unanswered, but its call is on the line."""
+
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        await expire(engine, leader)
+        return httpx.Response(200, json={"id": "1"})
+
+    wire.on(SUBMIT, submitting)
+    leader, follower = [await engine.create(max_age=60) for _ in range(2)]
+    await engine.step()
+    assert (await engine.view(leader))["failure"]["code"] == "deadline_exceeded"
+    await engine.run_sql("UPDATE attempts SET submitted_at = NULL WHERE verification_id = :id", id=leader)
+    await run_all(engine)
+    assert (await engine.view(follower))["reused_from"] == leader
     assert wire.calls.count(SUBMIT) == 1
 
 

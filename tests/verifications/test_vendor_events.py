@@ -75,9 +75,6 @@ async def test_an_event_that_overtakes_the_answer_to_its_own_submit(engine: Engi
     wire.on(SUBMIT, submitting)
     id_ = await engine.create(vendor="sohar")
     await engine.step()
-    rows = await engine._rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications")
-    assert rows[0].due
-    await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert wire.calls == [SUBMIT, READ]
 
@@ -94,9 +91,10 @@ async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wir
             engine.advancer.advance(key), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}"))
         )
         rows = await engine._rows(
-            "SELECT next_check_at <= clock_timestamp() AS due FROM verifications WHERE id = :id", id=id_
+            "SELECT status = 'completed' OR next_check_at <= clock_timestamp() AS seen FROM verifications WHERE id = :id",
+            id=id_,
         )
-        assert rows[0].due, turn
+        assert rows[0].seen, turn
 
 
 async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) -> None:
@@ -117,6 +115,67 @@ async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) ->
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert wire.calls == [SUBMIT, READ]
+
+
+HARBOR = "/health_harbor/api/v0/mental_health"
+
+
+def call_begins(echo: str) -> Inbound:
+    body = json.dumps({"inquiries": [{"id": "i1", "status": "IN_PROGRESS", "request": {"external_id": echo}}]}).encode()
+    secret = hashlib.sha256(b"sandbox:health_harbor").hexdigest()
+    headers = {"x-healthharbor-signature": hmac.digest(secret.encode(), body, "sha256").hex()}
+    return Inbound("POST", "/v1/vendor-events/health_harbor", "", headers, body)
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine, wire: Wire, parked: bool) -> None:
+    """That the call begins says that there is an inquiry, and which. Parked: a person was to find that out."""
+    wire.on(f"POST {HARBOR}/batch_inquiries", httpx.RemoteProtocolError("cut"))
+    wire.on(f"GET {HARBOR}/inquiries", (200, [{"id": "another"}]))
+    wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
+    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    await engine.step()
+    if parked:
+        await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+        await engine.step()
+        assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
+    await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
+    await engine.take()  # the look-up that was planned, or the deadline
+    view = await engine.view(id_)
+    assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", "i1")
+    assert view["waiting_for"]["kind"] == "vendor"
+    await engine.step()
+    assert (await engine.timeline(id_))[-3:] == ["submission_found", "vendor_event", "checked"]
+    assert wire.calls.count(f"POST {HARBOR}/batch_inquiries") == 1
+
+
+async def test_an_event_that_brings_nothing_while_the_submission_is_under_way(engine: Engine, wire: Wire) -> None:
+    """The reply is lost afterwards: then its look-up is not needed."""
+
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        echo = json.loads(request.content)[0]["external_id"]
+        await receive(engine.gateway, "health_harbor", call_begins(echo))
+        raise httpx.RemoteProtocolError("cut")
+
+    wire.on(f"POST {HARBOR}/batch_inquiries", submitting)
+    wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
+    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    await engine.step()
+    for _ in range(2):
+        if "checked" not in await engine.timeline(id_):
+            await engine.step()
+    assert await engine.timeline(id_) == ["created", "vendor_event", "reply_lost", "submission_found", "checked"]
+    assert f"GET {HARBOR}/inquiries" not in wire.calls
+
+
+async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: Wire) -> None:
+    wire.on(f"POST {HARBOR}/batch_inquiries", (200, [{"success": True, "inquiry_id": "i1"}]))
+    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    await engine.step()
+    before = await engine.jobs()
+    await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
+    assert await engine.jobs() == before
+    assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
 async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: Wire) -> None:

@@ -110,12 +110,25 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """A look-up found no trace of the submission."""
+    """A look-up showed no trace of the submission, and another one would show no more: a person decides.
+
+    `proven`: it is certain that nothing was submitted. Then the submission is made again instead.
+    """
+
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A look-up cannot tell yet: the submission may still show. Look again after `again_in`, which is longer than nothing."""
+
+    again_in: timedelta
 
 
 Progress: TypeAlias = Answered | Refused | Pending
 Flow: TypeAlias = Generator[Call, Reply, Progress]
-FindFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound]
+CheckFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound]
+FindFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound | NotYet]
 
 
 class Connection(BaseSettings):
@@ -290,13 +303,11 @@ class Vendor:
     authenticate: Callable[[Any], httpx.Auth]
     """The auth flow for a connection; see `vendors/auth.py`."""
     submit: Callable[[Question], Flow]
-    check: Callable[[Question, str], FindFlow] | None = None
-    """`NotFound` when looking further is of no use: then a person decides."""
+    check: Callable[[Question, str], CheckFlow] | None = None
+    """`NotFound` when looking further is of no use: then a person decides, whether it is proven or not."""
     find: Callable[[Question], FindFlow] | None = None
     find_delay: timedelta = timedelta(seconds=0)
     """How long after a submission a look-up can miss it."""
-    find_is_authoritative: bool = False
-    """Whether "not found" proves that nothing was submitted."""
     options: type[Options] = Options
     not_asked: frozenset[str] = frozenset()
     """JSON pointers into the inquiry of what this vendor has no place for."""

@@ -1,8 +1,9 @@
 """Taking over an answer (`max_age`): the same question of the same tenant is not paid for twice.
 
 A create that allows it follows the youngest verification of the same question that is open, or was answered recently enough. A
-follower asks nobody: it waits for that end and takes it over, result or failure, tagged `reused_from`. Equal inquiries
-that arrive at the same moment take turns under a lock on the question, so that all but the first find one to follow.
+follower asks nobody: it waits for that end and takes it over, result or failure, tagged `reused_from`; an end that says
+nothing about the question (`transitions.leaves_it_open`) makes it ask for itself. Equal inquiries that arrive at the same
+moment take turns under a lock on the question, so that all but the first find one to follow.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ async def follow(gateway: Gateway, seen: State) -> None:
     """One step of a follower."""
     async with gateway.autocommit.connect() as db:
         leader = await read(db, seen.follows or "")
-    if leader is None or leader.status == "canceled":
+    if leader is None or transitions.leaves_it_open(leader):
         await record(gateway, seen, transitions.ask_itself)
     elif leader.open:
         await record(gateway, seen, transitions.follow_on)

@@ -40,6 +40,11 @@ def _reschedule(state: State, at: datetime, waiting_for: str) -> Change:
     return Change(jobs=[jobs.advance(vendor, state.id, state.step, until(state.next_check_at, state.now))])
 
 
+def is_due(state: State) -> bool:
+    """The current attempt's next step is due at the instant of the last one."""
+    return state.successor is None and state.next_check_at is not None and state.next_check_at <= state.now
+
+
 def _said(change: Change, state: State, type_: str, message: str) -> Change:
     change.entries.append(
         Entry(type_, message, waiting_for=state.waiting_for, next_check_at=state.next_check_at if state.open else None)
@@ -56,6 +61,8 @@ def _end(state: State, status: str, attempt_state: str, event: str, message: str
     attempt = state.attempt
     attempt.state = attempt_state
     attempt.ended_at = state.now
+    if status != "failed":
+        attempt.failure_code = None
     return Change(entries=[Entry(event.removeprefix("verification."), message)], events=[event], ended=True)
 
 
@@ -108,6 +115,20 @@ def taken_over(state: State, leader: State, result_sealed: bytes | None, failure
     return change
 
 
+def leaves_it_open(leader: State) -> bool:
+    """It ended and nobody gave an answer or a refusal: it was canceled, or its deadline came. Who followed it asks for itself.
+
+    Not where nobody knows whether the vendor has its submission: that one may be under way, and to send an equal one beside
+    it is for a person to decide. The followers take its `submission_unknown` over, which says so.
+    """
+    if leader.status == "canceled":
+        return True
+    attempt = leader.attempt
+    unknown = attempt.intent_at is not None and attempt.submitted_at is None
+    timed_out = leader.status == "failed" and attempt.state == "abandoned"
+    return timed_out and not unknown and leader.failure_code != FailureCode.SUBMISSION_UNKNOWN
+
+
 def follow_on(state: State) -> Change:
     """The followed verification is still open; its end wakes this one."""
     return _said(
@@ -136,14 +157,19 @@ def canceled(state: State) -> Change:
 
 
 def try_again(
-    state: State, reason: str, waiting_for: str, retry_after: float | None = None, *, nothing_submitted: bool
+    state: State, code: FailureCode, reason: str, retry_after: float | None = None, *, nothing_submitted: bool
 ) -> Change:
-    """A technical error. `nothing_submitted`: it met our own committing call, and it is certain that it had no effect."""
+    """A technical error. `nothing_submitted`: it met our own committing call, and it is certain that it had no effect.
+
+    Until the attempt ends its `failure_code` is that of the last error: the one to end with at the deadline.
+    """
     attempt = state.attempt
     attempt.errors_in_row += 1
+    attempt.failure_code = code.value
     if nothing_submitted and attempt.state == "submitting":
         attempt.state = "preparing"
         attempt.intent_at = attempt.lookup_after = None
+    waiting_for = "rate_limit" if code is FailureCode.VENDOR_RATE_LIMITED else "vendor_retry"
     change = _reschedule(state, state.now + retry.delay(attempt.errors_in_row, retry_after), waiting_for)
     return _said(change, state, "retry_scheduled", f"{reason} (error {attempt.errors_in_row} in a row)")
 
@@ -177,6 +203,13 @@ def wait_for_lookup(state: State) -> Change:
     return _said(change, state, "submission_in_flight", "a submission is being made or was interrupted")
 
 
+def look_again(state: State, again_in: timedelta) -> Change:
+    """The vendor was asked for the submission and cannot tell yet."""
+    state.attempt.errors_in_row = 0
+    change = _reschedule(state, state.now + again_in, "vendor")
+    return _said(change, state, "looked_up", "the vendor cannot tell yet whether it has the submission")
+
+
 def next_attempt(state: State, successor: Successor, reason: FailureCode, after: timedelta, message: str) -> Change:
     """This attempt is over; another one begins, at the next vendor or at the same. Late news of this one is only noted."""
     attempt = state.attempt
@@ -205,13 +238,18 @@ def go_on_waiting(state: State) -> Change:
     return _said(_reschedule(state, state.now, "vendor"), state, "submission_found", "the vendor has the submission")
 
 
-def vendor_event(state: State, kind: str, ref: str | None) -> Change:
-    """The vendor told us something: look now, or as soon as the running step is done."""
+def vendor_event(state: State, kind: str, ref: str | None, *, wakes: bool) -> Change:
+    """The vendor told us something: look now, or as soon as the running step is done.
+
+    What does not wake may still settle an interrupted submission: whatever the vendor tells of it, it has it.
+    """
     attempt = state.attempt
     if attempt.vendor_ref is None and ref is not None:
         attempt.vendor_ref = ref
     parked = state.waiting_for == "operator" or (attempt.state == "submitting" and state.waiting_for is not None)
-    if not state.open:
+    if not wakes and not (state.open and attempt.state == "submitting"):
+        change = Change()
+    elif not state.open:
         change = (
             Change(jobs=[jobs.advance_late(attempt.vendor, state.id)]) if attempt.vendor_ref is not None else Change()
         )
@@ -220,13 +258,13 @@ def vendor_event(state: State, kind: str, ref: str | None) -> Change:
     elif parked and attempt.vendor_ref is not None:
         change = go_on_waiting(state)
     else:
-        state.wake_requested = True
+        state.wake_requested = state.wake_requested or wakes
         change = Change()
     return _said(change, state, "vendor_event", f"the vendor sent {kind}")
 
 
 def reason_of_timeout(state: State) -> FailureCode:
-    """What a verification waits for when its deadline comes says why there is no answer."""
+    """What a verification waits for when its deadline comes, and the last error if it is that, say why there is no answer."""
     reasons = {
         "vendor_retry": FailureCode.VENDOR_UNAVAILABLE,
         "circuit": FailureCode.VENDOR_UNAVAILABLE,
@@ -238,6 +276,8 @@ def reason_of_timeout(state: State) -> FailureCode:
         settled = state.attempt.lookup_after is None or state.attempt.lookup_after <= state.now
         if state.waiting_for is not None or settled:
             return FailureCode.SUBMISSION_UNKNOWN
+    if state.waiting_for == "vendor_retry" and state.attempt.failure_code is not None:
+        return FailureCode(state.attempt.failure_code)
     return reasons.get(state.waiting_for or "", FailureCode.DEADLINE_EXCEEDED)
 
 

@@ -117,8 +117,8 @@ async def _wake(
     if state is None:
         return
     await db.execute(_MATCHED, {"id": event_id, "verification_id": found.id})
-    if event.wakes and state.attempt.id == found.attempt_id:
-        change = transitions.vendor_event(state, event.kind, event.ref)
+    if state.attempt.id == found.attempt_id:
+        change = transitions.vendor_event(state, event.kind, event.ref, wakes=event.wakes)
     else:
         change = Change(entries=[Entry("vendor_event", f"the vendor sent {event.kind}")])
     await finish(db, gateway.sealer, state, change)

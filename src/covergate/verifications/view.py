@@ -20,7 +20,7 @@ SEALED = "inquiry_sealed, result_sealed, late_result_sealed, failure_sealed"
 ATTEMPTS = """(
   SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
            'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
-           'failure_code', a.failure_code) ORDER BY a.id)
+           'failure_code', CASE WHEN a.ended_at IS NOT NULL THEN a.failure_code END) ORDER BY a.id)
   FROM attempts a WHERE a.verification_id = v.id) AS attempts"""
 
 _READ = text(f"""

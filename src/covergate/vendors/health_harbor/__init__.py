@@ -84,7 +84,6 @@ VENDOR = Vendor(
     check=check,
     find=find,
     find_delay=timedelta(seconds=20),
-    find_is_authoritative=True,
     options=HealthHarborOptions,
     not_asked=NOT_ASKED,
     not_asked_of=not_asked_of,

@@ -66,17 +66,17 @@ def find(question: Question) -> FindFlow:
     """Their list by `external_id`, which is the attempt's id.
 
     The filter is known only from a client of their dental API. So it is not trusted: an empty list proves that there is
-    no such inquiry, but a list of other inquiries shows that the filter was ignored and proves nothing.
+    no such inquiry, but a list of other inquiries shows that the filter was ignored, and it will be the next time, too.
     """
     reply = yield Call("GET", INQUIRIES, params={"external_id": question.attempt_id, "limit": LIST_LIMIT})
-    if not reply.ok or not isinstance(reply.body, list):
+    if not reply.ok:
+        return NotFound()
+    if not isinstance(reply.body, list):
         raise VendorBroken("the reply is not a list of inquiries", sent=True, reply=reply)
     for row in reply.body:
         if _is_ours(row, question):
             return Pending(ref=row["id"], again_in=timedelta(0))
-    if reply.body:
-        raise VendorBroken("the list was not filtered by external_id", sent=True, reply=reply)
-    return NotFound()
+    return NotFound(proven=not reply.body)
 
 
 def _is_ours(row: Any, question: Question) -> bool:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from covergate.eligibility.failure import Failure
 from covergate.errors import VendorBroken
-from covergate.vendors.base import FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
+from covergate.vendors.base import CheckFlow, FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
 from covergate.vendors.healthie.documents import READ_POLICY, RUN_CHECK
 from covergate.vendors.healthie.operation import operation, payload
 from covergate.vendors.healthie.patients import existing_patient, patient
@@ -55,12 +55,13 @@ def submit(question: Question) -> Flow:
 
 
 def find(question: Question) -> FindFlow:
-    """The latest check of the policy that the submission was for. No such policy: no check was run."""
+    """The latest check of the policy that the submission was for.
+
+    No such patient or policy: no check was run, but somebody at the clinic may have changed the record since.
+    """
     user = yield from existing_patient(question)
-    if user is None:
+    if user is None or isinstance(user, Failure):
         return NotFound()
-    if isinstance(user, Failure):
-        raise VendorBroken("the look-up was refused", sent=True)
     policies = policies_for(question, user, asked_plan(question))
     if not policies:
         return NotFound()
@@ -69,7 +70,7 @@ def find(question: Question) -> FindFlow:
     return _latest(question, ref, reply) or Pending(ref=ref, again_in=timedelta(seconds=FIRST_WAIT))
 
 
-def check(question: Question, ref: str) -> FindFlow:
+def check(question: Question, ref: str) -> CheckFlow:
     """`ref` is the policy's id. Only a lost reply leads here."""
     reply = yield operation(READ_POLICY, {"id": ref})
     found = _latest(question, ref, reply)

@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import CoverageOrder
-from covergate.errors import VendorBroken, VendorUnavailable
+from covergate.errors import VendorBroken
 from covergate.vendors.base import (
     Call,
     FindFlow,
     Flow,
     ListedPayer,
     NotFound,
+    NotYet,
     PayersFlow,
     Pending,
     Question,
@@ -39,6 +40,8 @@ CLOCK_SLACK = 5
 """Seconds that VSee's clock may be behind ours; a check's answer has its id besides."""
 LEAST_BASE = 0.1
 """What the later waits grow from where the first is set to less, so that polling never spins."""
+LEAST_LOOK = timedelta(seconds=1)
+"""The wait before the next look-up where the first wait is set to less."""
 
 
 def submit(question: Question) -> Flow:
@@ -83,7 +86,7 @@ def check(question: Question, ref: str) -> Flow:
 def find(question: Question) -> FindFlow:
     """The user by our code, and in its record a check that ended after the intent.
 
-    A running check shows nowhere, so within the usual time "not there" proves nothing and is worth another look.
+    A running check shows nowhere: within the usual time it may still come, and after it "not there" proves nothing.
     """
     sso = yield _sso(question)
     if not sso.ok:
@@ -98,9 +101,9 @@ def find(question: Question) -> FindFlow:
         theirs = section.read("carrier_code", token).value
         if eligibility_id and theirs in (carrier, None) and _last_checked(section) >= _since(question):
             return Pending(f"{user_id}:{eligibility_id}", again_in=timedelta(0))
-    if question.submitted_at is not None and question.now < question.submitted_at + USUAL:
-        raise VendorUnavailable("no check has ended yet", sent=True, reply=reply)
-    return NotFound()
+    if question.submitted_at is None or question.now >= question.submitted_at + USUAL:
+        return NotFound()
+    return NotYet(again_in=max(_wait(question, 0), LEAST_LOOK))
 
 
 def list_payers(connection: Any) -> PayersFlow:
