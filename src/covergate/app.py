@@ -71,6 +71,15 @@ def create_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        # An OpenTelemetry provider in the process, or a variable in the environment, would be told the texts of
+        # exceptions and of validation errors: those can quote a patient.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
     app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import pytest
+from opentelemetry import _logs
 from structlog.testing import capture_logs
 
 from covergate.errors import PROBLEMS
@@ -140,3 +141,32 @@ def test_every_documented_code_is_known() -> None:
     }
     for status, codes in documented.items():
         assert {PROBLEMS[code][0] for code in codes.split()} == {status}
+
+
+class Exporter(_logs.LoggerProvider, _logs.Logger):
+    """What a process that has set up OpenTelemetry would send away."""
+
+    def __init__(self) -> None:
+        super().__init__("exporter")
+        self.told: list[str] = []
+
+    def get_logger(self, *_: Any, **__: Any) -> _logs.Logger:
+        return self
+
+    def enabled(self, **_: Any) -> bool:
+        return True
+
+    def emit(self, record: Any = None, **fields: Any) -> None:
+        self.told.append(f"{record} {fields}")
+
+
+async def test_an_exporter_in_the_process_is_told_nothing(client: Any, app: Any) -> None:
+    async def break_down() -> None:
+        raise ValueError(f"cannot read {PERSON[0]}")
+
+    exporter = Exporter()
+    _logs.set_logger_provider(exporter)
+    app.add_api_route("/broken", break_down)
+    with capture_logs():
+        assert (await client.get("/broken")).status_code == 500
+    assert exporter.told == []
