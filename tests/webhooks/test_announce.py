@@ -8,7 +8,7 @@ import pytest
 
 from covergate import jobs
 from covergate.gateway import Gateway
-from covergate.webhooks.announce import announce, announce_test
+from covergate.webhooks.announce import News, announce, announce_all, announce_test
 from tests.webhooks.conftest import THIN, Hooks
 
 URL = "https://partner.example/hooks"
@@ -49,6 +49,36 @@ async def test_the_event_is_kept_when_nobody_subscribes(hooks: Hooks) -> None:
     [event] = await hooks.rows("SELECT * FROM events")
     assert (event.tenant_id, event.mode, event.type, event.data) == ("ten_test", "test", "verification.canceled", THIN)
     assert await hooks.jobs() == []
+
+
+async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, gateway: Gateway) -> None:
+    every, _ = await hooks.endpoint(URL)
+    failed, _ = await hooks.endpoint(URL, event_types=["verification.failed", "verification.canceled"])
+    other, _ = await hooks.endpoint(URL, tenant="ten_other")
+    await hooks.endpoint(URL, mode="live")
+    await hooks.endpoint(URL, status="disabled")
+    kinds = [
+        ("ten_test", "verification.failed"),
+        ("ten_test", "verification.completed"),
+        ("ten_test", "verification.failed"),
+        ("ten_other", "verification.failed"),
+    ]
+    news = [News(tenant, "test", type_, None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)]
+    async with gateway.engine.begin() as db:
+        assert await announce_all(db, []) == []
+        await jobs.enqueue(db, await announce_all(db, news))
+    events = await hooks.rows("SELECT * FROM events ORDER BY id")
+    assert [(event.tenant_id, event.type, event.data["id"]) for event in events] == [
+        (one.tenant_id, one.type, one.data["id"]) for one in news
+    ]
+    rows = await hooks.rows(
+        "SELECT d.id, e.data->>'id' AS told, d.endpoint_id, d.status FROM deliveries d JOIN events e ON e.id = d.event_id"
+    )
+    assert sorted((row.told, row.endpoint_id) for row in rows) == sorted(
+        [("0", every), ("0", failed), ("1", every), ("2", every), ("2", failed), ("3", other)]
+    )
+    assert {row.status for row in rows} == {"pending"}
+    assert sorted(await hooks.jobs()) == sorted(("deliver", f"{row.id}:0") for row in rows)
 
 
 async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gateway: Gateway) -> None:

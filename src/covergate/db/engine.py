@@ -55,6 +55,15 @@ class Database:
                 raise
             await transaction.commit()
 
+    @asynccontextmanager
+    async def apart(self, *, pool_size: int, application_name: str) -> AsyncIterator[Database]:
+        """The same database through a pool of its own, for work that must not wait behind everything else."""
+        engine = make_engine(self.url, pool_size=pool_size, application_name=application_name)
+        try:
+            yield Database(self.url, engine, self.sealer)
+        finally:
+            await engine.dispose()
+
     async def aclose(self) -> None:
         """Closes every connection; the last process to do so stops the embedded server."""
         await self.engine.dispose()

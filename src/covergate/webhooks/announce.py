@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -70,6 +72,65 @@ async def announce(
     return [jobs.deliver(delivery, 0) for delivery in made]
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What one of many events tells; as the arguments of `announce`."""
+
+    tenant_id: str
+    mode: str
+    type: str
+    verification_id: str | None
+    data: dict[str, Any]
+
+
+_SUBSCRIBERS = Statement("""
+SELECT tenant_id, mode, type, array_agg(id ORDER BY id) AS endpoints
+FROM unnest(CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[])) AS n(tenant_id, mode, type)
+  JOIN webhook_endpoints w USING (tenant_id, mode)
+WHERE w.deleted_at IS NULL AND w.status = 'enabled' AND w.event_types && ARRAY['*', n.type]
+GROUP BY tenant_id, mode, type""")
+_EVENTS = Statement("""
+WITH e AS (
+  INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
+  SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
+                       CAST(:verifications AS text[]), CAST(:data AS jsonb[]))
+)
+INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
+SELECT id, event_id, endpoint_id, 'pending', clock_timestamp()
+FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[])) AS d(id, event_id, endpoint_id)""")
+
+
+async def announce_all(db: AsyncConnection, news: Sequence[News]) -> list[jobs.Job]:
+    """Many events, of any tenants, in two statements."""
+    if not news:
+        return []
+    kinds = list({(one.tenant_id, one.mode, one.type) for one in news})
+    tenants, modes, types = zip(*kinds, strict=True)
+    found = await _SUBSCRIBERS.all(db, {"tenants": tenants, "modes": modes, "types": types})
+    subscribers = {(row["tenant_id"], row["mode"], row["type"]): row["endpoints"] for row in found}
+    events = [(ids.new(ids.EVENT), one) for one in news]
+    deliveries = [
+        (ids.new(ids.DELIVERY), event_id, endpoint)
+        for event_id, one in events
+        for endpoint in subscribers.get((one.tenant_id, one.mode, one.type), ())
+    ]
+    await _EVENTS.all(
+        db,
+        {
+            "ids": [event_id for event_id, _ in events],
+            "tenants": [one.tenant_id for one in news],
+            "modes": [one.mode for one in news],
+            "types": [one.type for one in news],
+            "verifications": [one.verification_id for one in news],
+            "data": [orjson.dumps(one.data).decode() for one in news],
+            "deliveries": [delivery for delivery, _, _ in deliveries],
+            "events": [event_id for _, event_id, _ in deliveries],
+            "endpoints": [endpoint for _, _, endpoint in deliveries],
+        },
+    )
+    return [jobs.deliver(delivery, 0) for delivery, _, _ in deliveries]
+
+
 _SUBSCRIBED_TENANTS = text("""
 SELECT DISTINCT tenant_id FROM webhook_endpoints
 WHERE mode = :mode AND deleted_at IS NULL AND status = 'enabled' AND event_types && CAST(:wanted AS text[])""")
@@ -78,10 +139,7 @@ WHERE mode = :mode AND deleted_at IS NULL AND status = 'enabled' AND event_types
 async def announce_to_all(db: AsyncConnection, *, mode: str, type_: str, data: dict[str, Any]) -> list[jobs.Job]:
     """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification."""
     tenants = (await db.execute(_SUBSCRIBED_TENANTS, {"mode": mode, "wanted": ["*", type_]})).scalars().all()
-    wanted: list[jobs.Job] = []
-    for tenant_id in tenants:
-        wanted += await announce(db, tenant_id=tenant_id, mode=mode, type_=type_, verification_id=None, data=data)
-    return wanted
+    return await announce_all(db, [News(tenant_id, mode, type_, None, data) for tenant_id in tenants])
 
 
 async def announce_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
