@@ -71,8 +71,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        # An OpenTelemetry provider in the process, or a variable in the environment, would be told the texts of
-        # exceptions and of validation errors: those can quote a patient.
+        # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
+        # which can quote a patient, and URLs with VSee's token in them.
         telemetry={
             "tracing": False,
             "metrics": False,
