@@ -19,10 +19,21 @@ from covergate.db import embedded
 from covergate.db.engine import Database, make_engine
 from covergate.db.migrate import migrate
 from covergate.db.sealed import KeyRing, Sealer
+from tests.commands import Commands, running_nursery
 
+TESTS = Path(__file__).parent
 MEMORY_NEEDED = 2 * 1024**3
 TEMPLATE = "covergate_template"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
+
+
+FIRST = ("e2e", "chaos", "standing", "test_vendors_new.py", "test_worker.py")
+"""What takes longest comes first: several processes of pytest then end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +80,13 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     await _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield _named(postgres_url, name)
     await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def covergate() -> Iterator[Commands]:
+    """Runs the command as it is typed."""
+    with running_nursery() as commands:
+        yield commands
 
 
 @pytest.fixture(scope="session")

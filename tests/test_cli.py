@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-COVERGATE = Path(sys.executable).with_name("covergate")
+from tests.commands import Commands, bare_environment
+
 KEYS = "k1:" + "A" * 43 + "="
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(covergate: Commands, tmp_path: Path) -> Run:
     """Runs the command in an empty directory, with no COVERGATE_ variable but those given."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")}
         given = {f"COVERGATE_{name}": value for name, value in variables.items()}
-        return subprocess.run(
-            [COVERGATE, *arguments],
-            cwd=tmp_path,
-            env=clean | given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return covergate(*arguments, directory=tmp_path, environment=bare_environment() | given)
 
     return run
 

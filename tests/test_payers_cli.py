@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,38 +13,41 @@ from covergate.payers import records
 from covergate.payers.records import Candidate
 from covergate.payers.seed import plant
 from covergate.vendors.base import ListedPayer
+from tests.commands import Commands, bare_environment
 
-COVERGATE = Path(sys.executable).with_name("covergate")
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CANDIDATE = Candidate("pyc_1", "vsee", "live", ListedPayer("AETNA SENIOR", {"carrier_code": "c3"}), (AETNA,))
 
 
-class Command:
-    def __init__(self, directory: Path, database_url: str) -> None:
+class Payers:
+    """`covergate payers` with arguments, and settings beside the database's."""
+
+    def __init__(self, covergate: Commands, directory: Path, database_url: str) -> None:
+        self.covergate = covergate
         self.directory = directory
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")}
         keys = "k1:" + "A" * 43 + "="
-        self.environment = {**clean, "COVERGATE_DATABASE_URL": database_url, "COVERGATE_ENCRYPTION_KEYS": keys}
+        self.environment = {
+            **bare_environment(),
+            "COVERGATE_DATABASE_URL": database_url,
+            "COVERGATE_ENCRYPTION_KEYS": keys,
+        }
 
     async def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         given = {f"COVERGATE_{name}": value for name, value in variables.items()}
         return await asyncio.to_thread(
-            subprocess.run,
-            [COVERGATE, "payers", *arguments],
-            cwd=self.directory,
-            env=self.environment | given,
-            capture_output=True,
-            text=True,
-            timeout=60,
+            self.covergate,
+            *("payers", *arguments),
+            directory=self.directory,
+            environment=self.environment | given,
         )
 
 
 @pytest.fixture
-def payers(tmp_path: Path, database_url: str) -> Command:
-    return Command(tmp_path, database_url)
+def payers(covergate: Commands, tmp_path: Path, database_url: str) -> Payers:
+    return Payers(covergate, tmp_path, database_url)
 
 
-async def test_a_candidate_is_listed_and_linked(payers: Command, database: Database) -> None:
+async def test_a_candidate_is_listed_and_linked(payers: Payers, database: Database) -> None:
     await plant(database.engine)
     async with database.engine.begin() as db:
         await records.replace_candidates(db, "vsee", "live", [CANDIDATE])
@@ -64,7 +65,7 @@ async def test_a_candidate_is_listed_and_linked(payers: Command, database: Datab
     assert (await payers("list-candidates")).stdout == ""
 
 
-async def test_sync_says_what_each_list_brought(payers: Command) -> None:
+async def test_sync_says_what_each_list_brought(payers: Payers) -> None:
     none = await payers("sync")
     assert (none.returncode, none.stdout) == (2, "")
     assert "no enabled vendor lists its payers" in none.stderr

@@ -50,6 +50,7 @@ from covergate.settings import Settings
 from covergate.vendors import VENDORS
 from covergate.vendors.transport import Transport
 from covergate.worker import Worker
+from tests.commands import NURSERY, bare_environment
 
 HERE = "127.0.0.1"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
@@ -189,7 +190,7 @@ class House:
         # 503: the database's connections were cut just now.
         return dict(reply.json()) if reply.status_code != 503 else {"status": "unknown", "waiting_for": None}
 
-    async def settled(self, verification_id: str, seconds: float = 45, patience: int = 1) -> dict[str, Any]:
+    async def settled(self, verification_id: str, seconds: float = 90, patience: int = 1) -> dict[str, Any]:
         """The verification once it has ended, or waits for an operator, which is looked for every `patience` seconds."""
         ends = time.monotonic() + seconds
         while True:
@@ -474,7 +475,7 @@ class Process:
 
 @dataclass
 class Nursery:
-    """`nursery.py`: a process that has everything imported and forks workers, so that one starts in no time."""
+    """`tests/nursery.py`: a process that has everything imported and forks workers, so that one starts in no time."""
 
     process: asyncio.subprocess.Process
     environment: dict[str, str]
@@ -488,7 +489,14 @@ class Nursery:
             return json.loads(await self.process.stdout.readline())
 
     async def start(self, **environment: str) -> Process:
-        order = {"start": self.environment | environment, "log": str(self.log)}
+        order = {
+            "arguments": ["worker"],
+            "environment": self.environment | environment,
+            "directory": str(self.log.parent),
+            "stdin": os.devnull,
+            "stdout": str(self.log),
+            "stderr": str(self.log),
+        }
         return Process(await self.ask(order), self)
 
 
@@ -496,6 +504,7 @@ class Nursery:
 async def nursery(bare_house: House, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nursery]:
     directory = tmp_path_factory.mktemp("workers")
     environment = {
+        **bare_environment(),
         "COVERGATE_DATABASE_URL": bare_house.gateway.database.url,
         "COVERGATE_ENCRYPTION_KEYS": KEYS,
         "COVERGATE_DATA_DIR": str(directory),
@@ -506,11 +515,11 @@ async def nursery(bare_house: House, tmp_path_factory: pytest.TempPathFactory) -
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        Path(__file__).with_name("nursery.py"),
+        NURSERY,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=directory,
-        env={name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")},
+        env=bare_environment(),
     )
     nursery = Nursery(process, environment, directory / "workers.log")
     try:

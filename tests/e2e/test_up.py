@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import socket
@@ -21,6 +20,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.commands import Commands, bare_environment
+
 COVERGATE = Path(sys.executable).with_name("covergate")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verification.json"
 
@@ -32,25 +33,28 @@ class Up:
     key: str
     environment: dict[str, str]
     log: queue.Queue[str]
+    directory: Path
+    covergate: Commands
 
     def verify(self, **patient: str) -> subprocess.CompletedProcess[str]:
         body = json.loads(EXAMPLE.read_text())
         body["patient"] |= patient
-        return subprocess.run(
-            [COVERGATE, "verify", "-", "--url", self.url],
-            input=json.dumps(body),
-            env=self.environment | {"COVERGATE_API_KEY": self.key},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        return self.run("verify", "-", "--url", self.url, input=json.dumps(body), COVERGATE_API_KEY=self.key)
+
+    def run(self, *arguments: str, input: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Another command, on the same data."""
+        return self.covergate(
+            *arguments, directory=self.directory, environment=self.environment | environment, input=input
         )
 
 
 @pytest.fixture
-def up(data_dir: Path, tmp_path: Path) -> Iterator[Up]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")}
-    environment |= {"COVERGATE_DATA_DIR": str(data_dir), "COVERGATE_PORT": "0", "COVERGATE_SANDBOX_PORT": "0"}
+def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
+    environment = bare_environment() | {
+        "COVERGATE_DATA_DIR": str(data_dir),
+        "COVERGATE_PORT": "0",
+        "COVERGATE_SANDBOX_PORT": "0",
+    }
     environment |= {"COVERGATE_SANDBOX_DELAY_SECONDS": "0.2", "COLUMNS": "120"}
     process = subprocess.Popen(
         [COVERGATE, "up", "--sandbox"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
@@ -61,16 +65,11 @@ def up(data_dir: Path, tmp_path: Path) -> Iterator[Up]:
     reader.start()
     try:
         url = _line(log, "ready")["url"]
-        made = subprocess.run(
-            [COVERGATE, "keys", "create", "--tenant", "demo", "--mode", "test"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        yield Up(process, url, made.stdout.strip(), environment, log)
+        started = Up(process, url, "", environment, log, tmp_path, covergate)
+        made = started.run("keys", "create", "--tenant", "demo", "--mode", "test")
+        assert made.returncode == 0, made.stderr
+        started.key = made.stdout.strip()
+        yield started
     finally:
         process.kill()
         process.wait()
@@ -125,9 +124,8 @@ def test_a_second_signal_ends_it_at_once_and_its_database_is_found_again(up: Up,
         _line(up.log, "stopping")
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(10) == 128 + signal.SIGTERM
-    listed = subprocess.run(
-        [COVERGATE, "keys", "list"], env=up.environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True
-    )
+    listed = up.run("keys", "list")
+    assert listed.returncode == 0, listed.stderr
     assert up.key[-4:] in listed.stdout
     assert _using(data_dir) == []
 
