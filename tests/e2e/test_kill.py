@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from covergate.vendors import VENDORS
+from tests.e2e.conftest import until, waits_for_operator
 
 if TYPE_CHECKING:
     from conftest import House
@@ -23,9 +24,13 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures
 KILLS = 3
 CUTS = 3
 BATCH, SOME = 20, 5
+KILLED_BATCH, KILLED_SOME = 30, 10
 """A fault strikes when some of a batch have been submitted, counted from before the batch was asked: more always come."""
 SENT_BY_SECONDS = 6.0
 """Five seconds after its intent nobody sends any more (design.md section 5), and the sandbox has then seen what was sent."""
+_UNDER_WAY = """
+SELECT 1 FROM verifications
+WHERE id = ANY(:ids) AND status IN ('queued', 'in_progress') AND waiting_for IS DISTINCT FROM 'operator' LIMIT 1"""
 INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs_attention', 'next_attempt')"
 
 
@@ -35,9 +40,9 @@ async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_hous
     async with house.fast_clock(minutes=90):
         for kill in range(KILLS):
             before = house.submitted
-            asked |= await _ask(house, f"killed{kill}", 2 * BATCH)
+            asked |= await _ask(house, f"killed{kill}", KILLED_BATCH)
             worker = await workers()
-            await house.submitted_since(before, 2 * SOME)
+            await house.submitted_since(before, KILLED_SOME)
             await worker.kill()
             await house.lose_heartbeats()
         await workers()
@@ -103,8 +108,12 @@ async def _ask(house: House, name: str, count: int) -> dict[str, str]:
 
 async def _ledger_balances(house: House, asked: dict[str, str]) -> None:
     """Ends what waits for an operator, as an operator would, and then looks at each one."""
-    rested = await asyncio.gather(*(house.settled(id_, seconds=60, patience=5) for id_ in asked))
-    waiting = [seen["id"] for seen in rested if seen["status"] == "in_progress"]
+
+    async def rested() -> bool:
+        return not await house.sql(_UNDER_WAY, ids=list(asked))
+
+    await until(rested, "rest", seconds=120)
+    waiting = [id_ for id_ in asked if waits_for_operator(await house.read(id_))]
     for id_ in waiting:
         await house.give_up(id_)
     submitted = await house.submissions_by_member()
