@@ -30,7 +30,7 @@ demo: $(SYNCED) ## show the gateway at work, end to end
 	@$(BIN)/covergate demo
 
 test: $(SYNCED) ## run the whole test suite
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(SYNCED) ## format, lint, types, import rules
 	@$(BIN)/ruff format --check $(SOURCES)

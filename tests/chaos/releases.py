@@ -54,7 +54,8 @@ class Release:
 def this_release(target: Path) -> Release:
     """The checkout as it stands now, uncommitted work included."""
     for part in ("src", "migrations"):
-        shutil.copytree(CHECKOUT / part, target / part)
+        # Python writes its caches under such names first; one may be gone before it is copied.
+        shutil.copytree(CHECKOUT / part, target / part, ignore=shutil.ignore_patterns("*.pyc.*"))
     return Release(target, _head(target))
 
 
