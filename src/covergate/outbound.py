@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -169,14 +168,33 @@ def make_client(
 
     # The session is made at the first request: it belongs to the loop that is running then.
     inner = wire or AiohttpTransport(client=session, verify=_tls(), trust_env=False)
-    return httpx.AsyncClient(
+    return _Client(
         transport=_Outgoing(inner, traced=wire is None, reply_limit=reply_limit),
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         trust_env=False,
         timeout=httpx.Timeout(None, connect=connect_seconds),
         headers={"user-agent": user_agent, "accept-encoding": "gzip"},
     )
+
+
+class _NoCookies(httpx.Cookies):
+    """One patient's session cookie must not ride on the next one's request."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Keeps none."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class _Client(httpx.AsyncClient):
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        raise AttributeError("this client keeps no cookies")
 
 
 @functools.cache

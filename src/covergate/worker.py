@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from covergate.standing.circuits import FLUSH_SECONDS
 from covergate.vendors import VENDORS
 from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
-from covergate.verifications.sweep import sweep
+from covergate.verifications.sweep import CLOSERS, sweep
 from covergate.webhooks.delivery import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ LARGEST_BATCH = 50
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5.0
-FIRST_REST, LONGEST_REST = 0.1, 5.0
+FIRST_REST, LONGEST_REST = 0.1, 1.0
 """Seconds before a group whose connections died is built again; doubled each time until it ran for a while."""
 
 Handler = Callable[[str], Awaitable[None]]
@@ -94,7 +94,11 @@ class Worker:
 
     async def run(self) -> None:
         advancer = Advancer(self.gateway, self.transport)
-        async with Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer:
+        async with (
+            Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
+            # Deadlines are kept also while steps wait for connections.
+            self.gateway.database.apart(pool_size=CLOSERS, application_name="covergate sweep") as apart,
+        ):
             lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
             budget = self.gateway.settings.worker_tasks
             groups = (
@@ -104,7 +108,7 @@ class Worker:
             )
             async with asyncio.TaskGroup() as tasks:
                 supervised = [tasks.create_task(self._supervise(group)) for group in groups]
-                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, self.gateway)))
+                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, replace(self.gateway, database=apart))))
                 tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway)))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, advancer.circuits.flush))

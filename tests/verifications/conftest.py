@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -103,6 +103,12 @@ class Engine:
 
     gateway: Gateway
     advancer: Advancer
+
+    def asking_again_at_once(self, vendor: str) -> Engine:
+        """The same with no pause between two polls."""
+        eager = self.gateway.connections["test", vendor].model_copy(update={"poll_seconds": 0})
+        gateway = replace(self.gateway, connections={**self.gateway.connections, ("test", vendor): eager})
+        return Engine(gateway, Advancer(gateway, self.advancer.transport))
 
     async def create(self, **changes: Any) -> str:
         request = CreateVerification.model_validate({**REQUEST, **changes})

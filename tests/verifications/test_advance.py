@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from covergate.eligibility.failure import FailureCode
+from covergate.verifications.advance import STEPS_IN_ROW
+from covergate.verifications.sweep import sweep
 from tests.verifications.conftest import ACTIVE, POLL, SUBMIT, Engine, Wire
 
 
@@ -44,6 +46,38 @@ async def test_sources_point_into_the_raw_document(engine: Engine) -> None:
     assert set(pointers) == {"2"}
     rows = await engine._rows("SELECT position, call, status FROM exchanges ORDER BY position")
     assert [(row.position, row.status) for row in rows] == [(0, 200), (1, 202), (2, 200)]
+
+
+async def test_steps_that_are_due_at_once_need_no_job(engine: Engine, wire: Wire) -> None:
+    """But a vendor that never answers does not keep its lane: after a while the others get their turn."""
+    wire.on(POLL, (202, {}))
+    eager = engine.asking_again_at_once("integrex")
+    id_ = await eager.create()
+    await eager.step()
+    assert wire.calls == [SUBMIT, *[POLL] * (STEPS_IN_ROW - 1)]
+    assert await eager.jobs() == [f"{id_}:{STEPS_IN_ROW}"]
+    wire.on(POLL, (200, ACTIVE))
+    await eager.step()
+    assert (await eager.view(id_))["status"] == "completed"
+
+
+async def test_a_worker_that_dies_between_two_steps_leaves_the_next_one_to_the_sweep(
+    engine: Engine, wire: Wire
+) -> None:
+    def killed(_: httpx.Request) -> httpx.Response:
+        raise SystemExit
+
+    wire.on(POLL, killed, (200, ACTIVE))
+    eager = engine.asking_again_at_once("integrex")
+    id_ = await eager.create()
+    with pytest.raises(SystemExit):
+        await eager.step()
+    assert await eager.jobs() == []
+    await eager.run_sql("UPDATE verifications SET next_check_at = next_check_at - interval '16 s'")
+    assert await sweep(eager.gateway) == 1
+    await eager.step()
+    assert (await eager.view(id_))["status"] == "completed"
+    assert wire.calls == [SUBMIT, POLL, POLL]
 
 
 async def test_a_stale_step_does_nothing(engine: Engine, wire: Wire) -> None:

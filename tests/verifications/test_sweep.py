@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from covergate.verifications.sweep import sweep
 from tests.verifications.conftest import Engine
 
@@ -56,3 +58,58 @@ async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) ->
     await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     assert sum(await asyncio.gather(*(sweep(engine.gateway) for _ in range(2)))) == 60
     assert await engine.events() == ["verification.failed"] * 60
+
+
+async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> None:
+    """Its own reason, timeline, attempt and announcement; the job that it still had does nothing."""
+    waiting, fresh = await engine.create(), await engine.create(external_id="visit-2", metadata={"clinic": "north"})
+    await engine.step()
+    await engine.run_sql("UPDATE verifications SET waiting_for = 'vendor_retry' WHERE id = :id", id=waiting)
+    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    assert await sweep(engine.gateway) == 2
+    views = [await engine.view(id_) for id_ in (waiting, fresh)]
+    assert [view["failure"]["code"] for view in views] == ["vendor_unavailable", "deadline_exceeded"]
+    assert [(await engine.timeline(id_))[-1] for id_ in (waiting, fresh)] == ["failed", "failed"]
+    rows = await engine._rows(
+        "SELECT v.next_check_at, v.completed_at, a.state, a.vendor_ref, a.failure_code, a.ended_at, v.exchange_count, e.data"
+        " FROM verifications v JOIN attempts a ON a.id = v.attempt_id JOIN events e ON e.verification_id = v.id ORDER BY v.id"
+    )
+    assert [(row.state, row.failure_code, row.next_check_at) for row in rows] == [
+        ("abandoned", "vendor_unavailable", None),
+        ("abandoned", "deadline_exceeded", None),
+    ]
+    assert [(row.vendor_ref, row.exchange_count) for row in rows] == [("1234567890987654321", 1), (None, 0)]
+    assert all(row.completed_at == row.ended_at for row in rows)
+    assert rows[1].data == {
+        "id": fresh,
+        "external_id": "visit-2",
+        "status": "failed",
+        "outcome": None,
+        "outcome_reason": None,
+        "failure_code": "deadline_exceeded",
+        "metadata": {"clinic": "north"},
+    }
+    for _ in range(len(await engine.jobs())):
+        await engine.step()
+    assert await engine.events() == ["verification.failed"] * 2
+
+
+async def test_what_does_not_close_is_left_behind_not_tried_without_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ones that cannot be closed come first at every look."""
+    monkeypatch.setattr("covergate.verifications.sweep.CLOSED_TOGETHER", 2)
+    ids = [await engine.create() for _ in range(7)]
+    await engine.run_sql(
+        "UPDATE verifications SET next_check_at = now() - interval '1 s',"
+        " deadline = now() - CASE WHEN id = ANY(:first) THEN interval '1 s' ELSE interval '0' END",
+        first=ids[:2],
+    )
+    await engine.run_sql(
+        f"""
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF new.id IN ('{ids[0]}', '{ids[1]}') THEN RAISE 'not these'; END IF; RETURN new; END $$"""
+    )
+    await engine.run_sql("CREATE TRIGGER refuse BEFORE UPDATE ON verifications FOR EACH ROW EXECUTE FUNCTION refuse()")
+    assert await sweep(engine.gateway) == 5
+    assert [(await engine.view(id_))["status"] for id_ in ids] == ["queued"] * 2 + ["failed"] * 5

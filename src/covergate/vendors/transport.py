@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import orjson
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
+from tenacity import stop_after_attempt, wait_random
 
 from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.outbound import (
@@ -27,6 +28,7 @@ from covergate.outbound import (
     retry_after,
     was_sent,
 )
+from covergate.retrying import retrying
 from covergate.vendors.auth import VendorAuth
 from covergate.vendors.base import Call, Connection, Reply, Vendor
 from covergate.vendors.batching import Batcher
@@ -48,12 +50,14 @@ log = structlog.get_logger(__name__)
 class Transport:
     """One per process. Vendors and modes share no connection, so a slow one holds up only itself.
 
+    `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried.
     `wire` stands in for the network in tests.
     """
 
     def __init__(self, *, allow_private_network: bool, wire: httpx.AsyncBaseTransport | None = None) -> None:
         self._allow_private_network = allow_private_network
         self._wire = wire
+        self.ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None
         self._clients: dict[tuple[str, str, bool], httpx.AsyncClient] = {}
         self._auths: dict[tuple[str, str], tuple[Connection, httpx.Auth]] = {}
         self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
@@ -125,8 +129,10 @@ class Transport:
             fields |= {"status": error.reply.status if error.reply else None, "sent": error.sent}
             fields |= {"error": type(error).__name__, "reason": error.reason}
             log.warning("vendor_call", **fields, duration_ms=_since(started))
+            self.ended(vendor.name, mode, error)
             raise
         log.info("vendor_call", **fields, status=reply.status, sent=True, duration_ms=_since(started))
+        self.ended(vendor.name, mode, None)
         return reply
 
     async def _exchange(
@@ -137,14 +143,12 @@ class Transport:
         request = _request(client, connection, call, not_after)
         try:
             async with asyncio.timeout(call.timeout):
-                async for attempt in AsyncRetrying(
-                    retry=retry_if_exception(could_not_connect),
+                response = await retrying(
+                    lambda: client.send(request, auth=auth),
+                    when=could_not_connect,
                     stop=stop_after_attempt(3),
                     wait=wait_random(0.05, 0.2),
-                    reraise=True,
-                ):
-                    with attempt:
-                        response = await client.send(request, auth=auth)
+                )
         except VendorError:
             raise
         except UnreadableReply as error:

@@ -7,58 +7,31 @@ This is the only path: polling, vendor events, operators, the sweep and redelive
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from covergate import ids, jobs
+from covergate import jobs
 from covergate.db.statement import Statement
-from covergate.eligibility.conclusion import conclude
-from covergate.eligibility.failure import Failure, FailureCode
-from covergate.eligibility.inquiry import Inquiry, today_eastern
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.eligibility.failure import FailureCode
+from covergate.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.gateway import Gateway
 from covergate.standing.circuits import Admission, Circuits, Verdict
 from covergate.standing.rates import Rates
-from covergate.vendors import VENDORS
-from covergate.vendors.base import Answered, Call, Connection, NotFound, Pending, Progress, Question, Refused, Vendor
+from covergate.vendors.base import Answered, Call, NotFound, NotYet, Pending, Progress, Refused
 from covergate.vendors.transport import Transport
-from covergate.verifications import transitions
-from covergate.verifications.record import (
-    Submission,
-    answer_late,
-    complete,
-    fail,
-    record,
-    refuse,
-    time_out,
-)
-from covergate.verifications.remedies import Remedy, remedy
+from covergate.verifications import decisions, transitions
+from covergate.verifications.record import Submission, record, time_out
 from covergate.verifications.reuse import follow
 from covergate.verifications.run import SEND_WITHIN, NotOurs, Run
-from covergate.verifications.state import Change, State, Successor, read
+from covergate.verifications.state import Change, State, read
+from covergate.verifications.step import Step, step_of
 
-log = structlog.get_logger(__name__)
-
-PAYER_REST = timedelta(minutes=1)
-"""Before a submission is made again because the payer could not respond."""
-
-FAILURE_OF: dict[type[VendorError], FailureCode] = {
-    VendorRateLimited: FailureCode.VENDOR_RATE_LIMITED,
-    VendorAuthFailed: FailureCode.VENDOR_AUTH_FAILED,
-    VendorBroken: FailureCode.VENDOR_PROTOCOL_ERROR,
-    VendorUnavailable: FailureCode.VENDOR_UNAVAILABLE,
-}
-
-CIRCUIT_SPREAD = timedelta(seconds=2)
-"""What waits for a circuit comes back spread over as long as it rested, and at least so long: a crowd of thousands must not
-come all at once. When the circuit closes, the sweep wakes them all the same."""
+STEPS_IN_ROW = 5
+"""A job makes so many steps where each is due when the one before is done; then it is the turn of the others in its lane."""
 
 PUT_ASIDE_SECONDS = 0.02
 """What waits for a circuit or a hold is put aside one after the other: there is no hurry, and thousands at once would slow the
@@ -84,17 +57,6 @@ SELECT intent_at FROM a""")
 _CLAIM = text("UPDATE attempts SET exclusive_key = :key WHERE id = :id AND state = 'preparing'")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Everything one step works with."""
-
-    seen: State
-    vendor: Vendor
-    connection: Connection
-    question: Question
-    not_asked: frozenset[str]
-
-
 class NotAdmitted(Exception):
     """The vendor may not be called now."""
 
@@ -110,6 +72,7 @@ class Advancer:
         self.gateway = gateway
         self.transport = transport
         self.circuits = Circuits(gateway)
+        transport.ended = self.circuits.count
         self.rates = Rates(gateway)
         self._putting_aside = asyncio.Lock()
 
@@ -123,54 +86,38 @@ class Advancer:
         if step.startswith("late"):
             await self._fetch_late(seen, int(step.removeprefix("late")))
         elif seen.open and seen.step == int(step):
-            await self._advance(seen)
+            following: State | None = seen
+            for left in reversed(range(STEPS_IN_ROW)):
+                if following is not None:
+                    following = await self._advance(following, may_go_on=left > 0)
 
-    async def _advance(self, seen: State) -> None:
+    async def _advance(self, seen: State, *, may_go_on: bool) -> State | None:
+        """The state after this step if the next one is due already and left to the caller, who `may_go_on`."""
         if seen.late:
             await record(self.gateway, seen, lambda state: time_out(self.gateway.sealer, state))
-            return
+            return None
         if seen.follows is not None:
             await follow(self.gateway, seen)
-            return
-        step = self._step(seen)
+            return None
+        step = step_of(self.gateway, seen, may_go_on=may_go_on)
         if step is None:
-            await self._not_enabled(seen)
-            return
+            await self._try_again(seen, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
+            return None
         try:
-            await self._next(step)
+            return await self._next(step)
         except NotAdmitted as refused:
-            await self._held_back(step, refused.admission)
+            await self._hold_back(step, refused.admission)
+            return None
 
-    async def _next(self, step: Step) -> None:
+    async def _next(self, step: Step) -> State | None:
         seen = step.seen
         if seen.attempt.state == "preparing":
-            await self._submit(step)
-        elif seen.attempt.state == "submitting":
-            await self._settle(step)
-        elif step.vendor.check is None or seen.attempt.vendor_ref is None:
-            await self._look_up(step)
-        else:
-            await self._check(step, step.vendor.check(step.question, seen.attempt.vendor_ref))
-
-    def _step(self, seen: State) -> Step | None:
-        vendor = VENDORS.get(seen.attempt.vendor)
-        connection = self.gateway.connection(seen.mode, seen.attempt.vendor)
-        if vendor is None or connection is None:
-            return None
-        asked = self.gateway.sealer.open_json("verifications", "inquiry", seen.id, seen.inquiry_sealed)
-        inquiry = Inquiry.model_validate(asked["inquiry"])
-        question = Question(
-            inquiry=inquiry,
-            options=vendor.options.model_validate(asked["vendor_options"].get(vendor.name) or {}),
-            connection=connection,
-            attempt_id=seen.attempt.id,
-            patient_key=asked["patient_key"],
-            now=seen.now,
-            submitted_at=seen.attempt.submitted_at or seen.attempt.intent_at,
-            checks=seen.attempt.checks,
-            payer_codes=asked["payer_codes"].get(vendor.name) or {},
-        )
-        return Step(seen, vendor, connection, question, vendor.asked_nothing_of(inquiry, today_eastern(seen.now)))
+            return await self._submit(step)
+        if seen.attempt.state == "submitting":
+            return await self._settle(step)
+        if step.vendor.check is None or seen.attempt.vendor_ref is None:
+            return await self._look_up(step)
+        return await self._check(step, step.vendor.check(step.question, seen.attempt.vendor_ref))
 
     def _run(self, step: Step) -> Run:
         async def intent(call: Call) -> bool:
@@ -190,7 +137,6 @@ class Advancer:
             step.connection,
             intent,
             pace=lambda: self.rates.take(name, mode, step.vendor.calls_per_second),
-            count=lambda error: self.circuits.count(name, mode, error),
         )
 
     async def _drive(self, step: Step, run: Run, flow: Any) -> Any:
@@ -214,26 +160,13 @@ class Advancer:
         await self.circuits.conclude(name, mode, admission, None)
         return progress
 
-    async def _held_back(self, step: Step, admission: Admission) -> None:
-        """An open circuit sends what was not submitted yet to the next vendor; everything else waits."""
-
-        def decide(state: State) -> Change:
-            if (
-                admission.verdict is Verdict.CIRCUIT
-                and state.attempt.state == "preparing"
-                and remedy(FailureCode.VENDOR_UNAVAILABLE, state, submitted=False) is Remedy.NEXT
-            ):
-                return self._next_vendor(step, state, FailureCode.VENDOR_UNAVAILABLE)
-            until = admission.until
-            if until is not None:
-                until += max(until - state.now, CIRCUIT_SPREAD) * random.uniform(0, 1)
-            return transitions.held_back(state, admission.verdict.value, until)
-
+    async def _hold_back(self, step: Step, admission: Admission) -> None:
+        decision = decisions.not_admitted(step, admission)
         if step.seen.route and admission.verdict is Verdict.CIRCUIT:
-            await record(self.gateway, step.seen, decide)
+            await record(self.gateway, step.seen, decision)
             return
         async with self._putting_aside:
-            await record(self.gateway, step.seen, decide)
+            await record(self.gateway, step.seen, decision)
             await asyncio.sleep(PUT_ASIDE_SECONDS)
 
     async def _claim(self, step: Step) -> bool:
@@ -247,200 +180,101 @@ class Advancer:
                 return False
         return True
 
-    async def _submit(self, step: Step) -> None:
+    async def _submit(self, step: Step) -> State | None:
         if not await self._claim(step):
             await record(self.gateway, step.seen, transitions.wait_for_turn)
-            return
+            return None
         run = self._run(step)
         try:
             progress = await self._drive(step, run, step.vendor.submit(step.question))
         except NotOurs:
-            return
+            return None
         except VendorError as error:
             await self._submission_failed(step, run, error)
-            return
+            return None
         # The intent's instant is the database's; that of the reply is this process's, whose clock may be anywhere.
-        await self._progress(step, run, progress, submitted_at=step.seen.attempt.intent_at if run.replied else None)
+        return await self._progress(
+            step, run, progress, submitted_at=step.seen.attempt.intent_at if run.replied else None
+        )
 
     async def _submission_failed(self, step: Step, run: Run, error: VendorError) -> None:
         if run.maybe_submitted and not isinstance(error, VendorRateLimited | VendorAuthFailed):
-            await record(
-                self.gateway,
-                step.seen,
-                lambda state: transitions.not_known_whether_submitted(state, error.reason, step.vendor.find_delay),
-                exchanges=run.exchanges,
-            )
-        else:
-            await self._technical_error(step, run, error, submitted=False)
+            await record(self.gateway, step.seen, decisions.after_lost_reply(step, error), exchanges=run.exchanges)
+            return
+        # That our own committing call had no effect is as certain as a reply to it, and nobody else can find it out.
+        certain = step.seen.attempt.intent_at is not None
+        decision = decisions.after_error(step, error, submitted=False)
+        await record(self.gateway, step.seen, decision, exchanges=run.exchanges, answers=certain)
 
-    async def _check(self, step: Step, flow: Any) -> None:
+    async def _check(self, step: Step, flow: Any) -> State | None:
         run = self._run(step)
         try:
             progress = await self._drive(step, run, flow)
         except VendorError as error:
-            await self._technical_error(step, run, error, submitted=True)
-            return
+            decision = decisions.after_error(step, error, submitted=True)
+            await record(self.gateway, step.seen, decision, exchanges=run.exchanges)
+            return None
         if isinstance(progress, NotFound):
-            await self._fate_unknown(step, run)
-            return
-        await self._progress(step, run, progress, checked=True)
+            await record(self.gateway, step.seen, decisions.fate_unknown(step), exchanges=run.exchanges)
+            return None
+        return await self._progress(step, run, progress, checked=True)
 
-    async def _settle(self, step: Step) -> None:
+    async def _settle(self, step: Step) -> State | None:
         """The attempt is `submitting`: another worker is sending, or the fate of the submission is not known."""
         seen = step.seen
         if seen.attempt.vendor_ref is not None:
-            await record(self.gateway, seen, transitions.go_on_waiting)
-        elif seen.attempt.lookup_after is not None and seen.attempt.lookup_after > seen.now:
+            return await record(self.gateway, seen, transitions.go_on_waiting, goes_on=step.may_go_on)
+        if seen.attempt.lookup_after is not None and seen.attempt.lookup_after > seen.now:
             await record(self.gateway, seen, transitions.wait_for_lookup)
-        else:
-            await self._look_up(step)
+            return None
+        return await self._look_up(step)
 
-    async def _look_up(self, step: Step) -> None:
+    async def _look_up(self, step: Step) -> State | None:
         """Ask the vendor whether it has the submission; where nothing can tell, a person decides."""
         if step.vendor.find is None:
-            await self._fate_unknown(step, None)
-            return
+            await record(self.gateway, step.seen, decisions.fate_unknown(step))
+            return None
         run = self._run(step)
         try:
             found = await self._drive(step, run, step.vendor.find(step.question))
         except VendorError as error:
-            await self._look_up_failed(step, run, error)
-            return
-        if not isinstance(found, NotFound):
-            await self._progress(step, run, found, submitted_at=step.seen.attempt.intent_at)
-        elif step.vendor.find_is_authoritative and step.seen.attempt.state == "submitting":
-            await record(
-                self.gateway,
-                step.seen,
-                lambda state: self._again(
-                    step,
-                    state,
-                    FailureCode.SUBMISSION_UNKNOWN,
-                    "the vendor has no trace of the submission; it is made again",
-                ),
-                exchanges=run.exchanges,
-            )
+            decision = decisions.after_failed_look_up(step, error)
         else:
-            await self._fate_unknown(step, run)
-
-    async def _look_up_failed(self, step: Step, run: Run, error: VendorError) -> None:
-        """Whatever it was, nothing is known yet: again on the schedule, or after a while the next vendor if it may be paid."""
-
-        def decide(state: State) -> Change:
-            if remedy(FailureCode.VENDOR_UNAVAILABLE, state, submitted=True) is Remedy.NEXT_IF_ALLOWED:
-                return self._next_vendor(step, state, FailureCode.SUBMISSION_UNKNOWN)
-            return transitions.try_again(state, f"look-up: {error.reason}", "vendor_retry", nothing_submitted=False)
-
-        await record(self.gateway, step.seen, decide, exchanges=run.exchanges)
-
-    async def _fate_unknown(self, step: Step, run: Run | None) -> None:
-        def decide(state: State) -> Change:
-            if remedy(FailureCode.SUBMISSION_UNKNOWN, state, submitted=True) is Remedy.NEXT_IF_ALLOWED:
-                return self._next_vendor(step, state, FailureCode.SUBMISSION_UNKNOWN)
-            return transitions.wait_for_operator(state)
-
-        await record(self.gateway, step.seen, decide, exchanges=run.exchanges if run is not None else [])
+            if isinstance(found, NotYet):
+                decision = partial(transitions.look_again, again_in=found.again_in)
+            elif not isinstance(found, NotFound):
+                return await self._progress(step, run, found, submitted_at=step.seen.attempt.intent_at)
+            elif found.proven and step.seen.attempt.state == "submitting":
+                decision = decisions.submit_again(step)
+            else:
+                decision = decisions.fate_unknown(step)
+        await record(self.gateway, step.seen, decision, exchanges=run.exchanges)
+        return None
 
     async def _progress(
         self, step: Step, run: Run, progress: Progress, *, submitted_at: datetime | None = None, checked: bool = False
-    ) -> None:
+    ) -> State | None:
         """Record what a flow returned. `submitted_at`: it also tells that the submission was made."""
-        decide = self._decision(step, run, progress, checked)
         ref = progress.ref if isinstance(progress, Pending | Answered) else None
         submission = None
         if submitted_at is not None and not (isinstance(progress, Refused) and not run.maybe_submitted):
             submission = Submission(ref, submitted_at)
-        await record(
+        return await record(
             self.gateway,
             step.seen,
-            decide,
+            decisions.after_progress(step, run, progress, checked=checked),
             exchanges=run.exchanges,
             submission=submission,
             answers=run.replied,
-            otherwise=self._late(step, run, progress),
+            otherwise=decisions.after_the_end(step, run, progress),
+            goes_on=step.may_go_on,
         )
 
-    def _decision(self, step: Step, run: Run, progress: Progress, checked: bool) -> Callable[[State], Change]:
-        sealer = self.gateway.sealer
-        if isinstance(progress, Pending):
-            return lambda state: (
-                fail(sealer, state, FailureCode.DEADLINE_EXCEEDED, "the vendor no longer keeps the answer")
-                if transitions.answer_is_gone(state)
-                else transitions.pending(state, progress.again_in, progress.expires_in, checked=checked)
-            )
-        if isinstance(progress, Refused):
-            submitted = checked or run.maybe_submitted
-            return lambda state: self._refused(step, state, progress.failure, run, submitted)
-        conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
-        return lambda state: complete(sealer, state, conclusion, run.exchanges)
-
-    def _refused(self, step: Step, state: State, why: Failure, run: Run, submitted: bool) -> Change:
-        way = remedy(why.code, state, submitted=submitted)
-        if way in (Remedy.NEXT, Remedy.NEXT_IF_ALLOWED):
-            return self._next_vendor(step, state, why.code)
-        if way is Remedy.RESUBMIT_IF_ALLOWED:
-            state.payer_retries -= 1
-            return self._again(step, state, why.code, "the payer could not respond; submitted again", PAYER_REST)
-        return refuse(self.gateway.sealer, state, why, run.exchanges)
-
-    def _next_vendor(self, step: Step, state: State, reason: FailureCode) -> Change:
-        vendor = VENDORS[state.route.pop(0)]
-        not_asked = sorted(vendor.asked_nothing_of(step.question.inquiry, step.question.today))
-        successor = Successor(ids.new(ids.ATTEMPT), vendor.name, not_asked)
-        message = f"{reason.value} at {state.attempt.vendor}; asking {vendor.name}"
-        return transitions.next_attempt(state, successor, reason, timedelta(0), message)
-
-    def _again(
-        self, step: Step, state: State, reason: FailureCode, message: str, after: timedelta = timedelta(0)
-    ) -> Change:
-        """Another attempt at the same vendor: with a name of its own, so that the vendor can tell it from the first."""
-        successor = Successor(ids.new(ids.ATTEMPT), step.vendor.name, sorted(step.not_asked))
-        return transitions.next_attempt(state, successor, reason, after, message)
-
-    def _late(self, step: Step, run: Run, progress: Progress) -> Callable[[State], Change] | None:
-        if not isinstance(progress, Answered):
-            return None
-
-        def after_the_end(state: State) -> Change:
-            if state.open:
-                return Change()
-            conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
-            return answer_late(self.gateway.sealer, state, conclusion, run.exchanges)
-
-        return after_the_end
-
-    async def _technical_error(self, step: Step, run: Run, error: VendorError, *, submitted: bool) -> None:
-        code = next(code for kind, code in FAILURE_OF.items() if isinstance(error, kind))
-        limited = isinstance(error, VendorRateLimited)
-
-        def decide(state: State) -> Change:
-            way = remedy(code, state, submitted=submitted)
-            if way in (Remedy.NEXT, Remedy.NEXT_IF_ALLOWED):
-                return self._next_vendor(step, state, code)
-            if way is Remedy.STOP:
-                return fail(self.gateway.sealer, state, code, error.reason)
-            return transitions.try_again(
-                state,
-                error.reason,
-                "rate_limit" if limited else "vendor_retry",
-                error.retry_after if isinstance(error, VendorRateLimited) else None,
-                nothing_submitted=not submitted,
-            )
-
-        # That our own committing call had no effect is as certain as a reply to it, and nobody else can find it out.
-        certain = not submitted and step.seen.attempt.intent_at is not None
-        await record(self.gateway, step.seen, decide, exchanges=run.exchanges, answers=certain)
-
-    async def _not_enabled(self, seen: State) -> None:
-        """The vendor was taken out of service after the verification was accepted: it waits for it to come back."""
-        await self._try_again(seen, None, "the vendor is not enabled", nothing_submitted=False)
-
-    async def _try_again(self, seen: State, run: Run | None, reason: str, *, nothing_submitted: bool) -> None:
+    async def _try_again(self, seen: State, code: FailureCode, reason: str) -> None:
         await record(
             self.gateway,
             seen,
-            lambda state: transitions.try_again(state, reason, "vendor_retry", nothing_submitted=nothing_submitted),
-            exchanges=run.exchanges if run is not None else [],
+            lambda state: transitions.try_again(state, code, reason, nothing_submitted=False),
         )
 
     async def failed_inside(self, key: str) -> None:
@@ -449,11 +283,11 @@ class Advancer:
         async with self.gateway.autocommit.connect() as db:
             seen = await read(db, verification_id)
         if seen is not None and seen.open and step == str(seen.step):
-            await self._try_again(seen, None, "internal_error", nothing_submitted=False)
+            await self._try_again(seen, FailureCode.INTERNAL_ERROR, "internal_error")
 
     async def _fetch_late(self, seen: State, tries: int) -> None:
         """A vendor event came after the end: ask for the answer once more, and keep it beside the end."""
-        step = self._step(seen)
+        step = step_of(self.gateway, seen, may_go_on=False)
         if seen.open or step is None or step.vendor.check is None or seen.attempt.vendor_ref is None:
             return
         run = self._run(step)
@@ -464,7 +298,7 @@ class Advancer:
         except (VendorError, NotAdmitted):
             if tries + 1 < LATE_TRIES:
                 again = [jobs.advance_late(seen.attempt.vendor, seen.id, tries + 1, timedelta(seconds=30))]
-        late = self._late(step, run, progress) if isinstance(progress, Answered) else None
+        late = decisions.after_the_end(step, run, progress)
         await record(
             self.gateway,
             seen,

@@ -6,7 +6,8 @@ verification is open and the step is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import stop_after_delay, wait_random_exponential
 
 from covergate import faults, jobs
 from covergate.db.news import tell
@@ -26,10 +27,11 @@ from covergate.db.statement import Statement
 from covergate.eligibility.conclusion import Conclusion
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.gateway import Gateway
+from covergate.retrying import retrying
 from covergate.vendors import VENDORS
 from covergate.verifications import transitions
-from covergate.verifications.state import Change, Entry, Exchange, State, locked, locked_attempt, write
-from covergate.webhooks.announce import announce
+from covergate.verifications.state import Change, Entry, Exchange, State, locked, locked_attempt, write, write_all
+from covergate.webhooks.announce import News, announce, announce_all
 
 _LOCK_REF = Statement(
     "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:vendor AS text) || ':' || CAST(:ref AS text), 0))"
@@ -42,10 +44,13 @@ _KNOWN = text("SELECT public_id FROM exchanges WHERE verification_id = :id AND p
 ENDED = "covergate_ended"
 """Where the ids of ended verifications are told (`waiters.py`)."""
 _WAKE_FOLLOWERS = Statement("""
-UPDATE verifications SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
-  follows = CASE WHEN CAST(:canceled AS boolean) THEN nullif(
-    (SELECT min(id) FROM verifications WHERE follows = :id AND status IN ('queued', 'in_progress')), id) ELSE follows END
-WHERE follows = :id AND status IN ('queued', 'in_progress') RETURNING id, step, vendor""")
+UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
+  follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN nullif(
+    (SELECT min(o.id) FROM verifications o
+     WHERE o.follows = v.follows AND o.status IN ('queued', 'in_progress') AND o.deadline > now()), id) ELSE follows END
+WHERE follows = ANY(CAST(:ended AS text[])) AND status IN ('queued', 'in_progress') AND deadline > now()
+RETURNING id, step, vendor""")
+"""But for the followers that are late themselves: who closes them holds their locks, and may wait for one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +75,38 @@ async def record(
     submission: Submission | None = None,
     answers: bool = False,
     otherwise: Callable[[State], Change] | None = None,
-) -> bool:
+    goes_on: bool = False,
+) -> State | None:
     """Apply `decide` to the locked state if the step is still ours; `otherwise` is asked when it is not.
+
+    The caller `goes_on` where the next step is due already: it is returned instead of becoming a job. If the caller dies first,
+    the sweep finds it.
 
     `seen` is the state on which the step was run. `answers`: what `decide` applies came in reply to our own committing
     call, so it holds even when another worker rescheduled the attempt while ours was paused. A database that is away for a
     moment is waited for: what a vendor told would be lost with us.
     """
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception(_database_is_away),
+    tried = itertools.count()
+
+    def once() -> Awaitable[State | None]:
+        again = next(tried) > 0
+        return _record(gateway, seen, decide, exchanges or [], submission, answers, otherwise, goes_on, again)
+
+    following = await retrying(
+        once,
+        when=database_is_away,
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),
-        reraise=True,
-    ):
-        with attempt:
-            again = attempt.retry_state.attempt_number > 1
-            ours = await _record(gateway, seen, decide, exchanges or [], submission, answers, otherwise, again)
+    )
     faults.point("after_commit")
-    return ours
+    return following
 
 
 PERSEVERANCE_SECONDS = 20.0
 """How long what a vendor told is held on to while the database is away."""
 
 
-def _database_is_away(error: BaseException) -> bool:
+def database_is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     away = (
@@ -115,8 +127,9 @@ async def _record(
     submission: Submission | None,
     answers: bool,
     otherwise: Callable[[State], Change] | None,
+    goes_on: bool,
     again: bool,
-) -> bool:
+) -> State | None:
     """One try, in one transaction. `again`: the one before may have been committed although nobody told us."""
     async with gateway.transaction() as db:
         told_by_events = _sends_events(seen.attempt.vendor)
@@ -124,13 +137,13 @@ async def _record(
             await lock_ref(db, seen.attempt.vendor, submission.ref)
         state = await locked(db, seen.id)
         if state is None:
-            return False
+            return None
         if again:
             known = set((await db.execute(_KNOWN, {"id": state.id, "ids": [row.id for row in exchanges]})).scalars())
             exchanges = [row for row in exchanges if row.id not in known]
         if state.attempt.id != seen.attempt.id:
             await _record_stray(db, gateway.sealer, state, seen, exchanges, submission)
-            return False
+            return None
         same = state.attempt.intent_at == seen.attempt.intent_at
         ours = state.open and same and (state.step == seen.step or answers)
         if submission is not None:
@@ -138,9 +151,12 @@ async def _record(
             if told_by_events:
                 await _match_events(db, state)
         change = decide(state) if ours else otherwise(state) if otherwise is not None else Change()
+        goes_on = goes_on and ours and transitions.is_due(state)
+        if goes_on:
+            change.jobs.clear()
         await finish(db, gateway.sealer, state, change, exchanges)
         faults.point("before_commit")
-    return ours
+    return state if goes_on else None
 
 
 def _sends_events(vendor: str) -> bool:
@@ -152,23 +168,6 @@ async def finish(
     db: AsyncConnection, sealer: Sealer, state: State, change: Change, exchanges: list[Exchange] | None = None
 ) -> None:
     """Write the changed state and everything it brings about. Only under the lock of `state.locked`."""
-    placed, wanted = await _brought_about(db, state, change, exchanges)
-    await write(db, sealer, state, change.entries, placed, wanted)
-
-
-async def settle(
-    db: AsyncConnection, sealer: Sealer, state: State, change: Change, exchanges: list[Exchange] | None = None
-) -> list[jobs.Job]:
-    """The same but for the jobs, which the caller enqueues in the same transaction: once for many verifications."""
-    placed, wanted = await _brought_about(db, state, change, exchanges)
-    await write(db, sealer, state, change.entries, placed, [])
-    return wanted
-
-
-async def _brought_about(
-    db: AsyncConnection, state: State, change: Change, exchanges: list[Exchange] | None
-) -> tuple[list[tuple[int, Exchange]], list[jobs.Job]]:
-    """The exchanges with their positions, and the jobs: the change's own, for deliveries, for followers."""
     placed = list(enumerate(exchanges or [], start=state.exchange_count))
     state.exchange_count += len(placed)
     wanted = list(change.jobs)
@@ -177,19 +176,37 @@ async def _brought_about(
             db, tenant_id=state.tenant_id, mode=state.mode, type_=event, verification_id=state.id, data=thin(state)
         )
     if change.ended:
-        wanted += await _tell(db, state)
-    return placed, wanted
+        wanted += await _tell(db, [state])
+    await write(db, sealer, state, change.entries, placed, wanted)
 
 
-async def _tell(db: AsyncConnection, state: State) -> list[jobs.Job]:
-    """Wake who waits for this end: API requests, and verifications that take its answer over (`reuse.py`).
+async def finish_all(db: AsyncConnection, changed: Sequence[tuple[State, Change]]) -> None:
+    """The same for many, in four statements, where no exchanges and no new attempts are to be written."""
+    wanted = [job for _, change in changed for job in change.jobs]
+    wanted += await announce_all(
+        db,
+        [
+            News(state.tenant_id, state.mode, event, state.id, thin(state))
+            for state, change in changed
+            for event in change.events
+        ],
+    )
+    wanted += await _tell(db, [state for state, change in changed if change.ended])
+    await write_all(db, [(state, change.entries) for state, change in changed], wanted)
 
-    When it was canceled, the oldest of its followers asks for itself and the others follow that one.
+
+async def _tell(db: AsyncConnection, ended: Sequence[State]) -> list[jobs.Job]:
+    """Wake who waits for these ends: API requests, and verifications that take an answer over (`reuse.py`).
+
+    When one left the question open, the oldest of its followers that has time asks for itself and the others follow that one.
     """
-    tell(db, ENDED, state.id)
-    if state.follows is not None:
+    for state in ended:
+        tell(db, ENDED, state.id)
+    followed = [state for state in ended if state.follows is None]
+    if not followed:
         return []
-    woken = await _WAKE_FOLLOWERS.all(db, {"id": state.id, "canceled": state.status == "canceled"})
+    left_open = [state.id for state in followed if transitions.leaves_it_open(state)]
+    woken = await _WAKE_FOLLOWERS.all(db, {"ended": [state.id for state in followed], "left_open": left_open})
     return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
 
 

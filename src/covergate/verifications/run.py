@@ -40,8 +40,6 @@ class Run:
     intent: Callable[[Call], Awaitable[bool]]
     pace: Callable[[], Awaitable[None]]
     """Returns when the vendor's rate allows one more call."""
-    count: Callable[[VendorError | None], None]
-    """Told how each call ended."""
     exchanges: list[Exchange] = field(default_factory=list)
     maybe_submitted: bool = False
     """A committing call went out and may have had an effect."""
@@ -81,13 +79,11 @@ class Run:
                 self.vendor, self.mode, self.connection, call, f"/exchanges/{exchange_id}", not_after=not_after
             )
         except VendorError as error:
-            self.count(error)
             if error.reply is not None:
                 self._keep(exchange_id, call, error.reply)
             if call.commits and not error.sent:
                 self.maybe_submitted = False
             raise
-        self.count(None)
         self._keep(exchange_id, call, reply)
         if call.commits:
             faults.point("after_reply")

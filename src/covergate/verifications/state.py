@@ -6,10 +6,12 @@ never decide at the same time. All instants come from the database's clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -128,6 +130,7 @@ class Change:
 
 _VERIFICATION = [f.name for f in fields(State) if f.name not in ("now", "attempt", "successor")]
 _ATTEMPT = [f.name for f in fields(Attempt)]
+_ENTRY = [f.name for f in fields(Entry)]
 _SELECT = (
     "SELECT "
     + ", ".join([f"v.{name} AS v_{name}" for name in _VERIFICATION] + [f"a.{name} AS a_{name}" for name in _ATTEMPT])
@@ -136,7 +139,7 @@ _SELECT = (
 _READ = Statement(_SELECT + "v.id = :id")
 _LOCK = Statement(_SELECT + "v.id = :id FOR UPDATE OF v, a")
 _LOCK_LATE = Statement(
-    _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= now()"
+    _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= now() AND v.id <> ALL(:but)"
     " ORDER BY v.deadline LIMIT :limit FOR UPDATE OF v, a SKIP LOCKED"
 )
 
@@ -166,9 +169,9 @@ async def locked(db: AsyncConnection, verification_id: str) -> State | None:
     return None
 
 
-async def locked_late(db: AsyncConnection, limit: int) -> list[State]:
-    """Open verifications whose deadline came, the latest first, without those that somebody else has locked."""
-    return [_state(row) for row in await _LOCK_LATE.all(db, {"limit": limit})]
+async def locked_late(db: AsyncConnection, limit: int, but: Sequence[str]) -> list[State]:
+    """Open verifications whose deadline came, the latest first, but for these and those that somebody else has locked."""
+    return [_state(row) for row in await _LOCK_LATE.all(db, {"limit": limit, "but": but})]
 
 
 _LOCK_ATTEMPT = text(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE id = :id FOR UPDATE")
@@ -250,7 +253,7 @@ async def write(
     values: dict[str, Any] = {"id": state.id, "attempt_id": state.attempt.id, "vendor": state.attempt.vendor}
     values |= {f"v_{name}": getattr(state, name) for name in _VERIFICATION_NAMES}
     values |= {f"a_{name}": getattr(state.attempt, name) for name in _ATTEMPT_NAMES}
-    for name in ("at", "type", "message", "waiting_for", "next_check_at"):
+    for name in _ENTRY:
         values[f"t_{name}"] = [getattr(entry, name) for entry in entries]
     if exchanges:
         values["x_position"] = [position for position, _ in exchanges]
@@ -264,6 +267,51 @@ async def write(
     jobs.announce(db, wanted)
     if state.successor is not None:
         await db.execute(_SUCCEED, {"verification_id": state.id, **asdict(state.successor)})
+
+
+def _columns(columns: str, prefix: str) -> str:
+    return ", ".join(prefix + column for column in columns.split(", "))
+
+
+_WRITE_ALL = Statement(f"""
+WITH r AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:states AS json))
+    AS r(id text, attempt_id text, {_columns(_WRITTEN_VERIFICATION, "v_")}, {_columns(_WRITTEN_ATTEMPT, "a_")})
+), a AS (
+  UPDATE attempts a SET {", ".join(f"{name} = r.a_{name}" for name in _ATTEMPT_NAMES)} FROM r WHERE a.id = r.attempt_id
+), t AS (
+  INSERT INTO timeline (verification_id, at, type, attempt_id, vendor, message, waiting_for, next_check_at)
+  SELECT id, coalesce(at, clock_timestamp()), type, attempt_id, vendor, message, waiting_for, next_check_at
+  FROM ROWS FROM (json_to_recordset(CAST(:entries AS json))
+         AS (id text, attempt_id text, vendor text, type text, message text, at timestamptz, waiting_for text,
+             next_check_at timestamptz)) WITH ORDINALITY AS e(id, attempt_id, vendor, type, message, at, waiting_for,
+                                                              next_check_at, n) ORDER BY n
+), j AS ({enqueue_sql()})
+UPDATE verifications v SET {", ".join(f"{name} = r.v_{name}" for name in _VERIFICATION_NAMES)} FROM r WHERE v.id = r.id""")
+
+
+async def write_all(db: AsyncConnection, written: Sequence[tuple[State, list[Entry]]], wanted: list[Job]) -> None:
+    """Many at once, where no exchanges and no new attempts are to be written. Only under their locks."""
+    states: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
+    for state, said in written:
+        names = {"id": state.id, "attempt_id": state.attempt.id}
+        states.append(
+            names
+            | {f"v_{name}": getattr(state, name) for name in _VERIFICATION_NAMES}
+            | {f"a_{name}": getattr(state.attempt, name) for name in _ATTEMPT_NAMES}
+        )
+        entries += [
+            names | {"vendor": state.attempt.vendor} | {name: getattr(entry, name) for name in _ENTRY} for entry in said
+        ]
+    values = {"states": _json(states), "entries": _json(entries)} | jobs.enqueuing(wanted)
+    await _WRITE_ALL.all(db, values)
+    jobs.announce(db, wanted)
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    """As PostgreSQL reads it: bytes in its own notation."""
+    return orjson.dumps(rows, default=lambda value: f"\\x{value.hex()}").decode()
 
 
 def soonest(*instants: datetime | None) -> datetime:

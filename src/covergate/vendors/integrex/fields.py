@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from covergate.vendors.base import Reply
@@ -50,5 +51,6 @@ class Fields:
         return self.read(key, text)
 
 
+@lru_cache(1024)
 def _folded(key: str) -> str:
     return "".join(key.split()).replace(".", "").casefold()
