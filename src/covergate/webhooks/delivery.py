@@ -19,6 +19,7 @@ from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
 from covergate import audit, jobs
+from covergate.db.queue_schema import enqueue_sql
 from covergate.db.statement import Statement
 from covergate.gateway import Gateway
 from covergate.outbound import check_url, forbidden, make_client, read_start, retry_after, was_sent
@@ -60,11 +61,14 @@ WITH moved AS (
          CAST(:answer AS bytea) FROM moved
 )
 SELECT step FROM moved""")
-_POSTPONE = text("""
-UPDATE deliveries
-SET step = step + 1, slow = true,
-    next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
-WHERE id = :id AND step = :step AND status = 'pending' RETURNING step""")
+_POSTPONE = Statement(f"""
+WITH moved AS (
+  UPDATE deliveries
+  SET step = step + 1, slow = true,
+      next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
+  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id
+)
+{enqueue_sql("EXISTS (SELECT FROM moved)")}""")
 _DISABLE = text("""
 UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = :reason, updated_at = clock_timestamp()
 WHERE id = :id AND url = :url AND status = 'enabled'""")
@@ -160,12 +164,13 @@ class Deliverer:
         return None if row is None else SimpleNamespace(**row)
 
     async def _postpone(self, row: Any, pause: timedelta) -> None:
-        """On in the slow group."""
-        async with self.gateway.engine.begin() as db:
-            values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds()}
-            step = (await db.execute(_POSTPONE, values)).scalar_one_or_none()
-            if step is not None:
-                await jobs.enqueue(db, [jobs.deliver(row.id, step, pause, slow=True)])
+        """On in the slow group, in one statement: the backlog of an endpoint that hangs does this again and again."""
+        later = [jobs.deliver(row.id, row.step + 1, pause, slow=True)]
+        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), **jobs.enqueuing(later)}
+        async with self.gateway.autocommit.connect() as db:
+            await _POSTPONE.all(db, values)
+            if not pause:  # else the group looks soon enough by itself
+                jobs.announce(db, later)
 
     async def _body(self, row: Any) -> bytes:
         data = row.data

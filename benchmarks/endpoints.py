@@ -1,0 +1,153 @@
+"""`python -m benchmarks.endpoints`: how much longer 99 partners wait for their webhooks while the 100th's endpoint hangs.
+
+One worker on a durable PostgreSQL, a hundred tenants with an endpoint each, events for all of them at a steady pace. The one
+that hangs gets a tenth of them all: without a lane of its own it would hold a worker's whole budget within its 15 s.
+Nobody hangs and one hangs in turns, each as long as it takes until the worker knows (a try is given up after 15 s), in the
+order A B B A, so that what else the machine does falls on both. What is compared is the time from right before the
+transaction that announces an event until it is at the partner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import structlog
+from sqlalchemy import text
+
+from benchmarks import machine
+from benchmarks.report import percentile
+from covergate import ids, jobs
+from covergate.db.engine import open_database
+from covergate.gateway import Gateway
+from covergate.settings import Settings
+from covergate.vendors.transport import Transport
+from covergate.webhooks.announce import announce
+from covergate.worker import Worker
+
+ENDPOINTS, HANGS = 100, "99"
+TURN_SECONDS = 20.0
+PER_SECOND = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+
+
+async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
+    async with gateway.autocommit.connect() as db:
+        result = await db.execute(text(statement), values)
+        return list(result.all()) if result.returns_rows else []
+
+
+async def subscribe(gateway: Gateway, base: str) -> None:
+    for name in range(ENDPOINTS):
+        endpoint_id, secret = ids.new(ids.ENDPOINT), b"whsec_" + b64encode(secrets.token_bytes(32))
+        await run_sql(gateway, "INSERT INTO tenants (id, name) VALUES (:id, :id)", id=f"ten_{name}")
+        await run_sql(
+            gateway,
+            "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed)"
+            " VALUES (:id, :tenant, 'test', :url, '{*}', 'thin', 'enabled', :secret)",
+            id=endpoint_id,
+            tenant=f"ten_{name}",
+            url=f"{base}/{name}",
+            secret=gateway.sealer.seal("webhook_endpoints", "secret", endpoint_id, secret),
+        )
+
+
+async def tell(gateway: Gateway, tenant_id: str) -> None:
+    data = {"announced": time.time()}
+    async with gateway.transaction() as db:
+        values: dict[str, Any] = {"tenant_id": tenant_id, "mode": "test", "verification_id": None, "data": data}
+        await jobs.enqueue(db, await announce(db, type_="verification.completed", **values))
+
+
+async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *, hangs: bool) -> list[float]:
+    """Milliseconds from event to arrival, of each delivery to the others."""
+    clock, count = asyncio.get_running_loop().time, int(seconds * PER_SECOND)
+    await partners.get(f"/hang/{HANGS}" if hangs else "/answer")
+    await partners.get("/arrived")
+    order = [f"ten_{HANGS if number % 10 == 0 else number % (ENDPOINTS - 1)}" for number in range(count)]
+    random.shuffle(order)
+    begun = clock()
+    async with asyncio.TaskGroup() as telling:
+        for number, tenant_id in enumerate(order):
+            await asyncio.sleep(max(0.0, begun + number / PER_SECOND - clock()))
+            telling.create_task(tell(gateway, tenant_id))
+    others = sum(tenant_id != f"ten_{HANGS}" for tenant_id in order)
+    arrived: list[list[Any]] = []
+    async with asyncio.timeout(60):
+        while sum(name != HANGS for name, _, _ in arrived) < others:
+            await asyncio.sleep(0.2)
+            arrived += (await partners.get("/arrived")).json()
+    await forget_backlog(gateway, partners)
+    return [(came - announced) * 1000 for name, announced, came in arrived if name != HANGS]
+
+
+async def forget_backlog(gateway: Gateway, partners: httpx.AsyncClient) -> None:
+    """What hangs is answered, what waits behind it goes, and the worker learns that the endpoint is quick again."""
+    await partners.get("/answer")
+    await run_sql(
+        gateway, "UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, ended_at = clock_timestamp()"
+        " WHERE status = 'pending'"
+    )  # fmt: skip
+    await run_sql(gateway, "DELETE FROM pgqueuer WHERE status = 'queued'")
+    await tell(gateway, f"ten_{HANGS}")
+    await asyncio.sleep(2)
+
+
+async def measure(gateway: Gateway, partners: httpx.AsyncClient) -> None:
+    found: dict[bool, list[float]] = {False: [], True: []}
+    async with Transport(allow_private_network=True) as transport:
+        worker = Worker(gateway, transport, drain_seconds=1.0)
+        running = asyncio.create_task(worker.run())
+        try:
+            await turn(gateway, partners, 5, hangs=False)  # warms up
+            for number in range(ROUNDS):
+                for hangs in (number % 2 == 1, number % 2 == 0):
+                    times = await turn(gateway, partners, TURN_SECONDS, hangs=hangs)
+                    found[hangs] += times
+                    shown = " ".join(f"p{percent} {percentile(times, percent):.0f}" for percent in (50, 95, 99))
+                    print(f"{'one hangs' if hangs else 'nobody hangs'}: {shown}", file=sys.stderr)
+        finally:
+            worker.stop()
+            await running
+    print("| the other 99 | n | p50 ms | p95 ms | p99 ms | p99 grows by |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, times in (("nobody hangs", found[False]), (f"1 of {ENDPOINTS} hangs", found[True])):
+        shown = " | ".join(f"{percentile(times, percent):.1f}" for percent in (50, 95, 99))
+        growth = "" if times is found[False] else f"{percentile(times, 99) / percentile(found[False], 99) - 1:+.1%}"
+        print(f"| {name} | {len(times)} | {shown} | {growth} |")
+    print(f"\n{PER_SECOND} events/s, a tenth of them for the one, {2 * ROUNDS} turns of {TURN_SECONDS:.0f} s.")
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+
+
+async def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with tempfile.TemporaryDirectory(prefix="cgends", dir="/var/tmp", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o711)
+        port, settings = (
+            machine.free_port(),
+            Settings(data_dir=Path(scratch), allow_private_network=True, _env_file=None),
+        )
+        database = await open_database(settings, pool_size=20, application_name="endpoints", migrate=True)
+        try:
+            gateway, base = Gateway(settings, database), f"http://127.0.0.1:{port}"
+            command = machine.module("partners", str(port))
+            with machine.Child("partners", command, machine.environment(), Path(scratch), port):
+                await subscribe(gateway, base)
+                async with httpx.AsyncClient(base_url=base) as partners:
+                    await measure(gateway, partners)
+        finally:
+            await database.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
