@@ -44,12 +44,14 @@ _KNOWN = text("SELECT public_id FROM exchanges WHERE verification_id = :id AND p
 ENDED = "covergate_ended"
 """Where the ids of ended verifications are told (`waiters.py`)."""
 _WAKE_FOLLOWERS = Statement("""
+WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))
 UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
   follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN nullif(
     (SELECT min(o.id) FROM verifications o
-     WHERE o.follows = v.follows AND o.status IN ('queued', 'in_progress') AND o.deadline > now()), id) ELSE follows END
-WHERE follows = ANY(CAST(:ended AS text[])) AND status IN ('queued', 'in_progress') AND deadline > now()
-RETURNING id, step, vendor""")
+     WHERE o.follows = v.follows AND o.status IN ('queued', 'in_progress') AND o.deadline > now()), v.id) ELSE follows END
+FROM f
+WHERE v.id = f.id AND follows = ANY(CAST(:ended AS text[])) AND status IN ('queued', 'in_progress') AND deadline > now()
+RETURNING v.id, v.step, v.vendor""")
 """But for the followers that are late themselves: who closes them holds their locks, and may wait for one of ours."""
 
 
