@@ -68,6 +68,14 @@ def announce(db: AsyncConnection, jobs: Sequence[Job]) -> None:
         tell(db, *announcement(job.entrypoint))
 
 
+_WITHDRAW = Statement("DELETE FROM pgqueuer WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'queued'")
+
+
+async def withdraw(db: AsyncConnection, keys: Sequence[str]) -> None:
+    """Takes jobs out of the queue that nobody needs any more. They would do nothing, but thousands of them do it at once."""
+    await _WITHDRAW.all(db, {"keys": keys})
+
+
 async def enqueue(db: AsyncConnection, jobs: Sequence[Job]) -> None:
     """In the caller's transaction."""
     if jobs:

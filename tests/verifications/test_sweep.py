@@ -52,12 +52,13 @@ $$ BEGIN IF new.id = '{ids[2]}' THEN RAISE 'not this one'; END IF; RETURN new; E
 
 
 async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) -> None:
-    """More than one transaction takes; two workers at it do not close any twice."""
+    """Two workers at it close none twice, and what is left of their jobs goes with them."""
     for _ in range(60):
         await engine.create()
     await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     assert sum(await asyncio.gather(*(sweep(engine.gateway) for _ in range(2)))) == 60
     assert await engine.events() == ["verification.failed"] * 60
+    assert await engine.jobs() == []
 
 
 async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> None:

@@ -33,7 +33,7 @@ from covergate.verifications.step import Step, step_of
 STEPS_IN_ROW = 5
 """A job makes so many steps where each is due when the one before is done; then it is the turn of the others in its lane."""
 
-PUT_ASIDE_SECONDS = 0.02
+PUT_ASIDE_SECONDS = 0.05
 """What waits for a circuit or a hold is put aside one after the other: there is no hurry, and thousands at once would slow the
 other vendors."""
 

@@ -183,7 +183,7 @@ async def finish(
 
 
 async def finish_all(db: AsyncConnection, changed: Sequence[tuple[State, Change]]) -> None:
-    """The same for many, in four statements, where no exchanges and no new attempts are to be written."""
+    """The same for many, in five statements, where no exchanges and no new attempts are to be written."""
     wanted = [job for _, change in changed for job in change.jobs]
     wanted += await announce_all(
         db,
@@ -193,7 +193,9 @@ async def finish_all(db: AsyncConnection, changed: Sequence[tuple[State, Change]
             for event in change.events
         ],
     )
-    wanted += await _tell(db, [state for state, change in changed if change.ended])
+    ended = [state for state, change in changed if change.ended]
+    wanted += await _tell(db, ended)
+    await jobs.withdraw(db, [f"{state.id}:{state.step - 1}" for state in ended])
     await write_all(db, [(state, change.entries) for state, change in changed], wanted)
 
 
