@@ -1,7 +1,9 @@
-"""`python -m benchmarks.endpoints`: how much longer 99 partners wait for their webhooks while the 100th's endpoint hangs.
+"""How much longer 99 partners wait for their webhooks while the 100th's endpoint hangs.
 
-One worker on a durable PostgreSQL, a hundred tenants with an endpoint each, events for all of them at a steady pace. The one
-that hangs gets a tenth of them all: without a lane of its own it would hold a worker's whole budget within its 15 s.
+`python -m benchmarks.endpoints [PER_SECOND [ROUNDS [ONE_IN]]]`.
+One worker on a durable PostgreSQL, a hundred tenants with an endpoint each, events for all of them at a steady pace. One in
+`ONE_IN` is for the one that hangs: its even share, or a tenth, which without a lane of its own would hold a worker's whole budget
+within the 15 s that a try takes.
 Nobody hangs and one hangs in turns, each as long as it takes until the worker knows (a try is given up after 15 s), in the
 order A B B A, so that what else the machine does falls on both. What is compared is the time from right before the
 transaction that announces an event until it is at the partner's.
@@ -40,6 +42,7 @@ ENDPOINTS, HANGS = 100, "99"
 TURN_SECONDS = 20.0
 PER_SECOND = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+ONE_IN = int(sys.argv[3]) if len(sys.argv) > 3 else ENDPOINTS
 
 
 async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
@@ -75,7 +78,7 @@ async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *,
     clock, count = asyncio.get_running_loop().time, int(seconds * PER_SECOND)
     await partners.get(f"/hang/{HANGS}" if hangs else "/answer")
     await partners.get("/arrived")
-    order = [f"ten_{HANGS if number % 10 == 0 else number % (ENDPOINTS - 1)}" for number in range(count)]
+    order = [f"ten_{HANGS if number % ONE_IN == 0 else number % (ENDPOINTS - 1)}" for number in range(count)]
     random.shuffle(order)
     begun = clock()
     async with asyncio.TaskGroup() as telling:
@@ -125,7 +128,9 @@ async def measure(gateway: Gateway, partners: httpx.AsyncClient) -> None:
         shown = " | ".join(f"{percentile(times, percent):.1f}" for percent in (50, 95, 99))
         growth = "" if times is found[False] else f"{percentile(times, 99) / percentile(found[False], 99) - 1:+.1%}"
         print(f"| {name} | {len(times)} | {shown} | {growth} |")
-    print(f"\n{PER_SECOND} events/s, a tenth of them for the one, {2 * ROUNDS} turns of {TURN_SECONDS:.0f} s.")
+    print(
+        f"\n{PER_SECOND} events/s, one in {ONE_IN} for the one that hangs, {2 * ROUNDS} turns of {TURN_SECONDS:.0f} s."
+    )
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
 
 
