@@ -10,5 +10,11 @@
     full_tables.py      300,000 parked and 1,000,000 ended verifications
     report.py           the goals, the table, the page
 
-Invariant: the gateway is measured from outside, as it is shipped: its own commands, its public API, PostgreSQL with fsync on.
+Two more print what docs/reliability.md says of promise 6, each with one worker in its own process:
+
+    bulkheads.py        the others while one vendor hangs with 2,000 verifications queued
+    endpoints.py        99 partners while the 100th's endpoint hangs; partners.py plays them all
+
+Invariant: but for those two the gateway is measured from outside, as it is shipped: its own commands, its public API, PostgreSQL
+with fsync on.
 """

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.news import tell
-from covergate.db.queue_schema import announcement, enqueue_sql
+from covergate.db.queue_schema import announcement, enqueue_sql, withdraw_sql
 from covergate.db.statement import Statement, driver_of
 
 ADVANCE = "advance"
@@ -51,6 +51,7 @@ def deliver(delivery_id: str, step: int, after: timedelta = timedelta(0), *, slo
 
 
 _ENQUEUE = Statement(enqueue_sql())
+_WITHDRAW = Statement(withdraw_sql())
 
 
 def enqueuing(jobs: Sequence[Job]) -> dict[str, Any]:
@@ -68,12 +69,9 @@ def announce(db: AsyncConnection, jobs: Sequence[Job]) -> None:
         tell(db, *announcement(job.entrypoint))
 
 
-_WITHDRAW = Statement("DELETE FROM pgqueuer WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'queued'")
-
-
-async def withdraw(db: AsyncConnection, keys: Sequence[str]) -> None:
+async def withdraw(db: AsyncConnection, jobs: Sequence[Job]) -> None:
     """Takes jobs out of the queue that nobody needs any more. They would do nothing, but thousands of them do it at once."""
-    await _WITHDRAW.all(db, {"keys": keys})
+    await _WITHDRAW.all(db, {"keys": [job.key for job in jobs]})
 
 
 async def enqueue(db: AsyncConnection, jobs: Sequence[Job]) -> None:

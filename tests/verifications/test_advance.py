@@ -303,16 +303,9 @@ async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> N
     assert wire.calls == [SUBMIT]
 
 
-async def test_a_paused_worker_brings_its_answer_after_others_gave_up_waiting(engine: Engine, wire: Wire) -> None:
-    """What the reply to our own committing call tells is true whatever happened to the step meanwhile."""
-    gate = asyncio.Event()
-
-    async def paused(request: httpx.Request) -> httpx.Response:
-        await gate.wait()
-        return httpx.Response(200, json={"id": "9"})
-
-    wire.on(SUBMIT, paused)
-    id_ = await engine.create()
+async def _given_up_while_it_sends(engine: Engine, wire: Wire, id_: str, gate: asyncio.Event) -> None:
+    """A worker is held up with its submission under way; another one comes, learns nothing and calls an operator; the first
+    goes on."""
     key = await engine.take()
     owner = asyncio.create_task(engine.advancer.advance(key))
     async with asyncio.timeout(5):
@@ -323,6 +316,19 @@ async def test_a_paused_worker_brings_its_answer_after_others_gave_up_waiting(en
     assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     gate.set()
     await owner
+
+
+async def test_a_paused_worker_brings_its_answer_after_others_gave_up_waiting(engine: Engine, wire: Wire) -> None:
+    """What the reply to our own committing call tells is true whatever happened to the step meanwhile."""
+    gate = asyncio.Event()
+
+    async def paused(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return httpx.Response(200, json={"id": "9"})
+
+    wire.on(SUBMIT, paused)
+    id_ = await engine.create()
+    await _given_up_while_it_sends(engine, wire, id_, gate)
     view = await engine.view(id_)
     assert (view["waiting_for"]["kind"], view["attempts"][0]["vendor_ref"]) == ("vendor", "9")
     assert wire.calls == [SUBMIT]
@@ -338,16 +344,7 @@ async def test_a_paused_worker_that_never_sent_says_so_after_others_gave_up_wait
 
     wire.on(SUBMIT, paused, paused, paused, (200, {"id": "9"}))
     id_ = await engine.create()
-    key = await engine.take()
-    owner = asyncio.create_task(engine.advancer.advance(key))
-    async with asyncio.timeout(5):
-        while not wire.calls:
-            await asyncio.sleep(0.01)
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp() - interval '1 s'")
-    await engine.advancer.advance(key)
-    assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
-    gate.set()
-    await owner
+    await _given_up_while_it_sends(engine, wire, id_, gate)
     view = await engine.view(id_)
     assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor_retry", "preparing")
     await engine.run_sql("DELETE FROM pgqueuer WHERE dedupe_key NOT LIKE '%:' || (SELECT step FROM verifications)")

@@ -49,6 +49,7 @@ class Database:
             await transaction.start()
             try:
                 yield db
+            # Whatever it was, a cancellation too: it is undone, and goes on its way.
             except BaseException:
                 if not raw.is_closed():  # else what happened would be hidden by the failure to roll back
                     await transaction.rollback()
@@ -85,6 +86,7 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
                 await require_current(connection)
             ring = await load_key_ring(settings, engine)
         return Database(url, engine, Sealer(ring), server)
+    # Whatever it was, a cancellation too: what was opened is closed, and it goes on its way.
     except BaseException:
         if engine is not None:
             await engine.dispose()

@@ -98,6 +98,11 @@ WHERE {condition}
 ON CONFLICT (dedupe_key) WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL DO NOTHING"""
 
 
+def withdraw_sql() -> str:
+    """Takes the jobs with these `keys` out of the queue, but for those under way."""
+    return "DELETE FROM pgqueuer WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'queued'"
+
+
 class _OneLook(Queries):
     """PgQueuer looks three times before it rests (anything due, the next one's time, anything at all); this looks once."""
 

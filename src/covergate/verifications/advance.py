@@ -87,9 +87,10 @@ class Advancer:
             await self._fetch_late(seen, int(step.removeprefix("late")))
         elif seen.open and seen.step == int(step):
             following: State | None = seen
-            for left in reversed(range(STEPS_IN_ROW)):
-                if following is not None:
-                    following = await self._advance(following, may_go_on=left > 0)
+            left = STEPS_IN_ROW
+            while following is not None:
+                left -= 1
+                following = await self._advance(following, may_go_on=left > 0)
 
     async def _advance(self, seen: State, *, may_go_on: bool) -> State | None:
         """The state after this step if the next one is due already and left to the caller, who `may_go_on`."""

@@ -195,7 +195,7 @@ async def finish_all(db: AsyncConnection, changed: Sequence[tuple[State, Change]
     )
     ended = [state for state, change in changed if change.ended]
     wanted += await _tell(db, ended)
-    await jobs.withdraw(db, [f"{state.id}:{state.step - 1}" for state in ended])
+    await jobs.withdraw(db, [jobs.advance(state.attempt.vendor, state.id, state.step - 1) for state in ended])
     await write_all(db, [(state, change.entries) for state, change in changed], wanted)
 
 
