@@ -21,13 +21,14 @@ import httpx
 from sqlalchemy import text
 
 from benchmarks.report import percentile
-from covergate import jobs
-from covergate.db.engine import Database, open_database
+from covergate.access.caller import Caller
+from covergate.db import jobs
+from covergate.db.database import Database, open_database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
+from covergate.transport.transport import Transport
 from covergate.vendors.integrex import VENDOR as INTEGREX
-from covergate.vendors.transport import Transport
-from covergate.verifications.create import Caller, create
+from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
 from covergate.worker import Worker
 

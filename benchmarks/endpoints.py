@@ -30,11 +30,12 @@ from sqlalchemy import text
 
 from benchmarks import machine
 from benchmarks.report import percentile
-from covergate import ids, jobs
-from covergate.db.engine import open_database
+from covergate import ids
+from covergate.db import jobs
+from covergate.db.database import open_database
 from covergate.gateway import Gateway
 from covergate.settings import Settings
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
 from covergate.webhooks.announce import announce
 from covergate.worker import Worker
 

@@ -16,8 +16,8 @@ import uvloop
 from standardwebhooks import Webhook
 
 from covergate import ids
-from covergate.outbound import make_client
-from covergate.vendors.transport import REPLY_LIMIT
+from covergate.outbound.client import make_client
+from covergate.transport.transport import REPLY_LIMIT
 
 IN_FLIGHT = 50
 PATH = "/api/v2/enhanced-eligibility"

@@ -11,8 +11,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from covergate import settings
+from covergate.db.connect import make_engine
 from covergate.db.migrate import ours
-from covergate.db.postgres import make_engine
 from covergate.db.tables import metadata
 from covergate.errors import ConfigurationError
 

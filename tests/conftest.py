@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import make_url
 
 from covergate.db import embedded
-from covergate.db.engine import Database, make_engine
+from covergate.db.database import Database, make_engine
 from covergate.db.migrate import migrate
-from covergate.db.sealed import KeyRing, Sealer
+from covergate.db.sealing import KeyRing, Sealer
 from tests.commands import Commands, running_nursery
 
 TESTS = Path(__file__).parent

@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from covergate import cli, faults, processes, startup, verify
+from covergate import crash_points, processes, startup
+from covergate.cli import verify
+from covergate.cli.main import main as run_command
 from covergate.payers import candidates, sync
 
 IMPORTED = (processes, startup, verify, candidates, sync)
@@ -49,9 +51,9 @@ def _command(order: Mapping[str, Any]) -> int:
             os.dup2(file.fileno(), number)
     sys.stdin = os.fdopen(0)  # the old one may have read ahead
     sys.argv = ["covergate", *order["arguments"]]
-    importlib.reload(faults)  # it reads the environment when it is imported
+    importlib.reload(crash_points)  # it reads the environment when it is imported
     try:
-        cli.main()
+        run_command()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from sqlalchemy import make_url, text
 
-from covergate.db.engine import Database, make_engine
+from covergate.db.database import Database, make_engine
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
 from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view

@@ -268,7 +268,7 @@ def upgrade() -> None:
         sa.Column("vendor", sa.Text(), nullable=False),
         sa.Column("mode", sa.Text(), nullable=False),
         sa.Column(
-            "codes", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="as in vendors.base.ListedPayer"
+            "codes", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="the vendor's own codes, as JSON"
         ),
         sa.Column("payer_id", sa.Text(), nullable=False),
         sa.Column(

@@ -10,7 +10,7 @@
         ├── VendorAuthFailed    the credentials were refused, a renewed token too
         └── VendorBroken        a reply that cannot be read
 
-Expected answers, a payer's refusal included, are values (`vendors.base.Progress`), not exceptions.
+Expected answers, a payer's refusal included, are values (`vendors.flow.Progress`), not exceptions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from covergate.vendors.base import Reply
+    pass
 
 
 class CoverGateError(Exception):
@@ -93,37 +93,4 @@ class ConfigurationError(CoverGateError):
 
 
 class PartFailed(CoverGateError):
-    pass
-
-
-class VendorError(CoverGateError):
-    """`sent` is false only when it is certain that nothing reached the vendor. `reply` is what came, if anything came."""
-
-    def __init__(self, reason: str, *, sent: bool, reply: Reply | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.sent = sent
-        self.reply = reply
-
-
-class VendorUnavailable(VendorError):
-    pass
-
-
-class VendorRateLimited(VendorError):
-    """The vendor did nothing; `retry_after` seconds where it said so."""
-
-    def __init__(self, reason: str, *, retry_after: float | None = None, reply: Reply | None = None) -> None:
-        super().__init__(reason, sent=False, reply=reply)
-        self.retry_after = retry_after
-
-
-class VendorAuthFailed(VendorError):
-    """The vendor did nothing."""
-
-    def __init__(self, reason: str, *, reply: Reply | None = None) -> None:
-        super().__init__(reason, sent=False, reply=reply)
-
-
-class VendorBroken(VendorError):
     pass

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from covergate.db.engine import Database
-from covergate.db.sealed import Sealer
+from covergate.db.database import Database
+from covergate.db.sealing import Sealer
 from covergate.settings import Settings
 from covergate.vendors import VENDORS
-from covergate.vendors.base import Connection, Vendor
+from covergate.vendors.vendor import Connection, Vendor
 
 
 def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:

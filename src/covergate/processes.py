@@ -15,14 +15,14 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
-from covergate.app import create_app
+from covergate.api.app import create_app
 from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
-from covergate.serving import Part, listening, running, start_server, until_stopped, url_of
+from covergate.server import Part, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
 from covergate.startup import named_variables, opened
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
 from covergate.worker import Worker
 
 log = structlog.get_logger(__name__)

@@ -1,11 +1,12 @@
 """What the process is told from outside: `COVERGATE_…` variables and `.env` (design.md section 8).
 
-Vendors' variables are theirs (`vendors.base.Connection`). Invariant: a value that is wrong is never repeated, because a
+Vendors' variables are theirs (`vendors.vendor.Connection`). Invariant: a value that is wrong is never repeated, because a
 secret may stand in the wrong variable; the error names the variable and, by the field's description, what it takes.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,11 +19,12 @@ from covergate.errors import ConfigurationError
 PREFIX = "COVERGATE_"
 
 
-def _default_data_dir() -> Path:
-    # Imported late: `covergate.db` reads the settings.
-    from covergate.db.embedded import default_data_dir
-
-    return default_data_dir()
+def default_data_dir() -> Path:
+    """`/var/lib/covergate` for root, else `covergate` in the user's XDG data directory."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/covergate")
+    xdg = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".local" / "share") / "covergate"
 
 
 def _database_url(url: str) -> str:
@@ -61,7 +63,7 @@ class Settings(BaseSettings):
         description="a URL like postgresql://user:password@host:5432/database (empty: the embedded PostgreSQL)",
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=_default_data_dir,
+        default_factory=default_data_dir,
         description="a directory that only CoverGate uses: the embedded PostgreSQL and its key",
     )
     public_url: HttpUrl = Field(

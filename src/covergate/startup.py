@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings
 from sqlalchemy.exc import SQLAlchemyError
 
 from covergate import logs
-from covergate.db.engine import open_database
+from covergate.db.database import open_database
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
 from covergate.payers.seed import plant

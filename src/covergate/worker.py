@@ -23,18 +23,19 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from sqlalchemy.exc import SQLAlchemyError
 
-from covergate import jobs
-from covergate.db.engine import asyncpg_dsn
+from covergate.db import jobs
+from covergate.db.database import asyncpg_dsn
 from covergate.db.queue_schema import channel_of, make_queries
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
-from covergate.prune import prune
-from covergate.standing.circuits import FLUSH_SECONDS
+from covergate.retention import prune
+from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS
 from covergate.vendors import VENDORS
-from covergate.vendors.transport import Transport
 from covergate.verifications.advance import Advancer
 from covergate.verifications.sweep import CLOSERS, sweep
-from covergate.webhooks.delivery import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
+from covergate.verifications.view import read_view
+from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class Worker:
     async def run(self) -> None:
         advancer = Advancer(self.gateway, self.transport)
         async with (
-            Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
+            Deliverer(self.gateway, read_view, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
             self.gateway.database.apart(pool_size=CLOSERS, application_name="covergate sweep") as apart,
         ):

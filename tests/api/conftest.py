@@ -11,10 +11,10 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from covergate.access.api_keys import create_key
 from covergate.api import examples
-from covergate.api_keys import create_key
-from covergate.app import create_app
-from covergate.db.engine import Database
+from covergate.api.app import create_app
+from covergate.db.database import Database
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from covergate.webhooks.delivery import Deliverer
+from covergate.verifications.view import read_view
+from covergate.webhooks.sender import Deliverer
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any
 
 async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: Any, gateway: Any) -> None:
     assert delivery["status"] == "pending" and delivery["attempts"] == []
-    async with Deliverer(gateway) as deliverer:
+    async with Deliverer(gateway, read_view) as deliverer:
         await deliverer.deliver(f"{delivery['id']}:0")
     path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
     [tried] = (await client.get(path, headers=keys.full)).json()["data"]

@@ -6,8 +6,8 @@ import asyncpg
 import httpx
 import pytest
 
-from covergate.app import create_app
-from covergate.db.engine import Database, asyncpg_dsn, make_engine
+from covergate.api.app import create_app
+from covergate.db.database import Database, asyncpg_dsn, make_engine
 from covergate.gateway import Gateway, connections_of
 
 

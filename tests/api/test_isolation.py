@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from covergate.api_keys import SCOPES, create_key
+from covergate.access.api_keys import SCOPES, create_key
 
 VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from covergate import ids
+from covergate.access.api_keys import SCOPES, create_key
 from covergate.api import examples
-from covergate.api_keys import SCOPES, create_key
 from covergate.verifications.state import Exchange
 
 

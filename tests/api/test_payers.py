@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from covergate.api_keys import create_key
+from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
 
 from .conftest import Keys, bearer

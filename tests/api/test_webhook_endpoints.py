@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from covergate.api_keys import create_key
+from covergate.access.api_keys import create_key
 from covergate.webhooks.endpoints import MOST_ENDPOINTS
 
 URL = "https://intake.example.com/hook"

@@ -26,10 +26,12 @@ import asyncpg
 import httpx
 from sqlalchemy import make_url
 
-from covergate.db import embedded, embedded_cluster
-from covergate.db.engine import Database, make_engine
+from covergate.db import embedded
+from covergate.db.database import Database, make_engine
+from covergate.db.embedded.cluster import MAJOR, bring_up
+from covergate.db.embedded.cluster import Cluster as EmbeddedCluster
 from covergate.db.migrate import migrate
-from covergate.db.sealed import KeyRing, Sealer
+from covergate.db.sealing import KeyRing, Sealer
 from covergate.gateway import Gateway
 from covergate.settings import Settings
 from tests.chaos.releases import Release, next_release, this_release
@@ -90,7 +92,7 @@ class Process:
 class Cluster:
     directory: Path
     release: Release
-    server: embedded_cluster.Cluster
+    server: EmbeddedCluster
     database_url: str
     processes: dict[str, Process] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
@@ -259,7 +261,7 @@ class Cluster:
         )
 
     async def start_postgres(self) -> None:
-        await asyncio.to_thread(embedded_cluster.bring_up, self.server, durable=True)
+        await asyncio.to_thread(bring_up, self.server, durable=True)
 
     async def rows(self, statement: str, *values: Any) -> list[Any]:
         """On a connection of its own, so that no fault outlives itself here."""
@@ -327,7 +329,7 @@ async def running_cluster(*, bare: bool = False) -> AsyncIterator[Cluster]:
         cluster = Cluster(
             directory,
             this_release(directory / "release"),
-            embedded_cluster.Cluster.at(directory / "data", embedded_cluster.MAJOR),
+            EmbeddedCluster.at(directory / "data", MAJOR),
             database_url,
         )
         admin = await asyncpg.connect(server.url)

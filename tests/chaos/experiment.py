@@ -18,9 +18,9 @@ from typing import Any
 import asyncpg
 import httpx
 
-from covergate.api_keys import create_key
+from covergate.access.api_keys import create_key
+from covergate.access.caller import Caller
 from covergate.errors import Problem
-from covergate.verifications.create import Caller
 from covergate.verifications.resolve import Resolution, resolve
 from tests.chaos import clock
 from tests.chaos.cluster import Cluster

@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from covergate.db import embedded
 from covergate.db.embedded import EmbeddedPostgresError
+from covergate.settings import default_data_dir
 
 ROOT = os.geteuid() == 0
 HOLDER = """
@@ -329,7 +330,7 @@ async def test_root_reports_a_closed_parent_and_copies_the_binaries_of_a_closed_
 def test_the_default_directory_is_the_systems_for_root_and_the_users_otherwise() -> None:
     expected = Path("/var/lib/covergate") if ROOT else Path.home() / ".local" / "share" / "covergate"
     if os.environ.get("XDG_DATA_HOME") is None:
-        assert embedded.default_data_dir() == expected
+        assert default_data_dir() == expected
 
 
 async def test_the_session_fixture_serves(postgres_url: str) -> None:

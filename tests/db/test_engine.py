@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.engine import Database, asyncpg_dsn, make_engine, open_database
+from covergate.db.database import Database, asyncpg_dsn, make_engine, open_database
 from covergate.db.queue_schema import DUE_INDEX
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings

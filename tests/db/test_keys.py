@@ -11,9 +11,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from covergate.db.engine import make_engine
-from covergate.db.keys import KEY_FILE, load_key_ring
-from covergate.db.sealed import KeyRing
+from covergate.db.database import make_engine
+from covergate.db.key_ring import KEY_FILE, load_key_ring
+from covergate.db.sealing import KeyRing
 from covergate.db.tables import encryption_keys
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings

@@ -11,7 +11,7 @@ from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from sqlalchemy import Connection
 
 from covergate.db import queue_schema
-from covergate.db.engine import make_engine
+from covergate.db.database import make_engine
 from covergate.db.migrate import downgrade, migrate, ours
 from covergate.db.tables import metadata
 

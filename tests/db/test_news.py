@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from covergate.db.engine import Database
-from covergate.db.news import tell
+from covergate.db.database import Database
+from covergate.db.notify import tell
 
 CHANNEL = "news_of_a_test"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covergate.db.sealed import KeyRing, Sealer, SealError, key_id_of
+from covergate.db.sealing import KeyRing, Sealer, SealError, key_id_of
 from covergate.errors import ConfigurationError
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))

@@ -7,15 +7,15 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from covergate.db.engine import Database
-from covergate.db.statement import Statement, driver_of
+from covergate.db.database import Database
+from covergate.db.sql import Query, driver_of
 
-ADD = Statement("INSERT INTO tenants (id, name) VALUES (:id, coalesce(:name, :id)) RETURNING id, name", name="text")
-ALL = Statement("SELECT name FROM tenants ORDER BY name")
+ADD = Query("INSERT INTO tenants (id, name) VALUES (:id, coalesce(:name, :id)) RETURNING id, name", name="text")
+ALL = Query("SELECT name FROM tenants ORDER BY name")
 
 
 def test_a_name_is_one_parameter_and_a_cast_is_none() -> None:
-    statement = Statement("SELECT :one::text, :two, :one, now()::date", two="int")
+    statement = Query("SELECT :one::text, :two, :one, now()::date", two="int")
     assert statement.sql == "SELECT $1::text, CAST($2 AS int), $1, now()::date"
     assert statement.names == ("one", "two")
 

@@ -35,20 +35,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from covergate.api_keys import create_key
-from covergate.app import create_app
-from covergate.db.engine import Database, make_engine
+from covergate.access.api_keys import create_key
+from covergate.api.app import create_app
+from covergate.db.database import Database, make_engine
+from covergate.db.jobs import DELIVER, DELIVER_SLOWLY, lane
 from covergate.db.queue_schema import announcement
-from covergate.db.sealed import KeyRing, Sealer
+from covergate.db.sealing import KeyRing, Sealer
 from covergate.gateway import Gateway, connections_of
-from covergate.jobs import DELIVER, DELIVER_SLOWLY, lane
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox.world import World
-from covergate.serving import Part, listening, running, start_server, url_of
+from covergate.server import Part, listening, running, start_server, url_of
 from covergate.settings import Settings
+from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
-from covergate.vendors.transport import Transport
 from covergate.worker import Worker
 from tests.commands import NURSERY, bare_environment
 

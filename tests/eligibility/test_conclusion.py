@@ -8,22 +8,12 @@ from typing import Any
 
 import pytest
 
-from covergate.eligibility.conclusion import asked_codes, conclude
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import asked_codes, conclude
 from covergate.eligibility.inquiry import Inquiry
-from covergate.eligibility.result import (
-    Benefit,
-    CodeType,
-    Coverage,
-    Kind,
-    Network,
-    Outcome,
-    OutcomeReason,
-    Plan,
-    ServiceAnswer,
-    Statement,
-    WarningCode,
-    money,
-)
+from covergate.eligibility.result import Benefit, Plan, ServiceAnswer
+from covergate.eligibility.sourced import money
+from covergate.eligibility.terms import CodeType, Coverage, Kind, Network, Outcome, OutcomeReason, WarningCode
 
 TODAY = date(2026, 11, 21)
 ELIGIBLE = (Outcome.ELIGIBLE, None)
@@ -46,9 +36,9 @@ def inquiry(**service: Any) -> Inquiry:
     )
 
 
-def statement(**fields: Any) -> Statement:
+def statement(**fields: Any) -> Answer:
     answered_at = datetime(2026, 11, 21, 17, tzinfo=UTC)
-    return Statement(**{"coverage": Coverage.ACTIVE, "as_of": TODAY, "answered_at": answered_at} | fields)
+    return Answer(**{"coverage": Coverage.ACTIVE, "as_of": TODAY, "answered_at": answered_at} | fields)
 
 
 def service(covered: bool | None, code: str = "MH", code_type: CodeType = CodeType.SERVICE_TYPE) -> ServiceAnswer:

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate.eligibility.conclusion import conclude
-from covergate.eligibility.eb import Days, EbRow, Element, Entity, dtp, element
-from covergate.eligibility.eb_services import Asked
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import conclude
 from covergate.eligibility.failure import Aaa, Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry
-from covergate.eligibility.reading import Reading, read
-from covergate.eligibility.result import Coverage, Kind, Network, Period, Role, Statement, Unit, WarningCode
-from covergate.eligibility.x12_names import EB01_NAMES, EB06_NAMES, EB09_NAMES
+from covergate.eligibility.terms import Coverage, Kind, Network, Period, Role, Unit, WarningCode
+from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
+from covergate.eligibility.x12.reader import Reading, read
+from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp, element
+from covergate.eligibility.x12.services import Asked
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 MH = Asked(frozenset({"MH"}))
@@ -431,7 +432,7 @@ INQUIRY = Inquiry.model_validate(
 
 
 def concluded(found: Reading) -> dict[str, Any]:
-    statement = Statement(
+    statement = Answer(
         coverage=found.coverage,
         as_of=date(2026, 11, 21),
         answered_at=NOW,

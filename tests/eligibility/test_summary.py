@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from covergate.eligibility.result import (
-    AppliesTo,
-    Benefit,
-    CodeType,
-    Kind,
-    Level,
-    Network,
-    NetworkSummary,
-    WarningCode,
-    money,
-)
+from covergate.eligibility.result import Benefit, NetworkSummary
+from covergate.eligibility.sourced import money
 from covergate.eligibility.summary import summarize
+from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode
 
 ASKED = frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")})
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from covergate.eligibility.failure import MEANINGS, Aaa, FailureCode
-from covergate.eligibility.x12 import (
+from covergate.eligibility.x12.codes import (
     AAA_TEXTS,
     ENTITY_ROLES,
     KINDS,
@@ -16,7 +16,7 @@ from covergate.eligibility.x12 import (
     aaa_code_of_text,
     aaa_failure,
 )
-from covergate.eligibility.x12_names import AAA03_NAMES, EB01_NAMES, EB03_NAMES, EB04_NAMES, EB06_NAMES, EB09_NAMES
+from covergate.eligibility.x12.names import AAA03_NAMES, EB01_NAMES, EB03_NAMES, EB04_NAMES, EB06_NAMES, EB09_NAMES
 
 # api.md section 5, column "from", one line each.
 FROM_THE_CONTRACT = {

@@ -11,14 +11,14 @@ import httpx
 import pytest
 from sqlalchemy import Text, bindparam, text
 
-from covergate.db.engine import Database
+from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.payers import sync
 from covergate.payers.seed import plant
 from covergate.payers.sync import Synced
 from covergate.settings import Settings
+from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
-from covergate.vendors.transport import Transport
 
 
 @dataclass

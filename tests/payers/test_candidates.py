@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from covergate.payers.candidates import NEW, Linked, link, list_candidates
 from covergate.payers.directory import KnownPayers
-from covergate.payers.records import Payer
+from covergate.payers.store import Payer
 
 from .conftest import Lists, Syncer, carrier, plan
 

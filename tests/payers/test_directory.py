@@ -6,9 +6,9 @@ import pytest
 
 from covergate.eligibility.inquiry import Payer as Asked
 from covergate.gateway import Gateway
-from covergate.payers import directory, records
+from covergate.payers import directory, store
 from covergate.payers.directory import Directory, KnownPayers, Named
-from covergate.payers.records import Payer
+from covergate.payers.store import Payer
 
 AETNA = Payer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
 TEXAS = Payer("pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}})
@@ -94,8 +94,8 @@ async def test_it_is_read_again_only_when_it_changed(gateway: Gateway, monkeypat
     first = await known.directory("test")
     assert await known.directory("test") is first
     async with gateway.engine.begin() as db:
-        await records.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await records.changed(db)
+        await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
+        await store.changed(db)
     assert (await known.named("test", Asked(name="brand new payer"))).payer.name == "brand new payer"
     assert [payer.id for payer in (await known.directory("test")).search("brand new", None)] == ["pyr_new"]
     assert (await known.directory("live")).search("brand new", None) == []
@@ -105,6 +105,6 @@ async def test_while_it_is_fresh_no_round_trip_is_made(gateway: Gateway) -> None
     known = KnownPayers(gateway)
     first = await known.directory("test")
     async with gateway.engine.begin() as db:
-        await records.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await records.changed(db)
+        await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
+        await store.changed(db)
     assert await known.directory("test") is first

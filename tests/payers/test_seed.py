@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import text
 
 from covergate import ids
-from covergate.db.engine import Database
-from covergate.payers.records import read_payers
+from covergate.db.database import Database
 from covergate.payers.seed import plant
+from covergate.payers.store import read_payers
 from covergate.vendors import VENDORS
 
 SEEDS: list[dict[str, Any]] = orjson.loads(resources.files("covergate.payers").joinpath("payers.json").read_bytes())

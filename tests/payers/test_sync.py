@@ -9,8 +9,8 @@ from covergate.payers.directory import KnownPayers
 from covergate.payers.sync import LONGEST_NAME, Synced, sync_all, sync_if_due, usable
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
-from covergate.vendors.base import ListedPayer
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
+from covergate.vendors.flow import ListedPayer
 
 from .conftest import Lists, Syncer, carrier, plan
 

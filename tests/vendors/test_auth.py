@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.vendors.auth import HeaderAuth, TokenAuth
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 
 BASE = "https://vendor.example"
 TOKEN_URL = f"{BASE}/oauth/token"

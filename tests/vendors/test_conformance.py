@@ -37,24 +37,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate import errors
-from covergate.eligibility.conclusion import conclude
+from covergate.cli.vendor_template import left_to_fill_in
+from covergate.eligibility.derive import conclude
 from covergate.eligibility.inquiry import Inquiry, today_eastern
-from covergate.vendor_template import left_to_fill_in
-from covergate.vendors import VENDORS
-from covergate.vendors.base import (
-    Answered,
-    Call,
-    Inbound,
-    NotFound,
-    NotYet,
-    Pending,
-    Question,
-    Refused,
-    Reply,
-    Vendor,
-    drive,
-)
+from covergate.vendors import VENDORS, errors
+from covergate.vendors.event import Inbound
+from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply, drive
+from covergate.vendors.vendor import Vendor
 
 HERE = Path(__file__).parent
 NOW = "2026-11-21T17:00:00Z"

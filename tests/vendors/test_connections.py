@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from covergate.sandbox.sohar import sohar_webhook_secret
-from covergate.vendors.base import Connection
 from covergate.vendors.integrex import IntegrexConnection
 from covergate.vendors.integrex import authenticate as authenticate_integrex
 from covergate.vendors.sohar import SoharConnection
+from covergate.vendors.vendor import Connection
 
 
 @pytest.fixture(autouse=True)

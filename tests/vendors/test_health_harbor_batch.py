@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from covergate.vendors.base import Call, Reply
+from covergate.vendors.flow import Call, Reply
 from covergate.vendors.health_harbor import VENDOR
 
 assert VENDOR.batching is not None

@@ -8,7 +8,7 @@ import hmac
 
 import pytest
 
-from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.vendors.health_harbor import VENDOR, HealthHarborConnection
 
 BODY = b'{"subscription_id": "s1", "message_hash": "h1", "inquiries": [{"id": "a", "status": "SUCCESS"}]}'

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from covergate.eligibility.inquiry import Inquiry
-from covergate.vendors.base import Question
+from covergate.vendors.flow import Question
 from covergate.vendors.health_harbor import VENDOR, HealthHarborConnection
 from covergate.vendors.health_harbor.codes import PLACES_OF_SERVICE
 from covergate.vendors.health_harbor.options import HealthHarborOptions

@@ -12,7 +12,7 @@ from graphql.language import OperationDefinitionNode
 from graphql.utilities import coerce_input_value
 
 from covergate.eligibility.inquiry import Inquiry
-from covergate.vendors.base import Question, Reply, drive
+from covergate.vendors.flow import Question, Reply, drive
 from covergate.vendors.healthie import VENDOR, HealthieConnection, documents
 from covergate.vendors.healthie.operation import operation
 from covergate.vendors.healthie.options import HealthieOptions

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.vendors.healthie import VENDOR, HealthieConnection
 
 CONNECTION = HealthieConnection.sandbox("http://sandbox", "s3cret")

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covergate.eligibility.inquiry import Inquiry
-from covergate.eligibility.result import Coverage
-from covergate.vendors.base import Answered, Question, Refused, Reply
+from covergate.eligibility.terms import Coverage
+from covergate.vendors.document import Node
+from covergate.vendors.flow import Answered, Question, Refused, Reply
 from covergate.vendors.healthie import HealthieConnection
 from covergate.vendors.healthie.options import HealthieOptions
 from covergate.vendors.healthie.statement import outcome_of
-from covergate.vendors.stated import Node
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 QUESTION = Question(

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.vendors.sohar import SoharConnection, read_event, verify_event
 
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate.eligibility.conclusion import conclude
+from covergate.eligibility.derive import conclude
 from covergate.eligibility.inquiry import Inquiry
-from covergate.vendors.base import Answered, ForgedEvent, Inbound, Refused
-from covergate.vendors.stated import Node
+from covergate.vendors.document import Node
+from covergate.vendors.event import ForgedEvent, Inbound
+from covergate.vendors.flow import Answered, Refused
 from covergate.vendors.vsee import VENDOR, VSeeConnection
 from covergate.vendors.vsee.response import read_response
 from covergate.vendors.vsee.segments import Level, segments

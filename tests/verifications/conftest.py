@@ -12,12 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from covergate.db.engine import Database
+from covergate.access.caller import Caller
+from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
 from covergate.verifications.advance import Advancer
-from covergate.verifications.create import Caller, create
+from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view
 

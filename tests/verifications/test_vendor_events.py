@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.cancel import cancel
 from covergate.verifications.vendor_events import UnknownVendor, receive
 from tests.verifications.conftest import CALLER, Engine, Wire

@@ -15,12 +15,14 @@ import pytest
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
-from covergate import ids, jobs
-from covergate.db.engine import Database
+from covergate import ids
+from covergate.db import jobs
+from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
+from covergate.verifications.view import read_view
 from covergate.webhooks.announce import announce
-from covergate.webhooks.delivery import Deliverer
+from covergate.webhooks.sender import Deliverer
 
 THIN = {
     "id": "ver_1",
@@ -242,5 +244,5 @@ def hooks(gateway: Gateway) -> Hooks:
 
 @pytest.fixture
 async def deliverer(gateway: Gateway) -> AsyncIterator[Deliverer]:
-    async with Deliverer(gateway) as running:
+    async with Deliverer(gateway, read_view) as running:
         yield running

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from covergate import jobs
+from covergate.db import jobs
 from covergate.gateway import Gateway
 from covergate.webhooks.announce import News, announce, announce_all, announce_test
 from tests.webhooks.conftest import THIN, Hooks

@@ -15,14 +15,14 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from covergate import ids
-from covergate.db.engine import Database
+from covergate.db.database import Database
 from covergate.gateway import Gateway
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
 from covergate.verifications.advance import Advancer
 from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view
-from covergate.webhooks.delivery import Deliverer, sweep_deliveries
+from covergate.webhooks.sender import Deliverer, sweep_deliveries
 from covergate.worker import Worker
 from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Wire
 from tests.webhooks.conftest import (
@@ -180,7 +180,7 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
 async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", hang))
     await hooks.announce()
-    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
         await deliver_next(hooks, deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "timeout")
@@ -205,7 +205,7 @@ async def test_a_status_that_came_decides_even_if_the_rest_never_does(
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", trickle))
     await hooks.announce()
-    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
         await deliver_next(hooks, deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (200, None)
@@ -420,7 +420,7 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
     hooks = Hooks(gateway)
     await hooks.endpoint(url)
     await hooks.announce()
-    async with Deliverer(gateway) as deliverer:
+    async with Deliverer(gateway, read_view) as deliverer:
         await deliver_next(hooks, deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
@@ -438,7 +438,7 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     hooks = Hooks(gateway)
     await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
     await hooks.announce()
-    async with Deliverer(gateway) as deliverer:
+    async with Deliverer(gateway, read_view) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
         monkeypatch.setattr(socket, "getaddrinfo", resolve)

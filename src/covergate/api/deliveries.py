@@ -11,7 +11,7 @@ from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import no_body
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.webhooks import deliveries
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["Webhooks"])
     **documented(
         "List an endpoint's deliveries",
         "Newest first, each with every attempt that was made.",
-        answers={200: Answer("A page", schemas.DeliveryList, examples.DELIVERIES)},
+        answers={200: Described("A page", schemas.DeliveryList, examples.DELIVERIES)},
         problems=(400, 404, 422),
     ),
 )
@@ -40,7 +40,7 @@ async def list_deliveries(
     **documented(
         "Deliver again",
         "A new attempt at once, whatever became of the earlier ones, with the same `webhook-id`.",
-        answers={202: Answer("The delivery", schemas.Delivery, examples.PENDING_DELIVERY)},
+        answers={202: Described("The delivery", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
 )

@@ -7,11 +7,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from covergate.api_keys import KnownKeys
+from covergate.access.api_keys import KnownKeys
+from covergate.access.caller import Caller
+from covergate.api.waiters import Waiters
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
-from covergate.verifications.create import Caller
-from covergate.waiters import Waiters
 
 bearer = HTTPBearer(
     scheme_name="apiKey",

@@ -14,7 +14,7 @@ from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.deps import GatewayOf, Reader
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.api.validation import one_of
 from covergate.webhooks.event_types import EVENT_TYPES
@@ -38,7 +38,7 @@ class EventQuery(PageQuery):
         "The last 30 days', oldest first. `after` takes a `next_cursor` or the id of an event (the `webhook-id` of its"
         " delivery). Events that happen at the same moment may become visible out of order: to miss none while events"
         " happen, go on from an event some seconds back and drop the ids that you have.",
-        answers={200: Answer("A page", schemas.EventList, examples.EVENTS)},
+        answers={200: Described("A page", schemas.EventList, examples.EVENTS)},
         problems=(400, 422),
     ),
 )

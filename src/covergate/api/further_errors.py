@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from covergate.api.validation import path_of
-from covergate.eligibility.result import pointer
+from covergate.eligibility.sourced import pointer
 from covergate.errors import FieldError
 from covergate.verifications.create import further_reasons
 from covergate.verifications.request import CreateVerification

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.deps import GatewayOf, NoQuery, waiters_of
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.problems import is_away
 from covergate.db.migrate import require_current
 from covergate.errors import ConfigurationError, Problem
@@ -26,7 +26,7 @@ READY_WITHIN_SECONDS = 3.0
 
 @router.get(
     "/healthz",
-    **documented("Is the process up?", "", answers={200: Answer("It is", schemas.Health, examples.HEALTH)}),
+    **documented("Is the process up?", "", answers={200: Described("It is", schemas.Health, examples.HEALTH)}),
 )
 async def healthz(_: NoQuery) -> Response:
     return json_answer({"status": "ok"})
@@ -37,7 +37,7 @@ async def healthz(_: NoQuery) -> Response:
     **documented(
         "Can it do its work?",
         "The database answers and has this version's schema, and the process is not being stopped.",
-        answers={200: Answer("It can", schemas.Health, examples.HEALTH)},
+        answers={200: Described("It can", schemas.Health, examples.HEALTH)},
         problems=(503,),
     ),
 )
@@ -57,7 +57,7 @@ async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     **documented(
         "Metrics for Prometheus",
         "Counts and times; no ids, no tenants, no PHI.",
-        answers={200: Answer("Text exposition", None, examples.METRICS, media_type="text/plain")},
+        answers={200: Described("Text exposition", None, examples.METRICS, media_type="text/plain")},
     ),
 )
 async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:

@@ -13,11 +13,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from covergate.access.api_keys import SCOPES
 from covergate.api import examples, schemas
-from covergate.api.documented import REFERENCE, problem, reference
+from covergate.api.describe import REFERENCE, problem, reference
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
-from covergate.api_keys import SCOPES
 from covergate.verifications.request import CreateVerification
 from covergate.webhooks.event_types import EVENT_TYPES, TEST
 

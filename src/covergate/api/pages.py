@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from covergate import ids
+from covergate.db.page import Page
 from covergate.eligibility.inquiry import invalid
 from covergate.errors import FieldError, Problem
-from covergate.page import Page
 
 DEFAULT_LIMIT = 20
 MOST = 100

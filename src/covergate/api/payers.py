@@ -10,13 +10,13 @@ from pydantic import Field
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.deps import Reader
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.pages import PageQuery, listed, position
 from covergate.api.validation import one_of
+from covergate.db.page import page
 from covergate.eligibility.inquiry import Text
-from covergate.page import page
 from covergate.payers.directory import KnownPayers
-from covergate.payers.records import Payer
+from covergate.payers.store import Payer
 from covergate.vendors import VENDORS
 
 router = APIRouter(tags=["Payers"])
@@ -37,7 +37,7 @@ class PayerQuery(PageQuery):
     **documented(
         "List payers",
         "What a verification names as `payer.directory_id`, `payer.id` (the electronic id) or `payer.name`.",
-        answers={200: Answer("A page", schemas.PayerList, examples.PAYERS)},
+        answers={200: Described("A page", schemas.PayerList, examples.PAYERS)},
         problems=(400, 422),
     ),
 )

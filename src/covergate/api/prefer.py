@@ -10,8 +10,8 @@ import re
 
 from fastapi import Request
 
+from covergate.access.caller import Caller
 from covergate.api.deps import gateway_of, waiters_of
-from covergate.verifications.create import Caller
 from covergate.verifications.read import has_ended
 
 LONGEST_WAIT = 60

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from covergate.api.validation import field_errors
 from covergate.errors import FieldError, Problem
-from covergate.outbound import causes
+from covergate.outbound.client import causes
 
 log = structlog.get_logger(__name__)
 

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry, Patient, Subscriber
-from covergate.eligibility.result import Outcome, OutcomeReason, Result
-from covergate.standing.statistics import ENOUGH, MOST_PAYERS, Trouble
-from covergate.vendors.base import AnswersBy, Recovery, ServiceDates
+from covergate.eligibility.result import Result
+from covergate.eligibility.terms import Outcome, OutcomeReason
+from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
+from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
 Mode = Literal["test", "live"]
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from pydantic_core.core_schema import ErrorType
 
 from covergate.eligibility.inquiry import invalid
-from covergate.eligibility.result import pointer
+from covergate.eligibility.sourced import pointer
 from covergate.errors import FieldError
 
 MOST_ERRORS = 200

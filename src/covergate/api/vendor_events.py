@@ -8,11 +8,11 @@ from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import read_body
 from covergate.api.deps import GatewayOf
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.metrics import Metrics
 from covergate.errors import Problem
 from covergate.vendors import VENDORS
-from covergate.vendors.base import ForgedEvent, Inbound
+from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.vendor_events import UnknownVendor, receive
 
 router = APIRouter(tags=["Vendors"])
@@ -28,7 +28,7 @@ LIMIT = 2 * 1024 * 1024
         "Receive a vendor's event",
         "For vendors: verified on the raw bytes, stored once, answered, then looked at. A resend is accepted again.",
         body=(None, examples.VENDOR_EVENT),
-        answers={202: Answer("Stored, now or before", schemas.Received, examples.RECEIVED)},
+        answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
         problems=(401, 404, 413),
     ),
 )

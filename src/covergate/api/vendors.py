@@ -8,21 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.access.caller import Caller
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import no_body
 from covergate.api.deps import GatewayOf, NoQuery, Operator, Reader
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.pages import PageQuery, listed, position
+from covergate.db.page import page
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.page import page
-from covergate.standing.circuits import Standing, hold, read_standing, resume
-from covergate.standing.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
+from covergate.timestamps import instant
+from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing, resume
+from covergate.vendor_health.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
 from covergate.vendors import VENDORS
-from covergate.vendors.base import Vendor
-from covergate.verifications.create import Caller
-from covergate.verifications.view import instant
+from covergate.vendors.vendor import Vendor
 
 router = APIRouter(tags=["Vendors"])
 
@@ -37,7 +37,7 @@ NoBody = Annotated[None, Depends(no_body)]
         "Every vendor; `enabled` says whether it can be asked with this key. A vendor in trouble is still enabled: `circuit`,"
         " `held`, the numbers of the last hour and day and `verdict` say how it stands. The numbers are of the whole gateway"
         " in the key's mode, seconds to minutes old.",
-        answers={200: Answer("A page", schemas.VendorList, examples.VENDORS)},
+        answers={200: Described("A page", schemas.VendorList, examples.VENDORS)},
         problems=(400, 422),
     ),
 )
@@ -57,7 +57,7 @@ async def list_vendors(
         "Hold a vendor",
         "Nothing is sent to it in the key's mode until it is resumed: its work waits (`waiting_for.kind` is `hold`). Again is"
         " fine. Deadlines go on.",
-        answers={200: Answer("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
+        answers={200: Described("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )
@@ -72,7 +72,7 @@ async def hold_vendor(
     **documented(
         "Resume a vendor",
         "What waited for it goes on. Again is fine.",
-        answers={200: Answer("The vendor", schemas.VendorShown, examples.VENDOR)},
+        answers={200: Described("The vendor", schemas.VendorShown, examples.VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )

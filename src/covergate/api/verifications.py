@@ -12,18 +12,8 @@ from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import json_body, no_body
-from covergate.api.deps import (
-    GatewayOf,
-    NoQuery,
-    Operator,
-    RawReader,
-    Reader,
-    RequestId,
-    Writer,
-    gateway_of,
-    no_query,
-)
-from covergate.api.documented import Answer, documented
+from covergate.api.deps import GatewayOf, NoQuery, Operator, RawReader, Reader, RequestId, Writer, gateway_of, no_query
+from covergate.api.describe import Described, documented
 from covergate.api.further_errors import further_errors
 from covergate.api.idempotency import idempotency_key
 from covergate.api.metrics import Metrics
@@ -33,7 +23,7 @@ from covergate.api.validation import one_of
 from covergate.db.tables import WAITING_FOR
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
-from covergate.eligibility.result import Outcome
+from covergate.eligibility.terms import Outcome
 from covergate.payers.directory import KnownPayers
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
@@ -97,8 +87,8 @@ class SearchVerifications(ListQuery):
         body=(CreateVerification, examples.CREATE),
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            202: Answer("Accepted; not ended yet", schemas.Verification, examples.ACCEPTED, ("Location",)),
-            200: Answer(
+            202: Described("Accepted; not ended yet", schemas.Verification, examples.ACCEPTED, ("Location",)),
+            200: Described(
                 "It ended while waiting, or a replay of one that ended",
                 schemas.Verification,
                 examples.COMPLETED,
@@ -139,7 +129,7 @@ async def create_verification(
     **documented(
         "List verifications",
         "Newest first. Rows leave out `inquiry` and `result`.",
-        answers={200: Answer("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATIONS)},
         problems=(400, 422),
     ),
 )
@@ -159,7 +149,7 @@ async def list_of_verifications(
         "Search verifications",
         "The list's filters in the body, and `member_id` and `date_of_birth`: PHI never stands in a URL.",
         body=(SearchVerifications, examples.SEARCH),
-        answers={200: Answer("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATIONS)},
         problems=(400, 413, 415, 422),
     ),
 )
@@ -183,7 +173,7 @@ async def search_verifications(
         "Read a verification",
         "With its inquiry and result. `Prefer: wait=N` waits for its end.",
         headers=("Prefer",),
-        answers={200: Answer("The verification", schemas.Verification, examples.COMPLETED, ("Preference-Applied",))},
+        answers={200: Described("The verification", schemas.Verification, examples.COMPLETED, ("Preference-Applied",))},
         problems=(404, 422),
     ),
 )
@@ -202,7 +192,7 @@ async def read_verification(
     **documented(
         "Cancel a verification",
         "It ends at once; again is fine. What the vendor is doing is not recalled: a later answer shows in timeline and raw.",
-        answers={200: Answer("The canceled verification", schemas.Verification, examples.CANCELED)},
+        answers={200: Described("The canceled verification", schemas.Verification, examples.CANCELED)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
@@ -235,7 +225,7 @@ class ResolveVerification(BaseModel):
         "Resolve an unknown submission",
         "For a verification whose `waiting_for.kind` is `operator`; any other is a 409 that says where it stands.",
         body=(ResolveVerification, examples.RESOLVE),
-        answers={200: Answer("The verification", schemas.Verification, examples.RESUBMITTED)},
+        answers={200: Described("The verification", schemas.Verification, examples.RESUBMITTED)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
@@ -260,7 +250,7 @@ class TimelineQuery(PageQuery):
     **documented(
         "Read a verification's timeline",
         f"Everything that happened, oldest first, without PHI. `limit` is {TIMELINE_ROWS} here unless given.",
-        answers={200: Answer("A page", schemas.Timeline, examples.TIMELINE)},
+        answers={200: Described("A page", schemas.Timeline, examples.TIMELINE)},
         problems=(400, 404, 422),
     ),
 )
@@ -277,7 +267,7 @@ async def read_verification_timeline(
         "Read the vendor's raw replies",
         "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. Of an answer"
         " that was taken over it is the document of the verification that `reused_from` names.",
-        answers={200: Answer("Every exchange, in order", schemas.Raw, examples.RAW)},
+        answers={200: Described("Every exchange, in order", schemas.Raw, examples.RAW)},
         problems=(404, 422),
     ),
 )

@@ -12,7 +12,7 @@ from covergate.api import examples, schemas
 from covergate.api.answer import json_answer
 from covergate.api.body import json_body, no_body
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
-from covergate.api.documented import Answer, documented
+from covergate.api.describe import Described, documented
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.eligibility.inquiry import Text
 from covergate.webhooks import deliveries, endpoints
@@ -57,7 +57,7 @@ class UpdateWebhookEndpoint(BaseModel):
         "The secret is shown here and at rotation only.",
         body=(CreateWebhookEndpoint, examples.CREATE_ENDPOINT),
         answers={
-            201: Answer("Created", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET, ("Location",))
+            201: Described("Created", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET, ("Location",))
         },
         problems=(409, 413, 415, 422),
     ),
@@ -78,7 +78,7 @@ async def create_webhook_endpoint(
     **documented(
         "List webhook endpoints",
         "Newest first.",
-        answers={200: Answer("A page", schemas.WebhookEndpointList, examples.ENDPOINTS)},
+        answers={200: Described("A page", schemas.WebhookEndpointList, examples.ENDPOINTS)},
         problems=(400, 422),
     ),
 )
@@ -94,7 +94,7 @@ async def list_webhook_endpoints(
     **documented(
         "Read a webhook endpoint",
         "Without its secret.",
-        answers={200: Answer("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
         problems=(404, 422),
     ),
 )
@@ -108,7 +108,7 @@ async def read_webhook_endpoint(gateway: GatewayOf, caller: WebhookManager, _: N
         "Change a webhook endpoint",
         "Only what is given changes. Setting `status` to `enabled` brings back an endpoint that answered 410.",
         body=(UpdateWebhookEndpoint, examples.UPDATE_ENDPOINT),
-        answers={200: Answer("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
         problems=(404, 413, 415, 422),
     ),
 )
@@ -129,7 +129,7 @@ async def update_webhook_endpoint(
     **documented(
         "Delete a webhook endpoint",
         "What is still to be delivered to it ends `exhausted`.",
-        answers={204: Answer("Deleted")},
+        answers={204: Described("Deleted")},
         problems=(404, 413, 415, 422),
     ),
 )
@@ -146,7 +146,7 @@ async def delete_webhook_endpoint(
     **documented(
         "Send a test event",
         "An `endpoint.test` event to this endpoint only, whatever it subscribes to.",
-        answers={202: Answer("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
+        answers={202: Described("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
@@ -164,7 +164,9 @@ async def send_test_event(
     **documented(
         "Rotate a webhook endpoint's secret",
         "The new secret is shown here only; the old one signs beside it for 24 hours.",
-        answers={200: Answer("With the new secret", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET)},
+        answers={
+            200: Described("With the new secret", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET)
+        },
         problems=(404, 413, 415, 422),
     ),
 )

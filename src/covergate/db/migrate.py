@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import queue_schema
-from covergate.db.postgres import asyncpg_dsn, make_engine
+from covergate.db.connect import asyncpg_dsn, make_engine
 from covergate.errors import ConfigurationError
 
 LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of whoever migrates

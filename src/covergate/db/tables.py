@@ -424,7 +424,7 @@ payer_codes = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
-    Column("codes", JSONB, nullable=False, comment="as in vendors.base.ListedPayer"),
+    Column("codes", JSONB, nullable=False, comment="the vendor's own codes, as JSON"),
     Column("payer_id", Text, ForeignKey("payers.id", ondelete="CASCADE"), nullable=False, index=True),
     Column(
         "source", Text, nullable=False, comment="a person's word comes before the vendor's list, that before the seed"

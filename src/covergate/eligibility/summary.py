@@ -11,20 +11,8 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.result import (
-    Accumulator,
-    AppliesTo,
-    Benefit,
-    ByLevel,
-    CodeType,
-    Kind,
-    Level,
-    Network,
-    NetworkSummary,
-    Summary,
-    Warning_,
-    WarningCode,
-)
+from covergate.eligibility.result import Accumulator, Benefit, ByLevel, NetworkSummary, Summary, Warning_
+from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode
 
 Codes = frozenset[tuple[CodeType, str]]
 

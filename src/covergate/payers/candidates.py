@@ -6,8 +6,8 @@ from enum import Enum
 
 from covergate import ids
 from covergate.gateway import Gateway
-from covergate.payers import records
-from covergate.payers.records import Candidate, Payer
+from covergate.payers import store
+from covergate.payers.store import Candidate, Payer
 
 NEW = "new"
 
@@ -22,9 +22,9 @@ class Linked(Enum):
 async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]]]:
     """Each with the payers that it may be, the likeliest first."""
     async with gateway.autocommit.connect() as db:
-        found = await records.read_candidates(db)
+        found = await store.read_candidates(db)
         known = {
-            mode: {payer.id: payer for payer in await records.read_payers(db, mode)}
+            mode: {payer.id: payer for payer in await store.read_payers(db, mode)}
             for mode in {candidate.mode for candidate in found}
         }
     return [
@@ -36,21 +36,21 @@ async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]
 async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
     """The candidate is this payer, or a payer of its own for `NEW`. No later list undoes it."""
     async with gateway.engine.connect() as db, db.begin() as transaction:
-        await records.alone(db)
-        candidate = await records.take_candidate(db, candidate_id)
+        await store.alone(db)
+        candidate = await store.take_candidate(db, candidate_id)
         if candidate is None:
             return Linked.NO_CANDIDATE
         mode, listed = candidate.mode, candidate.listed
-        payers = {payer.id: payer for payer in await records.read_payers(db, mode)}
+        payers = {payer.id: payer for payer in await store.read_payers(db, mode)}
         if payer_id == NEW:
             payer_id = ids.new(ids.PAYER)
-            await records.add_payers(db, mode, [(payer_id, listed.name, None)])
+            await store.add_payers(db, mode, [(payer_id, listed.name, None)])
         elif payer_id not in payers:
             await transaction.rollback()
             return Linked.NO_PAYER
-        await records.add_names(db, mode, "alias", [(payer_id, name) for name in (listed.name, *listed.aliases)])
+        await store.add_names(db, mode, "alias", [(payer_id, name) for name in (listed.name, *listed.aliases)])
         if listed.electronic_id is not None:
-            await records.add_names(db, mode, "electronic_id", [(payer_id, listed.electronic_id)])
-        await records.add_codes(db, candidate.vendor, mode, "person", [(listed.codes, payer_id)])
-        await records.changed(db)
+            await store.add_names(db, mode, "electronic_id", [(payer_id, listed.electronic_id)])
+        await store.add_codes(db, candidate.vendor, mode, "person", [(listed.codes, payer_id)])
+        await store.changed(db)
     return Linked.DONE

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from covergate.eligibility import inquiry
 from covergate.errors import FieldError
 from covergate.gateway import Gateway
-from covergate.payers import records
+from covergate.payers import store
 from covergate.payers.matching import MOST_SUGGESTED, Names
-from covergate.payers.records import Payer
+from covergate.payers.store import Payer
 
 FRESH_SECONDS = 5.0
 
@@ -118,10 +118,10 @@ class KnownPayers:
     async def _looked_at(self, mode: str, known: tuple[Directory, int] | None) -> tuple[Directory, int]:
         async with self._gateway.autocommit.connect() as db:
             # The version first: what changes in between is read again the next time.
-            version = await records.version(db)
+            version = await store.version(db)
             if known is not None and known[1] == version:
                 return known
-            payers = await records.read_payers(db, mode)
+            payers = await store.read_payers(db, mode)
         return await asyncio.to_thread(Directory, payers), version
 
 

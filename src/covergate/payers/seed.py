@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from covergate.payers import records
+from covergate.payers import store
 
 _PLANTED = text("SELECT seed_digest FROM payer_directory")
 _MARK = text("UPDATE payer_directory SET seed_digest = :digest")
@@ -29,19 +29,19 @@ async def plant(engine: AsyncEngine) -> None:
     async with engine.begin() as db:
         if await db.scalar(_PLANTED) == digest:
             return
-        await records.alone(db)
+        await store.alone(db)
         await _plant(db, orjson.loads(content))
-        await records.changed(db)
+        await store.changed(db)
         await db.execute(_MARK, {"digest": digest})
 
 
 async def _plant(db: AsyncConnection, seeds: list[dict[str, Any]]) -> None:
-    taken = await records.listed_electronic_ids(db)
+    taken = await store.listed_electronic_ids(db)
     listed = [row for row in seeds if row.get("electronic_id") not in taken]
-    await records.add_payers(db, "both", [(row["id"], row["name"], row.get("electronic_id")) for row in listed])
+    await store.add_payers(db, "both", [(row["id"], row["name"], row.get("electronic_id")) for row in listed])
     aliases = [(row["id"], alias) for row in listed for alias in row.get("aliases", ())]
-    await records.add_names(db, "both", "alias", aliases)
+    await store.add_names(db, "both", "alias", aliases)
     for mode, parts in (("test", ("codes", "test_codes")), ("live", ("codes",))):
         for vendor in sorted({vendor for row in listed for part in parts for vendor in row.get(part, {})}):
             known = [(row[part][vendor], row["id"]) for row in listed for part in parts if vendor in row.get(part, {})]
-            await records.add_codes(db, vendor, mode, "seed", known)
+            await store.add_codes(db, vendor, mode, "seed", known)

@@ -19,14 +19,14 @@ from sqlalchemy.types import Integer, Text
 
 from covergate import ids
 from covergate.eligibility.inquiry import CONTROL
-from covergate.errors import VendorBroken, VendorError
 from covergate.gateway import Gateway
-from covergate.payers import records
+from covergate.payers import store
 from covergate.payers.matching import Names
-from covergate.payers.records import Candidate, Codes, Payer
-from covergate.vendors.base import Connection, ListedPayer, PayersFlow, Vendor
-from covergate.vendors.transport import Transport
-from covergate.verifications.run import UNREADABLE
+from covergate.payers.store import Candidate, Codes, Payer
+from covergate.transport.transport import Transport
+from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
+from covergate.vendors.flow import ListedPayer, PayersFlow
+from covergate.vendors.vendor import Connection, Vendor
 
 log = structlog.get_logger(__name__)
 
@@ -232,20 +232,20 @@ class _Known:
 
 async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[ListedPayer]) -> Synced:
     async with gateway.engine.begin() as db:
-        await records.alone(db)
-        payers = await records.read_payers(db, mode)
-        settled = await records.read_codes(db, vendor, mode)
+        await store.alone(db)
+        payers = await store.read_payers(db, mode)
+        settled = await store.read_codes(db, vendor, mode)
         # Thousands of names with thousands of names: not on the loop that serves everything else.
         changes = await asyncio.to_thread(compared, vendor, mode, listed, payers, settled)
-        await records.add_payers(db, mode, changes.payers)
-        await records.add_names(db, mode, "alias", changes.aliases)
-        await records.add_names(db, mode, "electronic_id", changes.electronic_ids)
-        await records.add_codes(db, vendor, mode, "list", changes.codes)
-        await records.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
-        await records.replace_candidates(db, vendor, mode, changes.candidates)
+        await store.add_payers(db, mode, changes.payers)
+        await store.add_names(db, mode, "alias", changes.aliases)
+        await store.add_names(db, mode, "electronic_id", changes.electronic_ids)
+        await store.add_codes(db, vendor, mode, "list", changes.codes)
+        await store.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
+        await store.replace_candidates(db, vendor, mode, changes.candidates)
         values: dict[str, Any] = {"vendor": vendor, "mode": mode, "listed": len(listed), "error": None}
         await db.execute(_SYNCED, values)
-        await records.changed(db)
+        await store.changed(db)
     created, doubtful = len(changes.payers), len(changes.candidates)
     return Synced(vendor, mode, len(listed), len(listed) - created - doubtful, created, doubtful)
 

@@ -22,8 +22,8 @@ from authlib.oauth2.rfc6749 import OAuth2Token  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6750 import add_bearer_token  # type: ignore[import-untyped]
 
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
-from covergate.outbound import mark_unsent, retry_after
+from covergate.outbound.client import mark_unsent, retry_after
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What may stand in a header (RFC 6749 appendix A.12)."""

@@ -14,15 +14,15 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from covergate import jobs
-from covergate.db.statement import Statement
+from covergate.db import jobs
+from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
-from covergate.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.gateway import Gateway
-from covergate.standing.circuits import Admission, Circuits, Verdict
-from covergate.standing.rates import Rates
-from covergate.vendors.base import Answered, Call, NotFound, NotYet, Pending, Progress, Refused
-from covergate.vendors.transport import Transport
+from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, Verdict
+from covergate.vendor_health.rate_limit import RateLimits
+from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
+from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Progress, Refused
 from covergate.verifications import decisions, transitions
 from covergate.verifications.record import Submission, record, time_out
 from covergate.verifications.reuse import follow
@@ -40,7 +40,7 @@ other vendors."""
 LATE_TRIES = 3
 """How often an answer that came after the end is asked for before it is left alone."""
 
-_INTEND = Statement("""
+_INTEND = Query("""
 WITH a AS (
   UPDATE attempts a SET state = 'submitting', intent_at = clock_timestamp(),
          lookup_after = clock_timestamp() + make_interval(secs => CAST(:grace AS double precision))
@@ -71,9 +71,9 @@ class Advancer:
     def __init__(self, gateway: Gateway, transport: Transport) -> None:
         self.gateway = gateway
         self.transport = transport
-        self.circuits = Circuits(gateway)
+        self.circuits = CircuitBreakers(gateway)
         transport.ended = self.circuits.count
-        self.rates = Rates(gateway)
+        self.rates = RateLimits(gateway)
         self._putting_aside = asyncio.Lock()
 
     async def advance(self, key: str) -> None:

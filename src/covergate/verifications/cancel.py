@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from covergate import ids
+from covergate.access.caller import Caller
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.verifications import transitions
-from covergate.verifications.create import Caller
 from covergate.verifications.record import finish
 from covergate.verifications.state import locked
 

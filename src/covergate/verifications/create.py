@@ -10,30 +10,22 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from covergate import ids, jobs, routing
+from covergate import ids
+from covergate.access.caller import Caller
+from covergate.db import jobs
 from covergate.db.queue_schema import enqueue_sql
-from covergate.db.sealed import Sealer
-from covergate.db.statement import Statement
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import Named
 from covergate.vendors import VENDORS
-from covergate.vendors.base import Question
-from covergate.verifications import reuse
+from covergate.vendors.flow import Question
+from covergate.verifications import reuse, routing
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
 
 IDEMPOTENCY_KEPT = "24 hours"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: decided by the API key."""
-
-    tenant_id: str
-    mode: str
-    api_key_id: str
-    scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +63,9 @@ _TYPES = {
     "inquiry_digest": "bytea",
     "inquiry_sealed": "bytea",
 }
-_CREATE = Statement(
+
+
+_CREATE = Query(
     f"""
 WITH i AS (
   INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
@@ -104,10 +98,13 @@ SELECT created_at, deadline FROM v""",
     **_TYPES,
 )
 
+
 _REPLAY = text(
     "SELECT verification_id, fingerprint FROM idempotency_keys WHERE tenant_id = :tenant_id AND mode = :mode AND key = :key"
     f" AND created_at >= clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'"
 )
+
+
 _KNOWN = text("SELECT 1 FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from covergate import ids
-from covergate.eligibility.conclusion import conclude
+from covergate.eligibility.derive import conclude
 from covergate.eligibility.failure import Failure, FailureCode
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
-from covergate.standing.circuits import Admission, Verdict
+from covergate.vendor_health.circuit_breaker import Admission, Verdict
 from covergate.vendors import VENDORS
-from covergate.vendors.base import Answered, Pending, Progress, Refused
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.vendors.flow import Answered, Pending, Progress, Refused
 from covergate.verifications import transitions
 from covergate.verifications.record import answer_late, complete, fail, refuse
 from covergate.verifications.remedies import Remedy, remedy

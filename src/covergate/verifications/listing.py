@@ -15,9 +15,10 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.types import LargeBinary, Text
 
+from covergate.access.caller import Caller
+from covergate.db.page import Page, page
 from covergate.gateway import Gateway
-from covergate.page import Page, page
-from covergate.verifications.create import Caller, birth_digest_parts, member_digest_parts
+from covergate.verifications.create import birth_digest_parts, member_digest_parts
 from covergate.verifications.read import audited
 from covergate.verifications.view import ATTEMPTS, COLUMNS, list_view
 

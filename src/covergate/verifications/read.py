@@ -11,12 +11,14 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import audit, ids
+from covergate import ids
+from covergate.access import audit
+from covergate.access.caller import Caller
+from covergate.db.page import Page, page
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.page import Page, page
-from covergate.verifications.create import Caller
-from covergate.verifications.view import instant, read_view
+from covergate.timestamps import instant
+from covergate.verifications.view import read_view
 
 _ENDED = text(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"

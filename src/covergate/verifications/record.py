@@ -20,11 +20,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_delay, wait_random_exponential
 
-from covergate import faults, jobs
-from covergate.db.news import tell
-from covergate.db.sealed import Sealer
-from covergate.db.statement import Statement
-from covergate.eligibility.conclusion import Conclusion
+from covergate import crash_points
+from covergate.db import jobs
+from covergate.db.notify import tell
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
+from covergate.eligibility.derive import Conclusion
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.gateway import Gateway
 from covergate.retrying import retrying
@@ -33,7 +34,7 @@ from covergate.verifications import transitions
 from covergate.verifications.state import Change, Entry, Exchange, State, locked, locked_attempt, write, write_all
 from covergate.webhooks.announce import News, announce, announce_all
 
-_LOCK_REF = Statement(
+_LOCK_REF = Query(
     "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:vendor AS text) || ':' || CAST(:ref AS text), 0))"
 )
 _MATCH_EVENTS = text(
@@ -43,7 +44,7 @@ _MATCH_EVENTS = text(
 _KNOWN = text("SELECT public_id FROM exchanges WHERE verification_id = :id AND public_id = ANY(CAST(:ids AS text[]))")
 ENDED = "covergate_ended"
 """Where the ids of ended verifications are told (`waiters.py`)."""
-_WAKE_FOLLOWERS = Statement("""
+_WAKE_FOLLOWERS = Query("""
 WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))
 UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
   follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN nullif(
@@ -100,7 +101,7 @@ async def record(
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),
     )
-    faults.point("after_commit")
+    crash_points.point("after_commit")
     return following
 
 
@@ -157,7 +158,7 @@ async def _record(
         if goes_on:
             change.jobs.clear()
         await finish(db, gateway.sealer, state, change, exchanges)
-        faults.point("before_commit")
+        crash_points.point("before_commit")
     return state if goes_on else None
 
 

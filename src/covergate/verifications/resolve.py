@@ -6,11 +6,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 from covergate import ids
+from covergate.access.caller import Caller
 from covergate.eligibility.failure import FailureCode
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.verifications import transitions
-from covergate.verifications.create import Caller
 from covergate.verifications.record import fail, finish
 from covergate.verifications.state import Successor, locked
 

@@ -12,17 +12,15 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from covergate import faults, ids
-from covergate.errors import VendorBroken, VendorError
-from covergate.vendors.base import Call, Connection, Reply, Vendor
-from covergate.vendors.transport import Transport, redact
+from covergate import crash_points, ids
+from covergate.transport.transport import Transport, redact
+from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
+from covergate.vendors.flow import Call, Reply
+from covergate.vendors.vendor import Connection, Vendor
 from covergate.verifications.state import Exchange
 
 SEND_WITHIN = 5.0
 """Seconds between intent and sending; past it the call is not made."""
-
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
-"""What a translator raises when a vendor breaks its document's promise."""
 
 
 class NotOurs(Exception):
@@ -67,12 +65,12 @@ class Run:
         not_after = None
         await self.pace()
         if call.commits:
-            faults.point("before_intent")
+            crash_points.point("before_intent")
             not_after = asyncio.get_running_loop().time() + SEND_WITHIN
             if not await self.intent(call):
                 raise NotOurs
             self.maybe_submitted = True
-            faults.point("after_intent")
+            crash_points.point("after_intent")
         exchange_id = ids.new(ids.EXCHANGE)
         try:
             reply = await self.transport.send(
@@ -86,7 +84,7 @@ class Run:
             raise
         self._keep(exchange_id, call, reply)
         if call.commits:
-            faults.point("after_reply")
+            crash_points.point("after_reply")
             self.replied = True
             self.maybe_submitted = reply.ok
         return reply

@@ -15,11 +15,11 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import jobs
+from covergate.db import jobs
+from covergate.db.jobs import Job
 from covergate.db.queue_schema import enqueue_sql
-from covergate.db.sealed import Sealer
-from covergate.db.statement import Statement
-from covergate.jobs import Job
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
 
 OPEN = frozenset({"queued", "in_progress"})
 
@@ -136,9 +136,9 @@ _SELECT = (
     + ", ".join([f"v.{name} AS v_{name}" for name in _VERIFICATION] + [f"a.{name} AS a_{name}" for name in _ATTEMPT])
     + ", clock_timestamp() AS now FROM verifications v JOIN attempts a ON a.id = v.attempt_id WHERE "
 )
-_READ = Statement(_SELECT + "v.id = :id")
-_LOCK = Statement(_SELECT + "v.id = :id FOR UPDATE OF v, a")
-_LOCK_LATE = Statement(
+_READ = Query(_SELECT + "v.id = :id")
+_LOCK = Query(_SELECT + "v.id = :id FOR UPDATE OF v, a")
+_LOCK_LATE = Query(
     _SELECT + "v.status IN ('queued', 'in_progress') AND v.deadline <= now() AND v.id <> ALL(:but)"
     " ORDER BY v.deadline LIMIT :limit FOR UPDATE OF v, a SKIP LOCKED"
 )
@@ -216,8 +216,8 @@ x AS (INSERT INTO exchanges (verification_id, position, public_id, attempt_id, a
            AS r(position, public_id, at, call, status, content_type, content_sealed))"""
 
 
-def _write_statement(parts: list[str]) -> Statement:
-    return Statement(
+def _write_statement(parts: list[str]) -> Query:
+    return Query(
         f"WITH a AS (UPDATE attempts SET {_SET_ATTEMPT} WHERE id = :attempt_id),"
         + ",".join(parts)
         + f" UPDATE verifications SET {_SET_VERIFICATION} WHERE id = :id",
@@ -273,7 +273,7 @@ def _columns(columns: str, prefix: str) -> str:
     return ", ".join(prefix + column for column in columns.split(", "))
 
 
-_WRITE_ALL = Statement(f"""
+_WRITE_ALL = Query(f"""
 WITH r AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:states AS json))
     AS r(id text, attempt_id text, {_columns(_WRITTEN_VERIFICATION, "v_")}, {_columns(_WRITTEN_ATTEMPT, "a_")})

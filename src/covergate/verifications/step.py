@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from covergate.db.sealed import Sealer
+from covergate.db.sealing import Sealer
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
-from covergate.vendors.base import Connection, Question, Vendor
+from covergate.vendors.flow import Question
+from covergate.vendors.vendor import Connection, Vendor
 from covergate.verifications.state import State
 
 

@@ -10,9 +10,9 @@ import asyncio
 import structlog
 from sqlalchemy import text
 
-from covergate import jobs
+from covergate.db import jobs
 from covergate.gateway import Gateway
-from covergate.standing.circuits import wake_held_back
+from covergate.vendor_health.circuit_breaker import wake_held_back
 from covergate.verifications.record import database_is_away, finish, finish_all, time_out
 from covergate.verifications.state import State, locked, locked_late
 

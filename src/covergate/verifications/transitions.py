@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from covergate import jobs
+from covergate.db import jobs
 from covergate.eligibility.failure import FailureCode
 from covergate.verifications import retry
 from covergate.verifications.state import Change, Entry, State, Successor, soonest, until

@@ -18,7 +18,8 @@ from covergate import ids
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
-from covergate.vendors.base import ForgedEvent, Inbound, Vendor, VendorEvent
+from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
+from covergate.vendors.vendor import Vendor
 from covergate.verifications import transitions
 from covergate.verifications.record import finish, lock_ref
 from covergate.verifications.state import Change, Entry, locked

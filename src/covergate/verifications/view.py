@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.sealed import Sealer
+from covergate.db.sealing import Sealer
 from covergate.eligibility.inquiry import Inquiry
+from covergate.timestamps import instant
 
 COLUMNS = (
     "id, mode, external_id, retry_of, reused_from, status, outcome, outcome_reason, failure_code, vendor, waiting_for,"
     " waiting_since, next_check_at, created_at, completed_at, deadline, not_asked, metadata"
 )
+
+
 SEALED = "inquiry_sealed, result_sealed, late_result_sealed, failure_sealed"
+
+
 ATTEMPTS = """(
   SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
            'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
            'failure_code', CASE WHEN a.ended_at IS NOT NULL THEN a.failure_code END) ORDER BY a.id)
   FROM attempts a WHERE a.verification_id = v.id) AS attempts"""
 
+
 _READ = text(f"""
 SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
 FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
-
-
-def instant(value: datetime | str | None) -> str | None:
-    """RFC 3339, UTC, milliseconds."""
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

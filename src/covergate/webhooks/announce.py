@@ -11,14 +11,15 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids, jobs
-from covergate.db.statement import Statement
+from covergate import ids
+from covergate.db import jobs
+from covergate.db.sql import Query
 from covergate.webhooks.event_types import TEST
 
 USUAL_ENDPOINTS = 2
 """For so many subscribers an event and its deliveries are one statement."""
 
-_EVENT = Statement("""
+_EVENT = Query("""
 WITH e AS (
   INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
   VALUES (:id, CAST(:tenant_id AS text), CAST(:mode AS text), :type, :verification_id, :data)
@@ -83,13 +84,13 @@ class News:
     data: dict[str, Any]
 
 
-_SUBSCRIBERS = Statement("""
+_SUBSCRIBERS = Query("""
 SELECT tenant_id, mode, type, array_agg(id ORDER BY id) AS endpoints
 FROM unnest(CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[])) AS n(tenant_id, mode, type)
   JOIN webhook_endpoints w USING (tenant_id, mode)
 WHERE w.deleted_at IS NULL AND w.status = 'enabled' AND w.event_types && ARRAY['*', n.type]
 GROUP BY tenant_id, mode, type""")
-_EVENTS = Statement("""
+_EVENTS = Query("""
 WITH e AS (
   INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
   SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),

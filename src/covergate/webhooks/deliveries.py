@@ -8,12 +8,13 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
 
-from covergate import ids, jobs
+from covergate import ids
+from covergate.access.caller import Caller
+from covergate.db import jobs
+from covergate.db.page import Page, page
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.page import Page, page
-from covergate.verifications.create import Caller
-from covergate.verifications.view import instant
+from covergate.timestamps import instant
 from covergate.webhooks.endpoints import disabled, find
 
 _SELECT = """

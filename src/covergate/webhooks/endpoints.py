@@ -16,13 +16,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import LargeBinary, Text
 
-from covergate import ids, jobs
+from covergate import ids
+from covergate.access.caller import Caller
+from covergate.db import jobs
+from covergate.db.page import Page, page
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
-from covergate.outbound import check_url
-from covergate.page import Page, page
-from covergate.verifications.create import Caller
-from covergate.verifications.view import instant
+from covergate.outbound.address_guard import check_url
+from covergate.timestamps import instant
 from covergate.webhooks.announce import announce_test
 from covergate.webhooks.event_types import EVENT_TYPES, EVERY
 

@@ -13,10 +13,10 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
+from covergate.access.caller import Caller
+from covergate.db.page import Page, page
 from covergate.gateway import Gateway
-from covergate.page import Page, page
-from covergate.verifications.create import Caller
-from covergate.verifications.view import instant
+from covergate.timestamps import instant
 
 KEPT = "30 days"
 

@@ -11,12 +11,12 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from covergate.vendors.auth import HeaderAuth, TokenAuth
-from covergate.vendors.base import AnswersBy, Capabilities, Connection, Recovery, ServiceDates, Vendor
 from covergate.vendors.health_harbor.batch import BATCHING
 from covergate.vendors.health_harbor.events import read_event, verify_event
 from covergate.vendors.health_harbor.flows import check, find, submit
 from covergate.vendors.health_harbor.options import HealthHarborOptions
 from covergate.vendors.health_harbor.request import NOT_ASKED, default_deadline, missing_fields, not_asked_of
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Recovery, ServiceDates, Vendor
 
 
 class HealthHarborConnection(Connection):

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from covergate.vendors.base import Batching, Call, Reply
+from covergate.vendors.flow import Call, Reply
+from covergate.vendors.vendor import Batching
 
 PATH = "/api/v0/mental_health/batch_inquiries"
 

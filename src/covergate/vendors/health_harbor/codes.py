@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from covergate.eligibility.result import Kind, Level
+from covergate.eligibility.terms import Kind, Level
 from covergate.vendors.health_harbor.options import BenefitsQuery
 
 _Q = BenefitsQuery

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from covergate.vendors.base import ForgedEvent, Inbound, VendorEvent
+from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.health_harbor.codes import CallState, call_state
 
 SIGNATURE = "x-healthharbor-signature"

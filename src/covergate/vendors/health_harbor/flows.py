@@ -10,19 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.errors import VendorBroken
-from covergate.vendors.base import (
-    Answered,
-    Call,
-    FindFlow,
-    Flow,
-    NotFound,
-    Pending,
-    Progress,
-    Question,
-    Refused,
-    Reply,
-)
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Answered, Call, FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
 from covergate.vendors.health_harbor import batch
 from covergate.vendors.health_harbor.codes import CallState, call_state
 from covergate.vendors.health_harbor.request import american, request_of

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from covergate.eligibility.inquiry import Day, ProcedureCode, Text
-from covergate.vendors.base import Options
+from covergate.vendors.vendor import Options
 
 
 class BenefitsQuery(StrEnum):

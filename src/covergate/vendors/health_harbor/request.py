@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from covergate.eligibility.inquiry import EASTERN, Address, Inquiry
-from covergate.vendors.base import Missing, Question
+from covergate.vendors.flow import Missing, Question
 from covergate.vendors.health_harbor.codes import (
     ALWAYS_ASKED,
     ASKED_FOR_CODES,

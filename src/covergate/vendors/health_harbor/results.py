@@ -13,32 +13,20 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.conclusion import warning
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import warning
 from covergate.eligibility.inquiry import Inquiry, today_eastern
-from covergate.eligibility.result import (
-    AppliesTo,
-    Benefit,
-    CodeType,
-    Coverage,
-    Kind,
-    Period,
-    Plan,
-    References,
-    ServiceAnswer,
-    Statement,
-    WarningCode,
-    money,
-    percent,
-    pointer,
-)
-from covergate.vendors.base import Reply
+from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
+from covergate.eligibility.sourced import Sourced, money, percent, pointer
+from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
+from covergate.vendors.document import Node, iso_instant, row
+from covergate.vendors.flow import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES
-from covergate.vendors.stated import Node, Stated, iso_instant, row
 
 COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
 
 
-def statement_of(inquiry: Inquiry, reply: Reply) -> Statement:
+def statement_of(inquiry: Inquiry, reply: Reply) -> Answer:
     body = Node(reply.body, reply.body_pointer)
     results = body.at("results")
     plan = results.at("plan_information")
@@ -55,7 +43,7 @@ def statement_of(inquiry: Inquiry, reply: Reply) -> Statement:
     ]
     if summary := body.text("summary").value:
         notes.append(summary)
-    return Statement(
+    return Answer(
         coverage=COVERAGE[plan.read("is_active", _yes_or_no).value],
         service_covered=None if inquiry.service.procedure_codes else _unanimous(services),
         provider_in_network=plan.read("is_provider_in_network", _yes_or_no).value,
@@ -105,10 +93,10 @@ def _maximums(maximums: Node, plan: Node) -> list[Benefit]:
     return found
 
 
-def _difference(total: Stated[Decimal], used: Stated[Decimal]) -> Stated[Decimal]:
+def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Decimal]:
     if total.value is None or used.value is None:
-        return Stated(None)
-    return Stated(max(total.value - used.value, Decimal("0.00")), total.pointers + used.pointers)
+        return Sourced(None)
+    return Sourced(max(total.value - used.value, Decimal("0.00")), total.pointers + used.pointers)
 
 
 def _pairs(procedures: Node) -> tuple[list[tuple[Node, Node]], list[str]]:
@@ -155,7 +143,7 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
     waived = details.read("is_deductible_waived", _yes_or_no)
     rows: list[Benefit] = []
 
-    def add(kind: Kind, **stated: Stated[Any]) -> None:
+    def add(kind: Kind, **stated: Sourced[Any]) -> None:
         said = row(**stated)
         sources = {**named["sources"], **said["sources"]}
         rows.append(Benefit(**{"kind": kind, "applies_to": applies_to, **named, **said, "sources": sources}))
@@ -168,7 +156,7 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
         (Kind.COINSURANCE, "percent", "coinsurance_percentage", percent),
     ):
         number, words = details.read(theirs, read), details.text(theirs)
-        cost: dict[str, Stated[Any]] = {field: number} if number else {"notes": _as_note(words)}
+        cost: dict[str, Sourced[Any]] = {field: number} if number else {"notes": _as_note(words)}
         if number or words:
             add(kind, **cost, authorization_required=authorization, deductible_waived=waived)
     limits = [details.text("frequency_limitations"), details.text("limitations")]
@@ -180,9 +168,9 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
 COVERED: dict[bool, Kind] = {True: Kind.COVERAGE, False: Kind.NON_COVERED}
 
 
-def _as_note(*texts: Stated[str]) -> Stated[list[str]]:
+def _as_note(*texts: Sourced[str]) -> Sourced[list[str]]:
     said = [words for words in texts if words]
-    return Stated(
+    return Sourced(
         [words.value for words in said if words.value is not None],
         tuple(place for words in said for place in words.pointers),
     )

@@ -13,12 +13,13 @@ from pydantic_settings import SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.auth import HeaderAuth
-from covergate.vendors.base import AnswersBy, Capabilities, Connection, Missing, Recovery, ServiceDates, Vendor
+from covergate.vendors.flow import Missing
 from covergate.vendors.healthie.events import read_event, verify_event
 from covergate.vendors.healthie.flows import check, find, submit
 from covergate.vendors.healthie.operation import PATH
 from covergate.vendors.healthie.options import HealthieOptions
 from covergate.vendors.healthie.plans import list_payers
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Recovery, ServiceDates, Vendor
 
 
 class HealthieConnection(Connection):

@@ -6,10 +6,10 @@ schema (vendors.md 3.5), the codes being X12's.
 
 from __future__ import annotations
 
-from covergate.eligibility.eb import Days, EbRow, Element, dtp, element
-from covergate.vendors.healthie.claim_md import Answer, sort_errors, split
+from covergate.eligibility.x12.rows import Days, EbRow, Element, dtp, element
+from covergate.vendors.document import Node, text
+from covergate.vendors.healthie.claim_md import ClaimMdAnswer, sort_errors, split
 from covergate.vendors.healthie.operation import elements
-from covergate.vendors.stated import Node, text
 
 MARKS = frozenset({"benefitsInformation", "planStatus", "errors", "controlNumber"})
 """A document with none of these is nothing of theirs."""
@@ -25,7 +25,7 @@ DATES = {
 }
 
 
-def change_healthcare(document: Node) -> Answer | None:
+def change_healthcare(document: Node) -> ClaimMdAnswer | None:
     if not isinstance(document.value, dict) or MARKS.isdisjoint(document.value):
         return None
     errors = [*elements(document.at("errors")), *elements(document.at("subscriber").at("aaaErrors"))]
@@ -34,7 +34,7 @@ def change_healthcare(document: Node) -> Answer | None:
     rows = [_row(benefit) for benefit in benefits] or [
         _status(status) for status in elements(document.at("planStatus"))
     ]
-    return Answer(
+    return ClaimMdAnswer(
         rows=tuple(rows),
         plan_days=tuple(_plan_days(document.at("planDateInformation"))),
         aaas=aaas,

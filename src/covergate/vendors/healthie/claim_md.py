@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from covergate.eligibility.eb import Days, EbRow, Element, Entity, dtp, element
 from covergate.eligibility.failure import Aaa
-from covergate.eligibility.result import PostalAddress, percent, pointer
-from covergate.eligibility.x12_names import AAA03_NAMES
+from covergate.eligibility.result import PostalAddress
+from covergate.eligibility.sourced import percent, pointer
+from covergate.eligibility.x12.names import AAA03_NAMES
+from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp, element
+from covergate.vendors.document import Node, text
 from covergate.vendors.healthie.operation import elements
-from covergate.vendors.stated import Node, text
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClaimMdAnswer:
     """What a response holds, in any of its dialects. `errors` are (code, text) that are no AAA."""
 
     rows: tuple[EbRow, ...] = ()
@@ -31,7 +32,7 @@ class Answer:
     """The object whose `ins_…` fields are the insured person."""
 
 
-def claim_md(document: Node) -> Answer | None:
+def claim_md(document: Node) -> ClaimMdAnswer | None:
     """None where the document is nothing of Claim.MD's."""
     roots = [inner for root in elements(document) for inner in (root, *elements(root.at("result")))]
     eligs = [elig for root in roots for elig in elements(root.at("elig"))]
@@ -40,7 +41,7 @@ def claim_md(document: Node) -> Answer | None:
     if not eligs and not errors:
         return None
     aaas, others = sort_errors(errors, "error_code", "error_mesg")
-    return Answer(
+    return ClaimMdAnswer(
         rows=tuple(_row(benefit) for elig in eligs for benefit in elements(elig.at("benefit"))),
         plan_days=tuple(day for elig in eligs for day in _plan_days(elig)),
         aaas=aaas,

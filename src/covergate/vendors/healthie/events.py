@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from covergate.vendors.base import ForgedEvent, Inbound, VendorEvent
+from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 
 POLICY_EVENTS = ("policy.created", "policy.updated", "policy.deleted")
 AUTHORIZATION_EVENTS = (

@@ -9,15 +9,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from covergate.eligibility.failure import Failure
-from covergate.errors import VendorBroken
-from covergate.vendors.base import CheckFlow, FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
+from covergate.vendors.document import Node
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import CheckFlow, FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
 from covergate.vendors.healthie.documents import READ_POLICY, RUN_CHECK
 from covergate.vendors.healthie.operation import operation, payload
 from covergate.vendors.healthie.patients import existing_patient, patient
 from covergate.vendors.healthie.plans import Plan, asked_plan, resolved_plan
 from covergate.vendors.healthie.policies import policies_for, policy_id
 from covergate.vendors.healthie.statement import outcome_of
-from covergate.vendors.stated import Node
 
 CHECK_TIMEOUT = 60.0
 """Seconds. Healthie asks the payer while we wait."""

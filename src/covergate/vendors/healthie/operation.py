@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.eligibility.result import pointer
-from covergate.errors import VendorAuthFailed, VendorBroken, VendorRateLimited, VendorUnavailable
-from covergate.vendors.base import Call, Reply
-from covergate.vendors.stated import Node
+from covergate.eligibility.sourced import pointer
+from covergate.vendors.document import Node
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorRateLimited, VendorUnavailable
+from covergate.vendors.flow import Call, Reply
 
 PATH = "/graphql"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from covergate.eligibility.inquiry import Text
-from covergate.vendors.base import Options
+from covergate.vendors.vendor import Options
 
 Id = Annotated[str, Text(40, r"^[0-9A-Za-z_-]+$")]
 """Their ids are GraphQL IDs: digits, as far as seen."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.errors import VendorBroken
-from covergate.vendors.base import Call, Question, Reply
+from covergate.vendors.document import Node
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Call, Question, Reply
 from covergate.vendors.healthie.codes import GENDERS
 from covergate.vendors.healthie.documents import CREATE_PATIENT, FIND_PATIENTS, READ_PATIENT
 from covergate.vendors.healthie.operation import elements, operation, payload
-from covergate.vendors.stated import Node
 
 
 def patient(question: Question) -> Generator[Call, Reply, Node | Failure]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.errors import VendorBroken
-from covergate.vendors.base import Call, ListedPayer, PayersFlow, Question, Reply
+from covergate.vendors.document import Node
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Call, ListedPayer, PayersFlow, Question, Reply
 from covergate.vendors.healthie.documents import INSURANCE_PLANS
 from covergate.vendors.healthie.operation import elements, operation, payload
-from covergate.vendors.stated import Node
 
 PAGE = 10
 """Their page size; an offset past the end gives an empty list."""

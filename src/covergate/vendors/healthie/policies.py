@@ -11,13 +11,13 @@ from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import CoverageOrder
-from covergate.errors import VendorBroken
-from covergate.vendors.base import Call, Question, Reply
+from covergate.vendors.document import Node
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Call, Question, Reply
 from covergate.vendors.healthie.codes import GENDERS, HOLDER_RELATIONSHIPS, PRIORITIES, SELF
 from covergate.vendors.healthie.documents import READ_PATIENT, WRITE_POLICY
 from covergate.vendors.healthie.operation import operation, payload
 from covergate.vendors.healthie.plans import Plan
-from covergate.vendors.stated import Node
 
 
 def policy_id(question: Question, user: Node, plan: Plan) -> Generator[Call, Reply, str | Failure]:

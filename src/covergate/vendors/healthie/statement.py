@@ -10,25 +10,20 @@ from datetime import date, datetime
 
 import orjson
 
-from covergate.eligibility.conclusion import warning
-from covergate.eligibility.eb_services import Asked
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import today_eastern
-from covergate.eligibility.reading import read
-from covergate.eligibility.result import (
-    Member,
-    PatientRelationship,
-    PayerAnswer,
-    PostalAddress,
-    References,
-    Statement,
-    WarningCode,
-)
-from covergate.vendors.base import Answered, Question, Refused, Reply
+from covergate.eligibility.result import Member, PayerAnswer, PostalAddress, References
+from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.terms import PatientRelationship, WarningCode
+from covergate.eligibility.x12.reader import read
+from covergate.eligibility.x12.services import Asked
+from covergate.vendors.document import Node, iso_instant, row
+from covergate.vendors.flow import Answered, Question, Refused, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
-from covergate.vendors.healthie.claim_md import Answer, claim_md, sort_errors
+from covergate.vendors.healthie.claim_md import ClaimMdAnswer, claim_md, sort_errors
 from covergate.vendors.healthie.codes import CLAIM_MD_ERRORS
-from covergate.vendors.stated import Node, Stated, iso_instant, row
 
 ACCEPTED: dict[bool, str] = {
     True: "Healthie lists the insurance plan as accepted by the organization.",
@@ -44,14 +39,14 @@ def outcome_of(question: Question, check: Node, reply: Reply) -> Answered | Refu
         errors = policy.rows("claim_eligibility_check_errors")
         aaas, others = sort_errors(errors, "code", "description")
         message = next((words for error in errors if (words := error.text("description").value)), None)
-        answer = Answer(aaas=aaas, errors=others, message=message) if errors else answer
+        answer = ClaimMdAnswer(aaas=aaas, errors=others, message=message) if errors else answer
     if answer is not None and (refusal := _refusal(answer)):
         return Refused(refusal)
-    statement = _statement(question, check, answer or Answer(), reply, unreadable=answer is None)
+    statement = _statement(question, check, answer or ClaimMdAnswer(), reply, unreadable=answer is None)
     return Refused(statement) if isinstance(statement, Failure) else Answered(statement, policy.text("id").value)
 
 
-def _answer(response: Node) -> Answer | None:
+def _answer(response: Node) -> ClaimMdAnswer | None:
     if not isinstance(response.value, str):
         return None
     try:
@@ -61,7 +56,7 @@ def _answer(response: Node) -> Answer | None:
     return claim_md(document) or change_healthcare(document)
 
 
-def _refusal(answer: Answer) -> Failure | None:
+def _refusal(answer: ClaimMdAnswer) -> Failure | None:
     """An error of Claim.MD's own, where no row and no AAA says more."""
     if answer.rows or answer.aaas or not answer.errors:
         return None
@@ -72,8 +67,8 @@ def _refusal(answer: Answer) -> Failure | None:
 
 
 def _statement(
-    question: Question, check: Node, answer: Answer, reply: Reply, *, unreadable: bool
-) -> Statement | Failure:
+    question: Question, check: Node, answer: ClaimMdAnswer, reply: Reply, *, unreadable: bool
+) -> Answer | Failure:
     inquiry = question.inquiry
     reading = read(
         answer.rows, Asked.of(inquiry), answer.aaas, plan_days=answer.plan_days, vendor_message=answer.message
@@ -92,7 +87,7 @@ def _statement(
     own = row(number=insured.text("plan_number"), group_number=insured.text("group_number"))
     sources = {**reading.plan.sources, **own.pop("sources")}
     member = _member(insured)
-    return Statement(
+    return Answer(
         coverage=reading.coverage,
         as_of=min(insured.read("elig_result_date", _day).value or today, today),
         answered_at=answered_at,
@@ -121,7 +116,7 @@ def _member(insured: Node) -> Member:
         "zip": insured.text("ins_zip"),
     }
     stated = {name: part.value for name, part in parts.items() if part}
-    address = Stated(
+    address = Sourced(
         PostalAddress(**stated) if stated else None,
         tuple(place for part in parts.values() if part for place in part.pointers),
     )

@@ -13,17 +13,9 @@ from pydantic_settings import SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry, Text
 from covergate.vendors.auth import TokenAuth, VendorAuth
-from covergate.vendors.base import (
-    AnswersBy,
-    Capabilities,
-    Connection,
-    Missing,
-    Options,
-    Recovery,
-    ServiceDates,
-    Vendor,
-)
+from covergate.vendors.flow import Missing
 from covergate.vendors.integrex.flows import check, other_service_types, submit
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Options, Recovery, ServiceDates, Vendor
 
 SANDBOX_POLL_SECONDS = 1.0
 """The sandbox need not be spared the 15 seconds that Integrex asks for."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from covergate.eligibility.result import Kind, Level, Network, PatientRelationship, Role
+from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, Role
 
 
 def words_of(text: str) -> list[str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from covergate.vendors.base import Reply
-from covergate.vendors.stated import Node, Stated, text
+from covergate.eligibility.sourced import Sourced
+from covergate.vendors.document import Node, text
+from covergate.vendors.flow import Reply
 
 T = TypeVar("T")
 
@@ -43,11 +44,11 @@ class Fields:
     def is_answer(self) -> bool:
         return any(_folded(key) in self.spelt for key in ESSENTIAL_KEYS)
 
-    def read(self, key: str, convert: Callable[[Any], T | None]) -> Stated[T]:
+    def read(self, key: str, convert: Callable[[Any], T | None]) -> Sourced[T]:
         came_as = self.spelt.get(_folded(key))
-        return Stated(None) if came_as is None else self.node.read(came_as, convert)
+        return Sourced(None) if came_as is None else self.node.read(came_as, convert)
 
-    def text(self, key: str) -> Stated[str]:
+    def text(self, key: str) -> Sourced[str]:
         return self.read(key, text)
 
 

@@ -12,13 +12,13 @@ from datetime import date, timedelta
 
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
-from covergate.eligibility.x12 import CANNOT_PROCESS, aaa_code_of_text, aaa_failure
-from covergate.eligibility.x12_names import AAA03_NAMES
-from covergate.errors import VendorBroken
-from covergate.vendors.base import Answered, Call, Flow, Pending, Progress, Question, Refused, Reply
+from covergate.eligibility.x12.codes import CANNOT_PROCESS, aaa_code_of_text, aaa_failure
+from covergate.eligibility.x12.names import AAA03_NAMES
+from covergate.vendors.document import Node, token
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Answered, Call, Flow, Pending, Progress, Question, Refused, Reply
 from covergate.vendors.integrex.fields import Fields
 from covergate.vendors.integrex.statement import coverage_of, statement_of
-from covergate.vendors.stated import Node, token
 
 PATH = "/api/v2/enhanced-eligibility"
 ANSWER_KEPT = timedelta(seconds=5000)

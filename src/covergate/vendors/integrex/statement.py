@@ -1,4 +1,4 @@
-"""From Integrex's flat answer to a `Statement`. Source: "[GET] Enhanced Eligibility Response" (PDF), its columns untangled.
+"""From Integrex's flat answer to a `Answer`. Source: "[GET] Enhanced Eligibility Response" (PDF), its columns untangled.
 
 Every value is a string; "" is "not stated", never zero. Amounts are dollars, `coins(%)` whole percent, dates YYYY-MM-DD.
 """
@@ -9,31 +9,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from covergate.eligibility.conclusion import warning
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import warning
 from covergate.eligibility.result import (
     AlternatePayer,
-    AppliesTo,
     Benefit,
-    CodeType,
-    Coverage,
-    Kind,
     Member,
-    PatientRelationship,
     PayerAnswer,
     PayerStatus,
     Plan,
     PostalAddress,
     References,
     RelatedEntity,
-    Role,
     ServiceAnswer,
-    Statement,
     Warning_,
-    WarningCode,
-    money,
-    percent,
 )
-from covergate.eligibility.x12 import (
+from covergate.eligibility.sourced import Sourced, money, percent
+from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, PatientRelationship, Role, WarningCode
+from covergate.eligibility.x12.codes import (
     ACTIVE,
     CONTACT_OTHER_ENTITY,
     INACTIVE,
@@ -41,11 +34,11 @@ from covergate.eligibility.x12 import (
     PENDING_INVESTIGATION,
     RELATIONSHIPS,
 )
-from covergate.eligibility.x12_names import EB04_NAMES
-from covergate.vendors.base import Question
+from covergate.eligibility.x12.names import EB04_NAMES
+from covergate.vendors.document import iso_date, joined, remaining, row, token
+from covergate.vendors.flow import Question
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
-from covergate.vendors.stated import Stated, iso_date, joined, remaining, row, token
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +71,11 @@ def _is_negated(word: str, said: list[str]) -> bool:
     return word in said and not codes.NEGATIONS.isdisjoint(said[: said.index(word)])
 
 
-def statement_of(fields: Fields, question: Question, answered_at: datetime) -> Statement:
+def statement_of(fields: Fields, question: Question, answered_at: datetime) -> Answer:
     reading = coverage_of(fields)
     patient = _patient(fields)
     subscriber = _subscriber(fields) if patient.relationship is not PatientRelationship.SELF else None
-    return Statement(
+    return Answer(
         coverage=reading.coverage,
         as_of=fields.read("beginDOS", iso_date).value or question.inquiry.service_date,
         answered_at=answered_at,
@@ -126,7 +119,7 @@ def _coverage_row(fields: Fields, reading: CoverageReading) -> list[Benefit]:
     noted = [note for note in about if note]
     if not (code or said or noted):
         return []
-    notes = Stated(
+    notes = Sourced(
         [note.value for note in noted] or None, tuple(pointer for note in noted for pointer in note.pointers)
     )
     return [
@@ -194,7 +187,7 @@ def _payer(fields: Fields) -> PayerAnswer:
     )
 
 
-def _is_tpa(fields: Fields) -> Stated[bool]:
+def _is_tpa(fields: Fields) -> Sourced[bool]:
     return fields.text("payerTPA").then(lambda said: codes.INDICATORS.get(codes.fold(said)))
 
 
@@ -207,12 +200,12 @@ ALTERNATE = {
 }
 
 
-def _alternate(fields: Fields) -> Stated[AlternatePayer]:
+def _alternate(fields: Fields) -> Sourced[AlternatePayer]:
     parts = {name: part for name, key in ALTERNATE.items() if (part := fields.text(key))}
     if not parts:
-        return Stated(None)
+        return Sourced(None)
     pointers = tuple(pointer for part in parts.values() for pointer in part.pointers)
-    return Stated(AlternatePayer(**{name: part.value for name, part in parts.items()}), pointers)
+    return Sourced(AlternatePayer(**{name: part.value for name, part in parts.items()}), pointers)
 
 
 def _patient(fields: Fields) -> Member:
@@ -242,11 +235,11 @@ def _subscriber(fields: Fields) -> Member | None:
     return Member(**stated) if stated["sources"] else None
 
 
-def _gender(fields: Fields, key: str) -> Stated[str]:
+def _gender(fields: Fields, key: str) -> Sourced[str]:
     return fields.text(key).then(lambda said: codes.GENDERS.get(codes.fold(said)))
 
 
-def _address(fields: Fields, key: str) -> Stated[PostalAddress]:
+def _address(fields: Fields, key: str) -> Sourced[PostalAddress]:
     return fields.text(key).then(lambda whole: PostalAddress(line1=whole))
 
 
@@ -282,7 +275,7 @@ def _administrator(fields: Fields) -> list[RelatedEntity]:
     if not _is_tpa(fields).value:
         return []
     payer = _payer(fields)
-    named = {name: Stated(getattr(payer, name), tuple(payer.sources.get(name, []))) for name in ("id", "name")}
+    named = {name: Sourced(getattr(payer, name), tuple(payer.sources.get(name, []))) for name in ("id", "name")}
     return _entity(Role.THIRD_PARTY_ADMINISTRATOR, **named)
 
 
@@ -295,7 +288,7 @@ def _second_payer(fields: Fields) -> list[RelatedEntity]:
     return _entity(Role.OTHER, id=id_, name=name)
 
 
-def _entity(role: Role, **stated: Stated[Any]) -> list[RelatedEntity]:
+def _entity(role: Role, **stated: Sourced[Any]) -> list[RelatedEntity]:
     found = row(**stated)
     return [RelatedEntity(role=role, **found)] if found["sources"] else []
 
@@ -320,5 +313,5 @@ def _warnings(fields: Fields, reading: CoverageReading) -> list[Warning_]:
     return found
 
 
-def _unknown(key: str, stated: Stated[str]) -> Warning_:
+def _unknown(key: str, stated: Sourced[str]) -> Warning_:
     return warning(WarningCode.UNKNOWN_CODE, *stated.pointers, detail=f"{key} {stated.value}")

@@ -16,18 +16,10 @@ from pydantic_settings import SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.auth import TokenAuth
-from covergate.vendors.base import (
-    AnswersBy,
-    Capabilities,
-    Connection,
-    Missing,
-    Options,
-    Recovery,
-    ServiceDates,
-    Vendor,
-)
+from covergate.vendors.flow import Missing
 from covergate.vendors.sohar.events import read_event, verify_event
 from covergate.vendors.sohar.flows import check, list_payers, payer_id, submit
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Options, Recovery, ServiceDates, Vendor
 
 
 class SoharConnection(Connection):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from covergate.eligibility.failure import FailureCode
-from covergate.eligibility.result import Coverage, Network
+from covergate.eligibility.terms import Coverage, Network
 
 PENDING = "pending"
 ELIGIBLE = "complete.eligible"

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 from standardwebhooks import Webhook
 
-from covergate.vendors.base import ForgedEvent, Inbound, VendorEvent
+from covergate.vendors.document import Node, token
+from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.sohar import codes
-from covergate.vendors.stated import Node, token
 
 UPDATED = "verification.updated"
 

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.errors import VendorBroken
-from covergate.vendors.base import Answered, Call, Flow, ListedPayer, PayersFlow, Pending, Question, Refused, Reply
+from covergate.vendors.document import Node, token
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import Answered, Call, Flow, ListedPayer, PayersFlow, Pending, Question, Refused, Reply
 from covergate.vendors.sohar import codes
 from covergate.vendors.sohar.statement import statement_of
-from covergate.vendors.stated import Node, token
 
 VERIFICATIONS = "/v2/verifications"
 PAYERS = "/v1/payers"

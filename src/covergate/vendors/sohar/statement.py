@@ -1,4 +1,4 @@
-"""From a completed verification of Sohar to a `Statement`. Source: "Get Verification" v2 (docs.soharhealth.com).
+"""From a completed verification of Sohar to a `Answer`. Source: "Get Verification" v2 (docs.soharhealth.com).
 
 Money is JSON numbers of dollars, shares are fractions (0.1 is 10 %), dates MM/DD/YYYY. A benefit of theirs is one network
 and tier with several amounts; each amount becomes a row of its own.
@@ -12,40 +12,41 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from covergate.eligibility.conclusion import warning
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import warning
 from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import (
-    AppliesTo,
     Benefit,
-    Coverage,
-    Kind,
-    Level,
     Member,
-    Network,
     OtherCoverage,
-    PatientRelationship,
     PayerAnswer,
     Plan,
     PostalAddress,
     References,
     RelatedEntity,
-    Role,
-    Statement,
     Warning_,
-    WarningCode,
-    money,
-    percent,
 )
-from covergate.eligibility.x12 import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
-from covergate.eligibility.x12_names import EB04_NAMES
-from covergate.vendors.base import Question
+from covergate.eligibility.sourced import Sourced, money, percent
+from covergate.eligibility.terms import (
+    AppliesTo,
+    Coverage,
+    Kind,
+    Level,
+    Network,
+    PatientRelationship,
+    Role,
+    WarningCode,
+)
+from covergate.eligibility.x12.codes import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
+from covergate.eligibility.x12.names import EB04_NAMES
+from covergate.vendors.document import Node, american_date, remaining, row, text, token
+from covergate.vendors.flow import Question
 from covergate.vendors.sohar import codes
-from covergate.vendors.stated import Node, Stated, american_date, remaining, row, text, token
 
 fraction = partial(percent, fraction=True)
 
 
-def statement_of(body: Node, question: Question, answered_at: datetime) -> Statement:
+def statement_of(body: Node, question: Question, answered_at: datetime) -> Answer:
     warnings = _unknown_codes(body)
     coverage, covered, without_reason = _coverage(body)
     payer = _payer(body)
@@ -53,7 +54,7 @@ def statement_of(body: Node, question: Question, answered_at: datetime) -> State
     if payer.id is not None and asked is not None and payer.id.casefold() != asked.casefold():
         warnings.append(warning(WarningCode.PAYER_CHANGED, body.at("payer").at("id").pointer))
     entities = body.rows("relatedEntities")
-    return Statement(
+    return Answer(
         coverage=coverage,
         service_covered=covered,
         ineligible_without_reason=without_reason,
@@ -88,7 +89,7 @@ def _benefits(stated: Node) -> list[Benefit]:
         "tier": stated.read("tier", _tier).value,
         "accuracy": stated.read("accuracy", _accuracy).value,
     }
-    rows: list[tuple[Kind, Node, dict[str, Stated[Decimal]]]] = [
+    rows: list[tuple[Kind, Node, dict[str, Sourced[Decimal]]]] = [
         (Kind.COPAY, stated, {"amount": stated.read("copay", money)}),
         (Kind.COINSURANCE, stated, {"percent": stated.read("coinsurance", fraction)}),
     ]
@@ -151,13 +152,13 @@ def _member(stated: Node) -> Member:
     )
 
 
-def _address(stated: Node) -> Stated[PostalAddress]:
+def _address(stated: Node) -> Sourced[PostalAddress]:
     keys = {"line1": "address1", "line2": "address2", "city": "city", "state": "state", "zip": "zipCode"}
     parts = {name: part for name, key in keys.items() if (part := stated.text(key))}
     if not parts:
-        return Stated(None)
+        return Sourced(None)
     pointers = tuple(pointer for part in parts.values() for pointer in part.pointers)
-    return Stated(PostalAddress(**{name: part.value for name, part in parts.items()}), pointers)
+    return Sourced(PostalAddress(**{name: part.value for name, part in parts.items()}), pointers)
 
 
 def _order(entity: Node) -> str | None:
@@ -166,7 +167,7 @@ def _order(entity: Node) -> str | None:
 
 def _other_coverage(entity: Node) -> OtherCoverage:
     payer = {name: part for name in ("id", "name") if (part := entity.text(name))}
-    named = Stated(
+    named = Sourced(
         {name: part.value for name, part in payer.items()} or None,
         tuple(pointer for part in payer.values() for pointer in part.pointers),
     )

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
 from covergate.vendors.auth import HeaderAuth
-from covergate.vendors.base import AnswersBy, Capabilities, Connection, Options, Recovery, ServiceDates, Vendor
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Options, Recovery, ServiceDates, Vendor
 from covergate.vendors.vsee.events import read_event, verify_event
 from covergate.vendors.vsee.flows import check, find, list_payers, submit
 from covergate.vendors.vsee.request import NOT_ASKED, missing_fields, not_asked_of

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from covergate.vendors.base import ForgedEvent, Inbound, VendorEvent
-from covergate.vendors.stated import Node, token
+from covergate.vendors.document import Node, token
+from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vsee.codes import CHECKED
 
 

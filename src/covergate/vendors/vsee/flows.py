@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import CoverageOrder
-from covergate.errors import VendorBroken
-from covergate.vendors.base import (
+from covergate.vendors.document import Node, token
+from covergate.vendors.errors import VendorBroken
+from covergate.vendors.flow import (
     Call,
     FindFlow,
     Flow,
@@ -26,7 +27,6 @@ from covergate.vendors.base import (
     Refused,
     Reply,
 )
-from covergate.vendors.stated import Node, token
 from covergate.vendors.vsee.codes import SECTIONS, UNNAMED
 from covergate.vendors.vsee.request import carrier_code, me_json, sso_form
 from covergate.vendors.vsee.statement import progress_of

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from covergate.eligibility.inquiry import Address, Inquiry
-from covergate.vendors.base import Missing, Question
+from covergate.vendors.flow import Missing, Question
 from covergate.vendors.vsee.codes import ALWAYS_ASKED, CODE_LENGTH, GENDERS, MEMBER, RESPONSIBLE_PARTIES, SELF
 
 NOT_ASKED = frozenset(

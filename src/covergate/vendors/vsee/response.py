@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from covergate.eligibility.eb import Days, EbRow, Element, Entity, dtp
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
+from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp
 from covergate.vendors.vsee.segments import Level, Segment, segments
 
 PLACE_OF_SERVICE = "ZZ"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from covergate.eligibility.eb import Element, element
-from covergate.eligibility.result import pointer
+from covergate.eligibility.sourced import pointer
+from covergate.eligibility.x12.rows import Element, element
 
 NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
 """`@EB01_EligibilityOrBenefitInformationCode` → EB, 01; `@EB13_02_…` → EB, 13, 02."""

@@ -9,28 +9,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from covergate.eligibility.conclusion import warning
-from covergate.eligibility.eb import Element
-from covergate.eligibility.eb_services import Asked
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
-from covergate.eligibility.reading import Reading, read
-from covergate.eligibility.result import (
-    Coverage,
-    Member,
-    PatientRelationship,
-    PayerAnswer,
-    PayerStatus,
-    PostalAddress,
-    References,
-    Sources,
-    Statement,
-    Warning_,
-    WarningCode,
-)
-from covergate.eligibility.x12 import RELATIONSHIPS, aaa_code_of_text, aaa_failure
-from covergate.vendors.base import Answered, Progress, Refused
-from covergate.vendors.stated import Node
+from covergate.eligibility.result import Member, PayerAnswer, PayerStatus, PostalAddress, References, Warning_
+from covergate.eligibility.sourced import Sources
+from covergate.eligibility.terms import Coverage, PatientRelationship, WarningCode
+from covergate.eligibility.x12.codes import RELATIONSHIPS, aaa_code_of_text, aaa_failure
+from covergate.eligibility.x12.reader import Reading, read
+from covergate.eligibility.x12.rows import Element
+from covergate.eligibility.x12.services import Asked
+from covergate.vendors.document import Node
+from covergate.vendors.flow import Answered, Progress, Refused
 from covergate.vendors.vsee.codes import ALWAYS_ASKED
 from covergate.vendors.vsee.response import Person, Response, birth_date, read_response
 
@@ -58,7 +49,7 @@ def progress_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_a
     if response.is_empty:
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, *([raw.pointer] if _is_there(section) else [])))
     return Answered(
-        Statement(
+        Answer(
             coverage=found.coverage,
             service_covered=False if _denies_what_was_asked(found, inquiry) else None,
             as_of=today_eastern(answered_at),

@@ -1,0 +1,91 @@
+"""The HTTP application: routers, problems, metrics and the LISTEN connection, around an opened gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from covergate.access.api_keys import KnownKeys
+from covergate.api import (
+    deliveries,
+    docs,
+    events,
+    health,
+    openapi,
+    payers,
+    problems,
+    vendor_events,
+    vendors,
+    verifications,
+    webhook_endpoints,
+)
+from covergate.api.metrics import Metrics
+from covergate.api.middleware import Middleware
+from covergate.api.waiters import Waiters
+from covergate.db.database import asyncpg_dsn
+from covergate.gateway import Gateway
+from covergate.payers.directory import KnownPayers
+from covergate.payers.seed import plant
+from covergate.vendor_health.statistics import Statistics
+
+RESOURCES = (
+    verifications.router,
+    vendors.router,
+    payers.router,
+    webhook_endpoints.router,
+    deliveries.router,
+    events.router,
+    vendor_events.router,
+    health.router,
+    openapi.router,
+    docs.router,
+)
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """`app.state.waiters.close()` lets every waiting request answer at once: call it before the server is stopped."""
+    keys, metrics = KnownKeys(gateway), Metrics()
+    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=keys.forget)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await plant(gateway.engine)
+        listening = asyncio.create_task(waiters.run(), name="waiters")
+        try:
+            yield
+        finally:
+            waiters.close()
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    app = FastAPI(
+        title="CoverGate",
+        version=openapi.VERSION,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
+        # which can quote a patient, and URLs with VSee's token in them.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
+    app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
+    for router in RESOURCES:
+        app.include_router(router)
+    problems.install(app)
+    openapi.install(app, RESOURCES)
+    app.add_middleware(Middleware, metrics=metrics)
+    return app

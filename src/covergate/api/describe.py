@@ -1,0 +1,104 @@
+"""What a route says about itself in the OpenAPI document: bodies, answers, headers, problems, each with an example.
+
+Schemas are named here and defined in `openapi.py`; a handler answers bytes, so nothing of this runs per request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from covergate.api import examples
+
+REFERENCE = "#/components/schemas/"
+
+
+@dataclass(frozen=True)
+class Described:
+    description: str
+    model: type[BaseModel] | None = None
+    example: Any = None
+    headers: tuple[str, ...] = ()
+    media_type: str = "application/json"
+
+
+REQUEST_HEADERS: dict[str, dict[str, Any]] = {
+    "Idempotency-Key": {
+        "description": "Kept 24 hours per tenant and mode. A replay creates nothing; the same key with another body is a 422.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+        "example": "intake-8841-1",
+    },
+    "Prefer": {
+        "description": "`wait=N`: answer when the verification has ended, or after N seconds (60 at most).",
+        "schema": {"type": "string"},
+        "example": "wait=30",
+    },
+}
+
+ANSWER_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {"description": "Names this request in logs and audit", "schema": {"type": "string"}},
+    "Location": {"description": "Where the new resource is", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "`wait=N` when it ended in time", "schema": {"type": "string"}},
+    "Idempotent-Replayed": {"description": "`true` for a replay", "schema": {"type": "string", "const": "true"}},
+}
+
+
+def documented(
+    summary: str,
+    description: str,
+    *,
+    answers: dict[int, Described],
+    body: tuple[type[BaseModel] | None, Any] | None = None,
+    headers: tuple[str, ...] = (),
+    problems: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    """Keyword arguments for a route of a router. Routes with a key's scope get 401, 403 and 503 in `openapi.py`."""
+    extra: dict[str, Any] = {}
+    if headers:
+        extra["parameters"] = [
+            {"name": name, "in": "header", "required": False, **REQUEST_HEADERS[name]} for name in headers
+        ]
+    if body is not None:
+        model, example = body
+        schema = reference(model) if model is not None else True
+        extra["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
+    return {
+        "summary": summary,
+        "description": description,
+        "response_class": Response,
+        "response_model": None,
+        "responses": {status: _answer(answer) for status, answer in answers.items()}
+        | {status: problem(status) for status in problems},
+        "openapi_extra": extra,
+    }
+
+
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"{REFERENCE}{model.__name__}"}
+
+
+def problem(status: int) -> dict[str, Any]:
+    example = examples.PROBLEMS[status]
+    return {
+        "description": example["title"],
+        "headers": _headers(),
+        "content": {"application/problem+json": {"schema": {"$ref": f"{REFERENCE}ProblemDetails"}, "example": example}},
+    }
+
+
+def _answer(answer: Described) -> dict[str, Any]:
+    shown: dict[str, Any] = {"description": answer.description, "headers": _headers(*answer.headers)}
+    if answer.example is not None:
+        schema = reference(answer.model) if answer.model is not None else {"type": "string"}
+        shown["content"] = {answer.media_type: {"schema": schema, "example": answer.example}}
+    return shown
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: ANSWER_HEADERS[name] for name in ("X-Request-Id", *names)}

@@ -1,0 +1,218 @@
+"""The command `covergate`: what an operator types (design.md section 9).
+
+Invariant: stdout carries answers only, stderr logs and errors. Exit codes: 0 done, 1 it ended otherwise than wished, 2 it
+could not be tried. What can be expected to go wrong is one line, never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from covergate import logs
+from covergate import settings as environment
+from covergate.cli import payers, vendors
+from covergate.errors import ConfigurationError, PartFailed
+from covergate.settings import Settings
+
+if TYPE_CHECKING:
+    from covergate.access.api_keys import ApiKey
+
+app = typer.Typer(
+    help="One REST API for insurance-eligibility verification in front of several vendors.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(payers.app, name="payers")
+app.add_typer(vendors.app, name="vendors")
+
+
+def main() -> None:
+    try:
+        app()
+    except PartFailed as error:
+        _say(error)
+        sys.exit(1)
+    except ConfigurationError as error:
+        _say(error)
+        sys.exit(2)
+
+
+@app.command()
+def up(
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Also run the simulated vendors, for test keys.")] = False,
+) -> None:
+    """Run everything in one process: embedded PostgreSQL if none is named, migrations, API, worker."""
+    settings = _settings()
+    from covergate import processes, startup
+
+    startup.run(processes.up(settings, sandbox=sandbox))
+
+
+@app.command()
+def serve() -> None:
+    """Run the HTTP API."""
+    settings = _settings()
+    from covergate import processes, startup
+
+    startup.run(processes.serve(settings))
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker."""
+    settings = _settings()
+    from covergate import processes, startup
+
+    startup.run(processes.work(settings))
+
+
+@app.command()
+def sandbox() -> None:
+    """Run the simulated vendors."""
+    _settings()
+    from covergate import processes, startup
+
+    startup.run(processes.simulate())
+
+
+@app.command()
+def migrate(
+    upgrade_embedded: Annotated[
+        bool, typer.Option("--upgrade-embedded", help="First bring the embedded PostgreSQL to this version's major.")
+    ] = False,
+) -> None:
+    """Create the tables or bring them up to date; may be run any number of times."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.db import embedded
+
+    if upgrade_embedded:
+        if settings.database_url is not None:
+            raise ConfigurationError(
+                "--upgrade-embedded is for the embedded database, but COVERGATE_DATABASE_URL is set"
+            )
+        embedded.upgrade(settings.data_dir)
+
+    async def run() -> None:
+        async with startup.opened(settings, 2, "covergate migrate", migrate=True):
+            pass
+
+    startup.run(run())
+    typer.echo("The database is up to date.", err=True)
+
+
+@keys.command("create")
+def create_key(
+    tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")],
+    mode: Annotated[Literal["test", "live"], typer.Option(help="test: the sandbox; live: the vendors.")],
+    scope: Annotated[list[str] | None, typer.Option(help="May be given several times; all scopes by default.")] = None,
+) -> None:
+    """Make an API key and print it, alone. It is not shown again."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.access import api_keys
+
+    async def run() -> str:
+        async with startup.opened(settings, 2, "covergate keys") as gateway:
+            return await api_keys.create_key(gateway, tenant=tenant, mode=mode, scopes=scope)
+
+    typer.echo(startup.run(run()))
+
+
+@keys.command("list")
+def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None) -> None:
+    """List the API keys: never the keys themselves, but their last four characters."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.access import api_keys
+
+    async def run() -> list[ApiKey]:
+        async with startup.opened(settings, 2, "covergate keys") as gateway:
+            return await api_keys.list_keys(gateway, tenant=tenant)
+
+    found = startup.run(run())
+    console = Console()
+    if console.is_terminal:
+        console.print(_key_table(found))
+        return
+    for key in found:
+        typer.echo("\t".join(_key_row(key)))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `keys list` shows it.")]) -> None:
+    """Revoke an API key: no process takes it any more."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.access import api_keys
+
+    async def run() -> bool:
+        async with startup.opened(settings, 2, "covergate keys") as gateway:
+            return await api_keys.revoke_key(gateway, key_id)
+
+    if not startup.run(run()):
+        _say("there is no such key, or it was revoked before: see `covergate keys list`")
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="The body of POST /v1/verifications; - for stdin.")],
+    url: Annotated[str, typer.Option(envvar="COVERGATE_URL", help="The gateway.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(envvar="COVERGATE_API_KEY", help="An API key.", show_default=False)] = "",
+) -> None:
+    """Post a verification, follow its timeline, show the result. 0: completed, 1: failed or canceled, 2: not possible."""
+    from covergate.cli.verify import verify_file
+
+    raise typer.Exit(asyncio.run(verify_file(file, url, key, Console())))
+
+
+@app.command()
+def demo() -> None:
+    """Show the main job: every vendor of the sandbox, over real HTTP, end to end. Leaves nothing behind."""
+    logs.configure("console", "error")
+    from covergate import startup
+    from covergate.cli.demo import run_demo
+
+    raise typer.Exit(startup.run(run_demo(Console())))
+
+
+def _settings() -> Settings:
+    settings = environment.load()
+    logs.configure(settings.log_format, settings.log_level)
+    return settings
+
+
+def _key_row(key: ApiKey) -> list[str]:
+    state = "revoked" if key.revoked_at else "valid"
+    return [
+        key.id,
+        key.tenant,
+        key.mode,
+        f"…{key.hint}",
+        state,
+        f"{key.created_at:%Y-%m-%d %H:%M}",
+        " ".join(key.scopes),
+    ]
+
+
+def _key_table(found: list[ApiKey]) -> Table:
+    table = Table("id", "tenant", "mode", "ends with", "state", "created (UTC)", "scopes")
+    for key in found:
+        table.add_row(*_key_row(key))
+    return table
+
+
+def _say(what: object) -> None:
+    typer.echo(f"covergate: {what}", err=True)

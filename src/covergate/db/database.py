@@ -1,0 +1,124 @@
+"""The opened database that a process works with: engine, sealer and, by default, a share in the embedded server.
+
+Invariant: a database that is open has exactly the schema of this version and a key ring that belongs to it. What is
+wrong with it is one line (`ConfigurationError`) without the URL's password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from covergate.db import embedded
+from covergate.db.connect import asyncpg_dsn, make_engine
+from covergate.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from covergate.db.key_ring import load_key_ring
+from covergate.db.migrate import migrate as bring_up_to_date
+from covergate.db.migrate import require_current
+from covergate.db.sealing import Sealer
+from covergate.db.sql import driver_of
+from covergate.errors import ConfigurationError
+from covergate.settings import Settings
+
+__all__ = ["Database", "asyncpg_dsn", "make_engine", "open_database"]
+
+
+@dataclass
+class Database:
+    url: str = field(repr=False)
+    engine: AsyncEngine
+    sealer: Sealer = field(repr=False)
+    server: EmbeddedPostgres | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """As `engine.begin()`, at the price of asyncpg: BEGIN and COMMIT without SQLAlchemy in between."""
+        async with self.autocommit.connect() as db:
+            raw = await driver_of(db)
+            transaction = raw.transaction()
+            await transaction.start()
+            try:
+                yield db
+            # Whatever it was, a cancellation too: it is undone, and goes on its way.
+            except BaseException:
+                if not raw.is_closed():  # else what happened would be hidden by the failure to roll back
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
+
+    @asynccontextmanager
+    async def apart(self, *, pool_size: int, application_name: str) -> AsyncIterator[Database]:
+        """The same database through a pool of its own, for work that must not wait behind everything else."""
+        engine = make_engine(self.url, pool_size=pool_size, application_name=application_name)
+        try:
+            yield Database(self.url, engine, self.sealer)
+        finally:
+            await engine.dispose()
+
+    async def aclose(self) -> None:
+        """Closes every connection; the last process to do so stops the embedded server."""
+        await self.engine.dispose()
+        if self.server is not None:
+            await asyncio.to_thread(self.server.stop_if_last)
+
+
+async def open_database(settings: Settings, *, pool_size: int, application_name: str, migrate: bool) -> Database:
+    """Starts or joins the embedded server where no URL is set; then migrates, or checks that it was done."""
+    server = await _start_embedded(settings) if settings.database_url is None else None
+    url = settings.database_url or (server.url if server else "")
+    engine: AsyncEngine | None = None
+    try:
+        async with _one_line(url):
+            if migrate:
+                await bring_up_to_date(url)
+            engine = make_engine(url, pool_size=pool_size, application_name=application_name)
+            async with engine.connect() as connection:
+                await require_current(connection)
+            ring = await load_key_ring(settings, engine)
+        return Database(url, engine, Sealer(ring), server)
+    # Whatever it was, a cancellation too: what was opened is closed, and it goes on its way.
+    except BaseException:
+        if engine is not None:
+            await engine.dispose()
+        if server is not None:
+            await asyncio.to_thread(server.stop_if_last)
+        raise
+
+
+async def _start_embedded(settings: Settings) -> EmbeddedPostgres:
+    try:
+        return await asyncio.to_thread(embedded.start, settings.data_dir)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+@asynccontextmanager
+async def _one_line(url: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, DBAPIError) else error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise ConfigurationError(f"cannot use the database at {_shown(url)}: {reason}") from None
+    except ValueError:
+        # The text of these may quote a part of the URL, such as a password with a slash in it.
+        raise ConfigurationError("COVERGATE_DATABASE_URL is not a valid PostgreSQL URL") from None
+
+
+def _shown(url: str) -> str:
+    try:
+        parsed = make_url(url)
+        where = parsed.host or parsed.query.get("host") or "localhost"
+        return f"{where}/{parsed.database or ''}"
+    except ArgumentError:
+        return "COVERGATE_DATABASE_URL"

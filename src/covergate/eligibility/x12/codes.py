@@ -1,0 +1,264 @@
+"""What the codes of an X12 271 (005010X279A1) mean to us: EB elements, relations, entities, AAA rejects.
+
+Invariant: every table is closed. A code that is not in it has no meaning here: a reader makes it an explicit `unknown`,
+and an AAA that is not listed is `request_rejected`, never something better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
+from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, Period, Role, Unit
+from covergate.eligibility.x12.names import AAA03_NAMES, EB01_NAMES
+
+# Stedi's enum for EB01, read as api.md section 4 says.
+ACTIVE = frozenset({"1", "2", "3", "4", "5"})
+INACTIVE = frozenset({"6", "7", "8"})
+PENDING_INVESTIGATION = frozenset({"5", "7", "8"})
+NON_COVERED = "I"
+OTHER_PAYER = "R"
+CONTACT_OTHER_ENTITY = "U"
+CANNOT_PROCESS = "V"
+
+# api.md section 4, `kind` from EB01; known codes without an entry are `other`.
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(ACTIVE | INACTIVE, Kind.COVERAGE),
+    "A": Kind.COINSURANCE,
+    "B": Kind.COPAY,
+    "C": Kind.DEDUCTIBLE,
+    "G": Kind.OUT_OF_POCKET_MAX,
+    "F": Kind.LIMITATION,
+    "E": Kind.NON_COVERED,
+    "I": Kind.NON_COVERED,
+    "Y": Kind.SPEND_DOWN,
+    "J": Kind.COST_CONTAINMENT,
+}
+KINDS: dict[str, Kind] = {code: _KINDS.get(code, Kind.OTHER) for code in EB01_NAMES}
+
+ACCUMULATING = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX, Kind.LIMITATION, Kind.SPEND_DOWN})
+"""Kinds whose plain EB07 is the total for the period; for the others it is the amount itself (a copay of 30)."""
+
+# Stedi's enum of coverage level codes (EB02).
+LEVELS: dict[str, Level] = {
+    "CHD": Level.CHILDREN_ONLY,
+    "DEP": Level.DEPENDENTS_ONLY,
+    "ECH": Level.EMPLOYEE_AND_CHILDREN,
+    "EMP": Level.EMPLOYEE_ONLY,
+    "ESP": Level.EMPLOYEE_AND_SPOUSE,
+    "FAM": Level.FAMILY,
+    "IND": Level.INDIVIDUAL,
+    "SPC": Level.SPOUSE_AND_CHILDREN,
+    "SPO": Level.SPOUSE_ONLY,
+}
+
+
+class Part(StrEnum):
+    """Which of the three numbers of one benefit a row states."""
+
+    TOTAL = "total"
+    USED = "used"
+    REMAINING = "remaining"
+
+
+# Stedi's time period qualifiers (EB06). 24 and 29 choose a part and name no period; 33 does both.
+PERIODS: dict[str, tuple[Period | None, Part]] = {
+    "6": (Period.HOUR, Part.TOTAL),
+    "7": (Period.DAY, Part.TOTAL),
+    "13": (Period.DAY, Part.TOTAL),
+    "21": (Period.YEAR, Part.TOTAL),
+    "22": (Period.SERVICE_YEAR, Part.TOTAL),
+    "23": (Period.CALENDAR_YEAR, Part.TOTAL),
+    "24": (None, Part.USED),
+    "25": (Period.CONTRACT, Part.TOTAL),
+    "26": (Period.EPISODE, Part.TOTAL),
+    "27": (Period.VISIT, Part.TOTAL),
+    "28": (Period.OTHER, Part.TOTAL),
+    "29": (None, Part.REMAINING),
+    "30": (Period.OTHER, Part.TOTAL),
+    "31": (Period.OTHER, Part.TOTAL),
+    "32": (Period.LIFETIME, Part.TOTAL),
+    "33": (Period.LIFETIME, Part.REMAINING),
+    "34": (Period.MONTH, Part.TOTAL),
+    "35": (Period.WEEK, Part.TOTAL),
+    "36": (Period.ADMISSION, Part.TOTAL),
+}
+
+# Stedi's quantity qualifiers (EB09). 99 says "used" and leaves the unit to the row that states the total.
+QUANTITY_USED = "99"
+UNITS: dict[str, Unit] = {
+    "8H": Unit.OTHER,
+    "99": Unit.OTHER,
+    "CA": Unit.OTHER,
+    "CE": Unit.OTHER,
+    "D3": Unit.DAYS,
+    "DB": Unit.UNITS,
+    "DY": Unit.DAYS,
+    "HS": Unit.HOURS,
+    "LA": Unit.OTHER,
+    "LE": Unit.OTHER,
+    "M2": Unit.OTHER,
+    "MN": Unit.MONTHS,
+    "P6": Unit.UNITS,
+    "QA": Unit.OTHER,
+    "S7": Unit.OTHER,
+    "S8": Unit.OTHER,
+    "VS": Unit.VISITS,
+    "YY": Unit.YEARS,
+}
+
+# EB11, authorization or certification indicator (public 271 lists): U is a stated "unknown".
+AUTHORIZATION: dict[str, bool | None] = {"Y": True, "N": False, "U": None}
+
+# EB12, in-plan-network indicator, as Stedi's guide explains it: it speaks of the benefit, never of this provider.
+NETWORKS: dict[str, Network] = {"Y": Network.IN, "N": Network.OUT, "W": Network.BOTH, "U": Network.UNKNOWN}
+
+# Stedi's INS02 relationship codes.
+RELATIONSHIPS: dict[str, PatientRelationship] = {
+    "18": PatientRelationship.SELF,
+    "01": PatientRelationship.SPOUSE,
+    "19": PatientRelationship.CHILD,
+    "34": PatientRelationship.OTHER_ADULT,
+    "20": PatientRelationship.EMPLOYEE,
+    "21": PatientRelationship.UNKNOWN,
+    "39": PatientRelationship.OTHER,
+    "40": PatientRelationship.OTHER,
+    "53": PatientRelationship.LIFE_PARTNER,
+    "G8": PatientRelationship.OTHER,
+}
+
+# NM101 of a benefit's related entity (public 271 lists); the codes without an entry are `other`.
+ENTITY_ROLES: dict[str, Role] = {
+    "P3": Role.PRIMARY_CARE_PROVIDER,
+    "FA": Role.FACILITY,
+    "Y2": Role.MANAGED_CARE,
+    "2B": Role.THIRD_PARTY_ADMINISTRATOR,
+}
+
+# EB01 of the row that an entity hangs on, where that says more than NM101.
+ROW_ROLES: dict[str, Role] = {
+    "L": Role.PRIMARY_CARE_PROVIDER,
+    "MC": Role.MANAGED_CARE,
+    "X": Role.FACILITY,
+}
+
+# NM101 of another payer: which place it has in the order of payment.
+PAYER_ORDERS: dict[str, str] = {"PRP": "primary", "SEP": "secondary", "TTP": "tertiary"}
+
+# api.md section 5, AAA03 column; what is not listed is `request_rejected`.
+AAA_FAILURES: dict[str, FailureCode] = {
+    **dict.fromkeys(("42", "80"), FailureCode.PAYER_UNAVAILABLE),
+    **dict.fromkeys(("64", "72"), FailureCode.MEMBER_ID_INVALID),
+    **dict.fromkeys(("65", "73"), FailureCode.MEMBER_NAME_MISMATCH),
+    **dict.fromkeys(("58", "60", "71"), FailureCode.MEMBER_DOB_MISMATCH),
+    **dict.fromkeys(("66", "74"), FailureCode.MEMBER_GENDER_MISMATCH),
+    **dict.fromkeys(("67", "75"), FailureCode.MEMBER_NOT_FOUND),
+    "77": FailureCode.DEPENDENT_NOT_FOUND,
+    **dict.fromkeys(("68", "76"), FailureCode.MEMBER_AMBIGUOUS),
+    "78": FailureCode.MEMBER_NOT_IN_PLAN,
+    "61": FailureCode.MEMBER_DECEASED,
+    **dict.fromkeys(("56", "57", "62", "63"), FailureCode.SERVICE_DATE_REJECTED),
+    **dict.fromkeys(("43", "44", "45", "46", "47", "48", "51", "97"), FailureCode.PROVIDER_NOT_RECOGNIZED),
+    **dict.fromkeys(("35", "49", "50", "52", "53"), FailureCode.PROVIDER_NOT_ELIGIBLE),
+    "41": FailureCode.PAYER_ENROLLMENT_REQUIRED,
+    **dict.fromkeys(("79", "T4"), FailureCode.PAYER_NOT_RECOGNIZED),
+}
+
+# AAA04: a third party inquires, wait 30 or 10 days, we will answer later. None is in this request's life.
+_OUT_OF_OUR_HANDS = frozenset({"S", "W", "X", "Y"})
+
+_TABLE_ORDER = {code: place for place, code in enumerate(FailureCode)}
+"""`FailureCode` lists the codes in the order of api.md section 5."""
+
+
+def aaa_failure(aaas: Sequence[Aaa], *, vendor_code: str | None = None, vendor_message: str | None = None) -> Failure:
+    """The one failure of several AAA segments: 42 or 80 first, then the order of api.md section 5.
+
+    `vendor_code` defaults to the winning AAA03. The segments are listed in a fixed order, whatever order they came in.
+    """
+    ordered = sorted(aaas, key=lambda aaa: (aaa.code, aaa.follow_up or "", aaa.loop or "", aaa.sources))
+    winner = min(ordered, key=lambda aaa: _TABLE_ORDER[_failure_of(aaa)])
+    return failure(
+        _failure_of(winner), vendor_code=vendor_code or winner.code or None, vendor_message=vendor_message, aaa=ordered
+    )
+
+
+def _failure_of(aaa: Aaa) -> FailureCode:
+    code = AAA_FAILURES.get(aaa.code, FailureCode.REQUEST_REJECTED)
+    if code is not FailureCode.PAYER_UNAVAILABLE and aaa.follow_up in _OUT_OF_OUR_HANDS:
+        return FailureCode.PAYER_MANUAL_CHECK_REQUIRED
+    return code
+
+
+# VSee's wiki page "Insurance API (Draft)", "Rejection reason and codes", the newer of its two interleaved maps; odd
+# spellings are theirs. 71 is cut after "in the" in their list, so it is matched by that prefix.
+AAA_TEXTS: dict[str, str] = {
+    "04": "Authorized quantity exceeded",
+    "15": "Required application data missing",
+    "33": "Input Errors",
+    "35": "Out of Network",
+    "41": "Authorization/Access restrictions",
+    "42": "Unable to respond at current time.",
+    "43": "Invalid/Missing provider information",
+    "44": "Invalid/Missing provider name",
+    "45": "Invalid/Missing provider speciality",
+    "46": "Invalid/Missing provider phone number",
+    "47": "Invalid/Missing provider state",
+    "48": "Invalid/Missing referring provider identification number",
+    "49": "Provider is not primary care physician",
+    "50": "Provider ineligible for inquiries",
+    "51": "Provider not on file",
+    "52": "Service dates not within provider plan enrollment",
+    "53": "Inquired benefit inconsistent with provider type",
+    "56": "Inappropriate date",
+    "57": "Invalid/Missing dates of service",
+    "58": "Invalid/Missing date of birth",
+    "60": "Date of birth follows date of service",
+    "61": "Date of death preceeds dates of service",
+    "62": "Date of service not within allowable inquiry period",
+    "63": "Date of service in future",
+    "64": "Invalid/Missing patient ID",
+    "65": "Invalid/Missing patient name",
+    "66": "Invalid/Missing patient gender code",
+    "67": "Patient not found",
+    "69": "Inconsistent with patient age.",
+    "70": "Inconsistent with patient gender.",
+    "71": "Patient birth date does not match that for the patient in the",
+    "72": "Invalid/Missing subscriber/insured ID",
+    "73": "Invalid/Missing subscriber/insured name",
+    "74": "Invalid/Missing subscriber/insured gender code",
+    "75": "Subscriber/Insured not found",
+    "76": "Duplicate Subscriber/Insured ID number",
+    "77": "Subscriber found, patient not found",
+    "78": "Subscriber/Insured not in Group/Plan identified",
+    "79": "Invalid participant identification",
+    "80": "No response received by clearinghouse",
+    "97": "invalid or missing provider address",
+    "98": "Expiremental service or procedure.",
+    "AA": "Authorization number not found.",
+    "AE": "Requires primary care physician authorization.",
+    "AF": "Invalid/Missing diagnosis codes.",
+    "AG": "Invalid/Missing procedure codes.",
+    "AO": "Additional patient condition information required.",
+    "CI": "Certification information does not match patient.",
+    "E8": "Requires medical review.",
+    "IA": "Invalid authorization number format.",
+    "MA": "Missing authorization number.",
+    "T4": "Payer name or identifier missing",
+    "T5": "Certification Information Missing",
+}
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().replace(".", " ").split())
+
+
+_CODES_OF_TEXTS = {_folded(text): code for texts in (AAA03_NAMES, AAA_TEXTS) for code, text in texts.items()}
+_PREFIX_71 = _folded(AAA_TEXTS["71"])
+
+
+def aaa_code_of_text(text: str) -> str | None:
+    """The AAA03 whose text this is, X12's own or VSee's, with case, full stops and white space folded; None if it is none."""
+    folded = _folded(text)
+    return "71" if folded.startswith(_PREFIX_71) else _CODES_OF_TEXTS.get(folded)

@@ -1,0 +1,1 @@
+"""Sending vendors' calls: a `Call` becomes a `Reply` or a typed error."""

@@ -1,0 +1,146 @@
+"""Joining submissions that are ready at the same moment into the one call some vendors take (`vendors.vendor.Batching`).
+
+Every row ends exactly once: with its part of the reply, or with the error of the joined call. A row whose time to be
+sent has passed is never part of a call, and a caller that stopped waiting does not stop the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, replace
+
+from covergate.vendors.errors import (
+    UNREADABLE,
+    VendorAuthFailed,
+    VendorBroken,
+    VendorError,
+    VendorRateLimited,
+    VendorUnavailable,
+)
+from covergate.vendors.flow import Call, Reply
+from covergate.vendors.vendor import Batching
+
+ROUNDS = 3
+"""How often a row is sent at most when it was not to blame for the refusal of the whole."""
+
+Send = Callable[[Call, float | None, int], Awaitable[Reply]]
+"""Sends the joined call: the call, its `not_after`, how many rows it carries."""
+
+
+@dataclass(eq=False)
+class _Row:
+    call: Call
+    pointer: str
+    not_after: float | None
+    future: asyncio.Future[Reply]
+    rounds: int = 0
+
+
+class Batcher:
+    """The rows of one vendor and mode that wait for company."""
+
+    def __init__(self, batching: Batching, send: Send) -> None:
+        self._batching = batching
+        self._send = send
+        self._waiting: list[_Row] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, call: Call, pointer: str, not_after: float | None) -> Reply:
+        row = _Row(call, pointer, not_after, asyncio.get_running_loop().create_future())
+        self._add(row)
+        return await row.future
+
+    async def aclose(self) -> None:
+        """Rows that still wait are not sent; calls under way are cut off."""
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting, self._waiting = self._waiting, []
+        for row in waiting:
+            _fail(row, VendorUnavailable("shutting_down", sent=False))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _add(self, row: _Row) -> None:
+        self._waiting.append(row)
+        if len(self._waiting) >= self._batching.limit:
+            self._flush()
+        elif self._timer is None:
+            wait = self._batching.wait.total_seconds()
+            self._timer = asyncio.get_running_loop().call_later(wait, self._flush, context=Context())
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        rows, self._waiting = self._waiting, []
+        # Its own context: the first row's log fields must not stand on a call of many rows.
+        task = asyncio.get_running_loop().create_task(self._settle(rows), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, rows: Sequence[_Row]) -> None:
+        now = asyncio.get_running_loop().time()
+        for row in rows:
+            if row.not_after is not None and row.not_after <= now:
+                _fail(row, VendorUnavailable("too_late_to_send", sent=False))
+        rows = [row for row in rows if not row.future.done()]
+        if not rows:
+            return
+        try:
+            parts = await self._sent(rows)
+        except VendorError as error:
+            for row in rows:
+                _fail(row, _for_row(error, row.pointer))
+            return
+        except BaseException:
+            # Also a cancellation: nobody may wait for ever for a row whose fate is unknown.
+            for row in rows:
+                _fail(row, VendorUnavailable("interrupted", sent=True))
+            raise
+        for row, part in zip(rows, parts, strict=True):
+            if part is not None:
+                if not row.future.done():
+                    row.future.set_result(replace(part, pointer=row.pointer))
+            elif row.rounds + 1 >= ROUNDS:
+                _fail(row, VendorUnavailable("batch_refused", sent=False))
+            elif not row.future.done():
+                row.rounds += 1
+                self._add(row)
+
+    async def _sent(self, rows: Sequence[_Row]) -> Sequence[Reply | None]:
+        times = [row.not_after for row in rows if row.not_after is not None]
+        try:
+            joined = self._batching.join([row.call for row in rows])
+        except UNREADABLE as error:
+            raise VendorBroken("batch_cannot_be_built", sent=False) from error
+        reply = await self._send(joined, min(times) if times else None, len(rows))
+        try:
+            parts = self._batching.split(reply, len(rows))
+        except UNREADABLE as error:
+            raise VendorBroken("unreadable_batch_reply", sent=True, reply=reply) from error
+        if len(parts) != len(rows):
+            raise VendorBroken("unreadable_batch_reply", sent=True, reply=reply)
+        return parts
+
+
+def _fail(row: _Row, error: VendorError) -> None:
+    if not row.future.done():
+        row.future.set_exception(error)
+
+
+def _for_row(error: VendorError, pointer: str) -> VendorError:
+    """The joined call's error as this row's own: an exception belongs to the one who raises it."""
+    reply = None if error.reply is None else replace(error.reply, pointer=pointer)
+    own: VendorError
+    if isinstance(error, VendorRateLimited):
+        own = VendorRateLimited(error.reason, retry_after=error.retry_after, reply=reply)
+    elif isinstance(error, VendorAuthFailed):
+        own = VendorAuthFailed(error.reason, reply=reply)
+    else:
+        own = type(error)(error.reason, sent=error.sent, reply=reply)
+    own.__cause__ = error
+    return own

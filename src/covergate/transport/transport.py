@@ -1,0 +1,263 @@
+"""The one place where a vendor's `Call` becomes an HTTP request and what comes back becomes a `Reply` or a typed error.
+
+Every way a call can end is either a `Reply` or a `VendorError` that says whether the call may have had an effect;
+nothing a library raises gets past. Each call leaves one log line of ids and numbers: no bodies, no query strings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+import structlog
+from tenacity import stop_after_attempt, wait_random
+
+from covergate.outbound.body import UnreadableReply
+from covergate.outbound.client import (
+    NOT_AFTER,
+    TooLate,
+    could_not_connect,
+    forbidden,
+    make_client,
+    retry_after,
+    was_sent,
+)
+from covergate.retrying import retrying
+from covergate.transport.batching import Batcher
+from covergate.vendors.auth import VendorAuth
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.vendors.flow import Call, Reply
+from covergate.vendors.vendor import Connection, Vendor
+
+REPLY_LIMIT = 2 * 1024 * 1024
+"""Bytes, decoded."""
+
+LIMIT_PER_HOST = 50
+KEEPALIVE_SECONDS = 15.0
+COMMITTING_KEEPALIVE_SECONDS = 2.0
+"""A vendor that closes an idle connection just then makes a committing call ambiguous: take only recently used ones."""
+
+EMPTY_IS_FINE = frozenset({202, 204, 205})
+"""2xx statuses that may come without a body (Integrex's "still processing" is a 202)."""
+
+log = structlog.get_logger(__name__)
+
+
+class Transport:
+    """One per process. Vendors and modes share no connection, so a slow one holds up only itself.
+
+    `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried.
+    `wire` stands in for the network in tests.
+    """
+
+    def __init__(self, *, allow_private_network: bool, wire: httpx.AsyncBaseTransport | None = None) -> None:
+        self._allow_private_network = allow_private_network
+        self._wire = wire
+        self.ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None
+        self._clients: dict[tuple[str, str, bool], httpx.AsyncClient] = {}
+        self._auths: dict[tuple[str, str], tuple[Connection, httpx.Auth]] = {}
+        self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
+
+    async def __aenter__(self) -> Transport:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        for _, batcher in self._batchers.values():
+            await batcher.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+        self._batchers.clear()
+        self._clients.clear()
+
+    async def send(
+        self,
+        vendor: Vendor,
+        mode: str,
+        connection: Connection,
+        call: Call,
+        pointer: str,
+        *,
+        not_after: float | None = None,
+    ) -> Reply:
+        """A 2xx with a JSON body (or an empty one where that is fine), or a 4xx that may explain itself.
+
+        `not_after` is the loop time past which the call must not leave any more. Raises VendorError.
+        """
+        batching = vendor.batching
+        if batching is None or not call.commits or call.path != batching.path:
+            return await self._send(vendor, mode, connection, call, pointer, not_after)
+        return await self._batcher(vendor, mode, connection).submit(call, pointer, not_after)
+
+    def _batcher(self, vendor: Vendor, mode: str, connection: Connection) -> Batcher:
+        assert vendor.batching is not None
+        known = self._batchers.get((vendor.name, mode))
+        if known is not None and known[0] == connection:
+            return known[1]
+
+        async def send(joined: Call, not_after: float | None, rows: int) -> Reply:
+            return await self._send(vendor, mode, connection, joined, "", not_after, rows=rows)
+
+        batcher = Batcher(vendor.batching, send)
+        self._batchers[vendor.name, mode] = (connection, batcher)
+        return batcher
+
+    async def _send(
+        self,
+        vendor: Vendor,
+        mode: str,
+        connection: Connection,
+        call: Call,
+        pointer: str,
+        not_after: float | None,
+        **noted: int,
+    ) -> Reply:
+        if call.commits and call.method not in ("POST", "PATCH"):
+            # aiohttp repeats the other methods by itself when a kept connection turns out to be closed.
+            raise ValueError("a committing call must be a POST or a PATCH")
+        started = time.monotonic()
+        fields: dict[str, Any] = {"vendor": vendor.name, "mode": mode, "call": call.label, **noted}
+        try:
+            reply = await self._exchange(vendor, mode, connection, call, pointer, not_after)
+        except VendorError as error:
+            fields |= {"status": error.reply.status if error.reply else None, "sent": error.sent}
+            fields |= {"error": type(error).__name__, "reason": error.reason}
+            log.warning("vendor_call", **fields, duration_ms=_since(started))
+            self.ended(vendor.name, mode, error)
+            raise
+        log.info("vendor_call", **fields, status=reply.status, sent=True, duration_ms=_since(started))
+        self.ended(vendor.name, mode, None)
+        return reply
+
+    async def _exchange(
+        self, vendor: Vendor, mode: str, connection: Connection, call: Call, pointer: str, not_after: float | None
+    ) -> Reply:
+        client = self._client(vendor, mode, call.commits)
+        auth = self._auth(vendor, mode, connection)
+        request = _request(client, connection, call, not_after)
+        try:
+            async with asyncio.timeout(call.timeout):
+                response = await retrying(
+                    lambda: client.send(request, auth=auth),
+                    when=could_not_connect,
+                    stop=stop_after_attempt(3),
+                    wait=wait_random(0.05, 0.2),
+                )
+        except VendorError:
+            raise
+        except UnreadableReply as error:
+            raise VendorBroken(str(error), sent=was_sent(error, request)) from error
+        # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and whatever it is, the
+        # engine has to learn whether the call may have had an effect.
+        except Exception as error:
+            raise VendorUnavailable(_reason(error), sent=was_sent(error, request)) from error
+        refused = auth.refused if isinstance(auth, VendorAuth) else VendorAuth.refused
+        return _read(response, pointer, refused)
+
+    def _client(self, vendor: Vendor, mode: str, commits: bool) -> httpx.AsyncClient:
+        key = (vendor.name, mode, commits)
+        if key not in self._clients:
+            self._clients[key] = make_client(
+                # Test mode talks to the operator's own sandbox.
+                guarded=mode == "live" and not self._allow_private_network,
+                limit_per_host=LIMIT_PER_HOST,
+                keepalive_seconds=COMMITTING_KEEPALIVE_SECONDS if commits else KEEPALIVE_SECONDS,
+                reply_limit=REPLY_LIMIT,
+                wire=self._wire,
+            )
+        return self._clients[key]
+
+    def _auth(self, vendor: Vendor, mode: str, connection: Connection) -> httpx.Auth:
+        """Kept, because it holds the token; made anew when the connection changed."""
+        known = self._auths.get((vendor.name, mode))
+        if known is None or known[0] != connection:
+            known = (connection, vendor.authenticate(connection))
+            self._auths[vendor.name, mode] = known
+        return known[1]
+
+
+def _request(client: httpx.AsyncClient, connection: Connection, call: Call, not_after: float | None) -> httpx.Request:
+    try:
+        return client.build_request(
+            call.method,
+            connection.base_url.rstrip("/") + call.path,
+            params=call.params,
+            headers=call.headers,
+            json=call.json,
+            data=None if call.multipart else call.form,
+            files={name: (None, value) for name, value in (call.form or {}).items()} if call.multipart else None,
+            extensions=None if not_after is None else {NOT_AFTER: not_after},
+        )
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
+        raise VendorBroken("request_cannot_be_built", sent=False) from error
+
+
+def _read(response: httpx.Response, pointer: str, refused: frozenset[int]) -> Reply:
+    headers = dict(response.headers.items())
+    reply = Reply(response.status_code, headers, response.content, pointer, datetime.now(UTC))
+    if reply.status in refused:
+        raise VendorAuthFailed(f"http_{reply.status}", reply=reply)
+    if reply.status == 429:
+        raise VendorRateLimited("http_429", retry_after=retry_after(headers), reply=reply)
+    if reply.status >= 500:
+        raise VendorUnavailable(f"http_{reply.status}", sent=True, reply=reply)
+    if reply.status >= 400:
+        return reply
+    if not reply.ok:
+        raise VendorBroken(f"http_{reply.status}", sent=True, reply=reply)
+    if reply.body is None and (reply.content.strip() or reply.status not in EMPTY_IS_FINE):
+        raise VendorBroken("not_json", sent=True, reply=reply)
+    return reply
+
+
+def _reason(error: Exception) -> str:
+    """A constant word for the log and the timeline; an exception's own text may hold an address or an id."""
+    if isinstance(error, TooLate):
+        return "too_late_to_send"
+    if forbidden(error):
+        return "address_not_allowed"
+    if could_not_connect(error):
+        return "no_connection"
+    if isinstance(error, TimeoutError | httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return "timeout"
+    return "connection_lost"
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def redact(content: bytes, secrets: frozenset[str]) -> bytes:
+    """JSON with the values of these keys, wherever they stand, replaced; the same bytes where there are none."""
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content
+    found = False
+    # Not recursive: a reply may be nested more deeply than Python's stack allows.
+    open_parts: list[Any] = [document]
+    while open_parts:
+        part = open_parts.pop()
+        if isinstance(part, dict):
+            for name, value in part.items():
+                if name in secrets and value is not None:
+                    part[name] = "[redacted]"
+                    found = True
+                else:
+                    open_parts.append(value)
+        elif isinstance(part, list):
+            open_parts.extend(part)
+    if not found:
+        return content
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        # It reads deeper nesting than it writes; better nothing than a secret.
+        return b'"[redacted]"'

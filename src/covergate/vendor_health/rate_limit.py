@@ -1,0 +1,69 @@
+"""Requests per second that hold across the fleet: a token bucket per vendor and mode, one row in PostgreSQL.
+
+A process takes tokens in small lots, so that a call costs no round trip of its own; what it does not use within a second it lets
+go. Vendors that state no rate are not limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from sqlalchemy import Double, bindparam, text
+
+from covergate.gateway import Gateway
+from covergate.vendors.errors import VendorRateLimited
+
+LOT_SECONDS = 0.05
+"""How many seconds' worth of calls a process takes at once."""
+LONGEST_WAIT_SECONDS = 2.0
+"""A call that would have to wait longer is put back instead: `rate_limit`."""
+
+_REFILLED = "least(:full, r.tokens + :rate * greatest(extract(epoch FROM clock_timestamp() - r.at), 0))"
+_TAKE = text(f"""
+INSERT INTO vendor_rates AS r (vendor, mode, tokens, at) VALUES (:vendor, :mode, :full - :lot, clock_timestamp())
+ON CONFLICT (vendor, mode) DO UPDATE SET tokens = {_REFILLED} - :lot, at = greatest(r.at, clock_timestamp())
+WHERE {_REFILLED} - :lot >= - :rate * :longest
+RETURNING tokens""").bindparams(*(bindparam(name, type_=Double) for name in ("rate", "lot", "full", "longest")))
+
+
+@dataclass
+class _Lot:
+    left: float = 0.0
+    until: float = 0.0
+
+
+class RateLimits:
+    """Tokens that this process holds, per vendor and mode."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._lots: dict[tuple[str, str], _Lot] = {}
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def take(self, vendor: str, mode: str, per_second: float | None) -> None:
+        """Returns when one call may go out. Raises VendorRateLimited where that would take too long."""
+        if per_second is None:
+            return
+        key = (vendor, mode)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            loop = asyncio.get_running_loop()
+            lot = self._lots.setdefault(key, _Lot())
+            if lot.left < 1 or loop.time() > lot.until:
+                wait = await self._fetch(vendor, mode, per_second, lot)
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                lot.until = loop.time() + 1.0
+            lot.left -= 1
+
+    async def _fetch(self, vendor: str, mode: str, per_second: float, lot: _Lot) -> float:
+        """Takes a lot, on credit for a short while if need be: the seconds until it is covered."""
+        size = max(1.0, float(int(per_second * LOT_SECONDS)))
+        values = {"vendor": vendor, "mode": mode, "rate": per_second, "full": max(per_second, 1.0), "lot": size}
+        async with self.gateway.autocommit.connect() as db:
+            taken = await db.execute(_TAKE, {**values, "longest": LONGEST_WAIT_SECONDS})
+            tokens = taken.scalar_one_or_none()
+        if tokens is None:
+            raise VendorRateLimited("the gateway's own limit for this vendor", retry_after=LONGEST_WAIT_SECONDS)
+        lot.left = size
+        return max(0.0, -float(tokens) / per_second)

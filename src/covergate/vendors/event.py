@@ -1,0 +1,36 @@
+"""Inbound webhooks of vendors: as they came over the wire, and what one of them told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class VendorEvent:
+    """One thing an inbound webhook told. `dedupe_key` is the same for resends of the same message.
+
+    It names the submission by the vendor's reference, by the echo of our attempt id, or both. `kind` is the vendor's own word
+    for the timeline. `wakes` is false for events that only belong in the timeline.
+    """
+
+    dedupe_key: str
+    kind: str
+    ref: str | None = None
+    echo: str | None = None
+    wakes: bool = True
+
+
+class ForgedEvent(Exception):
+    """The event's signature does not verify, or it is too old. Answered 401; nothing is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """An inbound webhook as it came over the wire: `headers` with lower-case names, `query` decoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes

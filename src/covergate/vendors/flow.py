@@ -1,0 +1,198 @@
+"""What a vendor's flow speaks: it yields each `Call`, is sent its `Reply`, and returns its progress.
+
+Nothing here does I/O. The engine drives a flow over the transport; a test drives it over recorded replies (`drive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import orjson
+
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.failure import Failure
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as data. `path` is below the connection's base URL; PHI belongs in `json`, `form` or `files`, never in it.
+
+    `commits` marks the call that costs money or starts work: the engine stores the intent right before it and the reply
+    right after. `timeout` is for the whole call, in seconds. `multipart` sends `form` as multipart form data.
+    """
+
+    method: str
+    path: str
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    multipart: bool = False
+    params: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    commits: bool = False
+    timeout: float = 30.0
+
+    @property
+    def label(self) -> str:
+        """What the stored exchange is called, e.g. `POST /v2/verifications`."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A 2xx, or a 4xx that may explain itself. `pointer` is where this exchange stands in the raw document.
+
+    `headers` has lower-case names. `at` is when the reply was complete.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    pointer: str
+    at: datetime
+
+    @cached_property
+    def body(self) -> Any:
+        """The parsed JSON, or None where the content is not JSON."""
+        try:
+            return orjson.loads(self.content)
+        except orjson.JSONDecodeError:
+            return None
+
+    @property
+    def body_pointer(self) -> str:
+        """What `sources` into this reply's body begin with."""
+        return f"{self.pointer}/body"
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The vendor answered; the engine derives the result with `conclude`.
+
+    `ref` is set where a vendor that answers at once later sends events about the submission.
+    """
+
+    statement: Answer
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """There is a definite reason why no answer will come. A payer's refusal is an answer too."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The vendor works on it under `ref`; look again after `again_in`.
+
+    `expires_in`, counted from the submission, is set where the vendor drops the answer sooner than our deadline.
+    """
+
+    ref: str
+    again_in: timedelta
+    expires_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """A look-up showed no trace of the submission, and another one would show no more: a person decides.
+
+    `proven`: it is certain that nothing was submitted. Then the submission is made again instead.
+    """
+
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A look-up cannot tell yet: the submission may still show. Look again after `again_in`, which is longer than nothing."""
+
+    again_in: timedelta
+
+
+Progress: TypeAlias = Answered | Refused | Pending
+
+
+Flow: TypeAlias = Generator[Call, Reply, Progress]
+
+
+CheckFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound]
+
+
+FindFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound | NotYet]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a flow is told: the resolved inquiry and the few facts around it that a flow may use."""
+
+    inquiry: Inquiry
+    options: Any
+    """The vendor's own options block (an instance of `Vendor.options`)."""
+    connection: Any
+    """The vendor's own connection (an instance of `Vendor.connection`)."""
+    attempt_id: str
+    """What the vendor is given as our reference, so that a resubmission is told from the first."""
+    patient_key: str
+    """Keyed digest of (tenant, mode, patient), hex: for vendors that keep patients, so that tenants never meet there."""
+    now: datetime
+    submitted_at: datetime | None = None
+    """When the committing call was made; None before."""
+    checks: int = 0
+    """How many checks of this attempt came back pending."""
+    payer_codes: Mapping[str, str] = field(default_factory=dict)
+    """This vendor's own codes for the payer, from the directory, e.g. {"carrier_code": "car7551"}."""
+
+    @property
+    def today(self) -> date:
+        return today_eastern(self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something this vendor needs (`code` "required") or cannot take; `pointer` into the request."""
+
+    pointer: str
+    message: str
+    code: str = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPayer:
+    """One row of a vendor's own payer list; `codes` as in `Question.payer_codes`."""
+
+    name: str
+    codes: Mapping[str, str]
+    electronic_id: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+PayersFlow: TypeAlias = Generator[Call, Reply, Sequence[ListedPayer]]
+
+
+def drive(flow: Generator[Call, Reply, Any], replies: Sequence[Reply]) -> tuple[list[Call], Any]:
+    """Run a flow over recorded replies: the calls it made and what it returned; a further call it would make ends it.
+
+    Returns (calls, progress), with progress None when the replies ran out.
+    """
+    calls: list[Call] = []
+    try:
+        call = next(flow)
+        for reply in replies:
+            calls.append(call)
+            call = flow.send(reply)
+        calls.append(call)
+        flow.close()
+    except StopIteration as stop:
+        return calls, stop.value
+    return calls, None

@@ -1,0 +1,300 @@
+"""Delivering events: a signed POST (Standard Webhooks), retried over three days, every attempt recorded.
+
+At least once: a worker that dies between the POST and its record delivers again, with the same `webhook-id`. A slow endpoint
+slows only itself: few of its deliveries are in flight at once (`slots.py`), the others stand aside in the slow group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from standardwebhooks.webhooks import Webhook
+
+from covergate.access import audit
+from covergate.db import jobs
+from covergate.db.queue_schema import enqueue_sql
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
+from covergate.gateway import Gateway
+from covergate.outbound.address_guard import check_url
+from covergate.outbound.body import read_start
+from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
+from covergate.timestamps import instant
+from covergate.webhooks.schedule import crowded_pause, next_try
+from covergate.webhooks.slots import Slots
+
+log = structlog.get_logger(__name__)
+
+FullView = Callable[[AsyncConnection, Sealer, str, str, str], Awaitable[dict[str, Any] | None]]
+"""The verification as GET returns it, for full payloads: (connection, sealer, tenant, mode, id)."""
+
+TIMEOUT_SECONDS = 15.0
+SLOW_SECONDS = 2.0
+"""An endpoint whose last answer, or silence, took so long is served from the slow group until one comes faster."""
+KEEPALIVE_SECONDS = 4.0
+"""Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
+ANSWER_KEPT = 2048
+LEASE_SECONDS = 30
+"""How long after its time a delivery may be under way, or wait in the queue, before the sweep sends another job for it."""
+GONE = 410
+
+_READ = Query("""
+SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
+       w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
+       w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
+       CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted' WHEN w.status = 'disabled' THEN 'endpoint_disabled'
+       END AS unwanted, clock_timestamp() AS now
+FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
+WHERE d.id = :id AND d.step = :step AND d.status = 'pending'""")
+_RECORD = Query("""
+WITH moved AS (
+  UPDATE deliveries SET
+    status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
+    next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending'
+                           THEN clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)) END,
+    ended_at = CASE WHEN CAST(:status AS text) <> 'pending' THEN clock_timestamp() END
+  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id, step
+), tried AS (
+  INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
+  SELECT id, CAST(:at AS timestamptz), CAST(:http_status AS smallint), CAST(:duration_ms AS int), CAST(:error AS text),
+         CAST(:answer AS bytea) FROM moved
+)
+SELECT step FROM moved""")
+_POSTPONE = Query(f"""
+WITH moved AS (
+  UPDATE deliveries
+  SET step = step + 1, slow = true,
+      next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
+  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id
+)
+{enqueue_sql("EXISTS (SELECT FROM moved)")}""")
+_DISABLE = text("""
+UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = :reason, updated_at = clock_timestamp()
+WHERE id = :id AND url = :url AND status = 'enabled'""")
+_OVERDUE = text("""
+UPDATE deliveries SET next_attempt_at = clock_timestamp() + make_interval(secs => :lease)
+WHERE id IN (
+  SELECT id FROM deliveries
+  WHERE status = 'pending' AND next_attempt_at < now() - make_interval(secs => :lease)
+  ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+RETURNING id, step, slow""")
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """What one try brought. `status` None: no HTTP answer came, and `error` says why in a word."""
+
+    at: datetime
+    status: int | None
+    duration_ms: int
+    error: str | None
+    start: bytes | None = None
+    retry_after: float | None = None
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def slow(self) -> bool:
+        return self.duration_ms >= SLOW_SECONDS * 1000
+
+
+class Deliverer:
+    """One per worker; holds the client through which everything to partners goes."""
+
+    def __init__(self, gateway: Gateway, full_view: FullView, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self.gateway = gateway
+        self._full_view = full_view
+        self._timeout_seconds = timeout_seconds
+        self._lanes = Slots()
+
+    async def __aenter__(self) -> Deliverer:
+        # No limit per host: endpoints of several partners may share one, and each has its own places already.
+        self._client = make_client(
+            guarded=not self.gateway.settings.allow_private_network,
+            limit_per_host=0,
+            keepalive_seconds=KEEPALIVE_SECONDS,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def deliver(self, key: str) -> None:
+        """`key` is a job's payload, `dlv_…:<step>`."""
+        await self._deliver(key, slowly=False)
+
+    async def deliver_slowly(self, key: str) -> None:
+        """The same, where slow endpoints wait with each other."""
+        await self._deliver(key, slowly=True)
+
+    async def failed_inside(self, key: str) -> None:
+        """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
+        row = await self._read(key)
+        if row is not None:
+            await self._record(row, Try(row.now, None, 0, "internal_error"))
+
+    async def _deliver(self, key: str, *, slowly: bool) -> None:
+        row = await self._read(key)
+        if row is None:
+            return
+        if row.unwanted is not None:
+            await self._record(row, Try(row.now, None, 0, row.unwanted))
+            return
+        lane = self._lanes.of(row.endpoint_id)
+        if lane.slow and not slowly:
+            await self._postpone(row, timedelta(0))
+            return
+        if not await lane.enter():
+            await self._postpone(row, crowded_pause(row.step - row.tries))
+            return
+        try:
+            answer = await self._post(row, await self._body(row))
+            self._lanes.note(row.endpoint_id, slow=answer.slow)
+        finally:
+            lane.leave()
+        await self._record(row, answer)
+
+    async def _read(self, key: str) -> Any:
+        """None for a job that came late or twice."""
+        delivery_id, _, step = key.partition(":")
+        async with self.gateway.autocommit.connect() as db:
+            row = await _READ.one(db, {"id": delivery_id, "step": int(step)})
+        return None if row is None else SimpleNamespace(**row)
+
+    async def _postpone(self, row: Any, pause: timedelta) -> None:
+        """On in the slow group, in one statement: the backlog of an endpoint that hangs does this again and again."""
+        later = [jobs.deliver(row.id, row.step + 1, pause, slow=True)]
+        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), **jobs.enqueuing(later)}
+        async with self.gateway.autocommit.connect() as db:
+            await _POSTPONE.all(db, values)
+            if not pause:  # else the group looks soon enough by itself
+                jobs.announce(db, later)
+
+    async def _body(self, row: Any) -> bytes:
+        data = row.data
+        if row.payload == "full" and row.verification_id is not None:
+            async with self.gateway.autocommit.connect() as db:
+                shown = await self._full_view(db, self.gateway.sealer, row.tenant_id, row.mode, row.verification_id)
+                if shown is not None:
+                    data = shown
+                    await audit.record(
+                        db,
+                        tenant_id=row.tenant_id,
+                        api_key_id=None,
+                        action="webhook.full",
+                        verification_ids=[row.verification_id],
+                        request_id=row.event_id,
+                    )
+        return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
+
+    def _signatures(self, row: Any, body: bytes) -> str:
+        """With the secret, and for a day after a rotation with the one before too."""
+        sealer = self.gateway.sealer
+        columns = ["secret", "previous_secret"] if row.previous_secret_holds else ["secret"]
+        secrets = [
+            sealer.open("webhook_endpoints", column, row.endpoint_id, getattr(row, f"{column}_sealed")).decode()
+            for column in columns
+        ]
+        return " ".join(Webhook(secret).sign(row.event_id, row.now, body.decode()) for secret in secrets)
+
+    async def _post(self, row: Any, body: bytes) -> Try:
+        """Once a status has come it decides, whatever becomes of the rest of the answer."""
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",  # what is kept of the answer should be readable
+            "webhook-id": row.event_id,
+            "webhook-timestamp": str(int(row.now.timestamp())),
+            "webhook-signature": self._signatures(row, body),
+        }
+        if check_url(row.url, allow_private=self.gateway.settings.allow_private_network) is not None:
+            return Try(row.now, None, 0, "forbidden_address")
+        status: int | None = None
+        error: str | None = None
+        start: bytes | None = None
+        asked: float | None = None
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                request = self._client.build_request("POST", row.url, content=body, headers=headers)
+                response = await self._client.send(request, stream=True)
+                status, asked = response.status_code, retry_after(response.headers)
+                start = await read_start(response, ANSWER_KEPT)
+        # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and the try failed all the same.
+        except Exception as failure:
+            error = _reason(failure)
+        if status is not None:
+            error = None if 200 <= status < 300 else f"http_{status}"
+        return Try(row.now, status, round((time.monotonic() - started) * 1000), error, start, asked)
+
+    async def _record(self, row: Any, answer: Try) -> None:
+        """One statement for the good case; a failure, its next job and what a 410 means are one transaction."""
+        posted = row.unwanted is None
+        final = answer.delivered or answer.status == GONE or not posted
+        pause = None if final else next_try(row.tries + 1, answer.retry_after)
+        values = {
+            "id": row.id,
+            "step": row.step,
+            "at": answer.at,
+            "posted": int(posted),
+            "http_status": answer.status,
+            "duration_ms": answer.duration_ms,
+            "error": answer.error,
+            "answer": self._sealed(row.id, answer.start),
+            "status": "delivered" if answer.delivered else "exhausted" if pause is None else "pending",
+            "slow": answer.slow,
+            "seconds": pause.total_seconds() if pause is not None else 0.0,
+        }
+        log.info(
+            "webhook_delivery",
+            delivery_id=row.id,
+            endpoint_id=row.endpoint_id,
+            event_id=row.event_id,
+            tries=row.tries + int(posted),
+            status=answer.status,
+            error=answer.error,
+            duration_ms=answer.duration_ms,
+            delivery=values["status"],
+        )
+        if answer.delivered:
+            async with self.gateway.autocommit.connect() as db:
+                await _RECORD.all(db, values)
+            return
+        async with self.gateway.transaction() as db:
+            moved = await _RECORD.one(db, values)
+            if moved is not None and pause is not None:
+                await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
+            if answer.status == GONE:
+                reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
+                await db.execute(_DISABLE, reason)
+
+    def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
+        return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _reason(error: Exception) -> str:
+    """A constant word; an exception's own text may hold an address."""
+    if forbidden(error):
+        return "forbidden_address"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "connection_lost" if was_sent(error) else "connection_failed"
+
+
+async def sweep_deliveries(gateway: Gateway) -> int:
+    """Sends a new job for every delivery whose job was lost."""
+    async with gateway.engine.begin() as db:
+        overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS})).all()
+        await jobs.enqueue(db, [jobs.deliver(row.id, row.step, slow=row.slow) for row in overdue])
+    return len(overdue)
