@@ -73,7 +73,7 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
 
 
 async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         result = await db.execute(text(statement), values)
         return list(result.all()) if result.returns_rows else []
 

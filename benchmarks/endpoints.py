@@ -47,7 +47,7 @@ ONE_IN = int(sys.argv[3]) if len(sys.argv) > 3 else ENDPOINTS
 
 
 async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         result = await db.execute(text(statement), values)
         return list(result.all()) if result.returns_rows else []
 

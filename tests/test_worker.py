@@ -28,7 +28,7 @@ SUBMITTED = (200, {"id": "7"})
 @pytest.fixture
 async def gateway(database: Database) -> Gateway:
     settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)  # type: ignore[call-arg]
-    async with database.engine.begin() as db:
+    async with database.transaction() as db:
         await db.execute(text("INSERT INTO tenants (id, name) VALUES ('ten_test', 'Test clinic')"))
     return Gateway(settings, database, connections_of(settings))
 
@@ -54,19 +54,19 @@ async def accept(gateway: Gateway) -> str:
 
 
 async def view(gateway: Gateway, verification_id: str) -> dict[str, Any]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         shown = await read_view(db, gateway.sealer, "ten_test", "test", verification_id)
     assert shown is not None
     return shown
 
 
 async def run_sql(gateway: Gateway, statement: str, **values: Any) -> None:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         await db.execute(text(statement), values)
 
 
 async def timeline(gateway: Gateway, verification_id: str) -> list[tuple[str, str]]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         rows = await db.execute(
             text("SELECT type, message FROM timeline WHERE verification_id = :id ORDER BY id"), {"id": verification_id}
         )
@@ -129,7 +129,7 @@ async def test_a_job_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -
     """Its inquiry cannot be opened; then it can again."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         sealed = (await db.execute(text("SELECT inquiry_sealed FROM verifications"))).scalar_one()
     await run_sql(gateway, "UPDATE verifications SET inquiry_sealed = '\\x00'")
 
@@ -231,7 +231,7 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -
     async with working(gateway, wire) as (_, running):
 
         async def tried() -> bool:
-            async with gateway.autocommit.connect() as db:
+            async with gateway.connection() as db:
                 rows = await db.execute(
                     text("SELECT 1 FROM pg_stat_activity WHERE application_name = 'covergate advance'")
                 )

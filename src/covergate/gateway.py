@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.database import Database
 from covergate.db.sealing import Sealer
@@ -35,25 +35,20 @@ class Gateway:
     database: Database
     connections: Mapping[tuple[str, str], Connection] = field(default_factory=dict)
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """For transactions."""
-        return self.database.engine
-
-    @property
-    def autocommit(self) -> AsyncEngine:
-        """For single statements: no BEGIN, no COMMIT."""
-        return self.database.autocommit
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For single statements: each is a transaction by itself."""
+        return self.database.connection()
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """For transactions of steps, which use `Statement`s."""
+        """Committed at the end of the block, rolled back if it raises."""
         return self.database.transaction()
 
     @property
     def sealer(self) -> Sealer:
         return self.database.sealer
 
-    def connection(self, mode: str, vendor: str) -> Connection | None:
+    def account(self, mode: str, vendor: str) -> Connection | None:
+        """How the vendor is reached in this mode; None if it is not enabled."""
         return self.connections.get((mode, vendor))
 
     def enabled(self, mode: str) -> list[Vendor]:

@@ -30,6 +30,6 @@ _STATEMENTS = tuple(
 async def prune(gateway: Gateway) -> None:
     """In batches, each its own statement, so that no lock is held for long."""
     for statement in _STATEMENTS:
-        async with gateway.autocommit.connect() as db:
+        async with gateway.connection() as db:
             while (await db.execute(statement)).rowcount == BATCH:
                 continue

@@ -60,7 +60,7 @@ async def opened(
     )
     try:
         if migrate:
-            await plant(database.engine)
+            await plant(database)
         yield Gateway(settings, database, connections)
     finally:
         await database.aclose()

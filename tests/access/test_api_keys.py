@@ -57,7 +57,7 @@ async def test_keys_are_listed_without_themselves(gateway: Gateway) -> None:
     assert listed.scopes == ("webhooks:manage",) and listed.revoked_at is None
     assert key not in repr(listed)
     assert len(await list_keys(gateway)) == 2
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         stored = str((await db.execute(text("SELECT * FROM api_keys"))).all())
     assert key not in stored
 

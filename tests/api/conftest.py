@@ -118,7 +118,7 @@ def end(gateway: Gateway) -> End:
     async def close(
         verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
     ) -> None:
-        async with gateway.engine.begin() as db:
+        async with gateway.transaction() as db:
             state = await locked(db, verification_id)
             assert state is not None
             if failure is not None:
@@ -136,7 +136,7 @@ def stuck(gateway: Gateway) -> Callable[[str], Awaitable[None]]:
     """Has a verification wait for an operator, as after a submission whose fate nobody could find out."""
 
     async def wait_for_operator(verification_id: str) -> None:
-        async with gateway.engine.begin() as db:
+        async with gateway.transaction() as db:
             state = await locked(db, verification_id)
             assert state is not None
             state.attempt.state = "submitting"
@@ -150,7 +150,7 @@ def rows(gateway: Gateway) -> Callable[..., Awaitable[list[Any]]]:
     """What the database holds."""
 
     async def query(statement: str, **values: Any) -> list[Any]:
-        async with gateway.autocommit.connect() as db:
+        async with gateway.connection() as db:
             result = await db.execute(text(statement), values)
             return list(result.all()) if result.returns_rows else []
 

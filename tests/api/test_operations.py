@@ -199,7 +199,7 @@ async def take_over(gateway: Any, verification_id: str) -> None:
     from covergate.verifications.reuse import follow
     from covergate.verifications.state import read
 
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         state = await read(db, verification_id)
     assert state is not None and state.follows is not None
     await follow(gateway, state)

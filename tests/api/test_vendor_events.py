@@ -13,7 +13,7 @@ PATH = "/v1/vendor-events/sohar"
 
 def signed(gateway: Any, body: bytes, *, message: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
     moment = at or datetime.now(UTC)
-    secret = gateway.connection("test", "sohar").webhook_secret
+    secret = gateway.account("test", "sohar").webhook_secret
     return {
         "svix-id": message,
         "svix-timestamp": str(int(moment.timestamp())),

@@ -33,7 +33,7 @@ async def test_news_are_sent_when_the_transaction_is_over_and_equal_ones_once(da
             assert heard.empty()
         async with asyncio.timeout(10):
             assert [await heard.get(), await heard.get()] == ["a", "b"]
-        async with database.engine.begin() as db:
+        async with database.transaction() as db:
             tell(db, CHANNEL, "c")
         async with asyncio.timeout(10):
             assert await heard.get() == "c"

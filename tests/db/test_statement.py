@@ -28,16 +28,16 @@ async def test_a_statement_belongs_to_the_transaction_also_as_its_first(database
                 assert row is not None
                 assert dict(row) == {"id": "ten_1", "name": "ten_1"}
                 raise LookupError
-        async with database.autocommit.connect() as db:
+        async with database.connection() as db:
             assert await ALL.all(db, {}) == []
 
 
 async def test_both_kinds_of_transaction_commit(database: Database) -> None:
-    async with database.engine.begin() as db:
+    async with database.transaction() as db:
         await ADD.one(db, {"id": "ten_1", "name": "first"})
     async with database.transaction() as db:
         await ADD.one(db, {"id": "ten_2", "name": "second"})
-    async with database.autocommit.connect() as db:
+    async with database.connection() as db:
         assert [row["name"] for row in await ALL.all(db, {})] == ["first", "second"]
 
 
@@ -53,5 +53,5 @@ async def test_a_dead_connection_is_not_given_out_again(database: Database) -> N
         await die_in_a_transaction()
     await other.close()
     for _ in range(3):
-        async with database.autocommit.connect() as db:
+        async with database.connection() as db:
             assert await ALL.all(db, {}) == []

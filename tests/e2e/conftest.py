@@ -263,7 +263,7 @@ class House:
             return await self._sql(statement, values)  # its connection had been cut; now the pool knows
 
     async def _sql(self, statement: str, values: dict[str, Any]) -> Any:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             result = await db.execute(text(statement), values)
             return result.all() if result.returns_rows else None
 

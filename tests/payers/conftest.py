@@ -55,7 +55,7 @@ def plan(payer_id: str, name: str, *aliases: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def gateway(database: Database) -> Gateway:
-    await plant(database.engine)
+    await plant(database)
     settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)  # type: ignore[call-arg]
     live = {
         ("live", "vsee"): VENDORS["vsee"].connection(  # type: ignore[call-arg]
@@ -90,13 +90,13 @@ class Syncer:
         return {synced.vendor: synced for synced in await sync.sync_all(self.gateway, self.transport, mode)}
 
     async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             return [tuple(row) for row in await db.execute(text(statement), values)]
 
     async def earlier(self, by: str) -> None:
         """As if everything that was synced had been so much earlier."""
         moved = "started_at = started_at - CAST(:by AS interval), synced_at = synced_at - CAST(:by AS interval)"
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             await db.execute(text(f"UPDATE payer_syncs SET {moved}").bindparams(bindparam("by", by, Text)))
 
 

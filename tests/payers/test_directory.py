@@ -93,7 +93,7 @@ async def test_it_is_read_again_only_when_it_changed(gateway: Gateway, monkeypat
     known = KnownPayers(gateway)
     first = await known.directory("test")
     assert await known.directory("test") is first
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
         await store.changed(db)
     assert (await known.named("test", Asked(name="brand new payer"))).payer.name == "brand new payer"
@@ -104,7 +104,7 @@ async def test_it_is_read_again_only_when_it_changed(gateway: Gateway, monkeypat
 async def test_while_it_is_fresh_no_round_trip_is_made(gateway: Gateway) -> None:
     known = KnownPayers(gateway)
     first = await known.directory("test")
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
         await store.changed(db)
     assert await known.directory("test") is first

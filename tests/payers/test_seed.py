@@ -26,36 +26,36 @@ def test_the_file_is_consistent() -> None:
 
 
 async def _rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    async with database.autocommit.connect() as db:
+    async with database.connection() as db:
         return [tuple(row) for row in await db.execute(text(statement))]
 
 
 async def test_planted_once_by_any_number_of_processes(database: Database) -> None:
-    await asyncio.gather(*(plant(database.engine) for _ in range(4)))
-    await plant(database.engine)
+    await asyncio.gather(*(plant(database) for _ in range(4)))
+    await plant(database)
     assert len(await _rows(database, "SELECT id FROM payers")) == len(SEEDS)
     assert len(await _rows(database, "SELECT version FROM payer_directory")) == 1
 
 
 async def test_a_carrier_code_of_the_documents_never_reaches_live_mode(database: Database) -> None:
-    await plant(database.engine)
-    async with database.autocommit.connect() as db:
+    await plant(database)
+    async with database.connection() as db:
         modes = {mode: await read_payers(db, mode) for mode in ("test", "live")}
     vendors = {mode: {vendor for payer in payers for vendor in payer.vendors} for mode, payers in modes.items()}
     assert vendors == {"test": set(VENDORS), "live": set(VENDORS) - {"vsee"}}
 
 
 async def test_a_newer_file_overwrites_nothing(database: Database) -> None:
-    await plant(database.engine)
-    async with database.autocommit.connect() as db:
+    await plant(database)
+    async with database.connection() as db:
         await db.execute(text("UPDATE payer_codes SET payer_id = (SELECT max(id) FROM payers), source = 'person'"))
         await db.execute(text("UPDATE payer_directory SET seed_digest = 'older'"))
-    await plant(database.engine)
+    await plant(database)
     assert await _rows(database, "SELECT DISTINCT source FROM payer_codes") == [("person",)]
 
 
 async def test_a_payer_that_a_list_brought_first_stays_the_only_one_of_its_id(database: Database) -> None:
-    async with database.autocommit.connect() as db:
+    async with database.connection() as db:
         await db.execute(text("INSERT INTO payers (id, mode, name, electronic_id) VALUES ('p1', 'test', 'A', '60054')"))
-    await plant(database.engine)
+    await plant(database)
     assert await _rows(database, "SELECT id FROM payers WHERE electronic_id = '60054'") == [("p1",)]

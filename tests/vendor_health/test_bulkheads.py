@@ -83,7 +83,7 @@ async def accept(gateway: Gateway, count: int, **changes: Any) -> None:
 
 
 async def value(gateway: Gateway, statement: str, **values: Any) -> Any:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return (await db.execute(text(statement), values)).scalar_one()
 
 
@@ -127,7 +127,7 @@ async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gate
         assert vendors.hanging == LANE
         assert beside < alone + 3, (alone, beside)  # in the backlog they would wait for as long as Sohar hangs
 
-        async with gateway.autocommit.connect() as db:
+        async with gateway.connection() as db:
             await db.execute(text(ALL_DUE_AT_ONCE))
         await until(
             gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE vendor = 'sohar' AND completed_at IS NULL)", 60

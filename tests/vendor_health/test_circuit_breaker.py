@@ -225,7 +225,7 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
     await subscribe(engine)
 
     async def switch(action: Any) -> bool:
-        async with engine.gateway.engine.begin() as db:
+        async with engine.gateway.transaction() as db:
             done: bool = await action(db, "integrex", "test")
         await engine.advancer.circuits.flush()
         return done
@@ -271,10 +271,10 @@ async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:
 
 async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(engine: Engine, wire: Wire) -> None:
     """The hold ends between a worker's look and its record: the sweep finds what would wait to its deadline."""
-    async with engine.gateway.engine.begin() as db:
+    async with engine.gateway.transaction() as db:
         await hold(db, "integrex", "test")
     await engine.advancer.circuits.flush()
-    async with engine.gateway.engine.begin() as db:
+    async with engine.gateway.transaction() as db:
         await resume(db, "integrex", "test")
     id_ = await engine.create()
     await engine.step()  # still knows only of the hold

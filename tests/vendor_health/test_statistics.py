@@ -109,7 +109,7 @@ SELECT gen_random_uuid()::text, id, :vendor, :mode, payer_id, :state,
 
 
 async def read(gateway: Gateway, seconds: int = 3600) -> dict[str, Window]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return await read_windows(db, "test", seconds)
 
 

@@ -87,7 +87,7 @@ def wire() -> Wire:
 @pytest.fixture
 async def gateway(database: Database) -> Gateway:
     settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)  # type: ignore[call-arg]
-    async with database.engine.begin() as db:
+    async with database.transaction() as db:
         await db.execute(text("INSERT INTO tenants (id, name) VALUES ('ten_test', 'Test clinic')"))
     return Gateway(settings, database, connections_of(settings))
 
@@ -135,7 +135,7 @@ class Engine:
         return key
 
     async def view(self, verification_id: str) -> dict[str, Any]:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             shown = await read_view(db, self.gateway.sealer, "ten_test", "test", verification_id)
         assert shown is not None
         return shown
@@ -148,11 +148,11 @@ class Engine:
         return [row.type for row in await self._rows("SELECT type FROM events ORDER BY id")]
 
     async def run_sql(self, statement: str, **values: Any) -> None:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             await db.execute(text(statement), values)
 
     async def _rows(self, statement: str, **values: Any) -> Any:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             return (await db.execute(text(statement), values)).all()
 
 

@@ -183,7 +183,7 @@ class Hooks:
 
     async def announce(self, type_: str = "verification.completed", times: int = 1, **changes: Any) -> None:
         values = {"tenant_id": "ten_test", "mode": "test", "verification_id": None, "data": THIN, **changes}
-        async with self.gateway.engine.begin() as db:
+        async with self.gateway.transaction() as db:
             for _ in range(times):
                 await jobs.enqueue(db, await announce(db, type_=type_, **values))
 
@@ -214,18 +214,18 @@ class Hooks:
         await self.run_sql("UPDATE pgqueuer SET execute_after = clock_timestamp() WHERE status = 'queued'")
 
     async def run_sql(self, statement: str, **values: Any) -> None:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             await db.execute(text(statement), values)
 
     async def rows(self, statement: str, **values: Any) -> Any:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             return (await db.execute(text(statement), values)).all()
 
 
 async def make_gateway(database: Database, **changes: Any) -> Gateway:
     given = {"sandbox_url": "http://sandbox.invalid", "allow_private_network": True, **changes}
     settings = Settings(_env_file=None, **given)
-    async with database.engine.begin() as db:
+    async with database.transaction() as db:
         await db.execute(
             text("INSERT INTO tenants (id, name) VALUES ('ten_test', 'Test clinic'), ('ten_other', 'Other clinic')")
         )

@@ -64,7 +64,7 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         ("ten_other", "verification.failed"),
     ]
     news = [News(tenant, "test", type_, None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)]
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         assert await announce_all(db, []) == []
         await jobs.enqueue(db, await announce_all(db, news))
     events = await hooks.rows("SELECT * FROM events ORDER BY id")
@@ -83,7 +83,7 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
 
 async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gateway: Gateway) -> None:
     await hooks.endpoint(URL)
-    async with gateway.engine.connect() as db:
+    async with gateway.connection() as db:
         values = {"type_": "verification.completed", "verification_id": None, "data": THIN}
         await jobs.enqueue(db, await announce(db, tenant_id="ten_test", mode="test", **values))
         await db.rollback()
@@ -95,7 +95,7 @@ async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gatewa
 async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(hooks: Hooks, gateway: Gateway) -> None:
     await hooks.endpoint(URL)
     wanted, _ = await hooks.endpoint(URL, event_types=["verification.failed"])
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         delivery = await announce_test(db, tenant_id="ten_test", mode="test", endpoint_id=wanted)
     [row] = await hooks.rows("SELECT d.id, d.endpoint_id, e.type FROM deliveries d JOIN events e ON e.id = d.event_id")
     assert (row.id, row.endpoint_id, row.type) == (delivery, wanted, "endpoint.test")

@@ -122,7 +122,7 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
     id_ = await completed(gateway)
     await deliver_next(hooks, deliverer)
     [got] = partner.received
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         shown = await read_view(db, gateway.sealer, "ten_test", "test", id_)
     assert got.json["data"] == orjson.loads(orjson.dumps(shown))
     assert got.json["data"]["inquiry"]["patient"]["first_name"] == "Jane"

@@ -87,7 +87,7 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
     if not wanted or not wanted <= set(SCOPES):
         raise ConfigurationError(f"a key's scopes are some of: {', '.join(SCOPES)}")
     key = ids.new_api_key(mode)
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         await db.execute(
             _CREATE,
             {
@@ -105,14 +105,14 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
 
 async def list_keys(gateway: Gateway, *, tenant: str | None = None) -> list[ApiKey]:
     """Revoked ones too, by tenant and age."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         rows = await db.execute(_LIST, {"tenant": tenant})
         return [ApiKey(**{**row._mapping, "scopes": tuple(row.scopes)}) for row in rows]
 
 
 async def revoke_key(gateway: Gateway, key_id: str) -> bool:
     """At once in every process that listens. False: there is no such key, or it was revoked before."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return (await db.execute(_REVOKE, {"id": key_id, "channel": KEYS_CHANGED})).one_or_none() is not None
 
 
@@ -142,7 +142,7 @@ class KnownKeys:
         if known is not None and known[1] > time.monotonic():
             return known[0]
         forgotten = self._forgotten
-        async with self._gateway.autocommit.connect() as db:
+        async with self._gateway.connection() as db:
             row = (await db.execute(_FIND, {"digest": digested})).one_or_none()
         if row is None:
             self._known.pop(digested, None)

@@ -52,7 +52,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await plant(gateway.engine)
+        await plant(gateway.database)
         listening = asyncio.create_task(waiters.run(), name="waiters")
         try:
             yield

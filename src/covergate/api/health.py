@@ -45,7 +45,7 @@ async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     if waiters_of(request).closing:
         raise Problem("unavailable", "the process is being stopped", retry_after=1)
     try:
-        async with asyncio.timeout(READY_WITHIN_SECONDS), gateway.engine.connect() as db:
+        async with asyncio.timeout(READY_WITHIN_SECONDS), gateway.connection() as db:
             await require_current(db)
     except ConfigurationError:
         raise Problem("unavailable", "the database has another version's schema", retry_after=5) from None

@@ -71,7 +71,7 @@ class Metrics:
     async def look_at_backlog(self, gateway: Gateway) -> None:
         if time.monotonic() - self._looked_at < BACKLOG_SECONDS:
             return
-        async with gateway.autocommit.connect() as db:
+        async with gateway.connection() as db:
             rows = (await db.execute(_BACKLOG)).all()
         self._looked_at = time.monotonic()
         self._open.clear()

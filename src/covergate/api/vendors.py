@@ -91,7 +91,7 @@ async def _switched(
 ) -> Response:
     if vendor not in VENDORS:
         raise Problem("not_found", "there is no such vendor")
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         await switch(db, vendor, caller.mode)
     return json_answer((await _shown(request, gateway, caller))(vendor))
 
@@ -99,7 +99,7 @@ async def _switched(
 async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable[[str], dict[str, Any]]:
     """A vendor's name → how it is shown now."""
     statistics: Statistics = request.app.state.statistics
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         standing = await read_standing(db)
     hours, days = await statistics.windows(caller.mode, HOUR), await statistics.windows(caller.mode, DAY)
     enabled = {vendor.name for vendor in gateway.enabled(caller.mode)}

@@ -155,7 +155,7 @@ async def send_test_event(
 ) -> Response:
     delivery_id = await endpoints.send_test(gateway, caller, endpoint_id)
     request.app.state.metrics.redeliveries.labels("test").inc()
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return json_answer(await deliveries.read_delivery(db, delivery_id), 202)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -39,6 +39,10 @@ class Database:
 
     def __post_init__(self) -> None:
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """For single statements: each is a transaction by itself."""
+        return self.autocommit.connect()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

@@ -21,7 +21,7 @@ class Linked(Enum):
 
 async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]]]:
     """Each with the payers that it may be, the likeliest first."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         found = await store.read_candidates(db)
         known = {
             mode: {payer.id: payer for payer in await store.read_payers(db, mode)}
@@ -35,9 +35,9 @@ async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]
 
 async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
     """The candidate is this payer, or a payer of its own for `NEW`. No later list undoes it."""
-    async with gateway.engine.connect() as db, db.begin() as transaction:
+    async with gateway.transaction() as db:
         await store.alone(db)
-        candidate = await store.take_candidate(db, candidate_id)
+        candidate = await store.read_candidate(db, candidate_id)
         if candidate is None:
             return Linked.NO_CANDIDATE
         mode, listed = candidate.mode, candidate.listed
@@ -46,8 +46,8 @@ async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
             payer_id = ids.new(ids.PAYER)
             await store.add_payers(db, mode, [(payer_id, listed.name, None)])
         elif payer_id not in payers:
-            await transaction.rollback()
             return Linked.NO_PAYER
+        await store.drop_candidate(db, candidate_id)
         await store.add_names(db, mode, "alias", [(payer_id, name) for name in (listed.name, *listed.aliases)])
         if listed.electronic_id is not None:
             await store.add_names(db, mode, "electronic_id", [(payer_id, listed.electronic_id)])

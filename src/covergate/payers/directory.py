@@ -116,7 +116,7 @@ class KnownPayers:
         return time.monotonic() - self._checked_at.get(mode, float("-inf")) < FRESH_SECONDS
 
     async def _looked_at(self, mode: str, known: tuple[Directory, int] | None) -> tuple[Directory, int]:
-        async with self._gateway.autocommit.connect() as db:
+        async with self._gateway.connection() as db:
             # The version first: what changes in between is read again the next time.
             version = await store.version(db)
             if known is not None and known[1] == version:

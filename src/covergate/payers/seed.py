@@ -14,19 +14,20 @@ from typing import Any
 
 import orjson
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.database import Database
 from covergate.payers import store
 
 _PLANTED = text("SELECT seed_digest FROM payer_directory")
 _MARK = text("UPDATE payer_directory SET seed_digest = :digest")
 
 
-async def plant(engine: AsyncEngine) -> None:
+async def plant(database: Database) -> None:
     """Once for each state of the file; any number of processes may do so at the same time."""
     content = resources.files(__package__).joinpath("payers.json").read_bytes()
     digest = hashlib.sha256(content).digest()
-    async with engine.begin() as db:
+    async with database.transaction() as db:
         if await db.scalar(_PLANTED) == digest:
             return
         await store.alone(db)

@@ -88,10 +88,8 @@ _CANDIDATE = "SELECT id, vendor, mode, codes, name, electronic_id, aliases, sugg
 _CANDIDATES = text(f"{_CANDIDATE} ORDER BY mode, vendor, lower(name), id").columns(
     codes=JSONB, aliases=ARRAY(Text), suggested=ARRAY(Text)
 )
-_TAKE_CANDIDATE = text(
-    "DELETE FROM payer_candidates WHERE id = :id"
-    " RETURNING id, vendor, mode, codes, name, electronic_id, aliases, suggested"
-).columns(codes=JSONB, aliases=ARRAY(Text), suggested=ARRAY(Text))
+_ONE_CANDIDATE = text(f"{_CANDIDATE} WHERE id = :id").columns(codes=JSONB, aliases=ARRAY(Text), suggested=ARRAY(Text))
+_DROP_CANDIDATE = text("DELETE FROM payer_candidates WHERE id = :id")
 
 
 async def version(db: AsyncConnection) -> int:
@@ -200,10 +198,14 @@ async def read_candidates(db: AsyncConnection) -> list[Candidate]:
     return [_candidate(row) for row in await db.execute(_CANDIDATES)]
 
 
-async def take_candidate(db: AsyncConnection, id_: str) -> Candidate | None:
-    """Out of the list, to be settled in this transaction."""
-    row = (await db.execute(_TAKE_CANDIDATE, {"id": id_})).one_or_none()
+async def read_candidate(db: AsyncConnection, id_: str) -> Candidate | None:
+    row = (await db.execute(_ONE_CANDIDATE, {"id": id_})).one_or_none()
     return None if row is None else _candidate(row)
+
+
+async def drop_candidate(db: AsyncConnection, id_: str) -> None:
+    """Out of the list: it was settled in this transaction."""
+    await db.execute(_DROP_CANDIDATE, {"id": id_})
 
 
 def _candidate(row: Row[Any]) -> Candidate:

@@ -100,7 +100,7 @@ def _listing(gateway: Gateway, mode: str | None) -> list[tuple[Vendor, str, Conn
 async def _start(gateway: Gateway, vendor: Vendor, mode: str, *, due_after: int) -> bool:
     values = {"vendor": vendor.name, "mode": mode, "due_after": due_after}
     values["failed_after"] = min(due_after, AFTER_FAILURE)
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return (await db.execute(_START, values)).one_or_none() is not None
 
 
@@ -112,7 +112,7 @@ async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: st
             raise VendorBroken("empty_payer_list", sent=True)
         synced = await _take_over(gateway, vendor.name, mode, listed)
     except VendorError as error:
-        async with gateway.autocommit.connect() as db:
+        async with gateway.connection() as db:
             await db.execute(_FAILED, {"vendor": vendor.name, "mode": mode, "error": error.reason})
         synced = Synced(vendor.name, mode, error=error.reason)
     log.info(
@@ -231,7 +231,7 @@ class _Known:
 
 
 async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[ListedPayer]) -> Synced:
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         await store.alone(db)
         payers = await store.read_payers(db, mode)
         settled = await store.read_codes(db, vendor, mode)

@@ -146,7 +146,7 @@ class CircuitBreakers:
             return GO
         if standing.rests_until > now:
             return Admission(Verdict.CIRCUIT, until=standing.rests_until)
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             values = {"vendor": vendor, "mode": mode, "trial": TRIAL_SECONDS}
             trial_until = (await db.execute(_TRY, values)).scalar_one_or_none()
             if trial_until is not None:
@@ -169,7 +169,7 @@ class CircuitBreakers:
         if admission.verdict is not Verdict.TRIAL:
             return
         values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
-        async with self.gateway.engine.begin() as db:
+        async with self.gateway.transaction() as db:
             if isinstance(error, VendorUnavailable | VendorBroken):
                 rest = self.gateway.settings.circuit_rest_seconds
                 await db.execute(_REST_AGAIN, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
@@ -181,7 +181,7 @@ class CircuitBreakers:
     async def release(self, vendor: str, mode: str, admission: Admission) -> None:
         """The trial was not made after all: somebody else may make it."""
         if admission.verdict is Verdict.TRIAL:
-            async with self.gateway.autocommit.connect() as db:
+            async with self.gateway.connection() as db:
                 values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
                 await db.execute(_RELEASE, values)
 
@@ -191,7 +191,7 @@ class CircuitBreakers:
         self._answered, self._failed = Counter(), Counter()
         keys = sorted({*answered, *failed})
         settings = self.gateway.settings
-        async with self.gateway.engine.begin() as db:
+        async with self.gateway.transaction() as db:
             if keys:
                 await db.execute(
                     _COUNT,
@@ -218,7 +218,7 @@ class CircuitBreakers:
             await self._refresh(db)
 
     async def prune(self) -> None:
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             await db.execute(_PRUNE)
 
     async def _refresh(self, db: AsyncConnection) -> None:

@@ -60,7 +60,7 @@ class RateLimits:
         """Takes a lot, on credit for a short while if need be: the seconds until it is covered."""
         size = max(1.0, float(int(per_second * LOT_SECONDS)))
         values = {"vendor": vendor, "mode": mode, "rate": per_second, "full": max(per_second, 1.0), "lot": size}
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             taken = await db.execute(_TAKE, {**values, "longest": LONGEST_WAIT_SECONDS})
             tokens = taken.scalar_one_or_none()
         if tokens is None:

@@ -180,7 +180,7 @@ class Statistics:
         async with lock:
             known = self._known.get(key)
             if known is None or known[1] <= time.monotonic():
-                async with self.gateway.autocommit.connect() as db:
+                async with self.gateway.connection() as db:
                     known = (await read_windows(db, mode, span.seconds), time.monotonic() + span.kept_seconds)
                 self._known[key] = known
             return known[0]

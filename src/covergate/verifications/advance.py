@@ -79,7 +79,7 @@ class Advancer:
     async def advance(self, key: str) -> None:
         """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
         verification_id, _, step = key.partition(":")
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             seen = await read(db, verification_id)
         if seen is None:
             return
@@ -123,7 +123,7 @@ class Advancer:
     def _run(self, step: Step) -> Run:
         async def intent(call: Call) -> bool:
             grace = SEND_WITHIN + call.timeout + step.vendor.find_delay.total_seconds()
-            async with self.gateway.autocommit.connect() as db:
+            async with self.gateway.connection() as db:
                 values = {"attempt_id": step.seen.attempt.id, "step": step.seen.step, "grace": grace}
                 intended = await _INTEND.one(db, values)
             if intended is not None:
@@ -174,7 +174,7 @@ class Advancer:
         """Where the vendor can bear one open check of a patient: whether it is this one's turn, until its attempt ends."""
         if not step.vendor.exclusive_per_patient:
             return True
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             try:
                 await db.execute(_CLAIM, {"id": step.seen.attempt.id, "key": step.question.patient_key})
             except IntegrityError:
@@ -281,7 +281,7 @@ class Advancer:
     async def failed_inside(self, key: str) -> None:
         """Our own code failed on this step: back off, say so in the timeline, keep the verification."""
         verification_id, _, step = key.partition(":")
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             seen = await read(db, verification_id)
         if seen is not None and seen.open and step == str(seen.step):
             await self._try_again(seen, FailureCode.INTERNAL_ERROR, "internal_error")

@@ -13,7 +13,7 @@ from covergate.verifications.state import locked
 
 async def cancel(gateway: Gateway, caller: Caller, verification_id: str) -> None:
     """Again is fine; a verification that completed or failed is `already_ended`."""
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         state = await locked(db, verification_id) if ids.is_id(ids.VERIFICATION, verification_id) else None
         if state is None or (state.tenant_id, state.mode) != (caller.tenant_id, caller.mode):
             raise Problem("not_found", "there is no such verification")

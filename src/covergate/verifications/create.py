@@ -161,7 +161,7 @@ async def _create(
     first = [jobs.advance(values["vendor"], values["id"], 0)]
     values |= jobs.enqueuing(first)
     # One statement is a transaction by itself; only max_age has to look under a lock first.
-    async with gateway.autocommit.connect() if request.max_age is None else gateway.transaction() as db:
+    async with gateway.connection() if request.max_age is None else gateway.transaction() as db:
         if request.max_age is not None:
             values["follows"] = await reuse.find(
                 db,
@@ -195,7 +195,7 @@ def further_reasons(
 
 async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
     values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "key": key}
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         row = (await db.execute(_REPLAY, values)).one_or_none()
     if row is None:
         return None
@@ -210,7 +210,7 @@ async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification,
 
 async def _is_known(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
     values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return (await db.execute(_KNOWN, values)).one_or_none() is not None
 
 
@@ -264,7 +264,7 @@ def _values(
             Question(
                 inquiry=inquiry,
                 options=request.options_of(vendor.name),
-                connection=gateway.connection(caller.mode, vendor.name),
+                connection=gateway.account(caller.mode, vendor.name),
                 attempt_id=attempt_id,
                 patient_key=patient_key,
                 now=now,

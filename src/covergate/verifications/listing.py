@@ -76,7 +76,7 @@ async def list_verifications(
         f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit"
     ).bindparams(*(bindparam(name, type_=_CONDITIONS[name][1]) for name in wanted if name in _CONDITIONS))
     values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "limit": limit + 1, **wanted}
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         rows = (await db.execute(statement, values)).mappings().all()
         searched = filters.member_id is not None or filters.date_of_birth is not None
         read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]

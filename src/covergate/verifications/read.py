@@ -36,7 +36,7 @@ async def read(gateway: Gateway, caller: Caller, verification_id: str, request_i
     """The verification as `GET /v1/verifications/{id}` shows it. Raises Problem `not_found`."""
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise not_found()
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         shown = await read_view(db, gateway.sealer, caller.tenant_id, caller.mode, verification_id)
         if shown is None:
             raise not_found()
@@ -46,13 +46,13 @@ async def read(gateway: Gateway, caller: Caller, verification_id: str, request_i
 
 async def has_ended(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
     """Without opening anything. Raises Problem `not_found`."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return await _ended(db, caller, verification_id)
 
 
 async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, after: int, limit: int) -> Page:
     """Oldest first; holds no PHI. `after` is a row's number, 0 for the beginning. Raises Problem `not_found`."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
         values = {"id": verification_id, "after": after, "limit": limit + 1}
         rows = (await db.execute(_TIMELINE, values)).all()
@@ -64,7 +64,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
 
     An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
     """
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
         rows = (await db.execute(_RAW, {"id": verification_id})).all()
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])

@@ -22,7 +22,7 @@ class Resolution(StrEnum):
 
 async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution) -> None:
     """Only for a verification that waits for an operator; anything else is a 409 that says where it stands."""
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         state = await locked(db, verification_id) if ids.is_id(ids.VERIFICATION, verification_id) else None
         if state is None or (state.tenant_id, state.mode) != (caller.tenant_id, caller.mode):
             raise Problem("not_found", "there is no such verification")

@@ -42,7 +42,7 @@ async def find(
 
 async def follow(gateway: Gateway, seen: State) -> None:
     """One step of a follower."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         leader = await read(db, seen.follows or "")
     if leader is None or transitions.leaves_it_open(leader):
         await record(gateway, seen, transitions.ask_itself)

@@ -95,7 +95,7 @@ def _wanted(gateway: Gateway, mode: str, names: tuple[str, ...]) -> list[Vendor]
     disabled = [
         FieldError("not_enabled", f"is not enabled for {mode} mode", pointer=f"/routing/vendors/{index}")
         for index, name in enumerate(names)
-        if gateway.connection(mode, name) is None
+        if gateway.account(mode, name) is None
     ]
     if disabled:
         raise Problem("vendor_not_enabled", "the route names vendors that are not enabled", disabled)
@@ -115,7 +115,7 @@ def _named(
     gateway: Gateway, mode: str, request: CreateVerification, inquiry: Inquiry, payer_codes: PayerCodes, now: datetime
 ) -> Vendor:
     vendor = VENDORS[request.vendor or ""]
-    if gateway.connection(mode, vendor.name) is None:
+    if gateway.account(mode, vendor.name) is None:
         raise Problem(
             "vendor_not_enabled",
             f"{vendor.title} is not enabled for {mode} mode",

@@ -29,7 +29,7 @@ class Step:
 def step_of(gateway: Gateway, seen: State, *, may_go_on: bool) -> Step | None:
     """None where the vendor is not enabled (any more)."""
     vendor = VENDORS.get(seen.attempt.vendor)
-    connection = gateway.connection(seen.mode, seen.attempt.vendor)
+    connection = gateway.account(seen.mode, seen.attempt.vendor)
     if vendor is None or connection is None:
         return None
     asked = gateway.sealer.open_json("verifications", "inquiry", seen.id, seen.inquiry_sealed)

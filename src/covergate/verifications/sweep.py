@@ -43,7 +43,7 @@ async def sweep(gateway: Gateway) -> int:
 
 
 async def _wake(gateway: Gateway) -> int:
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         if not (await db.execute(_TRY_LOCK)).scalar_one():
             return 0
         overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS, "batch": BATCH})).all()

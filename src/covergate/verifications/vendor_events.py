@@ -60,7 +60,7 @@ def _verified_mode(gateway: Gateway, vendor: Vendor, inbound: Inbound) -> str:
     if vendor.verify_event is None:
         raise UnknownVendor
     for mode in ("live", "test"):
-        connection = gateway.connection(mode, vendor.name)
+        connection = gateway.account(mode, vendor.name)
         if connection is None:
             continue
         try:
@@ -98,7 +98,7 @@ async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEve
         "wakes": event.wakes,
         "body": gateway.sealer.seal("vendor_events", "body", event_id, body),
     }
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         if event.ref is not None:
             await lock_ref(db, vendor.name, event.ref)
         if (await db.execute(_STORE, values)).one_or_none() is None:

@@ -38,7 +38,7 @@ WHERE id = :id RETURNING step""")
 
 async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, after: str | None, limit: int) -> Page:
     """Newest first. Raises Problem `not_found`."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         await find(db, caller, endpoint_id)
         values = {"endpoint_id": endpoint_id, "after": after, "limit": limit + 1}
         rows = (await db.execute(_LIST, values)).all()
@@ -50,7 +50,7 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
 
     Raises Problem `not_found`, `endpoint_disabled`.
     """
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         row = None
         if ids.is_id(ids.DELIVERY, delivery_id):
             values = {"id": delivery_id, "tenant_id": caller.tenant_id, "mode": caller.mode}

@@ -96,7 +96,7 @@ async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint)
         "description": wanted.description,
         "secret": _sealed(gateway, endpoint_id, "secret", secret),
     }
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         await db.execute(_LOCK_TENANT, _whose(caller))
         if (await db.execute(_COUNT, _whose(caller))).scalar_one() >= MOST_ENDPOINTS:
             raise Problem("too_many_endpoints", f"there may be {MOST_ENDPOINTS} endpoints; delete one first")
@@ -106,13 +106,13 @@ async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint)
 
 async def list_endpoints(gateway: Gateway, caller: Caller, after: str | None, limit: int) -> Page:
     """Newest first."""
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         rows = (await db.execute(_LIST, {**_whose(caller), "after": after, "limit": limit + 1})).all()
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
 async def read_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         return _view(await find(db, caller, endpoint_id))
 
 
@@ -121,7 +121,7 @@ async def update_endpoint(
 ) -> dict[str, Any]:
     """`changes` has some of url, event_types, payload, description and status. Raises Problem as `create_endpoint` does."""
     _check(gateway, changes.get("url"), changes.get("event_types"))
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
         _may_have(caller, changes.get("payload", row.payload))
         if not changes:
@@ -140,7 +140,7 @@ async def update_endpoint(
 
 async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) -> None:
     """What is still to be delivered to it ends `exhausted`."""
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         if not ids.is_id(ids.ENDPOINT, endpoint_id):
             raise not_found()
         if (await db.execute(_DELETE, {"id": endpoint_id, **_whose(caller)})).one_or_none() is None:
@@ -151,7 +151,7 @@ async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) ->
 async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
     """The endpoint with its new secret; the one before signs beside it for a day, an older one no longer."""
     secret = _new_secret()
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
         before = gateway.sealer.open("webhook_endpoints", "secret", endpoint_id, row.secret_sealed).decode()
         values = {
@@ -165,7 +165,7 @@ async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> d
 
 async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
     """Announces `endpoint.test` to this endpoint only; the id of the delivery. Raises Problem `endpoint_disabled`."""
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
         if row.status != "enabled":
             raise disabled()

@@ -35,7 +35,7 @@ async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], af
         "types": list(types) or None,
         "limit": limit + 1,
     }
-    async with gateway.autocommit.connect() as db:
+    async with gateway.connection() as db:
         rows = (await db.execute(_LIST, values)).all()
     return page(rows, limit, lambda row: str(row.id), _view)
 

@@ -169,7 +169,7 @@ class Deliverer:
     async def _read(self, key: str) -> Any:
         """None for a job that came late or twice."""
         delivery_id, _, step = key.partition(":")
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             row = await _READ.one(db, {"id": delivery_id, "step": int(step)})
         return None if row is None else SimpleNamespace(**row)
 
@@ -177,7 +177,7 @@ class Deliverer:
         """On in the slow group, in one statement: the backlog of an endpoint that hangs does this again and again."""
         later = [jobs.deliver(row.id, row.step + 1, pause, slow=True)]
         values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), **jobs.enqueuing(later)}
-        async with self.gateway.autocommit.connect() as db:
+        async with self.gateway.connection() as db:
             await _POSTPONE.all(db, values)
             if not pause:  # else the group looks soon enough by itself
                 jobs.announce(db, later)
@@ -185,7 +185,7 @@ class Deliverer:
     async def _body(self, row: Any) -> bytes:
         data = row.data
         if row.payload == "full" and row.verification_id is not None:
-            async with self.gateway.autocommit.connect() as db:
+            async with self.gateway.connection() as db:
                 shown = await self._full_view(db, self.gateway.sealer, row.tenant_id, row.mode, row.verification_id)
                 if shown is not None:
                     data = shown
@@ -268,7 +268,7 @@ class Deliverer:
             delivery=values["status"],
         )
         if answer.delivered:
-            async with self.gateway.autocommit.connect() as db:
+            async with self.gateway.connection() as db:
                 await _RECORD.all(db, values)
             return
         async with self.gateway.transaction() as db:
@@ -294,7 +294,7 @@ def _reason(error: Exception) -> str:
 
 async def sweep_deliveries(gateway: Gateway) -> int:
     """Sends a new job for every delivery whose job was lost."""
-    async with gateway.engine.begin() as db:
+    async with gateway.transaction() as db:
         overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS})).all()
         await jobs.enqueue(db, [jobs.deliver(row.id, row.step, slow=row.slow) for row in overdue])
     return len(overdue)
