@@ -389,7 +389,7 @@ async def _waits(app: Any, verification_id: str, number: int = 1) -> bool:
 
 
 async def _none_checked_out(gateway: Any) -> bool:
-    return gateway.engine.pool.checkedout() == 0
+    return gateway.database.engine.pool.checkedout() == 0
 
 
 async def _eventually(check: Any) -> Any:

@@ -48,7 +48,7 @@ def payers(covergate: Commands, tmp_path: Path, database_url: str) -> Payers:
 
 
 async def test_a_candidate_is_listed_and_linked(payers: Payers, database: Database) -> None:
-    await plant(database.engine)
+    await plant(database)
     async with database.transaction() as db:
         await store.replace_candidates(db, "vsee", "live", [CANDIDATE])
 
