@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from covergate.db import jobs
 from covergate.gateway import Gateway
 from covergate.webhooks.announce import News, announce, announce_all, announce_test
