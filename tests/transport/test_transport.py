@@ -22,7 +22,7 @@ from covergate.transport.transport import REPLY_LIMIT, Transport, redact
 from covergate.vendors.auth import HeaderAuth, TokenAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.vendors.flow import Call, Flow
-from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Recovery, ServiceDates, Vendor
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, ServiceDates, Vendor
 
 BASE = "https://vendor.example/api"
 
@@ -40,9 +40,7 @@ def make_vendor(authenticate: Callable[[Any], httpx.Auth] | None = None, **more:
         name=more.pop("name", "sample"),
         title="Sample",
         docs_url="https://vendor.example/docs",
-        capabilities=Capabilities(
-            (AnswersBy.POLL,), (1, 2), (), ServiceDates.ANY, True, False, "none", False, Recovery.OPERATOR
-        ),
+        capabilities=Capabilities((AnswersBy.POLL,), (1, 2), ServiceDates.ANY, True, False, "none"),
         connection=SampleConnection,
         authenticate=authenticate or (lambda connection: HeaderAuth({"X-ApiKey": connection.key})),
         submit=no_flow,

@@ -98,10 +98,10 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
         case NotYet(again_in=again_in):
             assert again_in > timedelta(0)
             assert ("not_yet", {"again_in": again_in.total_seconds()}) == (kind, expected)
-        case Answered(statement=statement):
+        case Answered(answer=answer):
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(statement, told.inquiry, not_asked, today_eastern(told.now))
+            conclusion = conclude(answer, told.inquiry, not_asked, today_eastern(told.now))
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
@@ -161,7 +161,7 @@ def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
             check_sources(progress.failure.model_dump(mode="json"), raw(replies, first))
         if isinstance(progress, Answered):
             not_asked = vendor.asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(progress.statement, told.inquiry, not_asked, told.today)
+            conclusion = conclude(progress.answer, told.inquiry, not_asked, told.today)
             orjson.dumps(conclusion.result.model_dump(mode="json"))
             check_sources(conclusion.result.model_dump(mode="json"), raw(replies, first))
 
@@ -230,7 +230,7 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
         lacking += [] if found - {"not_found", "not_yet", "raises"} else ["find: something found"]
     if vendor.read_event is not None and not any("event" in case for case in own):
         lacking.append("an event")
-    if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):
+    if vendor.required_fields and not any(case.get("missing") for case in own):
         lacking.append("missing fields")
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
 

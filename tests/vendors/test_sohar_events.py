@@ -9,7 +9,8 @@ import time
 import pytest
 
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.vendors.sohar import SoharConnection, read_event, verify_event
+from covergate.vendors.sohar.connection import SoharConnection
+from covergate.vendors.sohar.events import read_event, verify_event
 
 KEY = b"0123456789abcdef0123456789abcdef"
 BODY = b'{"verificationId": "990cdad8-1438-4bbd-8b55-120b56e87540", "id": "123456", "status": "complete.eligible"}'

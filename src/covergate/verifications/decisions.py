@@ -50,7 +50,7 @@ def after_progress(step: Step, run: Run, progress: Progress, *, checked: bool) -
         )
     if isinstance(progress, Refused):
         return _after_refusal(step, run, progress.failure, submitted=checked or run.maybe_submitted)
-    conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
+    conclusion = conclude(progress.answer, step.question.inquiry, step.not_asked, step.question.today)
     return lambda state: complete(step.sealer, state, conclusion, run.exchanges)
 
 
@@ -75,7 +75,7 @@ def after_the_end(step: Step, run: Run, progress: object) -> Decision | None:
     def decide(state: State) -> Change:
         if state.open:
             return Change()
-        conclusion = conclude(progress.statement, step.question.inquiry, step.not_asked, step.question.today)
+        conclusion = conclude(progress.answer, step.question.inquiry, step.not_asked, step.question.today)
         return answer_late(step.sealer, state, conclusion, run.exchanges)
 
     return decide

@@ -1,7 +1,7 @@
-"""What a finished check says: the section of the user's record, the raw 271 in it, and VSee's text where the 271 is silent.
+"""From a finished check to an `Answer`, or to the reason for none: the raw 271, and VSee's text if the 271 is silent.
 
-Source: VSee's "Insurance API (Draft)", Raw Data in user_datas. Invariant: `eligibility_response` never makes anybody eligible;
-"Success" says only that no reject reason was found.
+Source: VSee's "Insurance API (Draft)", Raw Data in user_datas. Invariant: `eligibility_response` never makes anyone eligible;
+"Success" says only that no reject reason was reading.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
-from covergate.eligibility.failure import Aaa, Failure
+from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Member, PayerAnswer, PayerStatus, PostalAddress, References, Warning_
 from covergate.eligibility.sourced import Sources
@@ -20,86 +20,94 @@ from covergate.eligibility.x12.codes import RELATIONSHIPS, aaa_code_of_text, aaa
 from covergate.eligibility.x12.reader import Reading, read
 from covergate.eligibility.x12.rows import Element
 from covergate.eligibility.x12.services import Asked
-from covergate.vendors.document import Node
-from covergate.vendors.flow import Answered, Progress, Refused
-from covergate.vendors.vsee.codes import ALWAYS_ASKED
-from covergate.vendors.vsee.response import Person, Response, birth_date, read_response
+from covergate.vendors.document import Node, token
+from covergate.vendors.flow import Reply
+from covergate.vendors.vsee.advancedmd import InsuredPerson, Response, birth_date, read_response
+from covergate.vendors.vsee.codes import CHECKED_SERVICE_TYPE
 
 # REF01 of the subscriber or dependent (public 271 lists).
-GROUP_NUMBERS = ("6P", "1L")
-PLAN_NUMBER = "18"
-PLAN_NETWORK = "N6"
+_GROUP_NUMBERS = ("6P", "1L")
+_PLAN_NUMBER = "18"
+_PLAN_NETWORK = "N6"
 
 
-def progress_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at: datetime) -> Progress:
+def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at: datetime) -> Answer | Failure:
     """`section` is `insurance.primary` (or the like) of the user's record."""
     text, words = section.text("eligibility_response"), section.text("eligibility_text").value
-    said = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
+    message = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
     raw = section.at("raw_response")
     response = read_response(raw.value, raw.pointer)
-    found = read(response.rows, Asked.of(inquiry), response.aaas, plan_days=response.plan_days, vendor_message=said)
-    if isinstance(found, Reading) and _says_nothing_of_coverage(found):
+    reading = read(
+        response.rows, Asked.of(inquiry), response.aaas, plan_days=response.plan_days, vendor_message=message
+    )
+    if isinstance(reading, Reading) and _says_nothing_of_coverage(reading):
         code = aaa_code_of_text(text.value) if text.value else None
         if code is not None:
-            found = aaa_failure([Aaa(code=code, sources=list(text.pointers))], vendor_message=said)
-    if isinstance(found, Failure):
-        return Refused(found)
+            reading = aaa_failure([Aaa(code=code, sources=list(text.pointers))], vendor_message=message)
+    if isinstance(reading, Failure):
+        return reading
     answered_at = section.read("last_checked", _instant).value or received_at
-    warnings = [*found.warnings, *_unknown_relationship(response)]
+    warnings = [*reading.warnings, *_unknown_relationship(response)]
     if response.is_empty:
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, *([raw.pointer] if _is_there(section) else [])))
-    return Answered(
-        Answer(
-            coverage=found.coverage,
-            service_covered=False if _denies_what_was_asked(found, inquiry) else None,
-            as_of=today_eastern(answered_at),
-            answered_at=answered_at,
-            services=found.services,
-            plan=_plan(found, response),
-            payer=_payer(response),
-            patient=_patient(response, inquiry),
-            subscriber=_member(response.subscriber) if response.dependent and response.subscriber else None,
-            benefits=found.benefits,
-            other_coverage=found.other_coverage,
-            related_entities=found.related_entities,
-            references=References(
-                vendor_id=eligibility_id,
-                trace_number=response.trace_number.text if response.trace_number else None,
-            ),
-            payer_status=PayerStatus(text=text.value),
-            notes=[*found.notes, *(note.text for note in response.notes), *([words] if words else [])],
-            warnings=warnings,
-        )
+    return Answer(
+        coverage=reading.coverage,
+        service_covered=False if _denies_what_was_asked(reading, inquiry) else None,
+        as_of=today_eastern(answered_at),
+        answered_at=answered_at,
+        services=reading.services,
+        plan=_plan(reading, response),
+        payer=_payer(response),
+        patient=_patient(response, inquiry),
+        subscriber=_member(response.subscriber) if response.dependent and response.subscriber else None,
+        benefits=reading.benefits,
+        other_coverage=reading.other_coverage,
+        related_entities=reading.related_entities,
+        references=References(
+            vendor_id=eligibility_id,
+            trace_number=response.trace_number.text if response.trace_number else None,
+        ),
+        payer_status=PayerStatus(text=text.value),
+        notes=[*reading.notes, *(note.text for note in response.notes), *([words] if words else [])],
+        warnings=warnings,
     )
 
 
-def _says_nothing_of_coverage(found: Reading) -> bool:
-    return found.coverage is Coverage.UNKNOWN and not any(service.covered is False for service in found.services)
+def rejection_of(reply: Reply) -> Failure:
+    """The reason in a 4xx, `{"code", "message"}`; the error of a check itself is not documented."""
+    body = Node(reply.body, reply.body_pointer)
+    return failure(
+        FailureCode.REQUEST_REJECTED,
+        vendor_code=body.read("code", token).value or str(reply.status),
+        vendor_message=body.text("message").value,
+    )
 
 
-def _denies_what_was_asked(found: Reading, inquiry: Inquiry) -> bool:
-    """A check always asks for service type 30, so the answer's "not covered" for another service that the partner named would
-    not count as an answer to the question; it is one all the same.
-    """
-    asked = {ALWAYS_ASKED, *inquiry.service.service_type_codes, *inquiry.service.procedure_codes}
-    return any(service.covered is False and service.code in asked for service in found.services)
+def _says_nothing_of_coverage(reading: Reading) -> bool:
+    return reading.coverage is Coverage.UNKNOWN and not any(service.covered is False for service in reading.services)
+
+
+def _denies_what_was_asked(reading: Reading, inquiry: Inquiry) -> bool:
+    """A check always asks for service type 30; a "not covered" for another service that the partner named counts all the same."""
+    codes = {CHECKED_SERVICE_TYPE, *inquiry.service.service_type_codes, *inquiry.service.procedure_codes}
+    return any(service.covered is False and service.code in codes for service in reading.services)
 
 
 def _is_there(section: Node) -> bool:
     return isinstance(section.value, dict) and "raw_response" in section.value
 
 
-def _plan(found: Reading, response: Response) -> Any:
-    group = next((response.references[name] for name in GROUP_NUMBERS if name in response.references), None)
+def _plan(reading: Reading, response: Response) -> Any:
+    group = next((response.references[name] for name in _GROUP_NUMBERS if name in response.references), None)
     parts = {
         "group_number": group,
-        "number": response.references.get(PLAN_NUMBER),
-        "network_id": response.references.get(PLAN_NETWORK),
+        "number": response.references.get(_PLAN_NUMBER),
+        "network_id": response.references.get(_PLAN_NETWORK),
     }
-    return found.plan.model_copy(
+    return reading.plan.model_copy(
         update={
             **{name: part.text for name, part in parts.items() if part},
-            "sources": found.plan.sources | _at(**parts),
+            "sources": reading.plan.sources | _at(**parts),
         }
     )
 
@@ -113,7 +121,7 @@ def _payer(response: Response) -> PayerAnswer:
 
 
 def _patient(response: Response, inquiry: Inquiry) -> Member:
-    """Where no dependent stands in the answer, the patient is the subscriber, if that is how it was asked."""
+    """If the answer names no dependent, the patient is the subscriber, provided that is how it was asked."""
     if response.dependent is not None:
         code = response.dependent.relationship
         relationship = RELATIONSHIPS.get(code.text, PatientRelationship.UNKNOWN) if code else None
@@ -122,10 +130,10 @@ def _patient(response: Response, inquiry: Inquiry) -> Member:
     return _member(response.subscriber, relationship) if response.subscriber else Member()
 
 
-def _member(person: Person, relationship: PatientRelationship = PatientRelationship.UNKNOWN) -> Member:
+def _member(person: InsuredPerson, relationship: PatientRelationship = PatientRelationship.UNKNOWN) -> Member:
     address = {"line1": person.street, "city": person.city, "state": person.state, "zip": person.zip}
     lines = {name: part.text for name, part in address.items() if part}
-    at: Sources = _at(
+    sources: Sources = _at(
         last_name=person.last_name,
         first_name=person.first_name,
         middle_name=person.middle_name,
@@ -142,7 +150,7 @@ def _member(person: Person, relationship: PatientRelationship = PatientRelations
         gender=_text(person.gender),
         relationship=relationship,
         address=PostalAddress(**lines) if lines else None,
-        sources=at
+        sources=sources
         | ({"date_of_birth": [person.born.at]} if person.born else {})
         | ({"address": [part.at for part in address.values() if part]} if lines else {}),
     )
