@@ -27,6 +27,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
+from covergate.states import (
+    IS_OPEN,
+    AttemptState,
+    CircuitState,
+    DeliveryStatus,
+    EndpointStatus,
+    Status,
+    WaitingFor,
+)
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -75,9 +85,6 @@ encryption_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False, comment="proves that a key of this id is the one used before"),
     Column("first_seen_at", Instant, nullable=False, server_default=now),
 )
-
-OPEN = "status IN ('queued', 'in_progress')"
-WAITING_FOR = ("vendor", "vendor_retry", "rate_limit", "circuit", "hold", "operator")
 
 verifications = Table(
     "verifications",
@@ -135,15 +142,15 @@ verifications = Table(
     Column("late_result_sealed", LargeBinary),
     Column("failure_sealed", LargeBinary),
     one_of("mode", "test", "live"),
-    one_of("status", "queued", "in_progress", "completed", "failed", "canceled"),
-    one_of("waiting_for", *WAITING_FOR),
+    one_of("status", *Status),
+    one_of("waiting_for", *WaitingFor),
     CheckConstraint(
-        f"NOT ({OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
+        f"NOT ({IS_OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
     ),
-    CheckConstraint(f"({OPEN}) = (completed_at IS NULL)", name="completed_at_when_ended"),
-    CheckConstraint("(status = 'completed') = (outcome IS NOT NULL)", name="outcome_when_completed"),
-    CheckConstraint("(status = 'completed') = (result_sealed IS NOT NULL)", name="result_when_completed"),
-    CheckConstraint("(status = 'failed') = (failure_code IS NOT NULL)", name="failure_when_failed"),
+    CheckConstraint(f"({IS_OPEN}) = (completed_at IS NULL)", name="completed_at_when_ended"),
+    CheckConstraint(f"(status = '{Status.COMPLETED}') = (outcome IS NOT NULL)", name="outcome_when_completed"),
+    CheckConstraint(f"(status = '{Status.COMPLETED}') = (result_sealed IS NOT NULL)", name="result_when_completed"),
+    CheckConstraint(f"(status = '{Status.FAILED}') = (failure_code IS NOT NULL)", name="failure_when_failed"),
     Index("ix_verifications_listed", "tenant_id", "mode", text("id DESC")),
     Index(
         "ix_verifications_external",
@@ -155,9 +162,14 @@ verifications = Table(
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
     Index("ix_verifications_followers", "follows", postgresql_where=text("follows IS NOT NULL")),
-    Index("ix_verifications_held_back", "vendor", "mode", postgresql_where=text("waiting_for IN ('hold', 'circuit')")),
-    Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
-    Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
+    Index(
+        "ix_verifications_held_back",
+        "vendor",
+        "mode",
+        postgresql_where=text(f"waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}')"),
+    ),
+    Index("ix_verifications_due", "next_check_at", postgresql_where=text(IS_OPEN)),
+    Index("ix_verifications_deadline", "deadline", postgresql_where=text(IS_OPEN)),
 )
 
 attempts = Table(
@@ -189,7 +201,7 @@ attempts = Table(
         "exclusive_key", Text, comment="the patient at this vendor, where one open check at a time is all it can bear"
     ),
     one_of("mode", "test", "live"),
-    one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
+    one_of("state", *AttemptState),
     Index(
         "uq_attempts_exclusive",
         "vendor",
@@ -286,7 +298,7 @@ webhook_endpoints = Table(
     Column("deleted_at", Instant),
     one_of("mode", "test", "live"),
     one_of("payload", "thin", "full"),
-    one_of("status", "enabled", "disabled"),
+    one_of("status", *EndpointStatus),
     Index("ix_webhook_endpoints_subscribed", "tenant_id", "mode", postgresql_where=text("deleted_at IS NULL")),
 )
 
@@ -322,10 +334,12 @@ deliveries = Table(
     Column("next_attempt_at", Instant),
     Column("created_at", Instant, nullable=False, server_default=now),
     Column("ended_at", Instant),
-    one_of("status", "pending", "delivered", "exhausted"),
-    CheckConstraint("(status = 'pending') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"),
+    one_of("status", *DeliveryStatus),
+    CheckConstraint(
+        f"(status = '{DeliveryStatus.PENDING}') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"
+    ),
     Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
-    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
 )
 
 delivery_attempts = Table(
@@ -345,7 +359,7 @@ vendor_standing = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
-    Column("circuit", Text, nullable=False, server_default="closed"),
+    Column("circuit", Text, nullable=False, server_default=CircuitState.CLOSED.value),
     Column("since", Instant, nullable=False, server_default=now),
     Column("rests_until", Instant, comment="open: no call before; half_open: when the trial counts as lost"),
     Column(
@@ -354,8 +368,8 @@ vendor_standing = Table(
     Column("held_at", Instant),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
-    one_of("circuit", "closed", "open", "half_open"),
-    CheckConstraint("(circuit = 'closed') = (rests_until IS NULL)", name="rests_while_not_closed"),
+    one_of("circuit", *CircuitState),
+    CheckConstraint(f"(circuit = '{CircuitState.CLOSED}') = (rests_until IS NULL)", name="rests_while_not_closed"),
 )
 
 vendor_calls = Table(
