@@ -44,12 +44,14 @@ def read_case(vendor: str, name: str, folder: Path = FOLDER, followed: tuple[str
         raise ValueError(f"{vendor} has no such case: {' → '.join(path)}") from None
     if "like" not in case:
         return case
-    return merge(read_case(vendor, case.pop("like"), folder, path), case)
+    full: dict[str, Any] = merge(read_case(vendor, case.pop("like"), folder, path), case)
+    return full
 
 
 def read_patch(vendor: str, name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """The case as its file has it, with its `like`."""
-    return orjson.loads((folder / vendor / f"{name}.json").read_bytes())
+    case: dict[str, Any] = orjson.loads((folder / vendor / f"{name}.json").read_bytes())
+    return case
 
 
 def merge(base: Any, patch: Any) -> Any:
