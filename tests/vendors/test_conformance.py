@@ -1,6 +1,6 @@
 """Every vendor's cases: `tests/vendors/<name>/*.json`, one case a file, run through the vendor's own flows.
 
-A case is one of
+A file may be `"like"` another and say only what differs: `tests/support/cases.py` has the rules. In full, a case is one of
 
     {"title", "flow": "submit" | "check" | "find", "ref", "question", "not_asked", "first_exchange", "exchanges", "progress"}
     {"title", "question", "missing": [pointer, …]}
@@ -44,10 +44,11 @@ from covergate.vendors import VENDORS, errors
 from covergate.vendors.event import Inbound
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply, drive
 from covergate.vendors.vendor import Vendor
+from tests.support.cases import case_names, read_case, read_patch, repeated
 
 HERE = Path(__file__).parent
 NOW = "2026-11-21T17:00:00Z"
-CASES = [(path.parent.name, path.stem, orjson.loads(path.read_bytes())) for path in sorted(HERE.glob("*/*.json"))]
+CASES = [(vendor, name, read_case(vendor, name)) for vendor, name in case_names()]
 
 
 def cases(kind: str) -> Any:
@@ -233,6 +234,22 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
     if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):
         lacking.append("missing fields")
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_case_that_is_like_another_says_only_what_differs(vendor: str) -> None:
+    wrong = []
+    for name in [name for of, name, _ in CASES if of == vendor]:
+        patch = read_patch(vendor, name)
+        if "like" not in patch:
+            continue
+        base = read_case(vendor, patch.pop("like"))
+        wrong += [f"{name} says again what it is like: {pointer}" for pointer in repeated(base, patch)]
+        if "title" not in patch:
+            wrong.append(f"{name} has no title of its own")
+        if not patch.keys() - {"title"}:
+            wrong.append(f"{name} differs in nothing")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_nothing_is_left_to_fill_in() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jsonpointer
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +20,8 @@ from covergate.vendors.vsee import VENDOR, VSeeConnection
 from covergate.vendors.vsee.response import read_response
 from covergate.vendors.vsee.segments import Level, segments
 from covergate.vendors.vsee.statement import progress_of
+from tests.support.cases import read_case
 
-CASES = Path(__file__).parent / "vsee"
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 INQUIRY = Inquiry.model_validate(
     {
@@ -87,7 +85,7 @@ def test_both_spellings_of_the_list_of_insurers(path: str) -> None:
 
 def eligible_raw() -> Any:
     """The tree of a whole answer."""
-    case = orjson.loads((CASES / "check_eligible.json").read_bytes())
+    case = read_case("vsee", "check_eligible")
     return case["exchanges"][0]["reply"]["body"]["data"]["insurance"]["primary"]["raw_response"]
 
 
