@@ -216,6 +216,8 @@ async def test_a_vendor_can_name_other_statuses(vendor: VendorSide) -> None:
     [
         (httpx.Response(400, json={"error": "invalid_client"}), VendorAuthFailed),
         (httpx.Response(401), VendorAuthFailed),
+        (httpx.Response(408), VendorUnavailable),
+        (httpx.Response(425), VendorUnavailable),
         (httpx.Response(500), VendorUnavailable),
         (httpx.Response(503, text="<html>"), VendorUnavailable),
         (httpx.Response(302, headers={"location": "/login"}), VendorBroken),

@@ -11,21 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
 
-from covergate.vendors.errors import (
-    UNREADABLE,
-    VendorAuthFailed,
-    VendorBroken,
-    VendorError,
-    VendorRateLimited,
-    VendorUnavailable,
-)
+from covergate.outbound.send_by import SendBy, earliest
+from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError, VendorUnavailable
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Batching
 
 ROUNDS = 3
 """How often a row is sent at most when it was not to blame for the refusal of the whole."""
 
-Send = Callable[[Call, float | None, int], Awaitable[Reply]]
+Send = Callable[[Call, SendBy | None, int], Awaitable[Reply]]
 """Sends the joined call: the call, its `not_after`, how many rows it carries."""
 
 
@@ -33,7 +27,7 @@ Send = Callable[[Call, float | None, int], Awaitable[Reply]]
 class _Row:
     call: Call
     pointer: str
-    not_after: float | None
+    not_after: SendBy | None
     future: asyncio.Future[Reply]
     rounds: int = 0
 
@@ -48,7 +42,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, call: Call, pointer: str, not_after: float | None) -> Reply:
+    async def submit(self, call: Call, pointer: str, not_after: SendBy | None) -> Reply:
         row = _Row(call, pointer, not_after, asyncio.get_running_loop().create_future())
         self._add(row)
         return await row.future
@@ -59,7 +53,7 @@ class Batcher:
             self._timer.cancel()
         waiting, self._waiting = self._waiting, []
         for row in waiting:
-            _fail(row, VendorUnavailable("shutting_down", sent=False))
+            _fail(row, VendorUnavailable("shutting_down", sent=False, ours=True))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,10 +77,9 @@ class Batcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _settle(self, rows: Sequence[_Row]) -> None:
-        now = asyncio.get_running_loop().time()
         for row in rows:
-            if row.not_after is not None and row.not_after <= now:
-                _fail(row, VendorUnavailable("too_late_to_send", sent=False))
+            if row.not_after is not None and row.not_after.seconds_left <= 0:
+                _fail(row, VendorUnavailable("too_late_to_send", sent=False, ours=True))
         rows = [row for row in rows if not row.future.done()]
         if not rows:
             return
@@ -99,7 +92,7 @@ class Batcher:
         except BaseException:
             # Also a cancellation: nobody may wait for ever for a row whose fate is unknown.
             for row in rows:
-                _fail(row, VendorUnavailable("interrupted", sent=True))
+                _fail(row, VendorUnavailable("interrupted", sent=True, ours=True))
             raise
         for row, part in zip(rows, parts, strict=True):
             if part is not None:
@@ -112,12 +105,11 @@ class Batcher:
                 self._add(row)
 
     async def _sent(self, rows: Sequence[_Row]) -> Sequence[Reply | None]:
-        times = [row.not_after for row in rows if row.not_after is not None]
         try:
             joined = self._batching.join([row.call for row in rows])
         except UNREADABLE as error:
-            raise VendorBroken("batch_cannot_be_built", sent=False) from error
-        reply = await self._send(joined, min(times) if times else None, len(rows))
+            raise VendorBroken("batch_cannot_be_built", sent=False, ours=True) from error
+        reply = await self._send(joined, earliest(row.not_after for row in rows), len(rows))
         try:
             parts = self._batching.split(reply, len(rows))
         except UNREADABLE as error:
@@ -133,14 +125,7 @@ def _fail(row: _Row, error: VendorError) -> None:
 
 
 def _for_row(error: VendorError, pointer: str) -> VendorError:
-    """The joined call's error as this row's own: an exception belongs to the one who raises it."""
-    reply = None if error.reply is None else replace(error.reply, pointer=pointer)
-    own: VendorError
-    if isinstance(error, VendorRateLimited):
-        own = VendorRateLimited(error.reason, retry_after=error.retry_after, reply=reply)
-    elif isinstance(error, VendorAuthFailed):
-        own = VendorAuthFailed(error.reason, reply=reply)
-    else:
-        own = type(error)(error.reason, sent=error.sent, reply=reply)
+    """The joined call's error as this row's own."""
+    own = error.copied(None if error.reply is None else replace(error.reply, pointer=pointer))
     own.__cause__ = error
     return own
