@@ -8,7 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 A, AAAA = 1, 28
 
@@ -26,7 +26,7 @@ class DnsServer(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: object) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         name, kind, question = _question(data)
         self.asked.append(name)
         if name.startswith("hang"):
@@ -36,7 +36,7 @@ class DnsServer(asyncio.DatagramProtocol):
         flags = 0x8180 if known is not None else 0x8183
         reply = data[:2] + struct.pack("!5H", flags, 1, len(wanted), 0, 0) + question + b"".join(wanted)
         loop = asyncio.get_running_loop()
-        loop.call_later(self.delays.get(name, 0.0), self._transport.sendto, reply, addr)
+        loop.call_later(self.delays.get(name, 0.0), lambda: self._transport.sendto(reply, addr))
 
 
 def _question(data: bytes) -> tuple[str, int, bytes]:

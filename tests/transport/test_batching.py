@@ -104,7 +104,7 @@ async def test_a_call_ends_once_however_many_rows_it_carried() -> None:
     ends: list[tuple[str, str, type[VendorError] | None]] = []
     for answer, error in ((echo, None), (lambda rows: httpx.Response(500), VendorUnavailable)):
         async with Side(answer) as side:
-            side.transport.ended = lambda name, mode, error: ends.append((name, mode, error and type(error)))
+            side.transport.ended = lambda name, mode, error: ends.append((name, mode, type(error) if error else None))
             rows = [side.send(name) for name in "abc"]
             await asyncio.gather(*rows, side.send("late", not_after=SendBy.within(-1)), return_exceptions=True)
         assert ends.pop() == ("sample", "live", error)

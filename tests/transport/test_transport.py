@@ -387,7 +387,8 @@ class TestWhatIsOurs:
 
         async def freeze(request: httpx.Request) -> httpx.Response:
             time.sleep(0.1)  # noqa: ASYNC251 – standing still is the point
-            return await asyncio.Event().wait() or httpx.Response(200)
+            await asyncio.Event().wait()
+            raise AssertionError
 
         async with self.counting(freeze) as (send, ends):
             with pytest.raises(VendorUnavailable) as caught:

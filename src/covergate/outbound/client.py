@@ -200,12 +200,15 @@ class HttpClient:
 
 
 class _WholeResponse(httpx.Response):
-    """A response whose body has been read and decoded; httpx would iterate over it once more."""
+    """A response whose body has been read and decoded; httpx would iterate over it again."""
 
     def __init__(self, request: HttpRequest, begun: HttpResponse, content: bytes) -> None:
         body = httpx.ByteStream(content)
         super().__init__(begun.status_code, headers=begun.headers, stream=body, request=request)
         self._whole = content
+        if "content-encoding" in self.headers:  # it described the wire
+            del self.headers["content-encoding"]
+            self.headers.pop("content-length", None)
 
     @property
     def content(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Joining submissions that are ready at the same moment into the one call some vendors take (`vendors.vendor.Batching`).
+"""Submissions that are ready at the same moment, joined into the one call that some vendors take (`vendors.vendor.Batching`).
 
 Every row ends exactly once: with its part of the reply, or with the error of the joined call. A row whose time to be
 sent has passed is never part of a call, and a caller that stopped waiting does not stop the others.
@@ -17,10 +17,10 @@ from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Batching
 
 ROUNDS = 3
-"""How often a row is sent at most when it was not to blame for the refusal of the whole."""
+"""Most calls that a row takes part in while other rows are to blame for their refusal."""
 
 Send = Callable[[Call, SendBy | None, int], Awaitable[Reply]]
-"""Sends the joined call: the call, its `not_after`, how many rows it carries."""
+"""Sends the joined call. Takes the call, its `not_after` and the number of its rows."""
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class _Row:
 
 
 class Batcher:
-    """The rows of one vendor and mode that wait for company."""
+    """The rows of one vendor and mode that wait for others to join."""
 
     def __init__(self, batching: Batching, send: Send) -> None:
         self._batching = batching
@@ -90,7 +90,7 @@ class Batcher:
                 _fail(row, _for_row(error, row.pointer))
             return
         except BaseException:
-            # Also a cancellation: nobody may wait for ever for a row whose fate is unknown.
+            # Even if canceled: no caller may wait for ever for a row whose fate is unknown.
             for row in rows:
                 _fail(row, VendorUnavailable("interrupted", sent=True, ours=True))
             raise
