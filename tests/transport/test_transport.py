@@ -474,6 +474,18 @@ async def test_a_vendor_whose_name_hangs_does_not_delay_another() -> None:
         await asyncio.gather(*sending, return_exceptions=True)
 
 
+async def test_a_name_that_cannot_be_looked_up_is_asked_for_once_and_nothing_was_sent() -> None:
+    async with (
+        dns_server({}) as dns,
+        Transport(allow_private_network=True, resolver=Resolver(servers=[dns.address])) as transport,
+    ):
+        call = Call("POST", "/x", commits=True)
+        with pytest.raises(VendorUnavailable) as caught:
+            await transport.send(make_vendor(), "live", at("http://unknown.example"), call, "")
+    assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("no_address", False, False)
+    assert dns.asked.count("unknown.example") == 2  # IPv4 and IPv6
+
+
 async def test_errors_carry_their_kind() -> None:
     """What is counted in a row: a 503 is not an unreadable reply."""
     kinds = {

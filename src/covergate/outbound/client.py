@@ -268,6 +268,11 @@ def could_not_connect(error: BaseException) -> bool:
     )
 
 
+def no_address(error: BaseException) -> bool:
+    """Whether the host's name could not be looked up."""
+    return any(isinstance(cause, aiohttp.ClientConnectorDNSError) for cause in causes(error))
+
+
 def forbidden(error: BaseException) -> bool:
     """Whether the guard refused the address."""
     return any(isinstance(cause, ForbiddenAddress) for cause in causes(error))

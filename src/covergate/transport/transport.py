@@ -40,6 +40,7 @@ from covergate.outbound.client import (
     could_not_connect,
     forbidden,
     make_client,
+    no_address,
     out_of_sockets,
     retry_after,
     timed_out,
@@ -199,8 +200,8 @@ class Transport:
             raise
         except UnreadableReply as error:
             raise VendorBroken(str(error), sent=was_sent(error, request)) from error
-        # Broad on purpose: httpx, aiohttp, ssl and the loop each raise their own, and whatever it is, the engine has to
-        # learn whether the call may have had an effect.
+        # Broad on purpose: the libraries below each raise their own, and whatever it is, the engine has to learn whether
+        # the call may have had an effect.
         except Exception as error:
             froze = asyncio.get_running_loop().time() > time_is_up + FROZEN_SECONDS
             ours = froze or too_late(error) or out_of_sockets(error)
@@ -274,6 +275,8 @@ def _reason(error: Exception) -> str:
         return "address_not_allowed"
     if out_of_sockets(error):
         return "out_of_sockets"
+    if no_address(error):
+        return "no_address"
     if could_not_connect(error):
         return "no_connection"
     if timed_out(error):
