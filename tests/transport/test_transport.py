@@ -324,8 +324,11 @@ class TestWhatIsOurs:
         handler: Any, vendor: Vendor | None = None
     ) -> AsyncIterator[tuple[Callable[..., Awaitable[Any]], list[VendorError | None]]]:
         ends: list[VendorError | None] = []
-        async with Transport(allow_private_network=True, wire=httpx.MockTransport(handler)) as transport:
-            transport.ended = lambda vendor, mode, error: ends.append(error)
+        async with Transport(
+            allow_private_network=True,
+            ended=lambda vendor, mode, error: ends.append(error),
+            wire=httpx.MockTransport(handler),
+        ) as transport:
 
             async def send(call: Call, **more: Any) -> Any:
                 return await transport.send(vendor or make_vendor(), "live", at(BASE), call, "", **more)

@@ -82,17 +82,22 @@ class Transport:
     How many calls of a vendor are under way is its lane's business: there is no limit here.
 
     `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried; calls that
-    this process stopped itself (`VendorError.ours`) say nothing about the vendor and are left out. `wire` stands in for the
-    network in tests.
+    this process stopped itself (`VendorError.ours`) say nothing about the vendor and are left out. `wire` and `resolver`
+    stand in for the network in tests.
     """
 
     def __init__(
-        self, *, allow_private_network: bool, wire: Wire | None = None, resolver: Resolver | None = None
+        self,
+        *,
+        allow_private_network: bool,
+        ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None,
+        wire: Wire | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self._allow_private_network = allow_private_network
         self._wire = wire
         self._resolver = resolver or Resolver()
-        self.ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None
+        self.ended = ended
         self._clients: dict[tuple[str, str, bool], HttpClient] = {}
         self._auths: dict[tuple[str, str], tuple[Connection, HttpAuth]] = {}
         self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
