@@ -430,9 +430,9 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
 async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     database: Database, partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resolve(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+    async def resolve(_: Any, host: str, port: int, family: int) -> list[dict[str, Any]]:
         assert host == "partner.example"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
 
     gateway = await make_gateway(database, allow_private_network=False)
     hooks = Hooks(gateway)
@@ -441,7 +441,7 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     async with Deliverer(gateway, read_view) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
         await deliverer.deliver(key)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
