@@ -64,13 +64,12 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(
         title="CoverGate",
-        version=openapi.VERSION,
+        version=openapi.COVERGATE_VERSION,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
         # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
         # which can quote a patient, and URLs with VSee's token in them.
         telemetry={
@@ -85,7 +84,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
-    problems.install(app)
-    openapi.install(app, RESOURCES)
+    problems.install_handlers(app, RESOURCES)
+    openapi.install_document(app, RESOURCES)
     app.add_middleware(Middleware, metrics=metrics)
     return app

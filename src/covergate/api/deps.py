@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from covergate.access.api_keys import KnownKeys
 from covergate.access.caller import Caller
+from covergate.api.validation import UNKNOWN_PARAMETER
 from covergate.api.waiters import Waiters
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
@@ -48,8 +49,8 @@ async def no_query(request: Request) -> None:
     """For routes without query parameters: unknown ones are an error everywhere."""
     if request.scope["query_string"]:
         names = dict.fromkeys(request.query_params)
-        found = [FieldError("unknown_parameter", "is not known here", parameter=name[:100]) for name in names]
-        raise Problem("invalid_request", "errors lists everything that is wrong", found[:100])
+        errors = [FieldError("unknown_parameter", UNKNOWN_PARAMETER, parameter=name[:100]) for name in names]
+        raise Problem("invalid_request", "errors lists everything that is wrong", errors[:100])
 
 
 async def _gateway(request: Request) -> Gateway:

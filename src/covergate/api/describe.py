@@ -47,6 +47,7 @@ ANSWER_HEADERS: dict[str, dict[str, Any]] = {
 
 
 def documented(
+    operation_id: str,
     summary: str,
     description: str,
     *,
@@ -63,12 +64,13 @@ def documented(
         ]
     if body is not None:
         model, example = body
-        schema = reference(model) if model is not None else True
+        schema = reference(model) if model is not None else {}
         extra["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": example}},
         }
     return {
+        "operation_id": operation_id,
         "summary": summary,
         "description": description,
         "response_class": Response,
@@ -79,12 +81,17 @@ def documented(
     }
 
 
+def component(model: type[BaseModel]) -> str:
+    """The model's name in the document."""
+    return str(model.model_config.get("title") or model.__name__)
+
+
 def reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"{REFERENCE}{model.__name__}"}
+    return {"$ref": f"{REFERENCE}{component(model)}"}
 
 
 def problem(status: int) -> dict[str, Any]:
-    example = examples.PROBLEMS[status]
+    example = examples.PROBLEM_OF_STATUS[status]
     return {
         "description": example["title"],
         "headers": _headers(),

@@ -15,8 +15,8 @@ from covergate.db.page import Page
 from covergate.eligibility.inquiry import invalid
 from covergate.errors import FieldError, Problem
 
-DEFAULT_LIMIT = 20
-MOST = 100
+DEFAULT_ROWS = 20
+MOST_ROWS = 100
 
 
 def _digits(value: object) -> object:
@@ -26,7 +26,10 @@ def _digits(value: object) -> object:
     raise invalid("invalid_value", "must be an integer from 1 to 100")
 
 
-Limit = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST, description=f"Rows in the page, 1 to {MOST}")]
+# The bounds stand before the validator: behind it pydantic would not write them as `minimum` and `maximum`.
+PageLimit = Annotated[
+    int, Field(ge=1, le=MOST_ROWS, description=f"Rows in the page, 1 to {MOST_ROWS}"), BeforeValidator(_digits)
+]
 After = Annotated[str | None, Field(description="The `next_cursor` of the page before")]
 
 
@@ -35,7 +38,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    limit: Limit = DEFAULT_LIMIT
+    limit: PageLimit = DEFAULT_ROWS
     after: After = None
 
 

@@ -6,15 +6,18 @@ Invariant: nothing that the caller sent, and nothing of an exception's text, is 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
 import asyncpg
 import orjson
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from covergate.api.validation import field_errors
 from covergate.errors import FieldError, Problem
@@ -76,25 +79,31 @@ def is_away(error: BaseException) -> bool:
     return any(isinstance(cause, AWAY) for cause in causes(error))
 
 
-def install(app: FastAPI) -> None:
+def install_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """`routers` are those that the app includes."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        """What the router finds: no such route, not this method."""
+        assert isinstance(error, HTTPException)
+        codes = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "see the Allow header")}
+        code, detail = codes.get(error.status_code, ("invalid_request", "the request cannot be read"))
+        answer = problem_answer(Problem(code, detail), request.state.request_id)
+        answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            # The router names the methods of the first route that fits the path; others may have it too.
+            fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            answer.headers["allow"] = ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
+        return answer
+
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(RequestValidationError, _query)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_answer(error, request.state.request_id)
-
-
-async def _http(request: Request, error: Exception) -> Response:
-    """What the router itself finds: no such route, not this method."""
-    assert isinstance(error, HTTPException)
-    codes = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "see the Allow header")}
-    code, detail = codes.get(error.status_code, ("invalid_request", "the request cannot be read"))
-    answer = problem_answer(Problem(code, detail), request.state.request_id)
-    answer.headers.update(error.headers or {})
-    return answer
 
 
 async def _query(request: Request, error: Exception) -> Response:
