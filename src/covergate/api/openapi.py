@@ -67,6 +67,13 @@ TAGS = {
     "Health": "For probes and Prometheus.",
 }
 
+PATH_PARAMETERS = {
+    "verification_id": "`ver_…`",
+    "endpoint_id": "`whe_…`",
+    "delivery_id": "`dlv_…`",
+    "vendor": "A vendor's `name`",
+}
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -148,7 +155,8 @@ def _complete(operation: dict[str, Any]) -> None:
         if "anyOf" in schema:
             # A parameter that may be left out is `| None` in Python, but a query cannot say null.
             (named,) = [branch for branch in schema.pop("anyOf") if branch != {"type": "null"}]
-            parameter["schema"] = named | schema
+            schema = parameter["schema"] = named | schema
+        parameter.setdefault("description", PATH_PARAMETERS.get(parameter["name"], schema.get("description")))
 
 
 def _with_nulls(document: dict[str, Any], router: APIRouter) -> None:

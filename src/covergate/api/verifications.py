@@ -52,15 +52,17 @@ class ListQuery(PageQuery):
     status: Annotated[list[schemas.Status], Field(max_length=5, description="May be given several times")] = Field(
         default_factory=list
     )
-    outcome: Outcome | None = None
-    vendor: Annotated[str, OneOf(tuple(VENDORS))] | None = None
-    failure_code: FailureCode | None = None
-    waiting_for: Annotated[str, OneOf(tuple(WAITING_FOR))] | None = None
-    payer_id: Annotated[str, Text(40)] | None = None
-    external_id: Annotated[str, Text(64)] | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    completed_after: Moment | None = None
+    outcome: Outcome | None = Field(default=None, description="How it ended")
+    vendor: Annotated[str, OneOf(tuple(VENDORS))] | None = Field(default=None, description="The vendor asked last")
+    failure_code: FailureCode | None = Field(default=None, description="Why it failed")
+    waiting_for: Annotated[str, OneOf(tuple(WAITING_FOR))] | None = Field(
+        default=None, description="What it waits for: `waiting_for.kind`"
+    )
+    payer_id: Annotated[str, Text(40)] | None = Field(default=None, description="The electronic id: `payer.id`")
+    external_id: Annotated[str, Text(64)] | None = Field(default=None, description="As it was sent")
+    created_after: Moment | None = Field(default=None, description="Created later than this")
+    created_before: Moment | None = Field(default=None, description="Created earlier than this")
+    completed_after: Moment | None = Field(default=None, description="Ended later than this")
 
     def filters(self) -> Filters:
         named = self.model_dump(exclude={"limit", "after", "status"})
