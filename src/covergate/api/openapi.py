@@ -41,8 +41,6 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 
 DESCRIPTION = f"""
-One REST API for insurance-eligibility verification in front of five vendors.
-
 Dates are `YYYY-MM-DD`, instants RFC 3339 in UTC, money decimal strings of US dollars. Every key shown is always present; `null`,
 `[]` and `"unknown"` mean *not stated*, never zero. New keys and enum values may appear. Unknown keys and query parameters in a
 request are an error, and a 422 lists everything that is wrong at once.
@@ -116,7 +114,7 @@ def make_document(app: FastAPI, routers: Sequence[APIRouter], day: date) -> dict
         title="CoverGate",
         version=COVERGATE_VERSION,
         openapi_version="3.1.0",
-        summary="One REST API for insurance-eligibility verification.",
+        summary="One REST API for insurance-eligibility verification in front of five vendors.",
         description=DESCRIPTION,
         routes=app.routes,
         tags=[{"name": name, "description": description} for name, description in TAGS.items()],
@@ -229,7 +227,7 @@ def _webhook(type_: str, day: date) -> dict[str, Any]:
     return {
         "operationId": type_.replace(".", "_"),
         "tags": ["Webhook messages"],
-        "summary": type_,
+        "summary": EVENT_TYPES[type_].partition(";")[0].rstrip("."),
         "description": f"{EVENT_TYPES[type_]} Answer with any 2xx within 15 seconds; 410 disables the endpoint.",
         "parameters": [
             {
