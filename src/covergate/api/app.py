@@ -46,7 +46,7 @@ RESOURCES = (
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """`app.state.waiters.close()` lets every waiting request answer at once: call it before the server is stopped."""
+    """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
     keys, metrics = KnownKeys(gateway), Metrics()
     waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=keys.forget)
 
@@ -70,8 +70,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
-        # which can quote a patient, and URLs with VSee's token in them.
+        # Otherwise an OpenTelemetry provider in the process, or a variable in the environment, would receive exception
+        # texts, which can quote a patient, and URLs that carry VSee's token.
         telemetry={
             "tracing": False,
             "metrics": False,

@@ -1,4 +1,4 @@
-"""Deliveries of one webhook endpoint, and delivering again by hand."""
+"""`/v1/webhook-endpoints/{id}/deliveries` and `/v1/deliveries`: each delivery with its attempts, and redelivery by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["Webhooks"])
     **documented(
         "list_deliveries",
         "List an endpoint's deliveries",
-        "Newest first, each with every attempt that was made.",
+        "Newest first, each with all its attempts.",
         answers={200: Described("A page", schemas.DeliveryList, examples.DELIVERY_PAGE)},
         problems=(400, 404, 422),
     ),
@@ -40,7 +40,7 @@ async def get_deliveries(
     **documented(
         "redeliver",
         "Deliver again",
-        "A new attempt at once, whatever became of the earlier ones, with the same `webhook-id`.",
+        "Makes a new attempt at once, whatever the earlier ones came to, with the same `webhook-id`.",
         answers={202: Described("The delivery", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),

@@ -1,6 +1,6 @@
-"""What a route says about itself in the OpenAPI document: bodies, answers, headers, problems, each with an example.
+"""A route's own words in the OpenAPI document: bodies, answers, headers and problems, each with an example.
 
-Schemas are named here and defined in `openapi.py`; a handler answers bytes, so nothing of this runs per request.
+Schemas are named here and defined in `openapi.py`. Handlers answer with bytes, so none of this runs per request.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def documented(
     headers: tuple[str, ...] = (),
     problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments for a route of a router. Routes with a key's scope get 401, 403 and 503 in `openapi.py`."""
+    """Keyword arguments of a route. `openapi.py` adds 500 and 503, and 401 and 403 to routes that need a scope."""
     extra: dict[str, Any] = {}
     if headers:
         extra["parameters"] = [

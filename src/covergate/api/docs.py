@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI out of the package, so that the page needs no other server. Its origin: docs/decisions.md."""
+"""`/docs`: Swagger UI, served from the package so that the page needs no other server. Its origin: docs/decisions.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /v1/events`: what a partner may have missed, oldest first.
+"""`GET /v1/events`: events that a partner may have missed, oldest first.
 
 Unlike the other lists, this one is read forward: `after` may be a cursor or the id of the last event that was received.
 """
@@ -36,9 +36,9 @@ class EventQuery(PageQuery):
     **documented(
         "list_events",
         "List events",
-        "The last 30 days', oldest first. `after` takes a `next_cursor` or the id of an event (the `webhook-id` of its"
-        " delivery). Events that happen at the same moment may become visible out of order: to miss none while events"
-        " happen, go on from an event some seconds back and drop the ids that you have.",
+        "Those of the last 30 days, oldest first. `after` takes a `next_cursor` or an event's id (its `webhook-id`). Events"
+        " of the same moment may become visible out of order: to miss none, continue from an event a few seconds back and"
+        " drop the ids you already have.",
         answers={200: Described("A page", schemas.EventList, examples.EVENT_PAGE)},
         problems=(400, 422),
     ),

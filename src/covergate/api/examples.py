@@ -14,8 +14,8 @@ from covergate.eligibility.inquiry import Inquiry
 from covergate.errors import PROBLEMS
 from covergate.webhooks.event_types import TEST
 
-DAY = date(2026, 11, 21)
-"""The day of everything here, but for a birth; the service is a week later."""
+EXAMPLE_DAY = date(2026, 11, 21)
+"""The day of everything here except a birth; the service is a week later."""
 
 _DATE = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T|$)")
 
@@ -384,7 +384,7 @@ METRICS = 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 12
 
 
 def on_day(example: Any, day: date) -> Any:
-    """The example as if all of it happened on `day`."""
+    """The example as if it had all happened on `day`."""
     if isinstance(example, dict):
         return {name: on_day(value, day) for name, value in example.items()}
     if isinstance(example, list):
@@ -394,7 +394,7 @@ def on_day(example: Any, day: date) -> Any:
 
 def _moved(text: str, day: date) -> str:
     shown = date.fromisoformat(text)
-    return text if shown < DAY else (shown + (day - DAY)).isoformat()
+    return text if shown < EXAMPLE_DAY else (shown + (day - EXAMPLE_DAY)).isoformat()
 
 
 def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
@@ -409,7 +409,7 @@ def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def thin_of(type_: str) -> dict[str, Any]:
-    """What a thin webhook of this type carries."""
+    """A thin webhook's `data` for this type."""
     changed: dict[str, dict[str, Any]] = {
         "verification.failed": {"status": "failed", "outcome": None, "failure_code": "member_id_invalid"},
         "verification.canceled": {"status": "canceled", "outcome": None},

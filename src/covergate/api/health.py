@@ -1,4 +1,4 @@
-"""`/healthz`: the process runs. `/readyz`: it can do its work. `/metrics`: how it fares. None of them needs a key."""
+"""`/healthz`: the process is up. `/readyz`: it can do its work. `/metrics`: numbers for Prometheus. None needs a key."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     measured = request.app.state.metrics
     try:
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            await measured.look_at_backlog(gateway)
+            await measured.read_backlog(gateway)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        # What the process counted itself is wanted most when the database is in trouble.
+        # The process's own counts are wanted most when the database is in trouble.
         if not is_away(error):
             raise
         log.warning("backlog_unknown", error=type(error).__name__)

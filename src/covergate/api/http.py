@@ -121,13 +121,13 @@ def loads(content: bytes) -> Any:
             # A lone surrogate is no text: it could be neither stored nor shown.
             json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise _invalid_json(f"must be JSON; it is not at line {error.lineno}, column {error.colno}") from None
+        raise _invalid_json(f"must be JSON; reading stopped at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
-        raise _invalid_json(f"must be UTF-8; it is not at line {line}, column {column}") from None
+        raise _invalid_json(f"must be UTF-8; reading stopped at line {line}, column {column}") from None
     except UnicodeEncodeError:
-        raise _invalid_json("must have escapes that are text: a surrogate stands alone") from None
+        raise _invalid_json("must not escape a lone surrogate") from None
     except RecursionError:
         raise _invalid_json("must be nested less deeply") from None
     return document

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document: FastAPI's paths, our schemas, and the webhooks that partners receive.
 
-Clients are made from it, so names are its invariant: each operation id and each schema's title is there once, and no field
-has a title, of which generators would make a class. `make contract` makes clients and has them verify a patient.
+Clients are made from it, so every operation id and every schema's title is unique, and no field has a title, which
+generators would turn into a class. `make contract` makes clients and has them verify a patient.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ WEBHOOK_HEADERS = {
 
 TAGS = {
     "Verifications": "Ask about a patient's coverage and read the answer.",
-    "Vendors": "Who is asked, and how each of them fares.",
+    "Vendors": "The vendors that are asked, and how each fares.",
     "Payers": "The payer directory.",
     "Webhooks": "Where events are sent, their deliveries, and the events themselves.",
     "Webhook messages": "What is POSTed to an endpoint.",
@@ -81,7 +81,7 @@ async def openapi_document(request: Request) -> Response:
 
 
 class ComponentSchema(GenerateJsonSchema):
-    """Pydantic's schema without titles on fields, and without the defaults of answers, which always state every key."""
+    """Pydantic's schema without titles on fields, and without defaults in answers, which always have every key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -96,7 +96,7 @@ class ComponentSchema(GenerateJsonSchema):
 
 
 def install_document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """`routers` are those that the app includes. The document is made anew every day, for its examples have dates."""
+    """`routers` are those that the app includes. The document is made anew each day, because its examples have dates."""
     documents: dict[date, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
@@ -129,7 +129,7 @@ def make_document(app: FastAPI, routers: Sequence[APIRouter], day: date) -> dict
     for router in routers:
         _with_nulls(document, router)
     document["components"]["schemas"] = _schemas()
-    # Behind references: openapi-generator writes Python that is none of webhooks that stand here themselves.
+    # Behind references: openapi-generator writes broken Python for webhooks that are not.
     document["components"]["pathItems"] = {type_: {"post": _webhook(type_, day)} for type_ in EVENT_TYPES}
     document["webhooks"] = {type_: {"$ref": f"#/components/pathItems/{type_}"} for type_ in EVENT_TYPES}
     _move_examples(document["paths"], day)
@@ -142,7 +142,7 @@ def _complete(operation: dict[str, Any]) -> None:
         del operation["responses"]["422"]
     if operation.setdefault("security", []):
         (scopes,) = operation["security"][0].values()
-        # A bearer scheme may list roles in 3.1, but linters take the list for OAuth's and readers of /docs never see it.
+        # OpenAPI 3.1 lets a bearer scheme list scopes, but linters take them for OAuth's and /docs does not show them.
         operation["security"] = [{"apiKey": []}]
         operation["description"] += f" Needs the scope `{'`, `'.join(scopes)}`."
         operation["responses"] |= {str(status): problem(status) for status in (401, 403)}
@@ -151,14 +151,14 @@ def _complete(operation: dict[str, Any]) -> None:
         schema = parameter["schema"]
         schema.pop("title", None)
         if "anyOf" in schema:
-            # A parameter that may be left out is `| None` in Python, but a query cannot say null.
+            # An optional parameter is `| None` in Python, but a query cannot say null.
             (named,) = [branch for branch in schema.pop("anyOf") if branch != {"type": "null"}]
             schema = parameter["schema"] = named | schema
         parameter.setdefault("description", PATH_PARAMETERS.get(parameter["name"], schema.get("description")))
 
 
 def _with_nulls(document: dict[str, Any], router: APIRouter) -> None:
-    """FastAPI drops every null of the document, and an example without its nulls fits no schema of ours."""
+    """Puts back the examples: FastAPI drops every null, and without its nulls no example fits its schema."""
     for route in router.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
@@ -242,7 +242,7 @@ def _webhook(type_: str, day: date) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": reference(schemas.MESSAGES[type_]), "example": message}},
+            "content": {"application/json": {"schema": reference(schemas.WEBHOOK_MESSAGES[type_]), "example": message}},
         },
         "responses": {"2XX": {"description": "Received"}, "410": {"description": "No more events, please"}},
         "security": [],

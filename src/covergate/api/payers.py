@@ -24,7 +24,7 @@ router = APIRouter(tags=["Payers"])
 
 class PayerQuery(PageQuery):
     q: (
-        Annotated[str, Text(120), Field(description="Looked for in names, aliases and ids; the best match first")]
+        Annotated[str, Text(120), Field(description="Searched for in names, aliases and ids; the best match first")]
         | None
     ) = None
     vendor: (
@@ -38,17 +38,17 @@ class PayerQuery(PageQuery):
     **documented(
         "list_payers",
         "List payers",
-        "What a verification names as `payer.directory_id`, `payer.id` (the electronic id) or `payer.name`.",
+        "The payers that a verification names by `payer.directory_id`, `payer.id` (the electronic id) or `payer.name`.",
         answers={200: Described("A page", schemas.PayerList, examples.PAYER_PAGE)},
         problems=(400, 422),
     ),
 )
 async def get_payers(request: Request, caller: Reader, query: Annotated[PayerQuery, Query()]) -> Response:
     known: KnownPayers = request.app.state.payers
-    found = (await known.directory(caller.mode)).search(query.q, query.vendor)
-    ids = [payer.id for payer in found]
+    payers = (await known.directory(caller.mode)).search(query.q, query.vendor)
+    ids = [payer.id for payer in payers]
     after = position(query.after, lambda id_: id_ in ids)
-    rest = found[ids.index(after) + 1 if after is not None else 0 :]
+    rest = payers[ids.index(after) + 1 if after is not None else 0 :]
     return json_answer(listed(page(rest, query.limit, lambda payer: payer.id, _view)))
 
 

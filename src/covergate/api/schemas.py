@@ -1,7 +1,7 @@
-"""The shapes of answers, for the OpenAPI document: what `verifications.view` and its neighbours show.
+"""The shapes of answers, for the OpenAPI document.
 
-Nothing is validated with these when a request is answered; a test holds every answer to them. A class whose name in the
-document is another one has it as `title`; clients are made from these names, so they stay.
+No answer is validated with these at run time; a test holds every answer to them. `title` is a class's name in the document if
+it differs from its own. Clients are made from these names, so they stay.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Shown(BaseModel):
 
 
 def _shown(model: type[BaseModel], title: str, **changed: Any) -> type[BaseModel]:
-    """The same fields, all of them always there, without the one that is write-only."""
+    """The request's fields without the write-only one; all are always present."""
     fields: dict[str, Any] = {
         field: (info.annotation, info) for field, info in model.model_fields.items() if field != "ssn"
     }
@@ -93,7 +93,7 @@ class VerificationRow(Shown):
     deadline: datetime
     attempts: list[AttemptShown]
     not_asked: Annotated[
-        list[str], Field(description="JSON pointers into the inquiry of what the vendor had no place for")
+        list[str], Field(description="JSON pointers into the inquiry: the fields that the vendor has no place for")
     ]
     late_result: Annotated[Result | None, Field(description="An answer that came after the end")]
     failure: Failure | None
@@ -101,7 +101,7 @@ class VerificationRow(Shown):
 
 
 class VerificationShown(VerificationRow, title="Verification"):
-    """One question and its life. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
+    """A question about one patient and its answer. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
 
     inquiry: InquiryShown  # type: ignore[valid-type]
     result: Result | None
@@ -118,7 +118,7 @@ class TimelineEntry(Shown):
 
 
 class RawExchange(Shown):
-    """`body` is parsed JSON or null; `text` is what was no JSON."""
+    """`body` is the parsed JSON or null; `text` a reply that was not JSON."""
 
     id: str
     attempt_id: str
@@ -155,10 +155,10 @@ class CapabilitiesShown(Shown, title="Capabilities"):
 
 
 class Circuit(Shown):
-    """Open: it failed too often and is not called before `rests_until`. Half open: one trial call decides."""
+    """Open: the vendor failed too often and is not called before `rests_until`. Half open: one trial call decides."""
 
     state: Literal["closed", "open", "half_open"]
-    since: Annotated[datetime | None, Field(description="Null where it was never anything but closed")]
+    since: Annotated[datetime | None, Field(description="Null if it was never anything but closed")]
     rests_until: datetime | None
 
 
@@ -170,7 +170,7 @@ class Waits(Shown):
 
 
 class VendorNumbers(Shown):
-    """Of the attempts that ended in the span. A payer's refusal of the request is an answer, and so a success."""
+    """Counts the attempts that ended in the span. A payer's refusal is an answer, and so a success."""
 
     attempts: int
     success_rate: Annotated[float | None, Field(ge=0, le=1)]
@@ -178,7 +178,7 @@ class VendorNumbers(Shown):
 
 
 class PayerNumbers(Shown):
-    """A payer as this vendor reaches it; null where too few attempts ended in the span."""
+    """A payer as this vendor reaches it; null if too few attempts ended in the span."""
 
     payer_id: str
     last_hour: VendorNumbers | None
@@ -186,16 +186,16 @@ class PayerNumbers(Shown):
 
 
 class VendorShown(Shown, title="Vendor"):
-    """The numbers are of all tenants in the key's mode; they tell nothing about who asked."""
+    """A vendor and how it fares. The numbers sum up all tenants in the key's mode."""
 
     name: str
     title: str
     enabled: bool
     capabilities: CapabilitiesShown
     circuit: Circuit
-    held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it, its work waits")]
+    held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it and its work waits")]
     held_since: datetime | None
-    verdict: Annotated[Trouble, Field(description="Whose the trouble of the last hour is")]
+    verdict: Annotated[Trouble, Field(description="Who is to blame for the last hour's trouble")]
     verdict_reason: str
     verdict_payer_id: str | None
     last_hour: VendorNumbers
@@ -208,7 +208,7 @@ class VendorShown(Shown, title="Vendor"):
 
 
 class PayerShown(Shown, title="DirectoryPayer"):
-    """A payer of the directory. `vendors` has each vendor's own codes for it, as far as they are known in this mode."""
+    """A payer of the directory. `vendors` has the codes that each vendor is known to have for it in this mode."""
 
     id: Annotated[str, Field(pattern="^pyr_")]
     object: Literal["payer"]
@@ -227,7 +227,7 @@ class WebhookEndpoint(Shown):
     description: str | None
     status: Literal["enabled", "disabled"]
     disabled_reason: str | None
-    previous_secret_until: Annotated[datetime | None, Field(description="Until then the secret before signs too")]
+    previous_secret_until: Annotated[datetime | None, Field(description="Until then the previous secret signs too")]
     created_at: datetime
     updated_at: datetime
 
@@ -256,7 +256,7 @@ class Delivery(Shown):
 
 
 class ThinData(Shown):
-    """What a webhook tells of a verification if the endpoint's `payload` is "thin": no PHI."""
+    """A verification in a webhook whose endpoint has `payload` "thin": no PHI."""
 
     id: str
     external_id: str | None
@@ -267,7 +267,7 @@ class ThinData(Shown):
     metadata: dict[str, str]
 
 
-# The whole verification first: generated clients take the first that fits, and it lacks nothing that thin data have.
+# The whole verification comes first: generated clients take the first class that fits, and thin data never fit it.
 class VerificationData(RootModel[VerificationShown | ThinData]):
     """By the endpoint's `payload`: "full" or "thin"."""
 
@@ -317,7 +317,7 @@ def _by_type(base: type[Shown], suffix: str, of_verification: type[BaseModel]) -
     }
 
 
-MESSAGES = _by_type(_Typed, "Message", VerificationData)
+WEBHOOK_MESSAGES = _by_type(_Typed, "Message", VerificationData)
 """Event type → what is POSTed to an endpoint."""
 
 
@@ -411,7 +411,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Delivery,
     DeliveryList,
     EventList,
-    *MESSAGES.values(),
+    *WEBHOOK_MESSAGES.values(),
     Received,
     Health,
     ProblemDetails,

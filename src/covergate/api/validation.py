@@ -1,6 +1,7 @@
-"""Pydantic's errors as ours: JSON pointers or parameter names, a small set of codes, messages that repeat no value.
+"""Pydantic's errors as ours: JSON pointers or parameter names, few codes, and messages that say what would be right.
 
-A code that pydantic does not know is one of our own (`eligibility.inquiry.invalid`) and passes through with its message.
+A message begins with "must" and never repeats a value. A code that pydantic does not know is our own
+(`eligibility.inquiry.invalid`) and keeps its message.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from covergate.errors import FieldError
 
 MOST_ERRORS = 200
 LONGEST_KEY = 100
-"""An unknown key longer than this is not repeated; the pointer then names the object that holds it."""
+"""A longer unknown key is not repeated: the pointer then names its object."""
 
 _PYDANTIC_TYPES = frozenset(get_args(ErrorType))
 
@@ -57,12 +58,12 @@ _MESSAGES: dict[str, tuple[str, str]] = {
     "datetime_parsing": ("invalid_instant", INSTANT),
     "datetime_from_date_parsing": ("invalid_instant", INSTANT),
 }
-"""Pydantic's error type → our code and message; in braces the rule's own numbers and words, never the value."""
+"""Pydantic's error type → our code and message. Braces are filled from the rule, never from the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf(GroupedMetadata):
-    """One of the words that are known at run time only."""
+    """One of a set of words known only at run time."""
 
     words: tuple[str, ...]
 
@@ -77,8 +78,8 @@ class OneOf(GroupedMetadata):
 
 
 def field_errors(errors: Sequence[Any], document: Any = None, *, parameters: bool = False) -> list[FieldError]:
-    """`document` is what was validated: its shape tells which parts of a location are names in it and which are pydantic's."""
-    found: dict[tuple[str, str], FieldError] = {}
+    """`document` is the validated body: its shape tells which parts of a location are its own names and which pydantic's."""
+    told: dict[tuple[str, str], FieldError] = {}
     for error in errors:
         code, message = _told(error)
         if parameters:
@@ -87,13 +88,13 @@ def field_errors(errors: Sequence[Any], document: Any = None, *, parameters: boo
             if code == "unknown_field":
                 code, message = "unknown_parameter", UNKNOWN_PARAMETER
             where = name if len(name) <= LONGEST_KEY else name[:LONGEST_KEY] + "…"
-            found.setdefault((where, code), FieldError(code, message, parameter=where))
+            told.setdefault((where, code), FieldError(code, message, parameter=where))
         else:
             where = pointer("", *path_of(error, document))
-            found.setdefault((where, code), FieldError(code, message, pointer=where))
-        if len(found) == MOST_ERRORS:
+            told.setdefault((where, code), FieldError(code, message, pointer=where))
+        if len(told) == MOST_ERRORS:
             break
-    return list(found.values())
+    return list(told.values())
 
 
 def _told(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -111,7 +112,7 @@ def _told(error: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def path_of(error: Mapping[str, Any], document: Any) -> list[str | int]:
-    """The keys and indexes from the document's root to what is wrong, without the branches of unions and validators."""
+    """The keys and indexes from the root to the error, without pydantic's branches of unions and validators."""
     path: list[str | int] = []
     node = document
     location = error["loc"]

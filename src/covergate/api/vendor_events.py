@@ -1,4 +1,4 @@
-"""`POST /v1/vendor-events/{vendor}`: vendors' own webhooks. The signature is the key; what does not verify leaves no trace."""
+"""`POST /v1/vendor-events/{vendor}`: vendors' webhooks. The signature is the key; a forged event leaves no trace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ MOST_EVENT_BYTES = 2 * 1024 * 1024
     **documented(
         "receive_vendor_event",
         "Receive a vendor's event",
-        "For vendors: verified on the raw bytes, stored once, answered, then looked at. A resend is accepted again.",
+        "For vendors. An event is verified on its raw bytes, stored once and answered before it is looked at. A resend is"
+        " accepted too.",
         body=(None, examples.INBOUND_EVENT),
         answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
         problems=(401, 404, 413),

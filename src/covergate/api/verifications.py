@@ -1,4 +1,4 @@
-"""`/v1/verifications`: ask, read, list, search, cancel, and what happened on the way."""
+"""`/v1/verifications`: create, read, list, search, cancel, resolve; the timeline and the vendor's raw replies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMELINE_ROWS = 100
 
 
 def _storable(value: datetime) -> datetime:
-    """PostgreSQL's driver counts in UTC, where the first and last days of the calendar may not exist."""
+    """asyncpg converts to UTC, where the calendar's first and last days may not exist."""
     if not 1900 <= value.year <= 9000:
         raise invalid("out_of_range", "must be a year from 1900 to 9000")
     return value
@@ -70,7 +70,7 @@ class ListQuery(PageQuery):
 
 
 class SearchVerifications(ListQuery):
-    """The list's parameters as a body, with the two that are PHI and so never stand in a URL."""
+    """The list's parameters as a body, and two that are PHI and therefore never in a URL."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     member_id: Identifier | None = None
@@ -82,7 +82,7 @@ class SearchVerifications(ListQuery):
     **documented(
         "create_verification",
         "Create a verification",
-        "Accepted means kept: the answer is sent after the verification is committed, whatever happens then.",
+        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next.",
         body=(CreateVerification, examples.CREATE_VERIFICATION),
         headers=("Idempotency-Key", "Prefer"),
         answers={
@@ -104,7 +104,7 @@ async def create_verification(
     caller: Writer,
     body: Annotated[CreateVerification, Depends(json_body(CreateVerification, further_errors))],
 ) -> Response:
-    # Called here and not as dependencies, which cost this route, the busiest, a tenth of a millisecond.
+    # Called here: as dependencies they would cost this route, the busiest, a tenth of a millisecond.
     await no_query(request)
     key, gateway = idempotency_key(request), gateway_of(request)
     metrics: Metrics = request.app.state.metrics
@@ -139,10 +139,10 @@ async def get_verifications(
     gateway: GatewayOf, caller: Reader, request_id: RequestId, query: Annotated[ListQuery, Query()]
 ) -> Response:
     after = position_of(ids.VERIFICATION, query.after)
-    found = await list_verifications(
+    page = await list_verifications(
         gateway, caller, query.filters(), after, query.limit, "verification.list", request_id
     )
-    return json_answer(listed(found))
+    return json_answer(listed(page))
 
 
 @router.post(
@@ -164,10 +164,10 @@ async def search_verifications(
     body: Annotated[SearchVerifications, Depends(json_body(SearchVerifications))],
 ) -> Response:
     after = position(body.after, lambda id_: ids.is_id(ids.VERIFICATION, id_), "/after")
-    found = await list_verifications(
+    page = await list_verifications(
         gateway, caller, body.filters(), after, body.limit, "verification.search", request_id
     )
-    return json_answer(listed(found))
+    return json_answer(listed(page))
 
 
 @router.get(
@@ -200,7 +200,8 @@ async def read_verification(
     **documented(
         "cancel_verification",
         "Cancel a verification",
-        "It ends at once; again is fine. What the vendor is doing is not recalled: a later answer shows in timeline and raw.",
+        "It ends at once; canceling again changes nothing. The vendor's work is not recalled: a later answer shows in timeline"
+        " and raw replies.",
         answers={
             200: Described("The canceled verification", schemas.VerificationShown, examples.CANCELED_VERIFICATION)
         },
@@ -220,7 +221,7 @@ async def cancel_verification(
 
 
 class ResolveVerification(BaseModel):
-    """What an operator decided about a submission whose fate nobody could find out."""
+    """An operator's decision about a submission whose fate is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -262,7 +263,7 @@ class TimelineQuery(PageQuery):
     **documented(
         "read_verification_timeline",
         "Read a verification's timeline",
-        f"Everything that happened, oldest first, without PHI. `limit` is {TIMELINE_ROWS} here unless given.",
+        f"Everything that happened, oldest first, without PHI. `limit` defaults to {TIMELINE_ROWS} here.",
         answers={200: Described("A page", schemas.Timeline, examples.TIMELINE_PAGE)},
         problems=(400, 404, 422),
     ),
@@ -279,8 +280,8 @@ async def read_verification_timeline(
     **documented(
         "read_verification_raw",
         "Read the vendor's raw replies",
-        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. Of an answer"
-        " that was taken over it is the document of the verification that `reused_from` names.",
+        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. For a reused"
+        " answer it is the document of the verification in `reused_from`.",
         answers={200: Described("Every exchange, in order", schemas.Raw, examples.RAW)},
         problems=(404, 422),
     ),

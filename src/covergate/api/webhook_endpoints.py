@@ -41,7 +41,7 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 class UpdateWebhookEndpoint(BaseModel):
-    """Only what is given changes; `description` null removes it."""
+    """The fields to change; `description` null removes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -58,7 +58,7 @@ class UpdateWebhookEndpoint(BaseModel):
     **documented(
         "create_webhook_endpoint",
         "Create a webhook endpoint",
-        "The secret is shown here and at rotation only.",
+        "The secret is shown only here and at rotation.",
         body=(CreateWebhookEndpoint, examples.CREATE_WEBHOOK_ENDPOINT),
         answers={
             201: Described("Created", schemas.WebhookEndpointWithSecret, examples.NEW_WEBHOOK_ENDPOINT, ("Location",))
@@ -113,7 +113,7 @@ async def read_webhook_endpoint(gateway: GatewayOf, caller: WebhookManager, _: N
     **documented(
         "update_webhook_endpoint",
         "Change a webhook endpoint",
-        "Only what is given changes. Setting `status` to `enabled` brings back an endpoint that answered 410.",
+        "Changes only the given fields. Setting `status` to `enabled` brings back an endpoint that answered 410.",
         body=(UpdateWebhookEndpoint, examples.UPDATE_WEBHOOK_ENDPOINT),
         answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.WEBHOOK_ENDPOINT)},
         problems=(404, 413, 415, 422),
@@ -136,7 +136,7 @@ async def update_webhook_endpoint(
     **documented(
         "delete_webhook_endpoint",
         "Delete a webhook endpoint",
-        "What is still to be delivered to it ends `exhausted`.",
+        "Its pending deliveries end `exhausted`.",
         answers={204: Described("Deleted")},
         problems=(404, 413, 415, 422),
     ),
@@ -154,7 +154,7 @@ async def delete_webhook_endpoint(
     **documented(
         "send_test_event",
         "Send a test event",
-        "An `endpoint.test` event to this endpoint only, whatever it subscribes to.",
+        "Sends `endpoint.test` to this endpoint alone, whatever it subscribes to.",
         answers={202: Described("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
@@ -173,7 +173,7 @@ async def send_test_event(
     **documented(
         "rotate_webhook_secret",
         "Rotate a webhook endpoint's secret",
-        "The new secret is shown here only; the old one signs beside it for 24 hours.",
+        "The new secret is shown only here; the old one signs beside it for 24 hours.",
         answers={
             200: Described("With the new secret", schemas.WebhookEndpointWithSecret, examples.NEW_WEBHOOK_ENDPOINT)
         },
