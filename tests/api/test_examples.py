@@ -11,6 +11,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from covergate.api import examples
+from covergate.api.app import RESOURCES
+from covergate.api.openapi import make_document
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import today_eastern
 from covergate.verifications.request import CreateVerification
@@ -96,3 +98,5 @@ async def test_the_document_is_of_today(client: Any, app: Any, document: dict[st
     created = document["paths"]["/v1/verifications/{verification_id}"]["get"]["responses"]["200"]
     assert created["content"]["application/json"]["example"]["created_at"].startswith(str(today))
     assert app.openapi() is app.openapi()
+    assert make_document(app, RESOURCES, today) == document != make_document(app, RESOURCES, date(2040, 3, 1))
+    assert make_document(app, RESOURCES, today) == document
