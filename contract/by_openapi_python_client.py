@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,9 @@ from opc_client.api.verifications import create_verification, list_verifications
 from opc_client.api.verifications import read_verification_timeline as read_timeline
 from opc_client.api.webhooks import create_webhook_endpoint, delete_webhook_endpoint, list_events
 
-body = models.CreateVerification(
-    vendor="sohar",
-    payer=models.Payer(id="60054"),
-    patient=models.Patient(
-        first_name="Jane",
-        last_name="Sample",
-        date_of_birth=date(1990, 9, 20),
-        member_id="ELIGIBLE-0001",
-        address=models.Address(state="CA"),
-    ),
-    service=models.Service(place_of_service_code="10", specialty=models.Specialty.PSY, procedure_codes=["90837"]),
-)
+document = json.loads(Path(os.environ["COVERGATE_DOCUMENT"]).read_text())
+create = document["paths"]["/v1/verifications"]["post"]["requestBody"]["content"]["application/json"]
+body = models.CreateVerification.from_dict(create["example"])
 gateway = AuthenticatedClient(
     os.environ["COVERGATE_URL"], token=os.environ["COVERGATE_API_KEY"], raise_on_unexpected_status=True, timeout=60
 )
@@ -73,7 +64,6 @@ def instants(value: Any) -> Any:
 
 
 # Every example of an answer, a problem and a webhook is the same after the way through its class.
-document = json.loads(Path(os.environ["COVERGATE_DOCUMENT"]).read_text())
 operations = [one for methods in document["paths"].values() for one in methods.values()]
 contents = [answer.get("content", {}) for one in operations for answer in one["responses"].values()]
 contents += [row["post"]["requestBody"]["content"] for row in document["components"]["pathItems"].values()]
