@@ -16,10 +16,10 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once here, not at every start where PYTHONDONTWRITEBYTECODE is set.
 export UV_COMPILE_BYTECODE := 1
 
-SOURCES := src tests migrations $(wildcard benchmarks)
+SOURCES := src tests migrations $(wildcard benchmarks contract)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench chaos
+.PHONY: help setup demo test contract check fix bench chaos
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,6 +31,9 @@ demo: $(SYNCED) ## show the gateway at work, end to end
 
 test: $(SYNCED) ## run the whole test suite
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+contract: $(SYNCED) ## lint the OpenAPI document, make clients of it and have them verify a patient
+	@$(BIN)/python -m contract
 
 check: $(SYNCED) ## format, lint, types, import rules
 	@$(BIN)/ruff format --check $(SOURCES)

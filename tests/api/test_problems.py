@@ -50,10 +50,22 @@ async def test_unknown_routes(client: Any, path: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_unknown_methods(client: Any, keys: Any) -> None:
-    answer = await client.put("/v1/verifications", headers=keys.full)
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "BREW"])
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/verifications", "GET, POST"),
+        ("/v1/verifications/search", "GET, POST"),
+        ("/v1/verifications/ver_1", "GET"),
+        ("/v1/webhook-endpoints/whe_1", "DELETE, GET, PATCH"),
+        ("/v1/vendor-events/sohar", "POST"),
+        ("/openapi.json", "GET"),
+    ],
+)
+async def test_other_methods(client: Any, keys: Any, path: str, methods: str, method: str) -> None:
+    answer = await client.request(method, path, headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"] or "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == methods
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ RESOURCES = (
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """`app.state.waiters.close()` lets every waiting request answer at once: call it before the server is stopped."""
+    """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
     keys, metrics = KnownKeys(gateway), Metrics()
     waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=keys.forget)
 
@@ -64,15 +64,14 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(
         title="CoverGate",
-        version=openapi.VERSION,
+        version=openapi.COVERGATE_VERSION,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
-        # which can quote a patient, and URLs with VSee's token in them.
+        # Otherwise an OpenTelemetry provider in the process, or a variable in the environment, would receive exception
+        # texts, which can quote a patient, and URLs that carry VSee's token.
         telemetry={
             "tracing": False,
             "metrics": False,
@@ -85,7 +84,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
-    problems.install(app)
-    openapi.install(app, RESOURCES)
+    problems.install_handlers(app, RESOURCES)
+    openapi.install_document(app, RESOURCES)
     app.add_middleware(Middleware, metrics=metrics)
     return app

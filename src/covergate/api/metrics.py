@@ -1,7 +1,7 @@
-"""What Prometheus reads at `/metrics`: counts and times with bounded sets of labels. No tenant, no id, no PHI.
+"""The metrics at `/metrics`: counts and times whose labels are bounded sets. No tenant, no id, no PHI.
 
-Each app has a registry of its own. The backlog is read from the database when somebody looks, at most every
-`BACKLOG_SECONDS`, so every API process shows the same.
+Each app has its own registry. The backlog is read from the database on request, at most every `BACKLOG_SECONDS`, so every
+API process shows the same.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ class Metrics:
         self._pending = Gauge(
             "covergate_deliveries_pending", "Webhook deliveries still to be made", ["lane"], registry=self.registry
         )
-        self._looked_at = float("-inf")
+        self._read_at = float("-inf")
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         known = method if method in METHODS else "other"
         self._requests.labels(known, route, str(status)).inc()
         self._seconds.labels(known, route).observe(seconds)
 
-    async def look_at_backlog(self, gateway: Gateway) -> None:
-        if time.monotonic() - self._looked_at < BACKLOG_SECONDS:
+    async def read_backlog(self, gateway: Gateway) -> None:
+        if time.monotonic() - self._read_at < BACKLOG_SECONDS:
             return
         async with gateway.connection() as db:
             rows = (await db.execute(_BACKLOG)).all()
-        self._looked_at = time.monotonic()
+        self._read_at = time.monotonic()
         self._open.clear()
         self._pending.clear()
         for row in rows:

@@ -36,7 +36,7 @@ def is_past(day: date, now: datetime) -> bool:
 
 
 def invalid(code: str, message: str) -> PydanticCustomError:
-    """A validation error with a stable code and a constant message that names what would be right."""
+    """A validation error with a stable code and a constant message that says what would be right: "must be …"."""
     # LiteralString is asked for so that messages are never formatted from input; ours are all constants.
     return PydanticCustomError(code, message)
 
@@ -59,7 +59,7 @@ def _npi(value: str) -> str:
         doubled = digit * 2 if position % 2 == 0 else digit
         total += doubled - 9 if doubled > 9 else doubled
     if total % 10:
-        raise invalid("invalid_npi", "fails the NPI check digit")
+        raise invalid("invalid_npi", "must be an NPI whose check digit is right")
     return value
 
 
@@ -79,11 +79,27 @@ class Text(GroupedMetadata):
     """A trimmed, non-empty string without control characters."""
 
     max_length: int
-    pattern: str | None = None
 
     def __iter__(self) -> Iterator[object]:
-        yield StringConstraints(strip_whitespace=True, min_length=1, max_length=self.max_length, pattern=self.pattern)
+        yield StringConstraints(strip_whitespace=True, min_length=1, max_length=self.max_length)
         yield AfterValidator(_no_control_characters)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern(GroupedMetadata):
+    """A string of one form; `message` says which, for a regular expression tells a caller little."""
+
+    regex: str
+    message: str
+
+    def __iter__(self) -> Iterator[object]:
+        yield AfterValidator(self._matching)
+        yield Field(json_schema_extra={"pattern": self.regex})
+
+    def _matching(self, value: str) -> str:
+        if not re.fullmatch(self.regex, value):
+            raise invalid("invalid_value", self.message)
+        return value
 
 
 def _upper(value: object) -> object:
@@ -93,18 +109,29 @@ def _upper(value: object) -> object:
 Name = Annotated[str, Text(60)]
 Line = Annotated[str, Text(100)]
 Identifier = Annotated[str, Text(80)]
-State = Annotated[str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{2}$")]
-Zip = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9]{5}(-?[0-9]{4})?$")]
-Ssn = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9]{9}$")]
-TaxId = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9]{9}$")]
+Trimmed = Annotated[str, StringConstraints(strip_whitespace=True)]
+State = Annotated[str, BeforeValidator(_upper), Pattern(r"^[A-Za-z]{2}$", "must be the two letters of a state")]
+Zip = Annotated[Trimmed, Pattern(r"^[0-9]{5}(-?[0-9]{4})?$", "must be a ZIP code of five or nine digits")]
+Ssn = Annotated[Trimmed, Pattern(r"^[0-9]{9}$", "must be nine digits")]
+TaxId = Annotated[Trimmed, Pattern(r"^[0-9]{9}$", "must be nine digits")]
 Npi = Annotated[str, AfterValidator(_npi)]
 Day = Annotated[date, BeforeValidator(_iso_date_only)]
-ServiceTypeCode = Annotated[str, BeforeValidator(_upper), StringConstraints(pattern=r"^[0-9A-Z]{1,3}$")]
-ProcedureCode = Annotated[str, BeforeValidator(_upper), StringConstraints(pattern=r"^[0-9A-Z]{5}$")]
-DiagnosisCode = Annotated[
-    str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z][0-9][0-9A-Z](\.?[0-9A-Z]{1,4})?$")
+ServiceTypeCode = Annotated[
+    str, BeforeValidator(_upper), Pattern(r"^[0-9A-Za-z]{1,3}$", "must be an X12 service type code, e.g. 30 or MH")
 ]
-PlaceOfServiceCode = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[0-9]{2}$")]
+ProcedureCode = Annotated[
+    str, BeforeValidator(_upper), Pattern(r"^[0-9A-Za-z]{5}$", "must be a CPT or HCPCS code of five characters")
+]
+DiagnosisCode = Annotated[
+    str,
+    BeforeValidator(_upper),
+    Pattern(r"^[A-Za-z][0-9][0-9A-Za-z](\.?[0-9A-Za-z]{1,4})?$", "must be an ICD-10 code, e.g. F41.1"),
+]
+PlaceOfServiceCode = Annotated[Trimmed, Pattern(r"^[0-9]{2}$", "must be a CMS place of service code of two digits")]
+Email = Annotated[str, Text(254), Pattern(r"^[^@\s]+@[^@\s]+$", "must be an email address")]
+Phone = Annotated[
+    str, Text(30), Pattern(r"^[0-9+(). x-]{7,30}$", "must be a phone number of 7 to 30 digits, blanks and + ( ) . - x")
+]
 
 
 class Gender(StrEnum):
@@ -161,7 +188,7 @@ class Payer(Part):
     @model_validator(mode="after")
     def _named(self) -> Payer:
         if self.id is None and self.name is None and self.directory_id is None:
-            raise invalid("payer_required", "needs id, name or directory_id")
+            raise invalid("payer_required", "must have id, name or directory_id")
         return self
 
 
@@ -187,8 +214,8 @@ class Patient(Part):
     ssn: Ssn | None = None
     employer_name: Annotated[str, Text(120)] | None = None
     address: Address | None = None
-    email: Annotated[str, Text(254, r"^[^@\s]+@[^@\s]+$")] | None = None
-    phone: Annotated[str, Text(30, r"^[0-9+(). x-]{7,30}$")] | None = None
+    email: Email | None = None
+    phone: Phone | None = None
 
 
 class Subscriber(Part):
@@ -205,7 +232,7 @@ class Subscriber(Part):
     ssn: Ssn | None = None
     employer_name: Annotated[str, Text(120)] | None = None
     address: Address | None = None
-    phone: Annotated[str, Text(30, r"^[0-9+(). x-]{7,30}$")] | None = None
+    phone: Phone | None = None
 
 
 class Provider(Part):

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from covergate.eligibility.sourced import Sources, _percent_number
 from covergate.eligibility.terms import (
@@ -31,10 +31,11 @@ from covergate.eligibility.terms import (
 Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}", return_type=str)]
 
 
-Percent = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
+_Number = WithJsonSchema({"type": "number"}, mode="serialization")
+Percent = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float), _Number]
 
 
-Quantity_ = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
+Quantity_ = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float), _Number]
 
 
 class Row(BaseModel):
@@ -43,7 +44,7 @@ class Row(BaseModel):
     )
 
 
-class Warning_(Row):
+class Warning_(Row, title="Warning"):
     """`message` is a constant of the gateway, except that it may name a vendor's code; never PHI."""
 
     code: WarningCode

@@ -204,7 +204,7 @@ def _check(gateway: Gateway, url: str | None, event_types: tuple[str, ...] | Non
             wrong.append(FieldError("invalid_url", reason, pointer="/url"))
     for position, type_ in enumerate(event_types or ()):
         if type_ == EVERY and len(event_types or ()) > 1:
-            wrong.append(FieldError("invalid_value", "* stands alone", pointer=f"/event_types/{position}"))
+            wrong.append(FieldError("invalid_value", "must stand alone if it is *", pointer=f"/event_types/{position}"))
         elif type_ != EVERY and type_ not in EVENT_TYPES:
             known = ", ".join([EVERY, *EVENT_TYPES])
             wrong.append(FieldError("invalid_value", f"must be one of: {known}", pointer=f"/event_types/{position}"))

@@ -12,12 +12,16 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 from pydantic_settings import SettingsConfigDict
 
+from covergate.eligibility.inquiry import Pattern, Trimmed
 from covergate.vendors.auth import HeaderAuth
 from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Options, Recovery, ServiceDates, Vendor
 from covergate.vendors.vsee.events import read_event, verify_event
 from covergate.vendors.vsee.flows import check, find, list_payers, submit
 from covergate.vendors.vsee.request import NOT_ASKED, missing_fields, not_asked_of
 
+CarrierCode = Annotated[
+    Trimmed, Pattern(r"^[A-Za-z0-9_-]{1,40}$", "must be a carrier code of 1 to 40 letters, digits, _ and -")
+]
 CardPicture = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
 
 
@@ -55,9 +59,7 @@ class VSeeConnection(Connection):
 class VSeeOptions(Options):
     """`carrier_code` is one of `GET /insurances/` (`car7551`); the pictures of the card go as they are."""
 
-    carrier_code: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9_-]{1,40}$")] | None = (
-        None
-    )
+    carrier_code: CarrierCode | None = None
     card_front: CardPicture | None = None
     card_back: CardPicture | None = None
 
