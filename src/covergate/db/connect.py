@@ -15,6 +15,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from covergate.db.notify import Herald
+from covergate.db.sql import Record
 
 CONNECT_SECONDS = 10
 POOL_WAIT_SECONDS = 20
@@ -33,13 +34,31 @@ def _discard_if_dead(dbapi_connection: Any, *_: Any) -> None:
         raise DisconnectionError
 
 
+async def _speak_json(raw: asyncpg.Connection) -> None:
+    """Python values both ways; a `str` is JSON that is text already, as SQLAlchemy's JSON types give it."""
+    for name, encode, decode in (
+        ("json", _json_of, orjson.loads),
+        ("jsonb", lambda value: b"\x01" + _json_of(value), lambda data: orjson.loads(data[1:])),
+    ):
+        await raw.set_type_codec(name, encoder=encode, decoder=decode, schema="pg_catalog", format="binary")
+
+
+def _json_of(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+
+
+async def _leave_as_it_is(_: Any) -> None:
+    return None
+
+
 def make_engine(
     url: str, *, pool_size: int, application_name: str, statement_timeout_seconds: int = STATEMENT_SECONDS
 ) -> AsyncEngine:
     async def connect(**_: Any) -> asyncpg.Connection:
-        return await asyncpg.connect(
+        raw = await asyncpg.connect(
             asyncpg_dsn(url),
             timeout=CONNECT_SECONDS,
+            record_class=Record,
             server_settings={
                 "application_name": application_name,
                 "timezone": "UTC",
@@ -48,6 +67,8 @@ def make_engine(
                 "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
             },
         )
+        await _speak_json(raw)
+        return raw
 
     async def connect_for_news() -> asyncpg.Connection:
         return await asyncpg.connect(
@@ -67,8 +88,10 @@ def make_engine(
         pool_pre_ping=False,
         hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
-        json_deserializer=orjson.loads,
     )
+    # Set by `connect` already, both ways.
+    engine.dialect.setup_asyncpg_json_codec = _leave_as_it_is  # type: ignore[attr-defined]
+    engine.dialect.setup_asyncpg_jsonb_codec = _leave_as_it_is  # type: ignore[attr-defined]
     event.listen(engine.sync_engine, "checkout", _discard_if_dead)
     Herald(engine, connect_for_news)
     return engine
