@@ -79,10 +79,10 @@ async def test_a_known_key_costs_no_query(gateway: Gateway) -> None:
     known = KnownKeys(gateway)
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     first = await known.authenticate(key)
-    await gateway.engine.dispose()
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    await gateway.database.engine.dispose()
+    assert gateway.database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
     assert await known.authenticate(key) is first
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    assert gateway.database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
