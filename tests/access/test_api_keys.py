@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from covergate.access.api_keys import SCOPES, KnownKeys, create_key, list_keys, revoke_key
 from covergate.api.waiters import Waiters
-from covergate.db.database import Database, asyncpg_dsn
+from covergate.db.database import Database
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
 from covergate.settings import Settings
@@ -29,7 +29,7 @@ async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
         keys.forget()
         told.set()
 
-    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=forget)
+    waiters = Waiters(gateway.database.url, on_keys_changed=forget)
     task = asyncio.create_task(waiters.run())
     await asyncio.wait_for(told.wait(), 10)
     yield keys

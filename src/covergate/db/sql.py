@@ -8,13 +8,15 @@ parameter give JSON lists as text: asyncpg takes nested lists for another dimens
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db.outage import DATABASE_ERRORS, is_lost
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_][a-z0-9_]*)")
 _BEGIN = text("SELECT")
@@ -45,24 +47,31 @@ class Query:
             numbers[name] = f"CAST({numbers[name]} AS {type_})"
         self.sql = _PARAMETER.sub(lambda match: numbers[match[1]], sql)
 
-    async def all(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> list[Record]:
-        rows: list[Record] = await (await driver_of(db)).fetch(self.sql, *self._arguments(values))
-        return rows
+    def all(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> Awaitable[list[Record]]:
+        return self._send(db, asyncpg.Connection.fetch, values)
 
-    async def one(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> Record | None:
+    def one(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> Awaitable[Record | None]:
         """The first row; None if there is none."""
-        row: Record | None = await (await driver_of(db)).fetchrow(self.sql, *self._arguments(values))
-        return row
+        return self._send(db, asyncpg.Connection.fetchrow, values)
 
-    async def scalar(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> Any:
+    def scalar(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> Awaitable[Any]:
         """The first column of the first row; None if there is no row."""
-        return await (await driver_of(db)).fetchval(self.sql, *self._arguments(values))
+        return self._send(db, asyncpg.Connection.fetchval, values)
 
     async def run(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> int:
         """How many rows it changed; 0 for statements that change none, such as `SET`."""
-        status: str = await (await driver_of(db)).execute(self.sql, *self._arguments(values))
+        status: str = await self._send(db, asyncpg.Connection.execute, values)
         number = status.rpartition(" ")[2]
         return int(number) if number.isdigit() else 0
+
+    async def _send(self, db: AsyncConnection, how: Callable[..., Awaitable[Any]], values: Mapping[str, Any]) -> Any:
+        raw = await driver_of(db)
+        try:
+            return await how(raw, self.sql, *self._arguments(values))
+        except DATABASE_ERRORS as error:
+            if is_lost(error):
+                raw.terminate()  # the pool makes a new one in its place
+            raise
 
     def _arguments(self, values: Mapping[str, Any]) -> list[Any]:
         try:
@@ -80,6 +89,8 @@ async def driver_of(db: AsyncConnection) -> asyncpg.Connection:
     connection = db.sync_connection
     assert connection is not None
     raw: asyncpg.Connection = connection.connection.driver_connection
+    if raw.is_closed():
+        raise asyncpg.InterfaceError("the connection is closed")
     if not raw.is_in_transaction() and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         await db.execute(_BEGIN)
     return raw
