@@ -9,6 +9,7 @@ out again.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,8 @@ REPLY_SECONDS = 2
 """How much longer than PostgreSQL's own time limit we wait for its word that a statement was canceled."""
 IDLE_IN_TRANSACTION_SECONDS = 60  # a process that was paused inside a transaction gives its locks back
 RECYCLE_SECONDS = 1800  # a name in the URL may mean another server by then
+
+_SAME_SESSION = "CG001"
 
 KEEPALIVE = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 """Socket options: a peer that vanished is noticed after 20 to 30 s, whether we wait for it or write to it."""
@@ -74,6 +77,35 @@ async def connect(
     with _ended_on_failure(raw):
         await raw.execute("; ".join(f"SET {name} = '{value}'" for name, value in (ours | settings).items()))
     return raw
+
+
+async def shares_sessions(url: str) -> bool:
+    """Whether a pooler gives one session of PostgreSQL to several clients in turns, as PgBouncer does by transaction.
+
+    Then settings, LISTEN and the migration's lock would be other clients' too, or lost. Seen from two connections at once; a
+    pooler that is busy at that moment may hide it.
+    """
+    mark = secrets.token_hex(8)
+    look = f"""
+DO $$ BEGIN
+  IF current_setting('covergate.mark', true) = '{mark}' THEN RAISE SQLSTATE '{_SAME_SESSION}'; END IF;
+END $$"""
+    both: list[asyncpg.Connection] = []
+    try:
+        both.append(await connect(url, application_name="covergate"))
+        both.append(await connect(url, application_name="covergate"))
+        await both[0].execute(f"SET covergate.mark = '{mark}'")
+        await both[1].execute(look)
+    except asyncpg.DuplicatePreparedStatementError:
+        return True  # an older PgBouncer: the other connection's statement
+    except asyncpg.PostgresError as error:
+        if error.sqlstate != _SAME_SESSION:
+            raise
+        return True
+    finally:
+        for raw in both:
+            await raw.close()
+    return False
 
 
 @contextlib.contextmanager

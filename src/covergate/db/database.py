@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from covergate.db import embedded
-from covergate.db.connect import asyncpg_dsn, make_engine
+from covergate.db.connect import asyncpg_dsn, make_engine, shares_sessions
 from covergate.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from covergate.db.key_ring import load_key_ring
 from covergate.db.migrate import migrate as bring_up_to_date
@@ -98,6 +98,11 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
     engine: AsyncEngine | None = None
     try:
         async with _one_line(url):
+            if server is None and await shares_sessions(url):
+                raise ConfigurationError(
+                    f"the pooler at {_shown(url)} shares sessions between clients: "
+                    "use session pooling, or a URL that leads to PostgreSQL itself"
+                )
             if migrate:
                 await bring_up_to_date(url)
             engine = make_engine(url, pool_size=pool_size, application_name=application_name)
