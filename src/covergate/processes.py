@@ -80,6 +80,9 @@ async def start(
 ) -> list[Part]:
     """The API, where there is a socket for it, and the worker; the stack stops them, together."""
     parts: list[Part] = []
+    if (server := gateway.database.server) is not None:
+        stop = asyncio.Event()
+        parts.append(Part("embedded PostgreSQL", asyncio.create_task(server.watch(stop)), stop.set))
     transport = await stack.enter_async_context(Transport(allow_private_network=gateway.settings.allow_private_network))
     if api_socket is not None:
         app = create_app(gateway)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
 
 BATCH = 5000
 # now() and not clock_timestamp(): only a stable function lets an index find what is old.
 _STATEMENTS = tuple(
-    text(statement)
+    Query(statement)
     for statement in (
         (
             "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
@@ -31,5 +30,5 @@ async def prune(gateway: Gateway) -> None:
     """In batches, each its own statement, so that no lock is held for long."""
     for statement in _STATEMENTS:
         async with gateway.connection() as db:
-            while (await db.execute(statement)).rowcount == BATCH:
+            while await statement.run(db) == BATCH:
                 continue

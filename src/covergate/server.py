@@ -63,7 +63,12 @@ async def until_stopped(parts: Sequence[Part], stop: asyncio.Event) -> None:
         stopped.cancel()
     for part in parts:
         if part.task.done() and not stop.is_set():
-            log.error("part_ended", part=part.name, exc_info=part.task.exception())
+            error = part.task.exception()
+            if isinstance(error, ConfigurationError):
+                # Its text is for operators. The other parts still have to end, which may take a while.
+                log.error("part_ended", part=part.name, reason=str(error))
+                raise error
+            log.error("part_ended", part=part.name, exc_info=error)
             raise PartFailed(f"the {part.name} ended by itself; the log says why")
 
 

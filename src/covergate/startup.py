@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-import asyncpg
 import uvloop
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
-from sqlalchemy.exc import SQLAlchemyError
 
 from covergate import logs
 from covergate.db.database import open_database
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
 from covergate.payers.seed import plant
@@ -35,7 +34,7 @@ def run(command: Coroutine[Any, Any, Result]) -> Result:
 
     try:
         return uvloop.run(watched())
-    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, TimeoutError) as error:
+    except DATABASE_ERRORS as error:
         # Their texts may quote values.
         raise ConfigurationError(f"the database could not be used any more ({type(error).__name__})") from None
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from covergate.access.api_keys import SCOPES, KnownKeys, create_key, list_keys, revoke_key
 from covergate.api.waiters import Waiters
-from covergate.db.database import Database, asyncpg_dsn
+from covergate.db.database import Database
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
 from covergate.settings import Settings
@@ -29,7 +29,7 @@ async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
         keys.forget()
         told.set()
 
-    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=forget)
+    waiters = Waiters(gateway.database.url, on_keys_changed=forget)
     task = asyncio.create_task(waiters.run())
     await asyncio.wait_for(told.wait(), 10)
     yield keys
@@ -79,10 +79,10 @@ async def test_a_known_key_costs_no_query(gateway: Gateway) -> None:
     known = KnownKeys(gateway)
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     first = await known.authenticate(key)
-    await gateway.engine.dispose()
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    await gateway.database.engine.dispose()
+    assert gateway.database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
     assert await known.authenticate(key) is first
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    assert gateway.database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from covergate.db import embedded
-from covergate.db.embedded import EmbeddedPostgresError
+from covergate.db.embedded import EmbeddedPostgresError, cluster
 from covergate.settings import default_data_dir
 
 ROOT = os.geteuid() == 0
@@ -199,6 +200,66 @@ async def test_a_killed_server_recovers_what_was_committed(used_dir: Path) -> No
     assert await answers(after.url)
     after.stop_if_last()
     assert not await answers(after.url)
+
+
+async def test_a_server_that_is_killed_while_it_is_watched_is_started_again(used_dir: Path) -> None:
+    server = embedded.start(used_dir, durable=False)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(server.watch(stop))
+    for how in (signal.SIGKILL, signal.SIGINT):
+        await fetch(server.url, "SELECT 1")
+        pid = postmaster(used_dir)
+        os.kill(pid, how)
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(OSError, asyncpg.PostgresError):
+                    await fetch(server.url, "SELECT 1")
+                    if postmaster(used_dir) != pid:
+                        break
+                await asyncio.sleep(0.02)
+    assert await fetch(server.url, "SELECT current_setting('fsync')") == "off"
+    stop.set()
+    await watching
+    server.stop_if_last()
+    assert not await answers(server.url)
+
+
+async def test_a_server_that_cannot_be_started_again_is_told_in_one_line(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "REFUSAL_SECONDS", 0.2)
+    server = embedded.start(data_dir, durable=False)
+    watching = asyncio.create_task(server.watch(asyncio.Event()))
+    (data_dir / "postgres" / "global" / "pg_control").unlink()
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    with pytest.raises(EmbeddedPostgresError, match="does not start: see") as told:
+        async with asyncio.timeout(10):
+            await watching
+    assert "\n" not in str(told.value)
+
+
+async def test_the_servers_log_stays_small(used_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LOG_BYTES", 1000)
+    monkeypatch.setattr(embedded, "WATCH_SECONDS", 0.01)
+    server = embedded.start(used_dir, durable=False)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(server.watch(stop))
+    log, before = used_dir / "postgres" / "log", used_dir / "postgres" / "log.1"
+    connection = await asyncpg.connect(server.url)
+    async with asyncio.timeout(20):
+        while not before.exists():
+            with contextlib.suppress(asyncpg.PostgresError):
+                await connection.execute("SELECT nothing_of_this_name")
+            await asyncio.sleep(0)
+        while not log.stat().st_size:
+            with contextlib.suppress(asyncpg.PostgresError):
+                await connection.execute("SELECT nothing_of_this_name")
+    stop.set()
+    await watching
+    assert b"\0" not in log.read_bytes()
+    assert before.stat().st_size >= 1000
+    await connection.close()
+    server.stop_if_last()
 
 
 async def test_pid_files_that_name_an_unrelated_process_are_dropped(used_dir: Path, postgres_url: str) -> None:

@@ -113,6 +113,20 @@ def test_it_answers_and_ends_with_nothing_left_running(up: Up, data_dir: Path) -
     assert _using(data_dir) == []
 
 
+def test_its_database_is_started_again_when_it_is_killed(up: Up, data_dir: Path) -> None:
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    killed = pid_file.read_text().split()[0]
+    psutil.Process(int(killed)).kill()
+    until = time.monotonic() + 10
+    while pid_file.read_text().split()[:1] == [killed] or httpx.get(f"{up.url}/readyz").status_code != 200:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert up.verify().returncode == 0
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(30) == 0
+    assert _using(data_dir) == []
+
+
 def test_a_second_signal_ends_it_at_once_and_its_database_is_found_again(up: Up, data_dir: Path) -> None:
     url = httpx.URL(up.url)
     with socket.create_connection((url.host, url.port or 0)) as slow:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_RECORD = text("""
+from covergate.db.sql import Query
+
+_RECORD = Query("""
 INSERT INTO audit_log (tenant_id, api_key_id, action, verification_id, request_id)
 SELECT :tenant_id, :api_key_id, :action, id, :request_id FROM unnest(CAST(:ids AS text[])) AS r(id)""")
 
@@ -23,8 +24,8 @@ async def record(
 ) -> None:
     """`action` names the read, e.g. `verification.read`, `verification.raw`, `webhook.full` (then no key is at work)."""
     if verification_ids:
-        await db.execute(
-            _RECORD,
+        await _RECORD.run(
+            db,
             {
                 "tenant_id": tenant_id,
                 "api_key_id": api_key_id,

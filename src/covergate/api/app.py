@@ -25,7 +25,6 @@ from covergate.api import (
 from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
 from covergate.api.waiters import Waiters
-from covergate.db.database import asyncpg_dsn
 from covergate.gateway import Gateway
 from covergate.payers.directory import KnownPayers
 from covergate.payers.seed import plant
@@ -48,7 +47,7 @@ RESOURCES = (
 def create_app(gateway: Gateway) -> FastAPI:
     """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
     keys, metrics = KnownKeys(gateway), Metrics()
-    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=keys.forget)
+    waiters = Waiters(gateway.database.url, on_keys_changed=keys.forget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -7,14 +7,13 @@ import asyncio
 import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy.exc import SQLAlchemyError
 
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, waiters_of
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
-from covergate.api.problems import is_away
 from covergate.db.migrate import require_current
+from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.errors import ConfigurationError, Problem
 
 log = structlog.get_logger(__name__)
@@ -74,7 +73,7 @@ async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     try:
         async with asyncio.timeout(READY_WITHIN_SECONDS):
             await measured.read_backlog(gateway)
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
+    except DATABASE_ERRORS as error:
         # The process's own counts are wanted most when the database is in trouble.
         if not is_away(error):
             raise

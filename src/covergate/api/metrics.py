@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from sqlalchemy import text
 
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
 
 METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "PUT"})
 BACKLOG_SECONDS = 15.0
 
-_BACKLOG = text("""
+_BACKLOG = Query("""
 SELECT 'verification' AS kind, coalesce(waiting_for, 'start') AS name, count(*) AS number
 FROM verifications WHERE status IN ('queued', 'in_progress') GROUP BY 2
 UNION ALL
@@ -72,7 +72,7 @@ class Metrics:
         if time.monotonic() - self._read_at < BACKLOG_SECONDS:
             return
         async with gateway.connection() as db:
-            rows = (await db.execute(_BACKLOG)).all()
+            rows = await _BACKLOG.all(db)
         self._read_at = time.monotonic()
         self._open.clear()
         self._pending.clear()

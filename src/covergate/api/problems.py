@@ -8,38 +8,22 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-import asyncpg
 import orjson
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from covergate.api.validation import field_errors
+from covergate.db.outage import is_away
 from covergate.errors import Problem
-from covergate.outbound.client import causes
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
-
-AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InterfaceError,
-    asyncpg.exceptions.ReadOnlySQLTransactionError,
-    PoolTimeout,
-    TimeoutError,
-    OSError,
-)
-"""The database cannot answer now; the same request may work in a moment."""
 
 
 def problem_answer(problem: Problem, request_id: str) -> Response:
@@ -70,13 +54,6 @@ def unexpected(error: Exception, request_id: str, route: str) -> Problem:
     where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("request_failed", request_id=request_id, route=route, error=type(error).__name__, where=where[-12:])
     return Problem("internal_error", "this was logged under the request_id")
-
-
-def is_away(error: BaseException) -> bool:
-    """SQLAlchemy wraps asyncpg's errors, so the causes are looked at."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return any(isinstance(cause, AWAY) for cause in causes(error))
 
 
 def install_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:

@@ -17,7 +17,7 @@ from covergate.api.http import NoBody, ended_within, idempotency_key, json_answe
 from covergate.api.metrics import Metrics
 from covergate.api.pages import PageLimit, PageQuery, listed, position, position_of
 from covergate.api.validation import OneOf
-from covergate.db.tables import WAITING_FOR
+from covergate.states import WaitingFor
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.terms import Outcome
@@ -55,7 +55,7 @@ class ListQuery(PageQuery):
     outcome: Outcome | None = Field(default=None, description="How it ended")
     vendor: Annotated[str, OneOf(tuple(VENDORS))] | None = Field(default=None, description="The vendor asked last")
     failure_code: FailureCode | None = Field(default=None, description="Why it failed")
-    waiting_for: Annotated[str, OneOf(tuple(WAITING_FOR))] | None = Field(
+    waiting_for: Annotated[str, OneOf(tuple(WaitingFor))] | None = Field(
         default=None, description="What it waits for: `waiting_for.kind`"
     )
     payer_id: Annotated[str, Text(40)] | None = Field(default=None, description="The electronic id: `payer.id`")

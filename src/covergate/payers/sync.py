@@ -11,13 +11,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, text
-from sqlalchemy.types import Integer, Text
 
 from covergate import ids
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.payers import store
@@ -35,17 +33,21 @@ LONGEST_CODE = 100
 DAILY = 24 * 3600
 AFTER_FAILURE = 3600
 
-_START = text("""
+_START = Query(
+    """
 INSERT INTO payer_syncs AS s (vendor, mode, started_at) VALUES (:vendor, :mode, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET started_at = clock_timestamp()
   WHERE s.started_at < clock_timestamp() - make_interval(
     secs => CASE WHEN s.synced_at IS NULL OR s.synced_at < s.started_at THEN :failed_after ELSE :due_after END)
-RETURNING 1""").bindparams(bindparam("failed_after", type_=Integer), bindparam("due_after", type_=Integer))
-_FAILED = text("UPDATE payer_syncs SET error = :error WHERE vendor = :vendor AND mode = :mode")
-_SYNCED = text(
-    "UPDATE payer_syncs SET synced_at = clock_timestamp(), listed = :listed, error = :error"
+RETURNING 1""",
+    failed_after="int",
+    due_after="int",
+)
+_FAILED = Query("UPDATE payer_syncs SET error = :error WHERE vendor = :vendor AND mode = :mode")
+_SYNCED = Query(
+    "UPDATE payer_syncs SET synced_at = clock_timestamp(), listed = :listed, error = NULL"
     " WHERE vendor = :vendor AND mode = :mode"
-).bindparams(bindparam("error", type_=Text))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ async def _start(gateway: Gateway, vendor: Vendor, mode: str, *, due_after: int)
     values = {"vendor": vendor.name, "mode": mode, "due_after": due_after}
     values["failed_after"] = min(due_after, AFTER_FAILURE)
     async with gateway.connection() as db:
-        return (await db.execute(_START, values)).one_or_none() is not None
+        return await _START.one(db, values) is not None
 
 
 async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: str, connection: Connection) -> Synced:
@@ -113,7 +115,7 @@ async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: st
         synced = await _take_over(gateway, vendor.name, mode, listed)
     except VendorError as error:
         async with gateway.connection() as db:
-            await db.execute(_FAILED, {"vendor": vendor.name, "mode": mode, "error": error.reason})
+            await _FAILED.run(db, {"vendor": vendor.name, "mode": mode, "error": error.reason})
         synced = Synced(vendor.name, mode, error=error.reason)
     log.info(
         "payers_synced",
@@ -243,8 +245,7 @@ async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[
         await store.add_codes(db, vendor, mode, "list", changes.codes)
         await store.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
         await store.replace_candidates(db, vendor, mode, changes.candidates)
-        values: dict[str, Any] = {"vendor": vendor, "mode": mode, "listed": len(listed), "error": None}
-        await db.execute(_SYNCED, values)
+        await _SYNCED.run(db, {"vendor": vendor, "mode": mode, "listed": len(listed)})
         await store.changed(db)
     created, doubtful = len(changes.payers), len(changes.candidates)
     return Synced(vendor, mode, len(listed), len(listed) - created - doubtful, created, doubtful)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from sqlalchemy import Double, bindparam, text
-
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.vendors.errors import VendorRateLimited
 
@@ -20,11 +19,14 @@ LONGEST_WAIT_SECONDS = 2.0
 """A call that would have to wait longer is put back instead: `rate_limit`."""
 
 _REFILLED = "least(:full, r.tokens + :rate * greatest(extract(epoch FROM clock_timestamp() - r.at), 0))"
-_TAKE = text(f"""
+_TAKE = Query(
+    f"""
 INSERT INTO vendor_rates AS r (vendor, mode, tokens, at) VALUES (:vendor, :mode, :full - :lot, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET tokens = {_REFILLED} - :lot, at = greatest(r.at, clock_timestamp())
 WHERE {_REFILLED} - :lot >= - :rate * :longest
-RETURNING tokens""").bindparams(*(bindparam(name, type_=Double) for name in ("rate", "lot", "full", "longest")))
+RETURNING tokens""",
+    **dict.fromkeys(("rate", "lot", "full", "longest"), "double precision"),
+)
 
 
 @dataclass
@@ -61,8 +63,7 @@ class RateLimits:
         size = max(1.0, float(int(per_second * LOT_SECONDS)))
         values = {"vendor": vendor, "mode": mode, "rate": per_second, "full": max(per_second, 1.0), "lot": size}
         async with self.gateway.connection() as db:
-            taken = await db.execute(_TAKE, {**values, "longest": LONGEST_WAIT_SECONDS})
-            tokens = taken.scalar_one_or_none()
+            tokens = await _TAKE.scalar(db, {**values, "longest": LONGEST_WAIT_SECONDS})
         if tokens is None:
             raise VendorRateLimited("the gateway's own limit for this vendor", retry_after=LONGEST_WAIT_SECONDS)
         lot.left = size

@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import Text
 
+from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
@@ -48,7 +46,8 @@ THE_VENDORS = frozenset(
 THE_PAYERS = frozenset({_C.PAYER_UNAVAILABLE})
 """Whose a failure is. Any other code is a payer's word on the request: an answer, and so a success of the vendor."""
 
-_READ = text("""
+_READ = Query(
+    """
 WITH ended AS (
   SELECT vendor, payer_id, failure_code = ANY(:ours) AS ours, failure_code = ANY(:vendors) AS vendors,
          failure_code = ANY(:payers) AS payers,
@@ -64,8 +63,8 @@ SELECT vendor, payer_id, grouping(payer_id) = 1 AS whole, count(*) AS ended,
        count(*) FILTER (WHERE payers) AS payers,
        percentile_cont(ARRAY[0.5, 0.95]::float8[]) WITHIN GROUP (ORDER BY wait) AS waits
 FROM ended GROUP BY GROUPING SETS ((vendor), (vendor, payer_id))
-HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""").bindparams(
-    *(bindparam(name, type_=ARRAY(Text)) for name in ("ours", "vendors", "payers", "names"))
+HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""",
+    **dict.fromkeys(("ours", "vendors", "payers", "names"), "text[]"),
 )
 
 
@@ -192,7 +191,7 @@ async def read_windows(db: AsyncConnection, mode: str, seconds: int) -> dict[str
     values |= {"ours": sorted(OURS), "vendors": sorted(THE_VENDORS), "payers": sorted(THE_PAYERS)}
     whole: dict[str, Numbers] = {}
     payers: dict[str, dict[str, Numbers]] = {}
-    for row in sorted(await db.execute(_READ, values), key=lambda row: -row.ended):
+    for row in sorted(await _READ.all(db, values), key=lambda row: -row.ended):
         p50, p95 = row.waits or (None, None)
         numbers = Numbers(row.ended, row.ours, row.vendors, row.payers, p50, p95)
         if row.whole:

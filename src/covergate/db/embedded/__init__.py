@@ -13,6 +13,7 @@ a server runs, moves a long socket path to a shared directory, and locks a file 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -22,15 +23,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
+
 from covergate.db.embedded.cluster import (
     MAJOR,
     Cluster,
     bring_up,
     create_cluster,
     finish_swap,
+    is_running,
     major_of,
     require_current_major,
     require_owner,
+    rotate_log,
     shut_down,
     upgrade_from,
 )
@@ -38,6 +43,9 @@ from covergate.db.embedded.host import EmbeddedPostgresError, prepare_data_dir
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "start", "upgrade"]
 
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 1.0
 LOCK_SECONDS = 150  # the longest start and the longest stop of another process
 
 
@@ -48,6 +56,24 @@ class EmbeddedPostgres:
     url: str
     _cluster: Cluster = field(repr=False)
     _hold: int | None = field(repr=False)
+    _durable: bool = field(default=True, repr=False)
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Starts the server again whenever it is gone, until `stop`; keeps its log small. Raises EmbeddedPostgresError."""
+        while not stop.is_set():
+            await asyncio.to_thread(self._keep_up)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WATCH_SECONDS)
+
+    def _keep_up(self) -> None:
+        data_dir = self._cluster.data_dir
+        with _one_line_errors(data_dir):
+            rotate_log(self._cluster)
+            if is_running(self._cluster):
+                return
+            log.warning("embedded_postgres_gone", data_dir=str(data_dir))
+            with _start_lock(data_dir):
+                bring_up(self._cluster, durable=self._durable)
 
     def stop_if_last(self) -> None:
         """Gives the share back; stops the server when no other process has one. Safe to call twice."""
@@ -83,7 +109,9 @@ def start(data_dir: Path, *, durable: bool = True) -> EmbeddedPostgres:
             hold = _open_lock(data_dir / "postgres.holders")
             # Only stop_if_last and upgrade lock it exclusively, both under the lock that is held here.
             fcntl.flock(hold, fcntl.LOCK_SH)
-        return EmbeddedPostgres(f"postgresql://postgres@/postgres?host={quote(str(cluster.pgdata))}", cluster, hold)
+        return EmbeddedPostgres(
+            f"postgresql://postgres@/postgres?host={quote(str(cluster.pgdata))}", cluster, hold, durable
+        )
 
 
 def upgrade(data_dir: Path) -> None:
