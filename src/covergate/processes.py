@@ -23,6 +23,7 @@ from covergate.server import Part, listening, running, start_server, until_stopp
 from covergate.settings import Settings
 from covergate.startup import named_variables, opened
 from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -83,12 +84,15 @@ async def start(
     if (server := gateway.database.server) is not None:
         stop = asyncio.Event()
         parts.append(Part("embedded PostgreSQL", asyncio.create_task(server.watch(stop)), stop.set))
-    transport = await stack.enter_async_context(Transport(allow_private_network=gateway.settings.allow_private_network))
+    breakers = CircuitBreakers(gateway)
+    transport = await stack.enter_async_context(
+        Transport(allow_private_network=gateway.settings.allow_private_network, ended=breakers.count)
+    )
     if api_socket is not None:
         app = create_app(gateway)
         parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
     if worker:
-        working = Worker(gateway, transport)
+        working = Worker(gateway, transport, breakers)
         parts.append(Part("worker", asyncio.create_task(working.run(), name="worker"), working.stop))
     await stack.enter_async_context(running(*parts))
     if api_socket is not None:

@@ -10,19 +10,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from covergate import ids
+from covergate import ids, states
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, Reader
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.api.validation import OneOf
-from covergate.webhooks.event_types import EVENT_TYPES
 from covergate.webhooks.events import list_events
 
 router = APIRouter(tags=["Webhooks"])
 
-EventType = Annotated[str, OneOf(tuple(EVENT_TYPES))]
+EventType = Annotated[str, OneOf(tuple(states.EventType))]
 
 
 class EventQuery(PageQuery):

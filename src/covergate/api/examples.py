@@ -12,7 +12,7 @@ from typing import Any
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.errors import PROBLEMS
-from covergate.webhooks.event_types import TEST
+from covergate.states import EventType
 
 EXAMPLE_DAY = date(2026, 11, 21)
 """The day of everything here except a birth; the service is a week later."""
@@ -399,7 +399,7 @@ def _moved(text: str, day: date) -> str:
 
 def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
     """The headers and the body of a webhook of this type, sent on `day`."""
-    data = VENDOR_DATA.get(type_) or (TEST_DATA if type_ == TEST else thin_of(type_))
+    data = VENDOR_DATA.get(type_) or (TEST_DATA if type_ == EventType.ENDPOINT_TEST else thin_of(type_))
     headers = {
         "webhook-id": _EVT,
         "webhook-timestamp": str(int(datetime.fromisoformat(on_day(_ENDED, day)).timestamp())),

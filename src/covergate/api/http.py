@@ -22,7 +22,7 @@ from covergate.api.deps import gateway_of, waiters_of
 from covergate.api.validation import MOST_ERRORS, UNKNOWN_FIELD, field_errors
 from covergate.eligibility.sourced import pointer
 from covergate.errors import FieldError, Problem
-from covergate.verifications.read import has_ended
+from covergate.verifications.queries import has_ended
 
 MOST_BODY_BYTES = 256 * 1024
 LONGEST_INTEGER = 300

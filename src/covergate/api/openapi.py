@@ -27,8 +27,8 @@ from covergate.api.describe import REFERENCE, problem, reference
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
+from covergate.states import EventType
 from covergate.verifications.request import CreateVerification
-from covergate.webhooks.event_types import EVENT_TYPES
 
 COVERGATE_VERSION = version("covergate")
 
@@ -130,8 +130,8 @@ def make_document(app: FastAPI, routers: Sequence[APIRouter], day: date) -> dict
         _with_nulls(document, router)
     document["components"]["schemas"] = _schemas()
     # Behind references: openapi-generator writes broken Python for webhooks that are not.
-    document["components"]["pathItems"] = {type_: {"post": _webhook(type_, day)} for type_ in EVENT_TYPES}
-    document["webhooks"] = {type_: {"$ref": f"#/components/pathItems/{type_}"} for type_ in EVENT_TYPES}
+    document["components"]["pathItems"] = {type_.value: {"post": _webhook(type_, day)} for type_ in EventType}
+    document["webhooks"] = {type_.value: {"$ref": f"#/components/pathItems/{type_.value}"} for type_ in EventType}
     _move_examples(document["paths"], day)
     return document
 
@@ -227,8 +227,8 @@ def _webhook(type_: str, day: date) -> dict[str, Any]:
     return {
         "operationId": type_.replace(".", "_"),
         "tags": ["Webhook messages"],
-        "summary": EVENT_TYPES[type_].partition(";")[0].rstrip("."),
-        "description": f"{EVENT_TYPES[type_]} Answer with any 2xx within 15 seconds; 410 disables the endpoint.",
+        "summary": EventType(type_).sentence.partition(";")[0].rstrip("."),
+        "description": f"{EventType(type_).sentence} Answer with any 2xx within 15 seconds; 410 disables the endpoint.",
         "parameters": [
             {
                 "name": name,

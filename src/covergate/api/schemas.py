@@ -14,16 +14,16 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from covergate import states
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Provider, Service, Subscriber
 from covergate.eligibility.result import Result
 from covergate.eligibility.terms import Outcome, OutcomeReason
+from covergate.states import AttemptState, CircuitState, DeliveryStatus, EndpointStatus, EventType, Status
 from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
-from covergate.webhooks.event_types import EVENT_TYPES, TEST
 
 Mode = Literal["test", "live"]
-Status = Literal["queued", "in_progress", "completed", "failed", "canceled"]
 
 
 class Shown(BaseModel):
@@ -56,7 +56,7 @@ InquiryShown = _shown(
 
 
 class WaitingFor(Shown):
-    kind: Literal["vendor", "vendor_retry", "rate_limit", "circuit", "hold", "operator"]
+    kind: states.WaitingFor
     since: datetime
 
 
@@ -66,7 +66,7 @@ class AttemptShown(Shown, title="Attempt"):
     id: str
     vendor: str
     vendor_ref: str | None
-    state: Literal["preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"]
+    state: AttemptState
     submitted_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
@@ -157,7 +157,7 @@ class CapabilitiesShown(Shown, title="Capabilities"):
 class Circuit(Shown):
     """Open: the vendor failed too often and is not called before `rests_until`. Half open: one trial call decides."""
 
-    state: Literal["closed", "open", "half_open"]
+    state: CircuitState
     since: Annotated[datetime | None, Field(description="Null if it was never anything but closed")]
     rests_until: datetime | None
 
@@ -225,7 +225,7 @@ class WebhookEndpoint(Shown):
     event_types: list[str]
     payload: Literal["thin", "full"]
     description: str | None
-    status: Literal["enabled", "disabled"]
+    status: EndpointStatus
     disabled_reason: str | None
     previous_secret_until: Annotated[datetime | None, Field(description="Until then the previous secret signs too")]
     created_at: datetime
@@ -249,7 +249,7 @@ class Delivery(Shown):
     event_id: Annotated[str, Field(pattern="^evt_")]
     event_type: str
     endpoint_id: str
-    status: Literal["pending", "delivered", "exhausted"]
+    status: DeliveryStatus
     attempts: list[DeliveryAttempt]
     next_attempt_at: datetime | None
     created_at: datetime
@@ -301,7 +301,7 @@ def _by_type(base: type[Shown], suffix: str, of_verification: type[BaseModel]) -
     """A class for each event type, so that its `type` tells what its `data` is."""
 
     def data(type_: str) -> type[BaseModel]:
-        if type_ == TEST:
+        if type_ == EventType.ENDPOINT_TEST:
             return TestData
         return VendorData if type_.startswith("vendor.") else of_verification
 
@@ -313,7 +313,7 @@ def _by_type(base: type[Shown], suffix: str, of_verification: type[BaseModel]) -
             type=(Literal[type_], ...),  # type: ignore[arg-type]
             data=(data(type_), ...),
         )
-        for type_, sentence in EVENT_TYPES.items()
+        for type_, sentence in ((member.value, member.sentence) for member in EventType)
     }
 
 

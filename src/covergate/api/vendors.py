@@ -17,15 +17,17 @@ from covergate.api.pages import PageQuery, listed, position
 from covergate.db.page import page
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.states import CircuitState
 from covergate.timestamps import instant
-from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing, resume
+from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing
 from covergate.vendor_health.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Vendor
+from covergate.verifications.operator import resume
 
 router = APIRouter(tags=["Vendors"])
 
-NEVER_LEFT = Standing("closed", None, None, None)
+NEVER_LEFT = Standing(CircuitState.CLOSED, None, None, None)
 
 
 @router.get(

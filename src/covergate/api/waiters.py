@@ -16,7 +16,7 @@ import structlog
 from covergate.access.api_keys import KEYS_CHANGED
 from covergate.db.connect import connect
 from covergate.db.outage import DATABASE_ERRORS
-from covergate.verifications.record import ENDED
+from covergate.verifications.commit import ENDED
 
 log = structlog.get_logger(__name__)
 

@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate.db import jobs
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.states import CircuitState, EventType
 from covergate.vendors.errors import VendorBroken, VendorError, VendorUnavailable
-from covergate.webhooks.announce import announce_to_all
-from covergate.webhooks.event_types import VENDOR_DEGRADED, VENDOR_RECOVERED
+from covergate.webhooks.events import publish_to_all
 
 log = structlog.get_logger(__name__)
 
@@ -42,30 +42,31 @@ FROM unnest(CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:answered AS 
 ORDER BY vendor, mode
 ON CONFLICT (vendor, mode, bucket) DO UPDATE
   SET answered = vendor_calls.answered + excluded.answered, failed = vendor_calls.failed + excluded.failed""")
-_OPEN = Query("""
+_OPEN = Query(f"""
 WITH recent AS (
   SELECT vendor, mode, sum(failed) AS failed, sum(answered + failed) AS calls FROM vendor_calls
   WHERE bucket >= now() - make_interval(secs => :window) GROUP BY vendor, mode
 )
 INSERT INTO vendor_standing AS s (vendor, mode, circuit, since, rests_until, rests)
-SELECT vendor, mode, 'open', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
+SELECT vendor, mode, '{CircuitState.OPEN}', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
 WHERE calls >= :least AND failed >= CAST(:rate AS double precision) * calls
 ON CONFLICT (vendor, mode) DO UPDATE
-  SET circuit = 'open', since = excluded.since, rests_until = excluded.rests_until, rests = 1
-  WHERE s.circuit = 'closed'
+  SET circuit = '{CircuitState.OPEN}', since = excluded.since, rests_until = excluded.rests_until, rests = 1
+  WHERE s.circuit = '{CircuitState.CLOSED}'
 RETURNING vendor, mode""")
-_TRY = Query("""
-UPDATE vendor_standing SET circuit = 'half_open', rests_until = clock_timestamp() + make_interval(secs => :trial)
-WHERE vendor = :vendor AND mode = :mode AND circuit <> 'closed' AND rests_until <= clock_timestamp()
+_TRY = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.HALF_OPEN}', rests_until = clock_timestamp() + make_interval(secs => :trial)
+WHERE vendor = :vendor AND mode = :mode AND circuit <> '{CircuitState.CLOSED}' AND rests_until <= clock_timestamp()
 RETURNING rests_until""")
-_CLOSE = Query("""
-UPDATE vendor_standing SET circuit = 'closed', since = clock_timestamp(), rests_until = NULL, rests = 0
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until RETURNING vendor""")
+_CLOSE = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.CLOSED}', since = clock_timestamp(), rests_until = NULL, rests = 0
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until
+RETURNING vendor""")
 _FORGET = Query("DELETE FROM vendor_calls WHERE vendor = :vendor AND mode = :mode")
-_REST_AGAIN = Query("""
-UPDATE vendor_standing SET circuit = 'open', rests = rests + 1,
+_REST_AGAIN = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.OPEN}', rests = rests + 1,
   rests_until = clock_timestamp() + make_interval(secs => least(:rest * power(2, least(rests, 20)), :longest))
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until""")
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 _HOLD = Query("""
 INSERT INTO vendor_standing AS s (vendor, mode, held_at) VALUES (:vendor, :mode, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at WHERE s.held_at IS NULL
@@ -73,24 +74,10 @@ RETURNING vendor""")
 _RESUME = Query("""
 UPDATE vendor_standing SET held_at = NULL
 WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
-_RELEASE = Query("""
+_RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until""")
-_WAKE = Query("""
-UPDATE verifications v
-SET step = step + 1, next_check_at = least(clock_timestamp() + random() * make_interval(secs => :spread), deadline)
-FROM (SELECT held.id
-      FROM vendor_standing s JOIN verifications held ON held.vendor = s.vendor AND held.mode = s.mode
-      WHERE s.held_at IS NULL AND held.waiting_for IN ('hold', 'circuit')
-        AND (held.waiting_for = 'hold' OR s.circuit = 'closed')
-        AND held.status IN ('queued', 'in_progress')
-        AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
-      ORDER BY held.id LIMIT :batch FOR UPDATE OF held SKIP LOCKED) w
-WHERE v.id = w.id RETURNING v.id, v.step, v.vendor, v.next_check_at - clock_timestamp() AS after""")
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 _PRUNE = Query("DELETE FROM vendor_calls WHERE bucket < now() - interval '2 hours'")
-WAKE_BATCH = 1000
-WAKE_SPREAD_SECONDS = 2.0
-"""What is woken comes back spread over so long, so that a vendor that has just recovered is not buried at once."""
 
 
 class Verdict(StrEnum):
@@ -175,7 +162,7 @@ class CircuitBreakers:
                 await _REST_AGAIN.run(db, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
             elif await _CLOSE.one(db, values) is not None:
                 await _FORGET.run(db, {"vendor": vendor, "mode": mode})
-                await _announce(db, vendor, mode, VENDOR_RECOVERED, "closed")
+                await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, CircuitState.CLOSED)
             await self._refresh(db)
 
     async def release(self, vendor: str, mode: str, admission: Admission) -> None:
@@ -214,7 +201,7 @@ class CircuitBreakers:
                 )
                 for row in opened:
                     log.warning("circuit_opened", vendor=row.vendor, mode=row.mode)
-                    await _announce(db, row.vendor, row.mode, VENDOR_DEGRADED, "open")
+                    await _announce(db, row.vendor, row.mode, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
             await self._refresh(db)
 
     async def prune(self) -> None:
@@ -237,33 +224,18 @@ async def hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Nothing is sent to the vendor until it is resumed; whether this call made it so."""
     if await _HOLD.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, vendor, mode, VENDOR_DEGRADED, "held")
+    await _announce(db, vendor, mode, EventType.VENDOR_DEGRADED, "held")
     return True
 
 
 async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
-    """Held work goes on; whether it was held at all."""
+    """Calls may go out again; whether it was held at all. `operator.resume` also wakes the held work."""
     if await _RESUME.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, vendor, mode, VENDOR_RECOVERED, "resumed")
-    await wake_held_back(db)
+    await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, "resumed")
     return True
 
 
-async def wake_held_back(db: AsyncConnection) -> int:
-    """Wakes what waits for a hold or a circuit that is over; how many that were.
-
-    The sweep calls it too: a worker that has not heard of the end yet may still put work aside after it.
-    """
-    total = 0
-    while True:
-        woken = await _WAKE.all(db, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})
-        await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step, row.after) for row in woken])
-        total += len(woken)
-        if len(woken) < WAKE_BATCH:
-            return total
-
-
-async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: str, why: str) -> None:
-    wanted = await announce_to_all(db, mode=mode, type_=type_, data={"vendor": vendor, "mode": mode, "state": why})
+async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: EventType, why: str) -> None:
+    wanted = await publish_to_all(db, mode, type_, {"vendor": vendor, "mode": mode, "state": why})
     await jobs.enqueue(db, wanted)

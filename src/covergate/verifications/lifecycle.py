@@ -27,7 +27,9 @@ def _with_attempt(v: Verification, **changes: Any) -> Verification:
     return replace(v, attempt=replace(v.attempt, **changes))
 
 
-def _reschedule(v: Verification, at: datetime, waiting_for: WaitingFor, type_: TimelineType | None, said: str) -> Change:
+def _reschedule(
+    v: Verification, at: datetime, waiting_for: WaitingFor, type_: TimelineType | None, said: str
+) -> Change:
     """The next step, at `at` or at the deadline, whichever is first; at once if something asked to be woken.
 
     `type_` None: nothing new to say in the timeline.
@@ -237,13 +239,21 @@ def look_again(v: Verification, again_in: timedelta) -> Change:
     return _reschedule(v, v.now + again_in, WaitingFor.VENDOR, TimelineType.LOOKED_UP, said)
 
 
+def one_vendor_less(v: Verification) -> Verification:
+    """The next vendor of the route is being asked."""
+    return replace(v, route=v.route[1:])
+
+
+def one_payer_retry_less(v: Verification) -> Verification:
+    """One of `routing.payer_retries` is used up."""
+    return replace(v, payer_retries=v.payer_retries - 1)
+
+
 def next_attempt(v: Verification, successor: Successor, reason: FailureCode, after: timedelta, said: str) -> Change:
     """This attempt is over; another one begins, at the next vendor or the same. Late news of this one is only noted."""
     v = _with_attempt(v, state=AttemptState.FAILED, failure_code=reason.value, ended_at=v.now)
     waiting_for = WaitingFor.VENDOR_RETRY if after else WaitingFor.VENDOR
-    change = _reschedule(
-        replace(v, wake_requested=False), v.now + after, waiting_for, TimelineType.NEXT_ATTEMPT, said
-    )
+    change = _reschedule(replace(v, wake_requested=False), v.now + after, waiting_for, TimelineType.NEXT_ATTEMPT, said)
     return replace(change, successor=successor)
 
 

@@ -182,9 +182,10 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """An answer after the end could not be fetched; `again_in` None: for the last time."""
+    """An answer after the end could not be fetched, `tries` times by now; `again_in` None: for the last time."""
 
     again_in: timedelta | None
+    tries: int
 
 
 Outcome: TypeAlias = (
@@ -218,7 +219,7 @@ class Report:
     """What one step brought back. Written down in one transaction, whatever became of the verification meanwhile.
 
     `replied`: the outcome came in reply to our own committing call, so it holds even if another worker rescheduled the
-    attempt meanwhile. `in_doubt`: a committing call went out and nobody knows its fate.
+    attempt meanwhile. `maybe_submitted`: a committing call of this step went out and may have had an effect.
     `looked_up`: the vendor was asked whether it has the submission. `keeps`: the worker makes the next step
     itself if that is due at once.
     """
@@ -230,7 +231,7 @@ class Report:
     exchanges: tuple[Exchange, ...] = ()
     submission: Submission | None = None
     replied: bool = False
-    in_doubt: bool = False
+    maybe_submitted: bool = False
     checked: bool = False
     looked_up: bool = False
     keeps: bool = False

@@ -1,26 +1,26 @@
-"""Driving a vendor's flow: send each call it yields, hand the reply back, keep every exchange.
+"""Driving a vendor's flow over the transport: send each call it yields, hand the reply back, keep every exchange.
 
-No transaction is open while a call is under way. Right before a committing call the engine's `intent` runs; it answers False when
-somebody else is submitting or the verification ended. A submit flow ends with its committing call, so that the reply and
-what follows from it are recorded in one transaction: there is never a stored reply that nobody acted on.
+No transaction is open while a call is under way. Right before a committing call the intent is stored; if that is refused,
+somebody else is submitting or the verification ended. A submit flow ends with its committing call, so the reply and what
+follows from it are recorded in one transaction: there is never a stored reply that nobody acted on.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 from covergate import crash_points, ids
+from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport, redact
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Connection, Vendor
-from covergate.verifications.state import Exchange
+from covergate.verifications.model import Exchange
 
 SEND_WITHIN = 5.0
-"""Seconds between intent and sending; past it the call is not made."""
+"""Seconds between intent and sending, by either clock; past it the call is not made."""
 
 
 class NotOurs(Exception):
@@ -28,16 +28,17 @@ class NotOurs(Exception):
 
 
 @dataclass
-class Run:
+class Conversation:
     """One drive of one flow."""
 
     transport: Transport
     vendor: Vendor
     mode: str
     connection: Connection
-    intent: Callable[[Call], Awaitable[bool]]
+    intend: Callable[[Call], Awaitable[bool]]
+    """Stores the intent; False if the submission is not ours to make."""
     pace: Callable[[], Awaitable[None]]
-    """Returns when the vendor's rate allows one more call."""
+    """Returns when the vendor's rate limit allows one more call."""
     exchanges: list[Exchange] = field(default_factory=list)
     maybe_submitted: bool = False
     """A committing call went out and may have had an effect."""
@@ -45,7 +46,7 @@ class Run:
     """The committing call was answered."""
 
     async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
-        """What the flow returns. Raises VendorError and NotOurs."""
+        """The flow's return value. Raises VendorError and NotOurs."""
         try:
             call = next(flow)
             while True:
@@ -66,8 +67,8 @@ class Run:
         await self.pace()
         if call.commits:
             crash_points.point("before_intent")
-            not_after = asyncio.get_running_loop().time() + SEND_WITHIN
-            if not await self.intent(call):
+            not_after = SendBy.within(SEND_WITHIN)
+            if not await self.intend(call):
                 raise NotOurs
             self.maybe_submitted = True
             crash_points.point("after_intent")

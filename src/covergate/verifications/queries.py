@@ -1,33 +1,39 @@
-"""Reading one verification for a caller: as a whole, its timeline, the vendors' raw replies. Reads of PHI are audited.
+"""Reads for a caller: one verification as a whole, its timeline, the vendors' raw replies, and lists. Reads of PHI are audited.
 
-Somebody else's verification and an id that cannot be one are the same: not found.
+Somebody else's verification and an id that cannot be one are the same: not found. Lists are newest first: ids sort by
+creation, so the page after an id is found by the id alone. Member ids and birth dates are compared by their keyed digests, under
+every key of the ring; they come from a request's body, never from a URL.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
+from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
-from covergate.verifications.view import read_view
+from covergate.verifications.create import birth_digest_parts, member_digest_parts
+from covergate.verifications.view import ATTEMPTS, COLUMNS, list_view, read_view
 
-_ENDED = text(
+_ENDED = Query(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"
     " WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode"
 )
-_TIMELINE = text("""
+_TIMELINE = Query("""
 SELECT id, at, type, attempt_id, vendor, message, waiting_for, next_check_at FROM timeline
 WHERE verification_id = :id AND id > :after ORDER BY id LIMIT :limit""")
-_RAW = text("""
+_RAW = Query("""
 SELECT verification_id, public_id, attempt_id, at, call, status, content_type, content_sealed FROM exchanges
 WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) ORDER BY position""")
 
@@ -55,7 +61,7 @@ async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, 
     async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
         values = {"id": verification_id, "after": after, "limit": limit + 1}
-        rows = (await db.execute(_TIMELINE, values)).all()
+        rows = await _TIMELINE.all(db, values)
     return page(rows, limit, lambda row: str(row.id), _entry)
 
 
@@ -66,7 +72,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     """
     async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
-        rows = (await db.execute(_RAW, {"id": verification_id})).all()
+        rows = await _RAW.all(db, {"id": verification_id})
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
         await audited(db, caller, "verification.raw", list(opened), request_id)
     return {"object": "raw", "exchanges": [_exchange(gateway, row) for row in rows]}
@@ -93,7 +99,7 @@ async def _ended(db: AsyncConnection, caller: Caller, verification_id: str) -> b
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise not_found()
     values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
-    row = (await db.execute(_ENDED, values)).one_or_none()
+    row = await _ENDED.one(db, values)
     if row is None:
         raise not_found()
     return bool(row.ended)
@@ -130,3 +136,78 @@ def _exchange(gateway: Gateway, row: Any) -> dict[str, Any]:
         "body": body,
         "text": plain,
     }
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filters:
+    """None and empty: not asked for. Instants are exclusive."""
+
+    status: Sequence[str] = ()
+    outcome: str | None = None
+    vendor: str | None = None
+    failure_code: str | None = None
+    waiting_for: str | None = None
+    payer_id: str | None = None
+    external_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    completed_after: datetime | None = None
+    member_id: str | None = None
+    date_of_birth: date | None = None
+
+
+_CONDITIONS: dict[str, tuple[str, str]] = {
+    "status": ("v.status = ANY(:status)", "text[]"),
+    "outcome": ("v.outcome = :outcome", "text"),
+    "vendor": ("v.vendor = :vendor", "text"),
+    "failure_code": ("v.failure_code = :failure_code", "text"),
+    "waiting_for": ("v.waiting_for = :waiting_for", "text"),
+    "payer_id": ("v.payer_id = :payer_id", "text"),
+    "external_id": ("v.external_id = :external_id", "text"),
+    "created_after": ("v.created_at > :created_after", "timestamptz"),
+    "created_before": ("v.created_at < :created_before", "timestamptz"),
+    "completed_after": ("v.completed_at > :completed_after", "timestamptz"),
+    "member_id": ("v.member_digest = ANY(:member_id)", "bytea[]"),
+    "date_of_birth": ("v.birth_digest = ANY(:date_of_birth)", "bytea[]"),
+}
+
+
+async def list_verifications(
+    gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int, action: str, request_id: str
+) -> Page:
+    """The rows older than the verification `after`. `action` is what the audit calls this read.
+
+    A search by member id or birth date tells something of every verification it finds; a list opens PHI only where
+    there is a failure in the vendor's words or a late result.
+    """
+    wanted = _wanted(gateway, caller, filters)
+    conditions = ["v.tenant_id = :tenant_id", "v.mode = :mode", *(_CONDITIONS[name][0] for name in wanted)]
+    if after is not None:
+        conditions.append("v.id < :after")
+        wanted["after"] = after
+    query = Query(
+        f"SELECT {COLUMNS}, late_result_sealed, failure_sealed, {ATTEMPTS} FROM verifications v"
+        f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
+        **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
+    )
+    values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "limit": limit + 1, **wanted}
+    async with gateway.connection() as db:
+        rows = await query.all(db, values)
+        searched = filters.member_id is not None or filters.date_of_birth is not None
+        read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
+        await audited(db, caller, action, read, request_id)
+    return page(rows, limit, lambda row: str(row["id"]), lambda row: list_view(gateway.sealer, dict(row)))
+
+
+def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:
+    wanted = {name: value for name in _CONDITIONS if (value := getattr(filters, name)) is not None and value != ()}
+    if filters.status:
+        wanted["status"] = list(filters.status)
+    if filters.member_id is not None:
+        wanted["member_id"] = gateway.sealer.digests("member", *member_digest_parts(caller, filters.member_id))
+    if filters.date_of_birth is not None:
+        wanted["date_of_birth"] = gateway.sealer.digests("birth", *birth_digest_parts(caller, filters.date_of_birth))
+    return wanted
