@@ -50,7 +50,7 @@ from covergate.settings import Settings
 from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
 from covergate.worker import Worker
-from tests.commands import NURSERY, bare_environment
+from tests.support.commands import NURSERY, bare_environment
 
 HERE = "127.0.0.1"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
@@ -475,7 +475,7 @@ class Process:
 
 @dataclass
 class Nursery:
-    """`tests/nursery.py`: a process that has everything imported and forks workers, so that one starts in no time."""
+    """`tests/support/nursery.py`: a process that has everything imported and forks workers, so that one starts in no time."""
 
     process: asyncio.subprocess.Process
     environment: dict[str, str]

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 COVERGATE = Path(sys.executable).with_name("covergate")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verification.json"
