@@ -10,6 +10,7 @@ from covergate.access.caller import Caller
 from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
+from covergate.vendors.sohar import SoharConnection
 
 TENANT, OTHER_TENANT = "ten_test", "ten_other"
 CALLER = Caller(TENANT, "test", "key_test", frozenset())
@@ -24,3 +25,10 @@ async def make_gateway(database: Database, **changes: Any) -> Gateway:
             {"test": TENANT, "other": OTHER_TENANT},
         )
     return Gateway(settings, database, connections_of(settings))
+
+
+def sohar_secret(gateway: Gateway) -> str:
+    """What signs Sohar's events in test mode."""
+    sohar = gateway.account("test", "sohar")
+    assert isinstance(sohar, SoharConnection)
+    return sohar.webhook_secret

@@ -21,7 +21,7 @@ async def eventually(
 async def eventually(
     condition: Callable[[], object], seconds: float = 20, *, what: str = "a condition", every: float = 0.01
 ) -> object:
-    """The condition's first true value. It is looked at `every` so many seconds and may be a coroutine function."""
+    """The condition's first true value. It may be a coroutine function; `every` is in seconds, 0 for each turn of the loop."""
     try:
         async with asyncio.timeout(seconds):
             while True:
