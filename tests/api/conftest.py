@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
 
-from covergate.access.api_keys import create_key
 from covergate.api import examples
 from covergate.api.app import create_app
 from covergate.db.database import Database
@@ -21,8 +19,8 @@ from covergate.settings import Settings
 from covergate.verifications import transitions
 from covergate.verifications.record import fail, finish
 from covergate.verifications.state import Exchange, locked
-
-Headers = dict[str, str]
+from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
+from tests.support.sql import run_sql
 
 
 @pytest.fixture
@@ -46,30 +44,13 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@dataclass(frozen=True)
-class Keys:
-    """Headers with a key of each kind. `other` is another tenant's, `live` the same tenant's in the other mode."""
-
-    full: Headers
-    other: Headers
-    live: Headers
-
-
-def bearer(key: str) -> Headers:
-    return {"authorization": f"Bearer {key}"}
-
-
 @pytest.fixture
 async def keys(gateway: Gateway) -> Keys:
-    return Keys(
-        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test")),
-        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test")),
-        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live")),
-    )
+    return await make_keys(gateway)
 
 
 @pytest.fixture
-def body() -> Callable[..., dict[str, Any]]:
+def body() -> Body:
     """A body that the named vendor can answer, with top-level changes."""
 
     def make(**changes: Any) -> dict[str, Any]:
@@ -94,12 +75,8 @@ def body() -> Callable[..., dict[str, Any]]:
     return make
 
 
-Post = Callable[..., Awaitable[dict[str, Any]]]
-End = Callable[..., Awaitable[None]]
-
-
 @pytest.fixture
-def post(client: httpx.AsyncClient, keys: Keys, body: Callable[..., dict[str, Any]]) -> Post:
+def post(client: httpx.AsyncClient, keys: Keys, body: Body) -> Post:
     """Accepts a verification and returns it."""
 
     async def create(key: Headers | None = None, **changes: Any) -> dict[str, Any]:
@@ -132,7 +109,7 @@ def end(gateway: Gateway) -> End:
 
 
 @pytest.fixture
-def stuck(gateway: Gateway) -> Callable[[str], Awaitable[None]]:
+def stuck(gateway: Gateway) -> Stuck:
     """Has a verification wait for an operator, as after a submission whose fate nobody could find out."""
 
     async def wait_for_operator(verification_id: str) -> None:
@@ -146,12 +123,5 @@ def stuck(gateway: Gateway) -> Callable[[str], Awaitable[None]]:
 
 
 @pytest.fixture
-def rows(gateway: Gateway) -> Callable[..., Awaitable[list[Any]]]:
-    """What the database holds."""
-
-    async def query(statement: str, **values: Any) -> list[Any]:
-        async with gateway.connection() as db:
-            result = await db.execute(text(statement), values)
-            return list(result.all()) if result.returns_rows else []
-
-    return query
+def rows(gateway: Gateway) -> Rows:
+    return partial(run_sql, gateway)

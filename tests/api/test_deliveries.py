@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
+from covergate.gateway import Gateway
 from covergate.verifications.view import read_view
 from covergate.webhooks.sender import Deliverer
+from tests.support.clients import End, Keys, Post, Rows
 
 
 @pytest.fixture
-async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any]:
+async def delivery(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> dict[str, Any]:
     made = await client.post(
         "/v1/webhook-endpoints", json={"url": "https://covergate-test.invalid/x"}, headers=keys.full
     )
@@ -20,7 +23,9 @@ async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any
     return row
 
 
-async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: Any, gateway: Any) -> None:
+async def test_a_delivery_lists_its_attempts(
+    client: httpx.AsyncClient, keys: Keys, delivery: Any, gateway: Gateway
+) -> None:
     assert delivery["status"] == "pending" and delivery["attempts"] == []
     async with Deliverer(gateway, read_view) as deliverer:
         await deliverer.deliver(f"{delivery['id']}:0")
@@ -33,7 +38,9 @@ async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: A
 
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "exhausted"])
-async def test_redeliver_whatever_the_status(client: Any, keys: Any, delivery: Any, rows: Any, status: str) -> None:
+async def test_redeliver_whatever_the_status(
+    client: httpx.AsyncClient, keys: Keys, delivery: Any, rows: Rows, status: str
+) -> None:
     await rows(
         "UPDATE deliveries SET status = CAST(:status AS text), tries = 12, step = 7,"
         " next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending' THEN next_attempt_at + interval '1 day' END"
@@ -50,7 +57,7 @@ async def test_redeliver_whatever_the_status(client: Any, keys: Any, delivery: A
     assert f"{delivery['id']}:8" in [job.key for job in jobs]
 
 
-async def test_redelivering_to_a_disabled_endpoint(client: Any, keys: Any, delivery: Any) -> None:
+async def test_redelivering_to_a_disabled_endpoint(client: httpx.AsyncClient, keys: Keys, delivery: Any) -> None:
     endpoint = f"/v1/webhook-endpoints/{delivery['endpoint_id']}"
     await client.patch(endpoint, json={"status": "disabled"}, headers=keys.full)
     answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook
 
 from covergate.api import examples
@@ -15,11 +17,14 @@ from covergate.api.app import RESOURCES
 from covergate.api.openapi import make_document
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import today_eastern
+from covergate.gateway import Gateway
 from covergate.verifications.request import CreateVerification
+from tests.support.clients import Keys, Post, Stuck
+from tests.support.gateways import sohar_secret
 
 
 @pytest.fixture
-async def document(client: Any) -> dict[str, Any]:
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
     found: dict[str, Any] = (await client.get("/openapi.json")).json()
     return found
 
@@ -29,12 +34,12 @@ def example(document: dict[str, Any], method: str, path: str) -> Any:
 
 
 async def test_every_request_example_is_accepted(
-    client: Any,
-    keys: Any,
-    gateway: Any,
+    client: httpx.AsyncClient,
+    keys: Keys,
+    gateway: Gateway,
     document: dict[str, Any],
-    post: Callable[..., Awaitable[dict[str, Any]]],
-    stuck: Callable[[str], Awaitable[None]],
+    post: Post,
+    stuck: Stuck,
 ) -> None:
     waiting = await post()
     await stuck(waiting["id"])
@@ -49,7 +54,7 @@ async def test_every_request_example_is_accepted(
             headers = {**keys.full, "content-type": "application/json"}
             if not operation["security"]:
                 now = datetime.now(UTC)
-                secret = gateway.account("test", "sohar").webhook_secret
+                secret = sohar_secret(gateway)
                 signature = Webhook(secret).sign("msg_1", now, content.decode())
                 headers |= {
                     "svix-id": "msg_1",
@@ -63,7 +68,7 @@ async def test_every_request_example_is_accepted(
 
 
 async def test_the_first_click_is_a_202_with_the_answer_that_is_shown(
-    client: Any, keys: Any, document: dict[str, Any], end: Callable[..., Awaitable[None]]
+    client: httpx.AsyncClient, keys: Keys, document: dict[str, Any], end: Callable[..., Awaitable[None]]
 ) -> None:
     shown = document["paths"]["/v1/verifications"]["post"]["responses"]
     answer = await client.post(
@@ -93,7 +98,7 @@ def test_examples_move_with_the_day(day: date) -> None:
     assert sent.date() == day and message["timestamp"].startswith(str(day))
 
 
-async def test_the_document_is_of_today(client: Any, app: Any, document: dict[str, Any]) -> None:
+async def test_the_document_is_of_today(client: httpx.AsyncClient, app: FastAPI, document: dict[str, Any]) -> None:
     today = today_eastern(datetime.now(UTC))
     created = document["paths"]["/v1/verifications/{verification_id}"]["get"]["responses"]["200"]
     assert created["content"]["application/json"]["example"]["created_at"].startswith(str(today))

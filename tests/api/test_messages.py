@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 from pydantic_core._pydantic_core import list_all_errors
@@ -17,6 +18,7 @@ from covergate.api import examples
 from covergate.api.http import parsed
 from covergate.api.openapi import BODIES, ComponentSchema
 from covergate.errors import Problem
+from tests.support.clients import Keys
 
 Path = tuple[str | int, ...]
 
@@ -159,7 +161,7 @@ def test_pydantics_own_words_are_known() -> None:
     assert not any(template.fullmatch("must be nine digits") for template in PYDANTIC)
 
 
-async def test_every_constraint_of_a_query_has_our_words(client: Any, keys: Any) -> None:
+async def test_every_constraint_of_a_query_has_our_words(client: httpx.AsyncClient, keys: Keys) -> None:
     document = (await client.get("/openapi.json")).json()
     seen = 0
     for path, methods in document["paths"].items():
@@ -208,7 +210,7 @@ async def test_every_constraint_of_a_query_has_our_words(client: Any, keys: Any)
     ],
     ids=range(14),
 )
-async def test_broken_json_is_told_where(client: Any, keys: Any, content: bytes, message: str) -> None:
+async def test_broken_json_is_told_where(client: httpx.AsyncClient, keys: Keys, content: bytes, message: str) -> None:
     headers = {**keys.full, "content-type": "application/json"}
     answer = await client.post("/v1/verifications", content=content, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json")

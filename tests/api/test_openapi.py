@@ -5,16 +5,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
 from covergate.eligibility.failure import FailureCode
 from covergate.webhooks.event_types import EVENT_TYPES
+from tests.support.clients import Body, End, Keys, Post, Stuck
 
 
 @pytest.fixture
-async def document(client: Any) -> dict[str, Any]:
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
     answer = await client.get("/openapi.json")
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
@@ -188,7 +190,7 @@ async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
 
 
 async def test_answers_fit_their_schemas(
-    client: Any, keys: Any, document: dict[str, Any], post: Any, end: Any, stuck: Any, body: Any
+    client: httpx.AsyncClient, keys: Keys, document: dict[str, Any], post: Post, end: End, stuck: Stuck, body: Body
 ) -> None:
     """The views and `api/schemas.py` cannot drift apart: every answer of a walk over the API is checked."""
     subscriber = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 KEYS = "k1:" + "A" * 43 + "="
 

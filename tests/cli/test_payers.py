@@ -13,7 +13,7 @@ from covergate.payers import store
 from covergate.payers.seed import plant
 from covergate.payers.store import Candidate
 from covergate.vendors.flow import ListedPayer
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CANDIDATE = Candidate("pyc_1", "vsee", "live", ListedPayer("AETNA SENIOR", {"carrier_code": "c3"}), (AETNA,))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Protocol
 
 import asyncpg
 import pytest
@@ -21,8 +22,16 @@ from covergate.db.outage import is_away
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query, driver_of
 from tests.support.relay import Relay, relaying
+from tests.support.waiting import eventually
 
-Opened = Callable[[str], AbstractAsyncContextManager[Database]]
+
+class Opened(Protocol):
+    """A database through a pool of its own, as long as the block."""
+
+    def __call__(
+        self, url: str, pool_size: int = 4, statement_timeout_seconds: int = 30
+    ) -> AbstractAsyncContextManager[Database]: ...
+
 
 ADD = Query("INSERT INTO tenants (id, name) VALUES (:id, :id)", id="text")
 ALL = Query("SELECT array_agg(id ORDER BY id) FROM tenants")
@@ -71,8 +80,11 @@ async def test_after_a_failover_by_name_the_pool_finds_the_new_primary(
             await Query("ALTER SYSTEM SET default_transaction_read_only = on").run(db)
             await Query("SELECT pg_reload_conf()").run(db)
         raw = await asyncpg.connect(own_server.url)
-        while await raw.fetchval("SHOW default_transaction_read_only") != "on":
-            await asyncio.sleep(0.01)
+
+        async def read_only() -> bool:
+            return bool(await raw.fetchval("SHOW default_transaction_read_only") == "on")
+
+        await eventually(read_only)
         relay.target = postgres_url
         url = relay.url(make_url(database_url).database or "")
         database.url = url
@@ -186,7 +198,7 @@ async def undo(database: Database, relay: Relay) -> None:
 @pytest.mark.parametrize("cancellations", [1, 2])
 @pytest.mark.parametrize("moment", [begin, work, commit, undo])
 async def test_a_transaction_canceled_at_any_moment_leaves_nothing_to_the_next(
-    moment: Callable[[Database, Relay], Awaitable[None]],
+    moment: Callable[[Database, Relay], Coroutine[Any, Any, None]],
     cancellations: int,
     relay: Relay,
     opened: Opened,
@@ -198,8 +210,7 @@ async def test_a_transaction_canceled_at_any_moment_leaves_nothing_to_the_next(
         async with database.connection() as db:
             await ALL.scalar(db)
         task = asyncio.create_task(moment(database, relay))
-        while not relay.held:
-            await asyncio.sleep(0)
+        await eventually(lambda: relay.held, every=0)
         for _ in range(cancellations):
             task.cancel()
             await asyncio.sleep(0)

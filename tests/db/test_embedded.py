@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from covergate.db import embedded
 from covergate.db.embedded import EmbeddedPostgresError, cluster
 from covergate.settings import default_data_dir
+from tests.support.waiting import eventually
 
 ROOT = os.geteuid() == 0
 HOLDER = """
@@ -114,12 +115,6 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -192,7 +187,7 @@ async def test_a_killed_server_recovers_what_was_committed(used_dir: Path) -> No
     await fetch(before.url, "CREATE TABLE visit AS SELECT 7 AS id")
     process = psutil.Process(postmaster(used_dir))
     process.kill()
-    await until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    await eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
     after = embedded.start(used_dir, durable=True)
     assert await fetch(after.url, "SELECT id FROM visit") == 7

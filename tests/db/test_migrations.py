@@ -163,8 +163,8 @@ def test_compatible_revisions_are_those_named_and_those_that_the_named_one_befor
         content = OTHER.format(revision=revision, before=before, compatible=compatible)
         (versions / f"{revision}.py").write_text(content)
     known = ScriptDirectory(str(tmp_path))
-    compatible = {revision: "".join(sorted(compatible_revisions(known, revision))) for revision in "abcde"}
-    assert compatible == {"a": "a", "b": "ab", "c": "abc", "d": "d", "e": "de"}
+    found = {revision: "".join(sorted(compatible_revisions(known, revision))) for revision in "abcde"}
+    assert found == {"a": "a", "b": "ab", "c": "abc", "d": "d", "e": "de"}
 
 
 async def head_and_comment(url: str) -> tuple[str, str]:

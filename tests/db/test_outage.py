@@ -19,6 +19,7 @@ from covergate.db.embedded.cluster import bring_up
 from covergate.db.outage import is_away, is_lost
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query, driver_of
+from tests.support.waiting import eventually
 
 ONE = Query("SELECT 1")
 
@@ -223,8 +224,8 @@ async def test_what_took_too_long_is_away(database: Database, limit: str) -> Non
         async with database.transaction() as db:
             await Query(f"SET LOCAL {limit} = '50ms'").run(db)
             raw = await driver_of(db)
-            while limit.startswith("idle") and not raw.is_closed():
-                await asyncio.sleep(0.01)
+            if limit.startswith("idle"):
+                await eventually(raw.is_closed)
             await Query("SELECT pg_sleep(10)").run(db)
 
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:

@@ -25,7 +25,7 @@ from covergate.db.notify import tell
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
-from tests.conftest import KEYS
+from tests.support.postgres import KEYS
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 COVERGATE = Path(sys.executable).with_name("covergate")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verification.json"
@@ -61,7 +61,7 @@ def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
     )
     log: queue.Queue[str] = queue.Queue()
     assert process.stderr is not None
-    reader = threading.Thread(target=lambda lines: [log.put(line) for line in lines], args=(process.stderr,))
+    reader = threading.Thread(target=_pass_on, args=(process.stderr, log))
     reader.start()
     try:
         url = _line(log, "ready")["url"]
@@ -142,6 +142,11 @@ def test_a_second_signal_ends_it_at_once_and_its_database_is_found_again(up: Up,
     assert listed.returncode == 0, listed.stderr
     assert up.key[-4:] in listed.stdout
     assert _using(data_dir) == []
+
+
+def _pass_on(lines: IO[str], log: queue.Queue[str]) -> None:
+    for line in lines:
+        log.put(line)
 
 
 def _line(log: queue.Queue[str], event: str) -> dict[str, Any]:

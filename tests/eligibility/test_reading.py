@@ -493,8 +493,8 @@ def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> No
         return
     pointed = {
         pointer
-        for row_ in [*found.benefits, *found.warnings]
-        for pointers in (row_.sources.values() if isinstance(row_.sources, dict) else [row_.sources])
+        for sources in [row.sources for row in found.benefits] + [warning.sources for warning in found.warnings]
+        for pointers in (sources.values() if isinstance(sources, dict) else [sources])
         for pointer in pointers
     }
     for index, spec in enumerate(specs):

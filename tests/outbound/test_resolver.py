@@ -18,6 +18,7 @@ from covergate.outbound.client import could_not_connect, make_client, was_sent
 from covergate.outbound.resolver import FAILURE_KEPT_SECONDS, FAILURES_KEPT, Resolver
 from tests.support.dns_server import DnsServer, dns_server
 from tests.support.http_server import answering, http_reply, serving
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -169,8 +170,7 @@ async def test_closing_ends_what_hangs() -> None:
     async with dns_server({}) as dns:
         resolver = Resolver(servers=[dns.address])
         looking = asyncio.create_task(resolver.resolve("hang.example"))
-        while not dns.asked:
-            await asyncio.sleep(0)
+        await eventually(lambda: dns.asked, every=0)
         started = time.monotonic()
         await resolver.close()
         with pytest.raises(OSError, match="looked up"):

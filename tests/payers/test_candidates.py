@@ -3,8 +3,7 @@ from __future__ import annotations
 from covergate.payers.candidates import NEW, Linked, link, list_candidates
 from covergate.payers.directory import KnownPayers
 from covergate.payers.store import Payer
-
-from .conftest import Lists, Syncer, carrier, plan
+from tests.support.payer_lists import Lists, Syncer, carrier, plan
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 

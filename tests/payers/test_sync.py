@@ -11,15 +11,14 @@ from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.transport.transport import Transport
 from covergate.vendors.flow import ListedPayer
-
-from .conftest import Lists, Syncer, carrier, plan
+from tests.support.payer_lists import Lists, Syncer, carrier, plan
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CODES = "SELECT codes->>'carrier_code', p.name, source FROM payer_codes JOIN payers p ON p.id = payer_id"
 
 
 async def vsee_codes(syncer: Syncer, mode: str = "live") -> set[tuple[str, str, str]]:
-    return set(await syncer.rows(f"{CODES} WHERE vendor = 'vsee' AND payer_codes.mode = :mode", mode=mode))  # type: ignore[arg-type]
+    return set(await syncer.rows(f"{CODES} WHERE vendor = 'vsee' AND payer_codes.mode = :mode", mode=mode))
 
 
 async def test_certain_new_and_doubtful_rows(syncer: Syncer, lists: Lists) -> None:
@@ -148,7 +147,7 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
 
 async def test_the_lists_of_the_sandbox(gateway: Gateway) -> None:
     """The flows of the three vendors that list their payers, against their simulated selves."""
-    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))  # type: ignore[call-arg]
+    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))
     async with Transport(allow_private_network=True, wire=sandbox) as transport:
         found = await sync_all(gateway, transport, "test")
     assert [(synced.vendor, synced.error) for synced in found] == [("sohar", None), ("vsee", None), ("healthie", None)]

@@ -51,7 +51,7 @@ NOW = "2026-11-21T17:00:00Z"
 CASES = [(vendor, name, read_case(vendor, name)) for vendor, name in case_names()]
 
 
-def cases(kind: str) -> Any:
+def cases(kind: str) -> pytest.MarkDecorator:
     chosen = [(vendor, case) for vendor, _, case in CASES if kind in case]
     names = [f"{vendor}-{stem}" for vendor, stem, case in CASES if kind in case]
     return pytest.mark.parametrize(("vendor", "case"), chosen, ids=names)

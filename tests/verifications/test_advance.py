@@ -6,19 +6,21 @@ import asyncio
 import re
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
 
 from covergate.eligibility.failure import FailureCode
 from covergate.verifications.advance import STEPS_IN_ROW
 from covergate.verifications.sweep import sweep
-from tests.verifications.conftest import ACTIVE, POLL, SUBMIT, Engine, Wire
+from tests.support.engine import Engine
+from tests.support.requests import FOR_HARBOR, FOR_VSEE
+from tests.support.waiting import eventually
+from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Handler, Wire, never_connected
 
 
 async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
     id_ = await engine.create()
-    assert await engine.jobs() == [f"{id_}:0"]
+    assert await engine.due() == [f"{id_}:0"]
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "vendor")
@@ -29,7 +31,7 @@ async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
     view = await engine.view(id_)
     assert (view["status"], view["outcome"], view["next_check_at"]) == ("completed", "eligible", None)
     assert view["attempts"][0]["state"] == "answered"
-    assert await engine.jobs() == []
+    assert await engine.due() == []
     assert await engine.timeline(id_) == ["created", "submitted", "checked", "completed"]
     assert await engine.events() == ["verification.completed"]
     assert wire.calls == [SUBMIT, POLL, POLL]
@@ -44,7 +46,7 @@ async def test_sources_point_into_the_raw_document(engine: Engine) -> None:
     pointers = re.findall(r"/exchanges/([^/]+)/", str(view["result"]))
     assert pointers
     assert set(pointers) == {"2"}
-    rows = await engine._rows("SELECT position, call, status FROM exchanges ORDER BY position")
+    rows = await engine.rows("SELECT position, call, status FROM exchanges ORDER BY position")
     assert [(row.position, row.status) for row in rows] == [(0, 200), (1, 202), (2, 200)]
 
 
@@ -55,7 +57,7 @@ async def test_steps_that_are_due_at_once_need_no_job(engine: Engine, wire: Wire
     id_ = await eager.create()
     await eager.step()
     assert wire.calls == [SUBMIT, *[POLL] * (STEPS_IN_ROW - 1)]
-    assert await eager.jobs() == [f"{id_}:{STEPS_IN_ROW}"]
+    assert await eager.due() == [f"{id_}:{STEPS_IN_ROW}"]
     wire.on(POLL, (200, ACTIVE))
     await eager.step()
     assert (await eager.view(id_))["status"] == "completed"
@@ -72,7 +74,7 @@ async def test_a_worker_that_dies_between_two_steps_leaves_the_next_one_to_the_s
     id_ = await eager.create()
     with pytest.raises(SystemExit):
         await eager.step()
-    assert await eager.jobs() == []
+    assert await eager.due() == []
     await eager.run_sql("UPDATE verifications SET next_check_at = next_check_at - interval '16 s'")
     assert await sweep(eager.gateway) == 1
     await eager.step()
@@ -84,7 +86,7 @@ async def test_a_stale_step_does_nothing(engine: Engine, wire: Wire) -> None:
     id_ = await engine.create()
     await engine.step()
     before = await engine.view(id_)
-    await engine.advancer.advance(f"{id_}:0")
+    await engine.advance(f"{id_}:0")
     assert await engine.view(id_) == before
     assert wire.calls == [SUBMIT]
 
@@ -100,10 +102,8 @@ async def test_two_workers_with_one_job_submit_once(engine: Engine, wire: Wire) 
     wire.on(SUBMIT, slow)
     id_ = await engine.create()
     key = await engine.take()
-    both = [asyncio.create_task(engine.advancer.advance(key)) for _ in range(5)]
-    async with asyncio.timeout(5):
-        while wire.calls != [SUBMIT]:
-            await asyncio.sleep(0.01)
+    both = [asyncio.create_task(engine.advance(key)) for _ in range(5)]
+    await eventually(lambda: wire.calls == [SUBMIT])
     gate.set()
     await asyncio.gather(*both)
     assert wire.calls == [SUBMIT]
@@ -115,7 +115,7 @@ async def test_two_checks_of_one_step_close_once(engine: Engine, wire: Wire) -> 
     id_ = await engine.create()
     await engine.step()
     key = await engine.take()
-    await asyncio.gather(*(engine.advancer.advance(key) for _ in range(4)))
+    await asyncio.gather(*(engine.advance(key) for _ in range(4)))
     assert (await engine.view(id_))["status"] == "completed"
     assert await engine.events() == ["verification.completed"]
     assert (await engine.timeline(id_)).count("completed") == 1
@@ -124,9 +124,9 @@ async def test_two_checks_of_one_step_close_once(engine: Engine, wire: Wire) -> 
 async def test_no_transaction_is_open_during_a_call(engine: Engine, wire: Wire) -> None:
     seen: list[int] = []
 
-    def answering(status: int, body: Any) -> Any:
+    def answering(status: int, body: dict[str, str]) -> Handler:
         async def answer(request: httpx.Request) -> httpx.Response:
-            rows = await engine._rows(
+            rows = await engine.rows(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 " AND (xact_start IS NOT NULL)"
             )
@@ -142,18 +142,12 @@ async def test_no_transaction_is_open_during_a_call(engine: Engine, wire: Wire) 
     assert seen == [0, 0, 0]
 
 
-def never_connected() -> Exception:
-    error = httpx.ConnectError("refused")
-    error.__cause__ = aiohttp.ClientConnectorError(None, OSError(111, "refused"))  # type: ignore[arg-type]
-    return error
-
-
 @pytest.mark.parametrize(
     ("answer", "waiting_for"),
     [(never_connected(), "vendor_retry"), ((429, {}, {"Retry-After": "7"}), "rate_limit")],
 )
 async def test_nothing_was_submitted_so_it_is_tried_again(
-    engine: Engine, wire: Wire, answer: Any, waiting_for: str
+    engine: Engine, wire: Wire, answer: Answer, waiting_for: str
 ) -> None:
     wire.on(SUBMIT, *[answer] * (3 if isinstance(answer, Exception) else 1), (200, {"id": "1"}))
     id_ = await engine.create()
@@ -164,7 +158,7 @@ async def test_nothing_was_submitted_so_it_is_tried_again(
     await engine.step()
     assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
     if waiting_for == "rate_limit":
-        rows = await engine._rows(
+        rows = await engine.rows(
             "SELECT extract(epoch FROM t.next_check_at - t.at) AS wait FROM timeline t WHERE waiting_for = 'rate_limit'"
         )
         assert 6.9 <= rows[0].wait <= 7.6
@@ -182,7 +176,7 @@ async def test_nothing_was_submitted_so_it_is_tried_again(
     ],
 )
 async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
-    engine: Engine, wire: Wire, answer: Any
+    engine: Engine, wire: Wire, answer: Answer
 ) -> None:
     """Integrex has no look-up: a reply that did not come, or that says nothing, leaves the submission's fate open."""
     wire.on(SUBMIT, answer)
@@ -203,25 +197,9 @@ async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
 
 VSEE = "/vsee/api_v3/users"
 VSEE_CHECK = f"POST {VSEE}/7/car7551/eligibility"
-ASKED_OF_VSEE: dict[str, Any] = {
-    "vendor": "vsee",
-    "vendor_options": {"vsee": {"carrier_code": "car7551"}},
-    "patient": {
-        "first_name": "Jane",
-        "last_name": "Sample",
-        "date_of_birth": "1990-02-03",
-        "member_id": "W123456789",
-        "gender": "F",
-        "address": {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"},
-    },
-}
 HARBOR = "/health_harbor/api/v0/mental_health"
 HARBOR_SUBMIT = f"POST {HARBOR}/batch_inquiries"
 HARBOR_LIST = f"GET {HARBOR}/inquiries"
-ASKED_OF_HARBOR: dict[str, Any] = {
-    "vendor": "health_harbor",
-    "provider": {"npi": "1234567893", "tax_id": "123456789"},
-}
 
 
 async def lost(engine: Engine, asked: dict[str, Any]) -> str:
@@ -238,13 +216,13 @@ async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: 
     wire.on("POST /vsee/api_v3/me", (200, {}))
     wire.on(VSEE_CHECK, httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {VSEE}/7", (200, {"data": {"id": "7", "insurance": {}}}))
-    id_ = await lost(engine, ASKED_OF_VSEE)
+    id_ = await lost(engine, FOR_VSEE)
     for _ in range(3):
         await engine.step()
         view = await engine.view(id_)
         assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor", "submitting")
     assert await engine.timeline(id_) == ["created", "reply_lost", *["looked_up"] * 3]
-    rows = await engine._rows(
+    rows = await engine.rows(
         "SELECT extract(epoch FROM next_check_at - at) AS wait, errors_in_row"
         " FROM timeline t JOIN attempts a ON a.id = t.attempt_id WHERE type = 'looked_up'"
     )
@@ -267,11 +245,11 @@ async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: 
     ],
 )
 async def test_what_a_look_up_can_tell(
-    engine: Engine, wire: Wire, listed: Any, looks: int, submissions: int, waiting_for: str
+    engine: Engine, wire: Wire, listed: Answer, looks: int, submissions: int, waiting_for: str
 ) -> None:
     wire.on(HARBOR_SUBMIT, httpx.RemoteProtocolError("cut"), (200, [{"success": True, "inquiry_id": "i1"}]))
     wire.on(HARBOR_LIST, listed)
-    id_ = await lost(engine, ASKED_OF_HARBOR)
+    id_ = await lost(engine, FOR_HARBOR)
     for _ in range(looks - 1):
         await engine.step()
         assert (await engine.view(id_))["waiting_for"]["kind"] == "vendor_retry"
@@ -292,10 +270,10 @@ async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> N
     id_ = await engine.create()
     key = await engine.take()
     with pytest.raises(Died):
-        await engine.advancer.advance(key)
+        await engine.advance(key)
     wire.on(SUBMIT, (200, {"id": "2"}))
     assert (await engine.view(id_))["attempts"][0]["state"] == "submitting"
-    await engine.advancer.advance(key)
+    await engine.advance(key)
     assert (await engine.timeline(id_))[-1] == "submission_in_flight"
     await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
     await engine.step()
@@ -307,12 +285,10 @@ async def _given_up_while_it_sends(engine: Engine, wire: Wire, id_: str, gate: a
     """A worker is held up with its submission under way; another one comes, learns nothing and calls an operator; the first
     goes on."""
     key = await engine.take()
-    owner = asyncio.create_task(engine.advancer.advance(key))
-    async with asyncio.timeout(5):
-        while not wire.calls:
-            await asyncio.sleep(0.01)
+    owner = asyncio.create_task(engine.advance(key))
+    await eventually(lambda: wire.calls)
     await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp() - interval '1 s'")
-    await engine.advancer.advance(key)
+    await engine.advance(key)
     assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     gate.set()
     await owner
@@ -347,7 +323,7 @@ async def test_a_paused_worker_that_never_sent_says_so_after_others_gave_up_wait
     await _given_up_while_it_sends(engine, wire, id_, gate)
     view = await engine.view(id_)
     assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor_retry", "preparing")
-    await engine.run_sql("DELETE FROM pgqueuer WHERE dedupe_key NOT LIKE '%:' || (SELECT step FROM verifications)")
+    await engine.work.forget_stale()
     await engine.step()
     assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
 
@@ -376,7 +352,7 @@ async def test_unreadable_answers_end_it_after_three(engine: Engine, wire: Wire)
         await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_protocol_error")
-    rows = await engine._rows("SELECT count(*) FROM exchanges")
+    rows = await engine.rows("SELECT count(*) FROM exchanges")
     assert rows[0][0] == 4  # the unreadable ones are kept too
 
 
@@ -387,7 +363,7 @@ async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: W
         await engine.step()
     waits = [
         row.wait
-        for row in await engine._rows(
+        for row in await engine.rows(
             "SELECT extract(epoch FROM next_check_at - at) AS wait FROM timeline WHERE type = 'retry_scheduled' ORDER BY id"
         )
     ]
@@ -429,13 +405,14 @@ async def test_the_deadline_says_what_it_waited_for(engine: Engine, waiting_for:
     ],
 )
 async def test_the_deadline_says_what_the_last_error_was(
-    engine: Engine, wire: Wire, answer: Any, code: FailureCode
+    engine: Engine, wire: Wire, answer: Answer | None, code: FailureCode
 ) -> None:
     """After an error of our own. None: there were only such."""
-    wire.on(POLL, answer)
+    if answer is not None:
+        wire.on(POLL, answer)
     id_ = await engine.create()
     await engine.step()
-    await engine.advancer.failed_inside(await engine.take())
+    await engine.failed_inside(await engine.take())
     if answer is not None:
         await engine.step()
     view = await engine.view(id_)
@@ -478,7 +455,7 @@ async def test_a_reply_in_hand_survives_the_loss_of_all_connections(engine: Engi
     """The vendor has taken the submission on; at that moment every backend is terminated."""
 
     async def cut(request: httpx.Request) -> httpx.Response:
-        await engine._rows(
+        await engine.rows(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )

@@ -10,7 +10,7 @@ import pytest
 from covergate.db import jobs
 from covergate.gateway import Gateway
 from covergate.webhooks.announce import News, announce, announce_all, announce_test
-from tests.webhooks.conftest import THIN, Hooks
+from tests.support.hooks import THIN, Hooks
 
 URL = "https://partner.example/hooks"
 
@@ -28,7 +28,7 @@ async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks)
     rows = await hooks.rows("SELECT id, status, next_attempt_at FROM deliveries")
     assert {row.status for row in rows} == {"pending"}
     assert all(row.next_attempt_at is not None for row in rows)
-    assert sorted(await hooks.jobs()) == sorted(("deliver", f"{row.id}:0") for row in rows)
+    assert sorted(await hooks.due()) == sorted(("deliver", f"{row.id}:0") for row in rows)
 
 
 @pytest.mark.parametrize("columns", [{"tenant": "ten_other"}, {"mode": "live"}, {"status": "disabled"}])
@@ -49,7 +49,7 @@ async def test_the_event_is_kept_when_nobody_subscribes(hooks: Hooks) -> None:
     await hooks.announce("verification.canceled")
     [event] = await hooks.rows("SELECT * FROM events")
     assert (event.tenant_id, event.mode, event.type, event.data) == ("ten_test", "test", "verification.canceled", THIN)
-    assert await hooks.jobs() == []
+    assert await hooks.due() == []
 
 
 async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, gateway: Gateway) -> None:
@@ -79,19 +79,19 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         [("0", every), ("0", failed), ("1", every), ("2", every), ("2", failed), ("3", other)]
     )
     assert {row.status for row in rows} == {"pending"}
-    assert sorted(await hooks.jobs()) == sorted(("deliver", f"{row.id}:0") for row in rows)
+    assert sorted(await hooks.due()) == sorted(("deliver", f"{row.id}:0") for row in rows)
 
 
 async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gateway: Gateway) -> None:
     await hooks.endpoint(URL)
     with suppress(LookupError):
         async with gateway.transaction() as db:
-            values = {"type_": "verification.completed", "verification_id": None, "data": THIN}
+            values: dict[str, Any] = {"type_": "verification.completed", "verification_id": None, "data": THIN}
             await jobs.enqueue(db, await announce(db, tenant_id="ten_test", mode="test", **values))
             raise LookupError
     assert await hooks.rows("SELECT 1 FROM events") == []
     assert await subscribed(hooks) == []
-    assert await hooks.jobs() == []
+    assert await hooks.due() == []
 
 
 async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(hooks: Hooks, gateway: Gateway) -> None:

@@ -91,7 +91,7 @@ class CreateVerification(Inquiry):
         examples=[3600],
     )
     deadline: Instant | None = None
-    vendor_options: VendorOptions = Field(default_factory=VendorOptions)  # type: ignore[valid-type]
+    vendor_options: VendorOptions = Field(default_factory=VendorOptions)
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = Field(default_factory=dict)
 
     @property
