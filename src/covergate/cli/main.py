@@ -1,4 +1,4 @@
-"""The command `covergate`: what an operator types (design.md section 9).
+"""The command `covergate`: what an operator types (docs/operations.md#processes).
 
 Invariant: stdout carries answers only, stderr logs and errors. Exit codes: 0 done, 1 it ended otherwise than wished, 2 it
 could not be tried. What can be expected to go wrong is one line, never a traceback.
