@@ -48,6 +48,9 @@ fix: $(SYNCED) ## format, and mend what the linter can mend
 release: $(SYNCED) ## build wheel and sdist into dist/, check them, install the wheel and try it
 	@$(BIN)/python -m release
 
+versions: $(SYNCED) ## run the tests on every promised Python and the oldest promised PostgreSQL that the machine has
+	@$(BIN)/python -m release.versions
+
 bench: $(SYNCED) ## measure the gateway against its floors; writes docs/performance.md
 	@$(BIN)/python -m benchmarks
 

@@ -52,11 +52,5 @@ def _wrong_with_metadata(content: bytes) -> list[str]:
     wrong = []
     if metadata.description_content_type != "text/markdown":
         wrong.append("metadata: the description is not Markdown")
-    wrong += [
-        f"a link that leads nowhere outside the repository: {link}" for link in _links(metadata.description or "")
-    ]
-    return wrong
-
-
-def _links(description: str) -> list[str]:
-    return RELATIVE_LINK.findall(description)
+    links = RELATIVE_LINK.findall(metadata.description or "")
+    return wrong + [f"metadata: a link that leads nowhere outside the repository: {link}" for link in links]

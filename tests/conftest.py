@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import secrets
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from tests.commands import Commands, running_nursery
 
 TESTS = Path(__file__).parent
 MEMORY_NEEDED = 2 * 1024**3
-TEMPLATE = "covergate_template"
+TEMPLATE = f"covergate_template_{os.getpid()}"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
 
 
@@ -38,7 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The address of an empty PostgreSQL that trades crash safety for speed."""
+    """The address of an empty PostgreSQL that trades crash safety for speed; COVERGATE_TEST_DATABASE_URL names another."""
+    if given := os.environ.get("COVERGATE_TEST_DATABASE_URL"):
+        yield given
+        return
     with _server_directory() as directory:
         server = embedded.start(directory, durable=False)
         yield server.url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from release.contents import ROOT, wrong_with
+from release.versions import OLDEST_POSTGRES, promised
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +44,13 @@ def test_what_is_wrong_with_a_wheel_is_told(wheel: Path, tmp_path: Path) -> None
         "metadata: the description is not Markdown",
         "metadata: a link that leads nowhere outside the repository: ](docs/api.md)",
     ]
+
+
+def test_what_is_promised_is_the_same_everywhere() -> None:
+    pythons = promised()
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert re.findall(r'"(3\.\d+)"', workflow.partition("python: [")[2].partition("]")[0]) == pythons
+    readme = (ROOT / "README.md").read_text()
+    assert f"Python {', '.join(pythons[:-1])} and {pythons[-1]}" in " ".join(readme.split())
+    for name in ("README.md", ".env.example", "docs/operations.md"):
+        assert set(re.findall(r"PostgreSQL (\d+) or later", (ROOT / name).read_text())) <= {str(OLDEST_POSTGRES)}, name
