@@ -1,4 +1,4 @@
-"""What a partner can subscribe to (api.md section 6): event type → when it is sent."""
+"""What a partner can subscribe to (docs/api.md#6-webhooks): event type → when it is sent."""
 
 from __future__ import annotations
 
