@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import pkgutil
 import re
 import subprocess
 import tokenize
@@ -145,12 +146,13 @@ def test_the_index_names_every_page() -> None:
     assert {page for page in PAGES if page.parent == DOCS and page.name != "index.md"} <= linked
 
 
-def test_the_architecture_names_every_package_of_the_layers() -> None:
+def test_the_architecture_names_every_package_of_the_layers_and_they_are_all() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     packages = [name.strip().removeprefix("covergate.") for layer in layers for name in layer.split("|")]
     section = (DOCS / "architecture.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == packages
+    assert {module.name for module in pkgutil.iter_modules([str(PACKAGE)])} == set(packages)
 
 
 def citations(pattern: re.Pattern[str], among: list[Path] = FILES) -> Iterator[tuple[str, Path, str]]:
