@@ -1,4 +1,4 @@
-"""What the process is told from outside: `COVERGATE_…` variables and `.env` (design.md section 8).
+"""What the process is told from outside: `COVERGATE_…` variables and `.env` (.env.example has each).
 
 Vendors' variables are theirs (`vendors.vendor.Connection`). Invariant: a value that is wrong is never repeated, because a
 secret may stand in the wrong variable; the error names the variable and, by the field's description, what it takes.

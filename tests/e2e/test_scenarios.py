@@ -1,4 +1,4 @@
-"""Every scenario of api.md section 7 at every vendor, over real HTTP from the POST to the verified webhook."""
+"""Every scenario of docs/api.md#7-sandbox-scenarios at every vendor, over real HTTP from the POST to the verified webhook."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ OTHERWISE: dict[tuple[str, str], Ending] = {
     ("healthie", "BROKENJSON"): INNER_DOCUMENT_BROKEN,
     ("integrex", "DROPREPLY"): OPERATOR,
 }
-"""What api.md allows beside the usual: only the inner document is broken, or nothing can find a lost submission."""
+"""Also as docs/api.md says: only the inner document is broken, or nothing can find a lost submission."""
 
 NOT_APPLICABLE = {
     ("integrex", "NOTCOVERED"),

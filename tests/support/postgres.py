@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from covergate.db.migrate import migrate
 from covergate.db.sealing import KeyRing, Sealer
 
 MEMORY_NEEDED = 2 * 1024**3
-TEMPLATE = "covergate_template"
+TEMPLATE = f"covergate_template_{os.getpid()}"
 KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
 
 
@@ -39,7 +40,10 @@ def server_directory() -> Iterator[Path]:
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The address of an empty PostgreSQL that trades crash safety for speed."""
+    """The address of an empty PostgreSQL that trades crash safety for speed; COVERGATE_TEST_DATABASE_URL names another."""
+    if given := os.environ.get("COVERGATE_TEST_DATABASE_URL"):
+        yield given
+        return
     with server_directory() as directory:
         server = embedded.start(directory, durable=False)
         yield server.url

@@ -6,7 +6,7 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
     {"title", "question", "missing": [pointer, …]}
     {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
 
-`question`: `inquiry` as in api.md section 2, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
+`question`: `inquiry` as in docs/api.md#2-the-request, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
 `submitted_at`, `checks`, `payer_codes`; all but the inquiry optional.
 
 `exchanges`: `{"call": {…}, "reply": {"status", "headers", "body" | "text"}}`. A call lists what it has of method, path, json,
@@ -317,7 +317,7 @@ def shown(call: Call) -> dict[str, Any]:
 
 
 def raw(replies: list[Reply], first: int) -> dict[str, Any]:
-    """The document that `sources` point into (api.md section 1, `/raw`)."""
+    """The document that `sources` point into (docs/api.md#1-routes, `/raw`)."""
     earlier: list[dict[str, Any]] = [{"body": None}] * first
     return {
         "exchanges": [

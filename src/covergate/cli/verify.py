@@ -1,6 +1,6 @@
 """`covergate verify`: a client of the public API that posts one verification and follows it to its end.
 
-Invariant: it knows only what api.md promises. It prints no patient data beyond what the answer is about: coverage, plan and
+Invariant: it knows only what docs/api.md promises. It prints no patient data beyond what the answer is about: coverage, plan and
 benefits.
 """
 

@@ -1,6 +1,6 @@
 """Every table, as SQLAlchemy Core metadata; Alembic's migrations are held equal to it by a test.
 
-Columns ending in `_sealed` are encrypted (`sealed.py`) with table, column and row id as associated data. Text ids are
+Columns ending in `_sealed` are encrypted (`sealing.py`) with table, column and row id as associated data. Text ids are
 TypeIDs, sortable by creation. States are few and CHECKs enforce them.
 """
 

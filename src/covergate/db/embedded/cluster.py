@@ -1,6 +1,6 @@
 """One PostgreSQL data directory and what is done to it: made, started, stopped, upgraded.
 
-Callers hold the start-up lock of `embedded.py`. Invariant: `<data_dir>/postgres` is a complete cluster or absent;
+Callers hold the start-up lock of `db/embedded/__init__.py`. Invariant: `<data_dir>/postgres` is a complete cluster or absent;
 whatever takes time is made beside it and renamed into place.
 """
 
