@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
 
@@ -14,11 +16,13 @@ from covergate.api import examples
 from covergate.api.app import create_app
 from covergate.db.database import Database
 from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.verifications import transitions
-from covergate.verifications.record import fail, finish
-from covergate.verifications.state import Exchange, locked
+from covergate.states import AttemptState
+from covergate.verifications import lifecycle, store
+from covergate.verifications.commit import write
+from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
 from tests.support.sql import run_sql
 
@@ -96,14 +100,12 @@ def end(gateway: Gateway) -> End:
         verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
     ) -> None:
         async with gateway.transaction() as db:
-            state = await locked(db, verification_id)
-            assert state is not None
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
             if failure is not None:
-                change = fail(gateway.sealer, state, failure, "for a test")
+                change = lifecycle.failed(v, failure_of(failure), "for a test")
             else:
-                sealed = gateway.sealer.seal_json("verifications", "result", state.id, examples.RESULT)
-                change = transitions.completed(state, "eligible", None, sealed)
-            await finish(db, gateway.sealer, state, change, exchanges)
+                change = lifecycle.completed(v, "eligible", None, orjson.dumps(examples.RESULT))
+            await write(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
 
     return close
 
@@ -114,10 +116,9 @@ def stuck(gateway: Gateway) -> Stuck:
 
     async def wait_for_operator(verification_id: str) -> None:
         async with gateway.transaction() as db:
-            state = await locked(db, verification_id)
-            assert state is not None
-            state.attempt.state = "submitting"
-            await finish(db, gateway.sealer, state, transitions.wait_for_operator(state))
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
+            v = replace(v, attempt=replace(v.attempt, state=AttemptState.SUBMITTING))
+            await write(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
 
     return wait_for_operator
 

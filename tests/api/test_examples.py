@@ -18,9 +18,10 @@ from covergate.api.openapi import make_document
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import today_eastern
 from covergate.gateway import Gateway
+from covergate.verifications.checks import Intake, errors_of
 from covergate.verifications.request import CreateVerification
 from tests.support.clients import Keys, Post, Stuck
-from tests.support.gateways import sohar_secret
+from tests.support.gateways import CALLER, sohar_secret
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_examples_move_with_the_day(day: date) -> None:
     noon = datetime(day.year, day.month, day.day, 18, tzinfo=UTC)
     moved = examples.on_day(examples.CREATE_VERIFICATION, day)
     request = CreateVerification.model_validate_json(json.dumps(moved), strict=True)
-    assert request.wrong_with(noon) == []
+    assert errors_of(Intake.of(CALLER, request, None, noon)) == []
     assert request.service_date > day and moved["patient"]["date_of_birth"] == "1990-09-20"
     completed = examples.on_day(examples.COMPLETED_VERIFICATION, day)
     assert completed["created_at"] == f"{day}T15:00:00.000Z" and completed["result"]["as_of"] >= str(day)

@@ -11,7 +11,7 @@ from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
 from covergate.eligibility.failure import FailureCode
-from covergate.webhooks.event_types import EVENT_TYPES
+from covergate.states import EventType
 from tests.support.clients import Body, End, Keys, Post, Stuck
 
 
@@ -148,13 +148,9 @@ async def test_requests_are_closed_and_answers_open(document: dict[str, Any]) ->
 async def test_events_are_told_apart_by_their_type(document: dict[str, Any]) -> None:
     components = document["components"]["schemas"]
     event = components["Event"]
-    assert event["discriminator"]["propertyName"] == "type" and set(event["discriminator"]["mapping"]) == set(
-        EVENT_TYPES
-    )
-    assert [row["$ref"] for row in event["oneOf"]] == [
-        event["discriminator"]["mapping"][type_] for type_ in EVENT_TYPES
-    ]
-    for type_ in EVENT_TYPES:
+    assert event["discriminator"]["propertyName"] == "type" and set(event["discriminator"]["mapping"]) == set(EventType)
+    assert [row["$ref"] for row in event["oneOf"]] == [event["discriminator"]["mapping"][type_] for type_ in EventType]
+    for type_ in EventType:
         of_event = components[event["discriminator"]["mapping"][type_].rsplit("/", 1)[1]]
         body = document["components"]["pathItems"][type_]["post"]["requestBody"]["content"]["application/json"]
         of_message = components[body["schema"]["$ref"].rsplit("/", 1)[1]]
@@ -181,7 +177,7 @@ async def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
 
 
 async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
-    assert set(document["webhooks"]) == set(EVENT_TYPES)
+    assert set(document["webhooks"]) == set(EventType)
     for type_, reference in document["webhooks"].items():
         assert reference == {"$ref": f"#/components/pathItems/{type_}"}
         described = document["components"]["pathItems"][type_]

@@ -13,7 +13,11 @@ from covergate import ids
 from covergate.access.api_keys import SCOPES, create_key
 from covergate.api import examples
 from covergate.gateway import Gateway
-from covergate.verifications.state import Exchange
+from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
+from covergate.verifications import store
+from covergate.verifications.engine import Engine
+from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
 
 
@@ -205,10 +209,9 @@ async def vendor(client: httpx.AsyncClient, headers: dict[str, str], name: str =
 
 async def take_over(gateway: Gateway, verification_id: str) -> None:
     """As a worker would."""
-    from covergate.verifications.reuse import follow
-    from covergate.verifications.state import read
-
+    breakers = CircuitBreakers(gateway)
     async with gateway.connection() as db:
-        state = await read(db, verification_id)
-    assert state is not None and state.follows is not None
-    await follow(gateway, state)
+        claimed = await store.read(db, gateway.sealer, verification_id)
+    assert claimed is not None and claimed.verification.follows is not None
+    async with Transport(allow_private_network=True, ended=breakers.count) as transport:
+        await Engine(gateway, transport, breakers).advance(f"{verification_id}:{claimed.verification.step}")

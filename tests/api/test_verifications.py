@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from covergate import ids
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
-from covergate.verifications.state import Exchange
+from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Keys, Post, Rows
 from tests.support.due import due_in
 from tests.support.postgres import pool_of

@@ -87,7 +87,7 @@ def test_a_new_vendor_runs_and_the_conformance_test_lists_what_is_left(checkout:
     }
     assert all(line in tested.stdout for line in left)
 
-    sources = [path for path in written if path.endswith(".py")]
+    sources: list[str] = [path for path in written if path.endswith(".py")]
     for command in ("format --check", "check"):
         subprocess.run([str(BIN / "ruff"), *command.split(), *sources], cwd=checkout, check=True, capture_output=True)
     types = run(checkout, "-m", "mypy", "src/covergate/vendors/acme_health", "src/covergate/sandbox/acme_health.py")

@@ -36,6 +36,7 @@ from covergate.sandbox.world import World
 from covergate.server import Part, listening, running, start_server, url_of
 from covergate.settings import Settings
 from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.vendors.vendor import Connection
 from covergate.worker import Worker
 from tests.support.due import due_in
@@ -335,8 +336,9 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
             )
         )
         if with_worker:
-            transport = await stack.enter_async_context(Transport(allow_private_network=True))
-            worker = Worker(gateway, transport)
+            breakers = CircuitBreakers(gateway)
+            transport = await stack.enter_async_context(Transport(allow_private_network=True, ended=breakers.count))
+            worker = Worker(gateway, transport, breakers)
             await stack.enter_async_context(running(Part("worker", asyncio.create_task(worker.run()), worker.stop)))
         key = await create_key(gateway, tenant="Clinic North", mode="test")
         client = await stack.enter_async_context(

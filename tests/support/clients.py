@@ -11,7 +11,7 @@ from sqlalchemy.engine import Row
 from covergate.access.api_keys import create_key
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
-from covergate.verifications.state import Exchange
+from covergate.verifications.model import Exchange
 
 Headers: TypeAlias = dict[str, str]
 

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Row
 
 from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
-from covergate.verifications.advance import Advancer
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
+from covergate.verifications import engine
 from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view
@@ -40,13 +41,17 @@ async def view(gateway: Gateway, verification_id: str) -> dict[str, Any]:
 @dataclass
 class Engine:
     gateway: Gateway
-    advancer: Advancer
+    steps: engine.Engine
 
     def asking_again_at_once(self, vendor: str) -> Engine:
         """The same with no pause between two polls."""
         eager = self.gateway.connections["test", vendor].model_copy(update={"poll_seconds": 0})
         gateway = replace(self.gateway, connections={**self.gateway.connections, ("test", vendor): eager})
-        return Engine(gateway, Advancer(gateway, self.advancer.transport))
+        return Engine(gateway, engine.Engine(gateway, self.steps.transport, self.breakers))
+
+    @property
+    def breakers(self) -> CircuitBreakers:
+        return self.steps.breakers
 
     @property
     def work(self) -> Due:
@@ -67,11 +72,11 @@ class Engine:
 
     async def advance(self, key: str) -> None:
         """Makes a step that was taken, as a worker does."""
-        await self.advancer.advance(key)
+        await self.steps.advance(key)
 
     async def failed_inside(self, key: str) -> None:
         """Our own code failed in a step that was taken."""
-        await self.advancer.failed_inside(key)
+        await self.steps.failed_inside(key)
 
     async def step(self) -> str:
         """Takes the oldest step and makes it."""
@@ -109,5 +114,6 @@ class Engine:
 
 @asynccontextmanager
 async def running_engine(gateway: Gateway, wire: Handler) -> AsyncIterator[Engine]:
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
-        yield Engine(gateway, Advancer(gateway, transport))
+    breakers = CircuitBreakers(gateway)
+    async with Transport(allow_private_network=True, ended=breakers.count, wire=httpx.MockTransport(wire)) as transport:
+        yield Engine(gateway, engine.Engine(gateway, transport, breakers))

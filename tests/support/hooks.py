@@ -13,7 +13,8 @@ from sqlalchemy.engine import Row
 from covergate import ids
 from covergate.db import jobs
 from covergate.gateway import Gateway
-from covergate.webhooks.announce import announce
+from covergate.states import EventType
+from covergate.webhooks.events import News, publish
 from covergate.webhooks.sender import Deliverer
 from tests.support.due import Due, due_in
 from tests.support.sql import run_sql
@@ -65,11 +66,12 @@ class Hooks:
         )
         return endpoint_id, secret
 
-    async def announce(self, type_: str = "verification.completed", times: int = 1, **changes: Any) -> None:
+    async def publish(self, type_: str = "verification.completed", times: int = 1, **changes: Any) -> None:
         values = {"tenant_id": "ten_test", "mode": "test", "verification_id": None, "data": THIN, **changes}
+        news = News(type=EventType(type_), **values)
         async with self.gateway.transaction() as db:
             for _ in range(times):
-                await jobs.enqueue(db, await announce(db, type_=type_, **values))
+                await jobs.enqueue(db, await publish(db, [news]))
 
     @property
     def work(self) -> Due:

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from covergate.gateway import Gateway
-from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold, resume
+from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
 from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
+from covergate.verifications.operator import resume
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine, running_engine
 from tests.support.requests import FOR_HARBOR, FOR_VSEE, WHOLE_PATIENT
@@ -123,7 +124,7 @@ async def test_work_waits_for_the_circuit_and_goes_on(engine: Engine, wire: Wire
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "circuit")
     assert wire.calls == []
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     for _ in range(3):
         await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
@@ -133,8 +134,8 @@ async def test_work_waits_for_the_circuit_and_goes_on(engine: Engine, wire: Wire
 
 async def failing_integrex(engine: Engine) -> None:
     for _ in range(10):
-        engine.advancer.circuits.count("integrex", "test", DOWN)
-    await engine.advancer.circuits.flush()
+        engine.breakers.count("integrex", "test", DOWN)
+    await engine.breakers.flush()
 
 
 async def test_an_open_circuit_sends_new_work_to_the_next_vendor(engine: Engine, wire: Wire) -> None:
@@ -155,8 +156,8 @@ async def test_real_failures_open_it(gateway: Gateway) -> None:
             await engine.create()
             await engine.step()
             await engine.forget_due()
-        await engine.advancer.circuits.flush()
-        admission = await engine.advancer.circuits.admit("integrex", "test", datetime.now(UTC))
+        await engine.breakers.flush()
+        admission = await engine.breakers.admit("integrex", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.CIRCUIT
 
 
@@ -167,11 +168,11 @@ async def test_a_call_counts_once_however_many_submissions_it_carried(engine: En
         await engine.create(**FOR_HARBOR)
     keys = [await engine.take() for _ in range(12)]
     await asyncio.gather(*(engine.advance(key) for key in keys))
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     assert 0 < len(wire.calls) < 10
     rows = await engine.rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
     assert [(row.vendor, row.failed) for row in rows] == [("health_harbor", len(wire.calls))]
-    admission = await engine.advancer.circuits.admit("health_harbor", "test", datetime.now(UTC))
+    admission = await engine.breakers.admit("health_harbor", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.GO
 
 
@@ -186,7 +187,7 @@ async def test_our_own_rate_limit_is_no_call(engine: Engine, wire: Wire) -> None
     await engine.forget_due()
     await engine.create()
     await engine.step()
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     rows = await engine.rows("SELECT vendor, answered, failed FROM vendor_calls")
     assert [tuple(row) for row in rows] == [("integrex", 1, 0)]
 
@@ -201,10 +202,10 @@ async def test_a_look_up_that_cannot_tell_yet_is_a_good_trial(engine: Engine, wi
     await engine.step()
     await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
     for _ in range(10):
-        engine.advancer.circuits.count("vsee", "test", DOWN)
-    await engine.advancer.circuits.flush()
+        engine.breakers.count("vsee", "test", DOWN)
+    await engine.breakers.flush()
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.step()
     assert [row.circuit for row in await engine.rows("SELECT circuit FROM vendor_standing")] == ["closed"]
 
@@ -223,7 +224,7 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
     async def switch(action: Any) -> bool:
         async with engine.gateway.transaction() as db:
             done: bool = await action(db, "integrex", "test")
-        await engine.advancer.circuits.flush()
+        await engine.breakers.flush()
         return done
 
     assert [await switch(hold), await switch(hold)] == [True, False]
@@ -248,7 +249,7 @@ async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine)
     await subscribe(engine)
     await failing_integrex(engine)
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.create()
     await engine.step()
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
@@ -269,7 +270,7 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     """The hold ends between a worker's look and its record: the sweep finds what would wait to its deadline."""
     async with engine.gateway.transaction() as db:
         await hold(db, "integrex", "test")
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     async with engine.gateway.transaction() as db:
         await resume(db, "integrex", "test")
     id_ = await engine.create()
@@ -277,7 +278,7 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     assert (await engine.view(id_))["waiting_for"]["kind"] == "hold"
     await engine.forget_due()
     assert [await sweep(engine.gateway), await sweep(engine.gateway)] == [1, 0]
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.step()
     assert wire.calls == [SUBMIT]
 
@@ -286,13 +287,13 @@ async def test_who_waited_for_a_trial_goes_on_when_it_went_well(engine: Engine, 
     """Not only when the trial's own time would have been over, 90 seconds later."""
     await failing_integrex(engine)
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
-    trial = await engine.advancer.circuits.admit("integrex", "test", datetime.now(UTC) + timedelta(seconds=1))
+    await engine.breakers.flush()
+    trial = await engine.breakers.admit("integrex", "test", datetime.now(UTC) + timedelta(seconds=1))
     waiting = await engine.create()
     await engine.step()
     assert (await engine.view(waiting))["waiting_for"]["kind"] == "circuit"
     assert await sweep(engine.gateway) == 0
-    await engine.advancer.circuits.conclude("integrex", "test", trial, None)
+    await engine.breakers.conclude("integrex", "test", trial, None)
     assert await sweep(engine.gateway) == 1
     soon = await engine.rows("SELECT next_check_at < clock_timestamp() + interval '3 s' AS soon FROM verifications")
     assert soon[0].soon

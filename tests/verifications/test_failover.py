@@ -10,8 +10,8 @@ import pytest
 
 from covergate.eligibility.failure import FailureCode
 from covergate.errors import Problem
-from covergate.verifications.remedies import REMEDIES, Remedy
-from covergate.verifications.resolve import Resolution, resolve
+from covergate.verifications.operator import Resolution, resolve
+from covergate.verifications.policy import REMEDIES, Remedy
 from covergate.verifications.vendor_events import receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from covergate.verifications.cancel import cancel
-from covergate.verifications.resolve import Resolution, resolve
+from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER

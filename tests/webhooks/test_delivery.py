@@ -37,7 +37,7 @@ async def completed(gateway: Gateway) -> str:
 
 async def test_a_partner_gets_a_signed_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     _, secret = await hooks.endpoint(partner.url())
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [got] = partner.received
     [event] = await hooks.rows("SELECT id FROM events")
@@ -55,7 +55,7 @@ async def test_success_is_recorded_with_status_duration_and_the_sealed_start_of_
     hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(201, b"Jane Sample" + b"x" * 3000)))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     delivery = await hooks.delivery()
     [attempt] = await hooks.attempts()
@@ -97,7 +97,7 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
 
 async def test_full_without_a_verification_is_the_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url(), payload="full")
-    await hooks.announce("endpoint.test", data={"id": "whe_1"})
+    await hooks.publish("endpoint.test", data={"id": "whe_1"})
     await hooks.deliver_next(deliverer)
     assert partner.received[0].json["data"] == {"id": "whe_1"}
 
@@ -107,7 +107,7 @@ async def test_every_other_status_is_a_failed_try(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, status: int
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(status, b"no", f"location: {partner.url('/elsewhere')}")))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (status, f"http_{status}")
@@ -122,7 +122,7 @@ async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 async def test_a_cut_connection_is_a_failed_try(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", cut))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "connection_lost")
@@ -134,7 +134,7 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     await hooks.endpoint(f"http://127.0.0.1:{port}/")
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "connection_failed")
@@ -143,7 +143,7 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
 
 async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", hang))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
@@ -168,7 +168,7 @@ async def test_a_status_that_came_decides_even_if_the_rest_never_does(
     hooks: Hooks, gateway: Gateway, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", trickle))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
@@ -181,7 +181,7 @@ async def test_an_endless_answer_holds_neither_memory_nor_time(
     hooks: Hooks, deliverer: Deliverer, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", endless))
-    await hooks.announce()
+    await hooks.publish()
     tracemalloc.start()
     try:
         await hooks.deliver_next(deliverer)
@@ -198,7 +198,7 @@ async def test_a_compressed_answer_is_not_unpacked(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(200, b"\x1f\x8b broken", "content-encoding: gzip")))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     opened = gateway.sealer.open("delivery_attempts", "answer", attempt.delivery_id, attempt.answer_sealed)
@@ -208,7 +208,7 @@ async def test_a_compressed_answer_is_not_unpacked(
 
 async def test_one_connection_serves_many_deliveries(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce(times=5)
+    await hooks.publish(times=5)
     for _ in range(5):
         await hooks.deliver_next(deliverer)
     assert (len(partner.received), partner.connections) == (5, 1)
@@ -216,7 +216,7 @@ async def test_one_connection_serves_many_deliveries(hooks: Hooks, deliverer: De
 
 async def test_the_whole_schedule_to_exhaustion(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
+    await hooks.publish()
     pauses = []
     for seconds in SCHEDULE:
         await hooks.deliver_next(deliverer)
@@ -238,7 +238,7 @@ async def test_the_whole_schedule_to_exhaustion(hooks: Hooks, deliverer: Deliver
 
 async def test_a_retry_tells_the_same_and_is_signed_anew(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     _, secret = await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     partner.on("/hooks", answer())
     await hooks.deliver_next(deliverer)
@@ -251,14 +251,14 @@ async def test_a_retry_tells_the_same_and_is_signed_anew(hooks: Hooks, deliverer
 
 async def test_retry_after_is_honoured(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(503, b"", "retry-after: 3000")))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     assert 2990 <= (await hooks.delivery()).due_in <= 3300
 
 
 async def test_410_disables_the_endpoint_at_once(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(410)))
-    await hooks.announce(times=2)
+    await hooks.publish(times=2)
     await hooks.deliver_next(deliverer)
     [endpoint] = await hooks.rows("SELECT status, disabled_reason FROM webhook_endpoints")
     assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "it answered 410 Gone")
@@ -278,7 +278,7 @@ async def test_410_from_an_address_that_was_replaced_meanwhile_disables_nothing(
         writer.write(answer(410))
 
     await hooks.endpoint(partner.on("/old", gone))
-    await hooks.announce()
+    await hooks.publish()
     await hooks.deliver_next(deliverer)
     [endpoint] = await hooks.rows("SELECT status FROM webhook_endpoints")
     assert endpoint.status == "enabled"
@@ -292,7 +292,7 @@ async def test_an_endpoint_that_is_gone_ends_what_waits_for_it(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, change: str, error: str
 ) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce()
+    await hooks.publish()
     await hooks.run_sql(f"UPDATE webhook_endpoints SET {change}")
     await hooks.deliver_next(deliverer)
     delivery = await hooks.delivery()
@@ -306,7 +306,7 @@ async def test_for_a_day_after_a_rotation_both_secrets_sign(
 ) -> None:
     before = new_secret()
     _, secret = await hooks.endpoint(partner.url(), previous_secret=before)
-    await hooks.announce(times=2)
+    await hooks.publish(times=2)
     await hooks.deliver_next(deliverer)
     assert len(partner.received[0].headers["webhook-signature"].split(" ")) == 2
     for one in (secret, before):
@@ -320,7 +320,7 @@ async def test_for_a_day_after_a_rotation_both_secrets_sign(
 
 async def test_a_stale_step_does_nothing(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
+    await hooks.publish()
     stale = await hooks.deliver_next(deliverer)
     before = (await hooks.delivery()).next_attempt_at
     await deliverer.deliver(stale)
@@ -342,7 +342,7 @@ async def test_a_job_that_runs_twice_at_once_is_recorded_once(
         writer.write(answer(500))
 
     await hooks.endpoint(partner.on("/hooks", together))
-    await hooks.announce()
+    await hooks.publish()
     key = await hooks.take()
     await asyncio.wait_for(asyncio.gather(deliverer.deliver(key), deliverer.deliver(key)), 10)
     assert len({got.headers["webhook-id"] for got in partner.received}) == 1
@@ -355,7 +355,7 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
     """An endpoint whose secret cannot be opened."""
     await hooks.endpoint(partner.url())
     await hooks.run_sql("UPDATE webhook_endpoints SET secret_sealed = '\\x00'")
-    await hooks.announce()
+    await hooks.publish()
     async with working(gateway, Wire()):
         await eventually(hooks.attempts)
     [attempt] = await hooks.attempts()
@@ -367,7 +367,7 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
 
 async def test_a_lost_job_is_found(hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce()
+    await hooks.publish()
     lost = await hooks.take()
     assert await sweep_deliveries(gateway) == 0
     await hooks.run_sql("UPDATE deliveries SET next_attempt_at = next_attempt_at - interval '31 seconds'")
@@ -383,7 +383,7 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
     gateway = await make_gateway(database, allow_private_network=False)
     hooks = Hooks(gateway)
     await hooks.endpoint(url)
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
@@ -401,7 +401,7 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     gateway = await make_gateway(database, allow_private_network=False)
     hooks = Hooks(gateway)
     await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
@@ -420,11 +420,11 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gatew
 
     await hooks.endpoint(partner.on("/hangs", hang), event_types=["verification.failed"])
     await hooks.endpoint(partner.url("/quick"), event_types=["verification.completed"])
-    await hooks.announce("verification.failed", times=200)
+    await hooks.publish("verification.failed", times=200)
     async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         for number in range(1, 21):
-            await hooks.announce("verification.completed")
+            await hooks.publish("verification.completed")
             await eventually(partial(came, number))
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
@@ -435,7 +435,7 @@ async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
     hooks: Hooks, gateway: Gateway, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hangs", hang))
-    await hooks.announce(times=60)
+    await hooks.publish(times=60)
     async with working(gateway, Wire(), delivery_seconds=1.0):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         partner.on("/hangs", answer())
@@ -461,7 +461,7 @@ async def test_a_burst_for_one_quick_endpoint_stays_in_the_quick_group(
         writer.write(answer())
 
     await hooks.endpoint(partner.on("/hooks", busy))
-    await hooks.announce(times=150)
+    await hooks.publish(times=150)
     async with working(gateway, Wire()):
         await eventually(lambda: len(partner.received) == 150)
     rows = await hooks.rows(
@@ -477,7 +477,7 @@ async def test_partners_share_nothing(hooks: Hooks, deliverer: Deliverer, partne
     async with partner_server() as other:
         await hooks.endpoint(partner.on("/hooks", answer(200, b"", "set-cookie: patient=jane")))
         await hooks.endpoint(other.url())
-        await hooks.announce(times=2)
+        await hooks.publish(times=2)
         while await hooks.due():
             await hooks.deliver_next(deliverer)
         assert (len(partner.received), len(other.received)) == (2, 2)

@@ -55,7 +55,7 @@ InquiryShown = _shown(
 )
 
 
-class WaitingFor(Shown):
+class Waiting(Shown):
     kind: states.WaitingFor
     since: datetime
 
@@ -86,7 +86,7 @@ class VerificationRow(Shown):
     outcome: Outcome | None
     outcome_reason: OutcomeReason | None
     vendor: str
-    waiting_for: WaitingFor | None
+    waiting_for: Waiting | None
     next_check_at: datetime | None
     created_at: datetime
     completed_at: datetime | None

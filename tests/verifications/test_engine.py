@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from covergate.eligibility.failure import FailureCode
-from covergate.verifications.advance import STEPS_IN_ROW
+from covergate.verifications.engine import STEPS_IN_ROW
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.requests import FOR_HARBOR, FOR_VSEE

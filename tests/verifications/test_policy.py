@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from covergate.eligibility.failure import FailureCode
-from covergate.verifications.remedies import REMEDIES, Remedy, remedy
-from covergate.verifications.state import Attempt, State
+from covergate.verifications.model import Attempt, Verification
+from covergate.verifications.policy import REMEDIES, Remedy, remedy
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 S, R, N, P, OPERATOR = Remedy.STOP, Remedy.RETRY, Remedy.NEXT, Remedy.NEXT_IF_ALLOWED, Remedy.OPERATOR
@@ -62,12 +62,12 @@ SITUATIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-def state(route: list[str], allowed: bool, payer_retries: int, errors: int) -> State:
-    empty: dict[str, Any] = dict.fromkeys(State.__dataclass_fields__)
+def verification(route: list[str], allowed: bool, payer_retries: int, errors: int) -> Verification:
+    empty: dict[str, Any] = dict.fromkeys(Verification.__dataclass_fields__)
     nothing: dict[str, Any] = dict.fromkeys(Attempt.__dataclass_fields__)
     attempt = Attempt(**{**nothing, "errors_in_row": errors})
     changes = {"route": route, "allow_second_submission": allowed, "payer_retries": payer_retries, "now": NOW}
-    return State(**{**empty, **changes, "attempt": attempt})
+    return Verification(**{**empty, **changes, "attempt": attempt})
 
 
 def way(
@@ -78,7 +78,7 @@ def way(
     payer_retries: int = 0,
     errors: int = 0,
 ) -> Remedy:
-    return remedy(FailureCode(code), state(route or [], allowed, payer_retries, errors), submitted=submitted)
+    return remedy(FailureCode(code), verification(route or [], allowed, payer_retries, errors), submitted=submitted)
 
 
 def test_the_table_is_complete() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from covergate.db import jobs
 from covergate.gateway import Gateway
-from covergate.webhooks.announce import News, announce, announce_all, announce_test
+from covergate.states import EventType
+from covergate.webhooks.events import News, publish, publish_test
 from tests.support.hooks import THIN, Hooks
 
 URL = "https://partner.example/hooks"
@@ -23,7 +24,7 @@ async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks)
     every, _ = await hooks.endpoint(URL)
     one, _ = await hooks.endpoint(URL, event_types=["verification.failed", "verification.completed"])
     await hooks.endpoint(URL, event_types=["verification.failed"])
-    await hooks.announce()
+    await hooks.publish()
     assert sorted(await subscribed(hooks)) == sorted([every, one])
     rows = await hooks.rows("SELECT id, status, next_attempt_at FROM deliveries")
     assert {row.status for row in rows} == {"pending"}
@@ -34,19 +35,19 @@ async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks)
 @pytest.mark.parametrize("columns", [{"tenant": "ten_other"}, {"mode": "live"}, {"status": "disabled"}])
 async def test_nobody_else_gets_one(hooks: Hooks, columns: dict[str, Any]) -> None:
     await hooks.endpoint(URL, **columns)
-    await hooks.announce()
+    await hooks.publish()
     assert await subscribed(hooks) == []
 
 
 async def test_a_deleted_endpoint_gets_none(hooks: Hooks) -> None:
     await hooks.endpoint(URL)
     await hooks.run_sql("UPDATE webhook_endpoints SET deleted_at = clock_timestamp()")
-    await hooks.announce()
+    await hooks.publish()
     assert await subscribed(hooks) == []
 
 
 async def test_the_event_is_kept_when_nobody_subscribes(hooks: Hooks) -> None:
-    await hooks.announce("verification.canceled")
+    await hooks.publish("verification.canceled")
     [event] = await hooks.rows("SELECT * FROM events")
     assert (event.tenant_id, event.mode, event.type, event.data) == ("ten_test", "test", "verification.canceled", THIN)
     assert await hooks.due() == []
@@ -64,10 +65,12 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         ("ten_test", "verification.failed"),
         ("ten_other", "verification.failed"),
     ]
-    news = [News(tenant, "test", type_, None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)]
+    news = [
+        News(tenant, "test", EventType(type_), None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)
+    ]
     async with gateway.transaction() as db:
-        assert await announce_all(db, []) == []
-        await jobs.enqueue(db, await announce_all(db, news))
+        assert await publish(db, []) == []
+        await jobs.enqueue(db, await publish(db, news))
     events = await hooks.rows("SELECT * FROM events ORDER BY id")
     assert [(event.tenant_id, event.type, event.data["id"]) for event in events] == [
         (one.tenant_id, one.type, one.data["id"]) for one in news
@@ -86,8 +89,8 @@ async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gatewa
     await hooks.endpoint(URL)
     with suppress(LookupError):
         async with gateway.transaction() as db:
-            values: dict[str, Any] = {"type_": "verification.completed", "verification_id": None, "data": THIN}
-            await jobs.enqueue(db, await announce(db, tenant_id="ten_test", mode="test", **values))
+            news = News("ten_test", "test", EventType.VERIFICATION_COMPLETED, None, THIN)
+            await jobs.enqueue(db, await publish(db, [news]))
             raise LookupError
     assert await hooks.rows("SELECT 1 FROM events") == []
     assert await subscribed(hooks) == []
@@ -98,6 +101,6 @@ async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(hooks
     await hooks.endpoint(URL)
     wanted, _ = await hooks.endpoint(URL, event_types=["verification.failed"])
     async with gateway.transaction() as db:
-        delivery = await announce_test(db, tenant_id="ten_test", mode="test", endpoint_id=wanted)
+        delivery = await publish_test(db, tenant_id="ten_test", mode="test", endpoint_id=wanted)
     [row] = await hooks.rows("SELECT d.id, d.endpoint_id, e.type FROM deliveries d JOIN events e ON e.id = d.event_id")
     assert (row.id, row.endpoint_id, row.type) == (delivery, wanted, "endpoint.test")
