@@ -54,8 +54,8 @@ LEVELS: dict[str, Level] = {
 }
 
 
-class Part(StrEnum):
-    """Which of the three numbers of one benefit a row states."""
+class Figure(StrEnum):
+    """The three numbers of one benefit, of which a row states one."""
 
     TOTAL = "total"
     USED = "used"
@@ -63,26 +63,26 @@ class Part(StrEnum):
 
 
 # Stedi's time period qualifiers (EB06). 24 and 29 choose a part and name no period; 33 does both.
-PERIODS: dict[str, tuple[Period | None, Part]] = {
-    "6": (Period.HOUR, Part.TOTAL),
-    "7": (Period.DAY, Part.TOTAL),
-    "13": (Period.DAY, Part.TOTAL),
-    "21": (Period.YEAR, Part.TOTAL),
-    "22": (Period.SERVICE_YEAR, Part.TOTAL),
-    "23": (Period.CALENDAR_YEAR, Part.TOTAL),
-    "24": (None, Part.USED),
-    "25": (Period.CONTRACT, Part.TOTAL),
-    "26": (Period.EPISODE, Part.TOTAL),
-    "27": (Period.VISIT, Part.TOTAL),
-    "28": (Period.OTHER, Part.TOTAL),
-    "29": (None, Part.REMAINING),
-    "30": (Period.OTHER, Part.TOTAL),
-    "31": (Period.OTHER, Part.TOTAL),
-    "32": (Period.LIFETIME, Part.TOTAL),
-    "33": (Period.LIFETIME, Part.REMAINING),
-    "34": (Period.MONTH, Part.TOTAL),
-    "35": (Period.WEEK, Part.TOTAL),
-    "36": (Period.ADMISSION, Part.TOTAL),
+PERIODS: dict[str, tuple[Period | None, Figure]] = {
+    "6": (Period.HOUR, Figure.TOTAL),
+    "7": (Period.DAY, Figure.TOTAL),
+    "13": (Period.DAY, Figure.TOTAL),
+    "21": (Period.YEAR, Figure.TOTAL),
+    "22": (Period.SERVICE_YEAR, Figure.TOTAL),
+    "23": (Period.CALENDAR_YEAR, Figure.TOTAL),
+    "24": (None, Figure.USED),
+    "25": (Period.CONTRACT, Figure.TOTAL),
+    "26": (Period.EPISODE, Figure.TOTAL),
+    "27": (Period.VISIT, Figure.TOTAL),
+    "28": (Period.OTHER, Figure.TOTAL),
+    "29": (None, Figure.REMAINING),
+    "30": (Period.OTHER, Figure.TOTAL),
+    "31": (Period.OTHER, Figure.TOTAL),
+    "32": (Period.LIFETIME, Figure.TOTAL),
+    "33": (Period.LIFETIME, Figure.REMAINING),
+    "34": (Period.MONTH, Figure.TOTAL),
+    "35": (Period.WEEK, Figure.TOTAL),
+    "36": (Period.ADMISSION, Figure.TOTAL),
 }
 
 # Stedi's quantity qualifiers (EB09). 99 says "used" and leaves the unit to the row that states the total.
