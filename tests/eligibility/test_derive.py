@@ -1,4 +1,4 @@
-"""From a statement to an outcome: the table of api.md section 3, plan dates, and what counts as asked."""
+"""From an answer to an outcome: the table of docs/api.md#3-the-verification, plan dates, and what counts as asked."""
 
 from __future__ import annotations
 
