@@ -15,7 +15,7 @@ from covergate.sandbox.sample_plan import IN_NETWORK, plan_dates
 from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
-CODES_OF_QUERY = {
+_CODES_OF_QUERY = {
     "OFFICE_VISIT_NEW_PATIENT": "99203",
     "OFFICE_VISIT_RETURNING_PATIENT": "99213",
     "PSYCHOTHERAPY": "90837",
@@ -29,7 +29,7 @@ CODES_OF_QUERY = {
 }
 """The procedure that the caller names to the representative when a query is about a service rather than a code."""
 
-PROCEDURE_NAMES = {
+_PROCEDURE_NAMES = {
     "90791": "Psychiatric diagnostic evaluation",
     "90834": "Psychotherapy, 45 minutes",
     "90837": "Psychotherapy, 60 minutes",
@@ -93,7 +93,7 @@ def _maximums(active: bool) -> dict[str, str]:
 
 
 def _procedures(inquiry: InquiryRequest, scenario: Scenario) -> list[list[dict[str, Any]]]:
-    asked = [*inquiry.benefits_codes, *(CODES_OF_QUERY[q] for q in inquiry.benefits_query if q in CODES_OF_QUERY)]
+    asked = [*inquiry.benefits_codes, *(_CODES_OF_QUERY[q] for q in inquiry.benefits_query if q in _CODES_OF_QUERY)]
     prior_auth_asked = "CODE_LOOKUP_PRIOR_AUTH" in inquiry.benefits_query
     covered = {
         "is_covered": True,
@@ -117,7 +117,7 @@ def _procedures(inquiry: InquiryRequest, scenario: Scenario) -> list[list[dict[s
     }
     return [
         [
-            {"procedure_code": code, "procedure_name": PROCEDURE_NAMES.get(code, "")},
+            {"procedure_code": code, "procedure_name": _PROCEDURE_NAMES.get(code, "")},
             dict(not_covered if scenario is Scenario.NOTCOVERED else covered),
         ]
         for code in dict.fromkeys(asked)

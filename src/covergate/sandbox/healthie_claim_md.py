@@ -14,26 +14,26 @@ from typing import Any
 
 import orjson
 
-from covergate.sandbox.sample_plan import IN_NETWORK, INSURANCE_TYPE, OUT_OF_NETWORK, PLAN_NUMBER, Limit
+from covergate.sandbox.sample_plan import IN_NETWORK, INSURANCE_TYPE, OUT_OF_NETWORK, PLAN_NUMBER, YearlyLimit
 from covergate.sandbox.scenarios import Scenario
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
 UNSUPPORTED_PAYER = "NOELG"
 """The payer id of a plan that Claim.MD cannot ask in real time: error 410."""
 
-ERRORS = {
+_ERRORS = {
     Scenario.BADMEMBER: ("72", "Invalid/Missing Subscriber/Insured ID"),
     Scenario.BADNAME: ("73", "Invalid/Missing Subscriber/Insured Name"),
     Scenario.BADDOB: ("71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
     Scenario.PAYERDOWN: ("42", "Unable to Respond at Current Time"),
     Scenario.BADNPI: ("51", "Provider Not on File"),
 }
-DEPENDENT_ERRORS = {Scenario.BADNAME: ("65", "Invalid/Missing Patient Name")}
-ERRORS_AS_A_LIST = frozenset({Scenario.BADNAME, Scenario.PAYERDOWN})
+_DEPENDENT_ERRORS = {Scenario.BADNAME: ("65", "Invalid/Missing Patient Name")}
+_ERRORS_AS_A_LIST = frozenset({Scenario.BADNAME, Scenario.PAYERDOWN})
 
 # X12 names that go with the codes of the rows below.
-COVERAGE_NAMES = {
+_COVERAGE_NAMES = {
     "1": "Active Coverage",
     "6": "Inactive",
     "A": "Co-Insurance",
@@ -43,7 +43,7 @@ COVERAGE_NAMES = {
     "G": "Out of Pocket (Stop Loss)",
     "I": "Non-Covered",
 }
-SERVICE_NAMES = {
+_SERVICE_NAMES = {
     "30": "Health Benefit Plan Coverage",
     "98": "Professional (Physician) Visit - Office",
     "A4": "Psychiatric",
@@ -51,8 +51,8 @@ SERVICE_NAMES = {
     "A8": "Psychiatric - Outpatient",
     "MH": "Mental Health",
 }
-LEVEL_NAMES = {"IND": "Individual", "FAM": "Family"}
-PERIOD_NAMES = {"23": "Calendar Year", "27": "Visit", "29": "Remaining"}
+_LEVEL_NAMES = {"IND": "Individual", "FAM": "Family"}
+_PERIOD_NAMES = {"23": "Calendar Year", "27": "Visit", "29": "Remaining"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Insured:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CheckRequest:
     """What Healthie sends to Claim.MD for a policy."""
 
     check_id: str
@@ -82,26 +82,26 @@ class Question:
     plan_ends: date
 
 
-def error_of(question: Question) -> tuple[str, str] | None:
+def error_of(question: CheckRequest) -> tuple[str, str] | None:
     """Claim.MD's code and message if it refuses; None if it answers."""
     if question.payer_id == UNSUPPORTED_PAYER:
         return "410", "Payer does not support real-time eligibility"
-    if question.is_dependent and question.scenario in DEPENDENT_ERRORS:
-        return DEPENDENT_ERRORS[question.scenario]
-    return ERRORS.get(question.scenario)
+    if question.is_dependent and question.scenario in _DEPENDENT_ERRORS:
+        return _DEPENDENT_ERRORS[question.scenario]
+    return _ERRORS.get(question.scenario)
 
 
-def response(question: Question) -> str:
+def response(question: CheckRequest) -> str:
     """The JSON text, cut in the middle where the scenario is a broken answer."""
     text = orjson.dumps(_document(question)).decode()
     return text[: len(text) // 2] if question.scenario is Scenario.BROKENJSON else text
 
 
-def _document(question: Question) -> Json:
+def _document(question: CheckRequest) -> _Json:
     error = error_of(question)
     if error is not None:
         described = {"error_code": error[0], "error_mesg": error[1]}
-        return {"error": [described] if question.scenario in ERRORS_AS_A_LIST else described}
+        return {"error": [described] if question.scenario in _ERRORS_AS_A_LIST else described}
     rows = _rows(question)
     insured = question.insured
     elig = {
@@ -126,7 +126,7 @@ def _document(question: Question) -> Json:
     return {"result": {"elig": elig}}
 
 
-def _rows(question: Question) -> list[Json]:
+def _rows(question: CheckRequest) -> list[_Json]:
     inside, outside = IN_NETWORK, OUT_OF_NETWORK
     if question.scenario is Scenario.INACTIVE:
         return [_row("6", "30", notes=f"COVERAGE ENDED {question.plan_ends:%m/%d/%Y}")]
@@ -152,7 +152,7 @@ def _rows(question: Question) -> list[Json]:
     ]
 
 
-def _limits(kind: str, level: str, limit: Limit, network: str) -> list[Json]:
+def _limits(kind: str, level: str, limit: YearlyLimit, network: str) -> list[_Json]:
     """A deductible or out-of-pocket maximum: the calendar year's total and what remains of it."""
     return [
         _row(kind, "30", level=level, period="23", amount=f"{limit.total}", network=network),
@@ -170,20 +170,20 @@ def _row(
     percent: str = "",
     network: str = "",
     notes: str = "",
-) -> Json:
+) -> _Json:
     is_plan = kind in ("1", "6") and service == "30"
     insurance_type, insurance_name = INSURANCE_TYPE if is_plan else ("", "")
     return {
         "benefit_coverage_code": kind,
-        "benefit_coverage_description": COVERAGE_NAMES[kind],
+        "benefit_coverage_description": _COVERAGE_NAMES[kind],
         "benefit_code": service,
-        "benefit_description": SERVICE_NAMES.get(service, ""),
+        "benefit_description": _SERVICE_NAMES.get(service, ""),
         "insurance_type_code": insurance_type,
         "insurance_type_description": insurance_name,
         "benefit_level_code": level,
-        "benefit_level_description": LEVEL_NAMES.get(level, ""),
+        "benefit_level_description": _LEVEL_NAMES.get(level, ""),
         "benefit_period_code": period,
-        "benefit_period_description": PERIOD_NAMES.get(period, ""),
+        "benefit_period_description": _PERIOD_NAMES.get(period, ""),
         "benefit_amount": amount,
         "benefit_percent": percent,
         "inplan_network": network,

@@ -17,7 +17,7 @@ from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
 # X12 271 AAA03 codes with their names.
-REFUSALS: dict[Scenario, tuple[str, str]] = {
+_REFUSALS: dict[Scenario, tuple[str, str]] = {
     Scenario.BADMEMBER: ("72", "Invalid/Missing Subscriber/Insured ID"),
     Scenario.BADNAME: ("73", "Invalid/Missing Subscriber/Insured Name"),
     Scenario.BADDOB: ("71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
@@ -26,14 +26,14 @@ REFUSALS: dict[Scenario, tuple[str, str]] = {
 }
 
 # X12 271 EB01 codes with their names.
-ACTIVE = ("1", "Active Coverage")
-INACTIVE = ("6", "Inactive")
+_ACTIVE = ("1", "Active Coverage")
+_INACTIVE = ("6", "Inactive")
 
 # X12 271 INS02 codes with their names.
-RELATIONSHIPS = {"18": "Self", "01": "Spouse", "19": "Child"}
+_RELATIONSHIPS = {"18": "Self", "01": "Spouse", "19": "Child"}
 
 # X12 271 EB03 codes with their names, as far as "2 numerical digits" reach and behavioral health asks.
-SERVICE_TYPES = {
+_SERVICE_TYPES = {
     "30": "Health Benefit Plan Coverage",
     "33": "Chiropractic",
     "35": "Dental Care",
@@ -45,9 +45,9 @@ SERVICE_TYPES = {
 }
 
 
-def document(world: World, request: Mapping[str, str], ticket_id: str, scenario: Scenario) -> dict[str, str]:
+def answer_document(world: World, request: Mapping[str, str], ticket_id: str, scenario: Scenario) -> dict[str, str]:
     """The 200 body for a checked POST body."""
-    refusal = REFUSALS.get(scenario)
+    refusal = _REFUSALS.get(scenario)
     return {
         "internalAccountNumber1": request.get("internalAccountNumber1", ""),
         "internalAccountNumber2": request.get("internalAccountNumber2", ""),
@@ -83,7 +83,7 @@ def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
         "patientGender": request.get("patientGender", ""),
         "sub.MemberID": request["memberId"],
         "relationshipCode": relationship,
-        "relationshipDesc": RELATIONSHIPS.get(relationship, ""),
+        "relationshipDesc": _RELATIONSHIPS.get(relationship, ""),
         "subLastName": request.get(f"{subscriber}LastName", ""),
         "subFirstName": request.get(f"{subscriber}FirstName", ""),
         "subscriberDOB": request.get(f"{subscriber}Dob", ""),
@@ -93,7 +93,7 @@ def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
 
 def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, answered: bool) -> dict[str, str]:
     starts_on, ends_on = sample_plan.plan_dates(world, ended=scenario is Scenario.INACTIVE)
-    status = INACTIVE if scenario is Scenario.INACTIVE else ACTIVE
+    status = _INACTIVE if scenario is Scenario.INACTIVE else _ACTIVE
     service_type = request.get("serviceType") or "30"
     said = {
         "coverageStatusCode": status[0],
@@ -108,7 +108,7 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
         "coverageLevelCode": "IND",
         "coverageLevelDescription": "Individual",
         "benefitTypeCode": service_type,
-        "benefitTypeDesc": SERVICE_TYPES.get(service_type, ""),
+        "benefitTypeDesc": _SERVICE_TYPES.get(service_type, ""),
     }
     return said if answered else dict.fromkeys(said, "")
 

@@ -16,7 +16,7 @@ from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
 # Statuses and reasons: verification guide, "Statuses". Every scenario that is not here ends complete.eligible.
-FINAL: dict[Scenario, tuple[str, str | None]] = {
+_FINAL: dict[Scenario, tuple[str, str | None]] = {
     Scenario.INACTIVE: ("complete.ineligible", "INACTIVE"),
     Scenario.NOTCOVERED: ("complete.ineligible", "NON_COVERED"),
     Scenario.BADMEMBER: ("error.member.id", None),
@@ -29,7 +29,7 @@ FINAL: dict[Scenario, tuple[str, str | None]] = {
 
 def final_status(scenario: Scenario) -> str:
     """The status that a verification of this scenario ends with."""
-    return FINAL.get(scenario, ("complete.eligible", None))[0]
+    return _FINAL.get(scenario, ("complete.eligible", None))[0]
 
 
 def parse_date(text: str) -> date:
@@ -38,7 +38,7 @@ def parse_date(text: str) -> date:
     return date(int(year), int(month), int(day))
 
 
-def document(
+def verification_document(
     world: World,
     request: Mapping[str, Any],
     *,
@@ -54,7 +54,7 @@ def document(
         "id": request.get("id"),
         "created": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "status": status,
-        "statusReason": FINAL.get(scenario, (status, None))[1] if complete else None,
+        "statusReason": _FINAL.get(scenario, (status, None))[1] if complete else None,
         "placeOfServiceCode": request["placeOfServiceCode"],
         "specialtyCode": request["specialtyCode"],
         "benefits": _benefits() if status == "complete.eligible" else [],
