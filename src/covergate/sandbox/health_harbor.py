@@ -1,7 +1,7 @@
 """The simulated Health Harbor: token and Basic, mental-health inquiries one by one and in batches, one subscription.
 
 Source: their OpenAPI document of `batch_inquiries` (errors are FastAPI's), and the pages on authentication, reading and
-listing inquiries, and webhooks (docs.healthharbor.co).
+listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbor.md).
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
 report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI and
@@ -130,8 +130,8 @@ class _CallCenter:
 
     def find(self, external_id: str | None, limit: int) -> list[_Inquiry]:
         """The newest inquiries first."""
-        found = list(self.inquiries.values()) if external_id is None else self.by_external_id.get(external_id, [])
-        return found[::-1][:limit]
+        inquiries = list(self.inquiries.values()) if external_id is None else self.by_external_id.get(external_id, [])
+        return inquiries[::-1][:limit]
 
     async def _call(self, scenario: Scenario, inquiries: list[_Inquiry]) -> None:
         seconds = self.world.delay(scenario)

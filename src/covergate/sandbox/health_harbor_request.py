@@ -1,10 +1,10 @@
-"""What Health Harbor accepts as a mental-health inquiry: its `ExternalMentalHealthInquiryRequest`, to the letter.
+"""A mental-health inquiry as Health Harbor accepts it: its `ExternalMentalHealthInquiryRequest`, to the letter.
 
 Source: their OpenAPI document of `POST /api/v0/mental_health/batch_inquiries`. The model holds the schema, with the
 formats that its descriptions state in words; `unmet_rules` holds the "you must provide …" sentences, which the schema
 cannot say.
 
-Invariant: types are exact. A number where a string is documented, or a null where none is allowed, is an error.
+Invariant: types are exact. A number in place of a documented string is an error, and so is a null that is not allowed.
 """
 
 from __future__ import annotations

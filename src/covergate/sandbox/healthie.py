@@ -1,7 +1,8 @@
 """The simulated Healthie: one GraphQL endpoint, executed for real over `healthie_schema.graphql`, and policy webhooks.
 
-Source: Healthie's developer guide: authentication, errors, webhooks and their signature. Errors come in three layers:
-HTTP, GraphQL `errors` and a mutation's `messages`; the rate limit is a GraphQL error under HTTP 200.
+Source: Healthie's developer guide on authentication, errors, webhooks and their signature (docs/vendors/healthie.md).
+Errors come in three layers: HTTP, GraphQL `errors` and a mutation's `messages`; the rate limit is a GraphQL error under
+HTTP 200.
 
 Invariant: only `policy.*` events are sent, and none of them carries anything but ids and field names.
 """
@@ -67,7 +68,7 @@ def _signature_headers(secret: str, path: str, body: bytes) -> dict[str, str]:
 
 
 def build(world: World) -> ASGIApp:
-    """The vendor's one endpoint, `POST /graphql`; anything else is an HTML page, as there."""
+    """The vendor's one endpoint, `POST /graphql`; anything else is an HTML page, as at Healthie."""
 
     async def announce(event_type: str, policy: Policy, changed_fields: list[str]) -> None:
         scenario = scenario_of(policy.member_id)

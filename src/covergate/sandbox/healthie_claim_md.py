@@ -67,7 +67,7 @@ class Insured:
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """What Healthie sends to Claim.MD for a policy."""
+    """The data that Healthie sends to Claim.MD for a policy."""
 
     check_id: str
     payer_id: str
@@ -82,33 +82,33 @@ class CheckRequest:
     plan_ends: date
 
 
-def error_of(question: CheckRequest) -> tuple[str, str] | None:
+def error_of(request: CheckRequest) -> tuple[str, str] | None:
     """Claim.MD's code and message if it refuses; None if it answers."""
-    if question.payer_id == UNSUPPORTED_PAYER:
+    if request.payer_id == UNSUPPORTED_PAYER:
         return "410", "Payer does not support real-time eligibility"
-    if question.is_dependent and question.scenario in _DEPENDENT_ERRORS:
-        return _DEPENDENT_ERRORS[question.scenario]
-    return _ERRORS.get(question.scenario)
+    if request.is_dependent and request.scenario in _DEPENDENT_ERRORS:
+        return _DEPENDENT_ERRORS[request.scenario]
+    return _ERRORS.get(request.scenario)
 
 
-def response(question: CheckRequest) -> str:
-    """The JSON text, cut in the middle where the scenario is a broken answer."""
-    text = orjson.dumps(_document(question)).decode()
-    return text[: len(text) // 2] if question.scenario is Scenario.BROKENJSON else text
+def response(request: CheckRequest) -> str:
+    """The JSON text; cut in the middle for the scenario of a broken answer."""
+    text = orjson.dumps(_document(request)).decode()
+    return text[: len(text) // 2] if request.scenario is Scenario.BROKENJSON else text
 
 
-def _document(question: CheckRequest) -> _Json:
-    error = error_of(question)
+def _document(request: CheckRequest) -> _Json:
+    error = error_of(request)
     if error is not None:
         described = {"error_code": error[0], "error_mesg": error[1]}
-        return {"error": [described] if question.scenario in _ERRORS_AS_A_LIST else described}
-    rows = _rows(question)
-    insured = question.insured
+        return {"error": [described] if request.scenario in _ERRORS_AS_A_LIST else described}
+    rows = _rows(request)
+    insured = request.insured
     elig = {
-        "eligid": question.check_id,
-        "elig_result_date": f"{question.at:%Y%m%d}",
-        "elig_result_time": f"{question.at:%H%M%S}",
-        "ins_number": question.member_id,
+        "eligid": request.check_id,
+        "elig_result_date": f"{request.at:%Y%m%d}",
+        "elig_result_time": f"{request.at:%H%M%S}",
+        "ins_number": request.member_id,
         "ins_name_f": insured.first_name.upper(),
         "ins_name_m": "",
         "ins_name_l": insured.last_name.upper(),
@@ -118,24 +118,24 @@ def _document(question: CheckRequest) -> _Json:
         "ins_city": "",
         "ins_state": "",
         "ins_zip": "",
-        "group_number": question.group_number,
+        "group_number": request.group_number,
         "plan_number": PLAN_NUMBER,
-        "plan_begin_date": f"{question.plan_begins:%Y%m%d}",
+        "plan_begin_date": f"{request.plan_begins:%Y%m%d}",
         "benefit": rows[0] if len(rows) == 1 else rows,
     }
     return {"result": {"elig": elig}}
 
 
-def _rows(question: CheckRequest) -> list[_Json]:
+def _rows(request: CheckRequest) -> list[_Json]:
     inside, outside = IN_NETWORK, OUT_OF_NETWORK
-    if question.scenario is Scenario.INACTIVE:
-        return [_row("6", "30", notes=f"COVERAGE ENDED {question.plan_ends:%m/%d/%Y}")]
-    asked = [code for code in dict.fromkeys(question.service_codes) if code != "30"]
+    if request.scenario is Scenario.INACTIVE:
+        return [_row("6", "30", notes=f"COVERAGE ENDED {request.plan_ends:%m/%d/%Y}")]
+    codes = [code for code in dict.fromkeys(request.service_codes) if code != "30"]
     rows = [_row("1", "30")]
-    if question.scenario is Scenario.NOTCOVERED:
-        return rows + [_row("I", code, notes="EXCLUDED FROM THIS PLAN") for code in asked or ["MH"]]
-    rows += [_row("1", code) for code in asked]
-    for code in asked or ["30"]:
+    if request.scenario is Scenario.NOTCOVERED:
+        return rows + [_row("I", code, notes="EXCLUDED FROM THIS PLAN") for code in codes or ["MH"]]
+    rows += [_row("1", code) for code in codes]
+    for code in codes or ["30"]:
         rows += [
             _row("B", code, level="IND", period="27", amount=f"{inside.copay}", network="Y"),
             _row("A", code, percent=f"{inside.coinsurance_percent}", network="Y"),
@@ -148,7 +148,7 @@ def _rows(question: CheckRequest) -> list[_Json]:
         *_limits("C", "IND", outside.deductible, "N"),
         *_limits("G", "IND", inside.out_of_pocket, "Y"),
         *_limits("G", "FAM", inside.family_out_of_pocket, "Y"),
-        _row("F", asked[0] if asked else "30", notes="LIMITED TO 20 OUTPATIENT VISITS PER CALENDAR YEAR"),
+        _row("F", codes[0] if codes else "30", notes="LIMITED TO 20 OUTPATIENT VISITS PER CALENDAR YEAR"),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Healthie's records: clients, their policies and checks, the insurance plans; who may be stored and how they are found.
+"""Healthie's records: clients, their policies and checks, the insurance plans; rules for storing and finding them.
 
-Source: Healthie's developer guide and the generated types of its schema. What a mutation refuses comes back as
-`messages` of (field, message), and then nothing at all is stored.
+Source: Healthie's developer guide and the generated types of its schema. A mutation that refuses answers with
+`messages` of (field, message) and stores nothing at all.
 """
 
 from __future__ import annotations
@@ -150,10 +150,10 @@ class Account:
         return client, [self._store(client, policy, now) for policy in inputs]
 
     def search(self, keywords: str) -> list[Client]:
-        """Clients whom every word of `keywords` fits, last name descending as the guide says."""
+        """Clients that match every word of `keywords`, by last name descending, as the guide says."""
         words = keywords.lower().split()
-        found = [client for client in self.clients.values() if all(_fits(client, word) for word in words)]
-        return sorted(found, key=lambda client: client.fields["last_name"], reverse=True)
+        clients = [client for client in self.clients.values() if all(_fits(client, word) for word in words)]
+        return sorted(clients, key=lambda client: client.fields["last_name"], reverse=True)
 
     def _is_taken(self, given: _Json) -> bool:
         identity = [(given.get(name) or "").lower() for name in ("email", "first_name", "last_name")]
@@ -201,7 +201,7 @@ def _client_messages(given: Mapping[str, Any]) -> Messages:
 
 
 def _policy_messages(client: Client, inputs: list[_Json]) -> Messages:
-    """What is wrong with the policies as given, and with the client's policies as they would then be."""
+    """Errors in the policies as given, and in the client's policies as they would be after the update."""
     problems: list[str] = []
     priorities = {policy.id: policy.fields.get("priority_type") for policy in client.policies}
     for number, given in enumerate(inputs):

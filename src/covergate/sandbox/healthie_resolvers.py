@@ -1,4 +1,4 @@
-"""What each field of Healthie's schema does: find and store clients, run checks, read policies.
+"""Resolvers of Healthie's schema: find and store clients, run checks, read policies.
 
 Source: Healthie's developer guide and reference. Fields that a document does not ask for are not computed.
 
@@ -89,12 +89,14 @@ class Resolvers:
     ) -> list[_Json]:
         if not keywords and not show_all_by_default:
             return []
-        found = [
+        clients = [
             client
             for client in self.account.search(keywords or "")
             if active_status in (None, "active" if client.active else "archived")
         ]
-        return [self._client(client) for client in (found[offset : offset + _PAGE_SIZE] if should_paginate else found)]
+        return [
+            self._client(client) for client in (clients[offset : offset + _PAGE_SIZE] if should_paginate else clients)
+        ]
 
     def users_count(self, info: object, keywords: str | None = None, **unused: object) -> int:
         return len(self.account.search(keywords or ""))
@@ -113,7 +115,7 @@ class Resolvers:
         **unused: object,
     ) -> list[_Json]:
         word = (keywords or "").lower()
-        found = [
+        plans = [
             plan
             for plan in PLANS
             if (word in plan.payer_name.lower() or word in plan.payer_id.lower())
@@ -122,10 +124,10 @@ class Resolvers:
             and (ids is None or plan.id in ids.replace("[", "").replace("]", "").replace('"', "").split(","))
         ]
         if order_by == "PAYER_NAME_ASC":
-            found.sort(key=lambda plan: plan.payer_name)
+            plans.sort(key=lambda plan: plan.payer_name)
         elif order_by == "ACCEPTED":
-            found.sort(key=lambda plan: not plan.is_accepted)
-        rows = [plan.as_json() for plan in found]
+            plans.sort(key=lambda plan: not plan.is_accepted)
+        rows = [plan.as_json() for plan in plans]
         if after is not None:
             offset = next((number + 1 for number, row in enumerate(rows) if row["cursor"] == after), len(rows))
         return rows[offset : offset + _PAGE_SIZE] if should_paginate else rows
@@ -183,7 +185,7 @@ class Resolvers:
         assert plan is not None  # _check_messages saw to it
         begins, ends = plan_dates(self.world, ended=scenario is Scenario.INACTIVE)
         is_dependent = (policy.fields.get("holder_relationship") or "Self").lower() != "self"
-        question = claim_md.CheckRequest(
+        request = claim_md.CheckRequest(
             check_id=check_id,
             payer_id=plan.payer_id,
             insured=_insured(policy.fields, "holder_first", "holder_last", "holder_dob", "holder_gender")
@@ -198,13 +200,13 @@ class Resolvers:
             plan_begins=begins,
             plan_ends=ends,
         )
-        error = claim_md.error_of(question)
+        error = claim_md.error_of(request)
         is_readable = error is None and scenario is not Scenario.BROKENJSON
         return EligibilityCheck(
             id=check_id,
             policy_id=policy.id,
             created_at=self._now(),
-            response=claim_md.response(question),
+            response=claim_md.response(request),
             response_as_html="<table></table>" if is_readable else None,
             error=error,
         )

@@ -1,10 +1,10 @@
 """The simulated Integrex: OAuth2 client credentials and the polled "Enhanced Eligibility V2".
 
-Source: "Integrex Health Enhanced Eligibility V2" (PDF) and, for what it leaves out, RFC 6749 and Integrex's version 1.
+Source: "Integrex Health Enhanced Eligibility V2" (PDF); for gaps, RFC 6749 and version 1 (docs/vendors/integrex.md).
 Credentials: client id `sandbox`, client secret = the sandbox's secret, by HTTP Basic or in the form. No webhooks.
 
 Invariant: a request that the document does not allow gets 400 and starts nothing; one that starts work is recorded before
-it is answered. Where the document is silent the sandbox refuses: a 270's fields are required, unknown fields are 400.
+it is answered. If the document is silent, the sandbox refuses: a 270's fields are required, unknown fields are 400.
 The document has two words for a bad login: 401 answers a request without a token, 402 one whose token is no (longer) good.
 """
 
@@ -115,17 +115,17 @@ class _Integrex:
     async def submit(self, request: Request) -> Response:
         if (refusal := self._refusal(request)) is not None:
             return refusal
-        asked = _checked_request(await request.body())
-        scenario = scenario_of(asked["memberId"])
-        echo = asked.get("internalAccountNumber1") or None
-        person = (asked["memberId"], asked["patientFirstName"], asked["patientLastName"])
+        body = _checked_request(await request.body())
+        scenario = scenario_of(body["memberId"])
+        echo = body.get("internalAccountNumber1") or None
+        person = (body["memberId"], body["patientFirstName"], body["patientLastName"])
         if scenario is Scenario.RATELIMIT and self.world.once(("integrex", "429", echo or person)):
             retry_after = str(self.world.settings.rate_limit_seconds)
             return _json({"message": "Too Many Requests"}, 429, {"Retry-After": retry_after})
         # Version 1 gave out 19-digit numbers in a string, too long for a JSON number.
         ticket_id = str(10**18 + secrets.randbelow(9 * 10**18))
-        self.tickets[ticket_id] = _Ticket(ticket_id, asked, scenario, self.world.now() + self.world.delay(scenario))
-        self.world.record_submission("integrex", echo, asked["memberId"], ticket_id)
+        self.tickets[ticket_id] = _Ticket(ticket_id, body, scenario, self.world.now() + self.world.delay(scenario))
+        self.world.record_submission("integrex", echo, body["memberId"], ticket_id)
         if scenario is Scenario.DROPREPLY:
             return self.world.drop_connection(request)
         return _json({"id": ticket_id})
@@ -158,7 +158,7 @@ class _Integrex:
         return self.world.now() >= ticket.ready_at
 
     def _refusal(self, request: Request) -> Response | None:
-        """Why this request is not let in, None if it is."""
+        """The refusal of a request without a good token or `env`; None if it is let in."""
         token = tokens.bearer_of(request)
         if token is None:
             return _json({"message": "Unauthorized"}, 401)

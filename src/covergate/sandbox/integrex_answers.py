@@ -1,8 +1,8 @@
-"""What the simulated Integrex says of a patient: the "[GET] Enhanced Eligibility Response" for each scenario.
+"""The answers of the simulated Integrex: the "[GET] Enhanced Eligibility Response" for each scenario.
 
 Source: "Integrex Health Enhanced Eligibility V2" (PDF). Invariant: every key of that page is always there, spelt as the
-page spells it (`ded($) IndivInNetwork` with its blank, `sub.MemberID` with its dot), and every value is a string; what
-Integrex does not know is "". The page gives no code's values: a status is the X12 code that its words suggest, and
+page spells it (`ded($) IndivInNetwork` with its blank, `sub.MemberID` with its dot), and every value is a string; ""
+if Integrex does not know it. The page gives no code's values: a status is the X12 code that its words suggest, and
 `requestStatusCode` of a good answer stays empty.
 """
 
@@ -67,7 +67,7 @@ def answer_document(world: World, request: Mapping[str, str], ticket_id: str, sc
 
 
 def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
-    """Who was asked about; without a subscriber in the request the patient is the subscriber."""
+    """Patient and subscriber; without a subscriber in the request the patient is the subscriber."""
     is_dependent = bool(request.get("subscriberDob"))
     subscriber = "subscriber" if is_dependent else "patient"
     relationship = ""
@@ -95,7 +95,7 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
     starts_on, ends_on = sample_plan.plan_dates(world, ended=scenario is Scenario.INACTIVE)
     status = _INACTIVE if scenario is Scenario.INACTIVE else _ACTIVE
     service_type = request.get("serviceType") or "30"
-    said = {
+    fields = {
         "coverageStatusCode": status[0],
         "coverageStatusDesc": status[1],
         "coverageStartDate": starts_on.isoformat(),
@@ -110,12 +110,12 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
         "benefitTypeCode": service_type,
         "benefitTypeDesc": _SERVICE_TYPES.get(service_type, ""),
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _amounts(*, answered: bool) -> dict[str, str]:
     inn, out = sample_plan.IN_NETWORK, sample_plan.OUT_OF_NETWORK
-    said = {
+    fields = {
         "oop($)IndivInNetwork": _money(inn.out_of_pocket.total),
         "oop($)IndivInNetworkRemaining": _money(inn.out_of_pocket.remaining),
         "oop($)FamilyInNetwork": _money(inn.family_out_of_pocket.total),
@@ -137,7 +137,7 @@ def _amounts(*, answered: bool) -> dict[str, str]:
         "copay($)": _money(inn.copay),
         "copay($) Specialist": "",
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _payer(request: Mapping[str, str]) -> dict[str, str]:
@@ -161,7 +161,7 @@ def _payer(request: Mapping[str, str]) -> dict[str, str]:
 
 
 def _primary_care(*, answered: bool) -> dict[str, str]:
-    said = {
+    fields = {
         "primaryCareFacility": "",
         "pcpLastName": "Sample",
         "pcpFirstName": "Pat",
@@ -170,7 +170,7 @@ def _primary_care(*, answered: bool) -> dict[str, str]:
         "pcpPhone": "5105550100",
         "pcpFax": "",
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _money(dollars: int | None) -> str:

@@ -1,7 +1,7 @@
 """The payers that the simulated vendors know by name.
 
-Invariant: a vendor of the sandbox accepts any well-formed payer id; this list only says how the known ones are called,
-and which id a vendor refuses as no payer at all.
+Invariant: a vendor of the sandbox accepts any well-formed payer id; this list only names some of them,
+and the one id that a vendor refuses as no payer at all.
 """
 
 from __future__ import annotations

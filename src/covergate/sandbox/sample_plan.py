@@ -1,4 +1,4 @@
-"""The one insurance plan that every insured patient of the sandbox has, whichever vendor is asked.
+"""The one insurance plan of every insured patient in the sandbox, the same for every vendor.
 
 Invariant: the same amounts behind every vendor's dialect, so a demo that asks two vendors shows one picture. All money
 is in dollars, all shares in whole percent; each vendor's file writes them its own way.
@@ -26,7 +26,7 @@ class YearlyLimit:
 
 @dataclass(frozen=True, slots=True)
 class NetworkCosts:
-    """What the plan pays in, or out of, its network."""
+    """The patient's costs in, or out of, the plan's network."""
 
     copay: int | None
     coinsurance_percent: int

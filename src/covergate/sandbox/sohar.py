@@ -1,11 +1,11 @@
 """The simulated Sohar: token, verifications v2, payers, and Svix-signed events.
 
-Source: Sohar's "Patient Intake" guide, authentication, verifications v2 and webhooks pages (docs.soharhealth.com).
-Credentials: client id `sandbox`, client secret = the sandbox's secret. The webhook secret is
+Source: Sohar's "Patient Intake" guide, authentication, verifications v2 and webhooks pages (docs.soharhealth.com;
+docs/vendors/sohar.md). Credentials: client id `sandbox`, client secret = the sandbox's secret. The webhook secret is
 `"whsec_" + base64(sha256(secret + ":sohar"))`, Svix's form of a 32-byte key; the gateway computes it on its own.
 
 Invariant: a request that the documents do not allow gets the documented error body and starts nothing; one that starts
-work is recorded before it is answered. Where the documents are silent the sandbox refuses: unknown fields are 400.
+work is recorded before it is answered. If the documents are silent, the sandbox refuses: unknown fields are 400.
 """
 
 from __future__ import annotations

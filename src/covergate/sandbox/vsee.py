@@ -1,12 +1,13 @@
 """The simulated VSee Clinic with its AdvancedMD behind it: users, insurance, eligibility checks, `eligibility.checked`.
 
-Source: VSee's API overview, User API and "Insurance API (Draft)" pages. The API lives under `/api_v3`; errors are
-`{"code", "message"}`, successes `{"data"}`. The result of a check is written to the user's record some time later.
+Source: VSee's API overview, User API and "Insurance API (Draft)" pages (docs/vendors/vsee.md). The API lives
+under `/api_v3`; errors are `{"code", "message"}`, successes `{"data"}`. The result of a check is written to the user's
+record some time later.
 
 Nothing that VSee sends is signed: its callback address carries a token (`_callback_token`).
 
-Invariant: a check is recorded before its reply goes out, and reads the user's record when it runs, not when it was asked
-for: a second check on the same coverage overwrites the first, as it would there.
+Invariant: a check is recorded before its reply goes out, and reads the user's record when it runs, not when it was
+requested: a second check on the same coverage overwrites the first, as at VSee.
 """
 
 from __future__ import annotations
@@ -128,10 +129,10 @@ class _Clinic:
     async def check(self, request: Request) -> Response:
         user = self._user_of_path(request)
         carrier_code = request.path_params["carrier_code"]
-        found = user.coverage(carrier_code)
-        if found is None or carrier_code not in _INSURERS:
+        section = user.coverage(carrier_code)
+        if section is None or carrier_code not in _INSURERS:
             raise ApiError(400, "The carrier is not stored as the user's primary or secondary insurance.")
-        order, coverage = found
+        order, coverage = section
         if missing := missing_for_check(user, coverage):
             raise ApiError(400, f"Missing data: {', '.join(missing)}")
         member_id = coverage["subscriber_num"]
@@ -160,20 +161,20 @@ class _Clinic:
         if self._actor(request) is not None:
             raise ApiError(403, "This call needs an administrator's token.")
         q, user_type = request.query_params.get("q", "").lower(), request.query_params.get("type")
-        found = [
+        users = [
             user.as_json(_ACCOUNT_CODE)
             for user in self.users.values()
             if user_type in (None, user.type)
             and q in f"{user.fields['first_name']} {user.fields['last_name']} {user.code}".lower()
         ]
-        return JSONResponse({"data": found, "total_count": len(found)})
+        return JSONResponse({"data": users, "total_count": len(users)})
 
     async def _run(self, user: User, carrier_code: str, eligibility_id: str, scenario: Scenario) -> None:
         await asyncio.sleep(self.world.delay(scenario))
-        found = user.coverage(carrier_code)
-        if found is None or scenario is Scenario.NEVER:
+        section = user.coverage(carrier_code)
+        if section is None or scenario is Scenario.NEVER:
             return
-        order, coverage = found
+        order, coverage = section
         check = self._as_check(user, carrier_code, coverage, eligibility_id)
         raw = raw_response(check)
         coverage.update(

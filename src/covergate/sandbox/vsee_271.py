@@ -1,7 +1,7 @@
 """AdvancedMD's X12 271 as VSee hands it on: XML turned into JSON, in the `raw_response` of a user's insurance.
 
 Source: the sample in VSee's "Insurance API (Draft)" page. Attribute names are literal, odd spellings included. It shows
-no dependent, no address and no dates; they stand here where the 271 has them, named by its pattern.
+no dependent, no address and no dates; they stand here in the 271's own place, named by its pattern.
 
 Invariant: as in any XML turned into JSON, one child is an object and several are a list.
 """
@@ -27,7 +27,7 @@ _REJECT_CODES = {
 """AAA03 of the refused scenarios."""
 
 _DEPENDENT_REJECT_CODES = {Scenario.BADNAME: "65"}
-"""AAA03 where it is another one when the patient is a dependent: 73 is about the subscriber's name."""
+"""AAA03 if the patient is a dependent and it differs: 73 is about the subscriber's name."""
 
 # "Rejection reason and codes", the newer of the page's two lists.
 _REJECT_TEXTS = {
@@ -58,7 +58,7 @@ class PersonOnFile:
 
 @dataclass(frozen=True, slots=True)
 class CompletedCheck:
-    """All that a 271 repeats of its question."""
+    """One check that has run: the data that its 271 repeats."""
 
     eligibility_id: str
     payer_id: str
@@ -77,7 +77,7 @@ class CompletedCheck:
 
 
 def _reject_code(check: CompletedCheck) -> str | None:
-    """The AAA03 that this check is refused with; None if it is answered."""
+    """The AAA03 that refuses this check; None if it is answered."""
     if check.respparty != "self" and check.scenario in _DEPENDENT_REJECT_CODES:
         return _DEPENDENT_REJECT_CODES[check.scenario]
     return _REJECT_CODES.get(check.scenario)
@@ -90,7 +90,7 @@ def response_text(check: CompletedCheck) -> str:
 
 
 def raw_response(check: CompletedCheck) -> _Json | str:
-    """The whole document, or garbage where the scenario is a broken answer."""
+    """The whole document; garbage for the scenario of a broken answer."""
     if check.scenario is Scenario.BROKENJSON:
         return '<?xml version="1.0" encoding="ISO-8859-1"?><PPMDResults s="PRDAPI1WFEYU1PO"><Results><Edi271><Tran'
     return {

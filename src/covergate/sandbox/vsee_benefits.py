@@ -1,7 +1,7 @@
 """The benefit rows (EB loops) of a 271 in AdvancedMD's JSON, with their dates and messages.
 
-VSee's page shows only `@EB01_…` and `@MSG01_…`; the other names follow that pattern, and nobody may rely on more of them
-than the prefix. Repeated service types are joined by `^`, the 271's own separator.
+VSee's page shows only `@EB01_…` and `@MSG01_…`; the other names follow that pattern, and only their prefix can be
+relied on. Repeated service types are joined by `^`, the 271's own separator.
 
 Invariant: as in any XML turned into JSON, one child is an object and several are a list.
 """
@@ -97,5 +97,5 @@ def _date(qualifier: str, value: date | str) -> _Json:
 
 
 def one_or_list(children: Sequence[_Json]) -> _Json | list[_Json]:
-    """Children of an XML element as its JSON has them."""
+    """The children of an XML element in its JSON form."""
     return children[0] if len(children) == 1 else list(children)

@@ -1,4 +1,4 @@
-"""VSee's patients: what a form or a JSON body may say of them, what they must have before a check, how they read back.
+"""VSee's patients: the fields that a form or a JSON body may set, the data a check needs, the record as it is read back.
 
 Source: VSee's User API and "Insurance API (Draft)" pages. Formats are checked when data is stored, completeness when a
 check is run, as the page has it: "This assumes all required insurance data is saved for this user."
@@ -88,7 +88,7 @@ class User:
 
 
 def read_sso(form: Mapping[str, str]) -> tuple[str, str, _Json]:
-    """(code, type, user fields) of an sso form; VSee's 400 where it breaks the page."""
+    """(code, type, user fields) of an sso form; raises VSee's 400 if it breaks the page's rules."""
     fields: _Json = {name: form[name] for name in _USER_FIELDS if name in form}
     for name in ("first_name", "last_name"):
         if not fields.get(name):
@@ -125,7 +125,7 @@ def store_profile(user: User, body: _Json) -> None:
 
 
 def missing_for_check(user: User, coverage: _Json) -> list[str]:
-    """Names of what a check needs and the user lacks."""
+    """The fields that a check needs and the user lacks."""
     patient = user.insurance.get("patient", {})
     missing = [name for name in _NEEDED_FOR_A_CHECK if user.fields.get(name) in (None, "")]
     missing += [name for name in ("carrier_code", "subscriber_num") if not coverage.get(name)]
@@ -150,12 +150,12 @@ def _check_user_fields(fields: _Json) -> None:
 
 
 def _check_insurance(section: str, values: _Json) -> None:
-    known = _INSURANCE_FIELDS.get(section)
-    if known is None:
+    allowed = _INSURANCE_FIELDS.get(section)
+    if allowed is None:
         raise ApiError(400, "insurance has the parts primary, secondary and patient")
     for name, value in values.items():
-        if name not in known or not isinstance(value, str):
-            raise ApiError(400, f"insurance.{section} takes {', '.join(known)} as strings")
+        if name not in allowed or not isinstance(value, str):
+            raise ApiError(400, f"insurance.{section} takes {', '.join(allowed)} as strings")
     if "respparty" in values and values["respparty"] not in _RESPONSIBLE_PARTIES:
         raise ApiError(400, f"insurance.patient.respparty must be one of {', '.join(_RESPONSIBLE_PARTIES)}")
     if "guarantor_dob" in values:

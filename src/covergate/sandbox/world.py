@@ -1,4 +1,4 @@
-"""The state of one sandbox: its clock, its background work, its webhooks out and the record of what it was asked to do.
+"""The state of one sandbox: its clock, its background work, its outgoing webhooks and the record of submissions.
 
 Invariant: a `World` belongs to one event loop and one `create_sandbox` app; nothing is kept in module globals, so two
 sandboxes in one process do not see each other.
@@ -24,7 +24,7 @@ from covergate.sandbox.settings import SandboxSettings
 log = structlog.get_logger(__name__)
 
 _EVENT_RETRY_WAITS = (0.2, 0.5, 1.0, 2.0)
-"""Seconds before each further try of an event that was not answered with 2xx: five tries in all."""
+"""Seconds before each retry of an event that was not answered with 2xx: five tries in all."""
 
 _EVENT_TIMEOUT = aiohttp.ClientTimeout(total=15)
 """Sohar's limit; the strictest of the five, and the others name none."""
@@ -38,7 +38,7 @@ class _Submission:
 
     vendor: str
     echo: str | None
-    """What the caller called it: the vendor's `id`, `external_id` or account number field."""
+    """The caller's own reference: the vendor's `id`, `external_id` or account number field."""
     member_id: str
     ref: str
     """The reference that the vendor gave out for it."""
@@ -58,7 +58,7 @@ class World:
         self._http: aiohttp.ClientSession | None = None
 
     def delay(self, scenario: Scenario) -> float:
-        """How many seconds the vendor works on a request of this scenario."""
+        """The seconds that a vendor works on a request of this scenario."""
         return self.settings.delay_seconds * (_SLOW_FACTOR if scenario is Scenario.SLOW else 1)
 
     def once(self, key: Hashable) -> bool:
@@ -74,7 +74,7 @@ class World:
         self.submissions.append(_Submission(vendor, echo, member_id, ref, at))
 
     def drop_connection(self, request: Request) -> Response:
-        """What an endpoint returns to cut the connection: the client sees neither a reply nor an error status."""
+        """A response that cuts the connection: the client sees neither a reply nor an error status."""
         return _DroppedReply()
 
     def spawn(self, coro: Coroutine[object, object, None]) -> None:
@@ -90,7 +90,7 @@ class World:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
     ) -> bool:
-        """POST one webhook to the gateway until it answers 2xx, as a vendor would; False when it never did.
+        """POST one webhook to the gateway until it answers 2xx, as a vendor would; False if it never did.
 
         `params` become the query string, for a vendor whose callback address carries a token.
         """
