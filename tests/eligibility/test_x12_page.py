@@ -77,7 +77,8 @@ def test_follow_up() -> None:
 
 
 def test_entities() -> None:
-    for place, table in enumerate((codes.ENTITY_ROLES, codes.ROW_ROLES, codes.PAYER_ORDERS)):
+    tables_of_codes: tuple[Mapping[str, object], ...] = (codes.ENTITY_ROLES, codes.ROW_ROLES, codes.PAYER_ORDERS)
+    for place, table in enumerate(tables_of_codes):
         assert column("Entities", 2, place) == shown(table)
 
 
