@@ -15,7 +15,7 @@ form, multipart, params, headers and commits, and nothing else; it is compared e
 
 `progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {"proven"}}`,
 `{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what
-`conclude` makes of the statement.
+`derive` makes of the statement.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 
@@ -38,7 +38,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covergate.cli.vendor_template import left_to_fill_in
-from covergate.eligibility.derive import conclude
+from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.vendors import VENDORS, errors
 from covergate.vendors.event import Inbound
@@ -102,7 +102,7 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
         case Answered(statement=statement):
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(statement, told.inquiry, not_asked, today_eastern(told.now))
+            conclusion = derive(statement, told.inquiry, not_asked, today_eastern(told.now))
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
@@ -162,7 +162,7 @@ def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
             check_sources(progress.failure.model_dump(mode="json"), raw(replies, first))
         if isinstance(progress, Answered):
             not_asked = vendor.asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(progress.statement, told.inquiry, not_asked, told.today)
+            conclusion = derive(progress.statement, told.inquiry, not_asked, told.today)
             orjson.dumps(conclusion.result.model_dump(mode="json"))
             check_sources(conclusion.result.model_dump(mode="json"), raw(replies, first))
 

@@ -17,7 +17,7 @@ import structlog
 
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
-from covergate.eligibility.derive import conclude
+from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
 from covergate.states import IS_OPEN, AttemptState, Status
@@ -335,7 +335,7 @@ def _concluded(step: Step, outcome: object) -> Any:
     """The result is derived before the rows are locked: it is the largest piece of work of a step."""
     if not isinstance(outcome, Answered):
         return None
-    return conclude(outcome.statement, step.question.inquiry, step.not_asked, step.question.today)
+    return derive(outcome.statement, step.question.inquiry, step.not_asked, step.question.today)
 
 
 def _submission(outcome: object, at: datetime | None, conversation: Conversation) -> Submission | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from covergate.eligibility.derive import Conclusion
+from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure
 from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission
@@ -227,7 +227,7 @@ class Report:
     seen: Verification
     outcome: Outcome
     step: Step | None = None
-    conclusion: Conclusion | None = None
+    conclusion: Derived | None = None
     exchanges: tuple[Exchange, ...] = ()
     submission: Submission | None = None
     replied: bool = False

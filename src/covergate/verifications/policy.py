@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from covergate import ids
-from covergate.eligibility.derive import Conclusion
+from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.states import AttemptState, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission, Verdict
@@ -219,7 +219,7 @@ def follow_up_late(report: Report, v: Verification) -> Change:
             return Change(v)
 
 
-def _completed(conclusion: Conclusion | None, v: Verification) -> Change:
+def _completed(conclusion: Derived | None, v: Verification) -> Change:
     assert conclusion is not None, "an answer comes with its conclusion"
     reason = conclusion.reason.value if conclusion.reason is not None else None
     return lifecycle.completed(v, conclusion.outcome.value, reason, _document(conclusion))
@@ -329,7 +329,7 @@ def _code_of(error: VendorError) -> FailureCode:
     return next(code for kind, code in FAILURE_OF.items() if isinstance(error, kind))
 
 
-def _document(conclusion: Conclusion) -> bytes:
+def _document(conclusion: Derived) -> bytes:
     return orjson.dumps(conclusion.result.model_dump(mode="json"))
 
 

@@ -6,7 +6,8 @@ schema (vendors.md 3.5), the codes being X12's.
 
 from __future__ import annotations
 
-from covergate.eligibility.x12.rows import Days, EbRow, Element, dtp, element
+from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.x12.rows import Days, EbRow, dtp, element
 from covergate.vendors.document import Node, text
 from covergate.vendors.healthie.claim_md import ClaimMdAnswer, sort_errors, split
 from covergate.vendors.healthie.operation import elements
@@ -44,7 +45,7 @@ def change_healthcare(document: Node) -> ClaimMdAnswer | None:
 
 
 def _row(benefit: Node) -> EbRow:
-    def of(key: str) -> Element | None:
+    def of(key: str) -> Sourced[str]:
         return element(benefit.at(key).value, benefit.at(key).pointer)
 
     notes = [

@@ -17,8 +17,7 @@ from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import Member, PayerAnswer, PostalAddress, References
 from covergate.eligibility.sourced import Sourced
 from covergate.eligibility.terms import PatientRelationship, WarningCode
-from covergate.eligibility.x12.reader import read
-from covergate.eligibility.x12.services import Asked
+from covergate.eligibility.x12.reader import read_271
 from covergate.vendors.document import Node, iso_instant, row
 from covergate.vendors.flow import Answered, Question, Refused, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
@@ -70,8 +69,8 @@ def _statement(
     question: Question, check: Node, answer: ClaimMdAnswer, reply: Reply, *, unreadable: bool
 ) -> Answer | Failure:
     inquiry = question.inquiry
-    reading = read(
-        answer.rows, Asked.of(inquiry), answer.aaas, plan_days=answer.plan_days, vendor_message=answer.message
+    reading = read_271(
+        answer.rows, inquiry.service, answer.aaas, plan_days=answer.plan_days, vendor_message=answer.message
     )
     if isinstance(reading, Failure):
         return reading

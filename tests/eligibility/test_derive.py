@@ -1,4 +1,4 @@
-"""From a statement to an outcome: the table of api.md section 3, plan dates, and what counts as asked."""
+"""From an answer to an outcome: the table of docs/api.md#3-the-verification, plan dates, and what counts as asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import asked_codes, conclude
+from covergate.eligibility.derive import asked_codes, derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.result import Benefit, Plan, ServiceAnswer
 from covergate.eligibility.sourced import money
@@ -62,7 +62,7 @@ def service(covered: bool | None, code: str = "MH", code_type: CodeType = CodeTy
 @pytest.mark.parametrize("stated_as", ["service", "whole"])
 def test_outcome(stated_as: str, coverage: Coverage, covered: bool | None, outcome: Any, warned: bool) -> None:
     told = {"services": [service(covered)]} if stated_as == "service" else {"service_covered": covered}
-    found = conclude(statement(coverage=coverage, **told), inquiry(), frozenset(), TODAY)
+    found = derive(statement(coverage=coverage, **told), inquiry(), frozenset(), TODAY)
     assert (found.outcome, found.reason) == outcome
     assert found.result.service_covered is covered
     codes = [warning.code for warning in found.result.warnings]
@@ -71,7 +71,7 @@ def test_outcome(stated_as: str, coverage: Coverage, covered: bool | None, outco
 
 @pytest.mark.parametrize("coverage", Coverage)
 def test_ineligible_without_a_reason(coverage: Coverage) -> None:
-    found = conclude(statement(coverage=coverage, ineligible_without_reason=True), inquiry(), frozenset(), TODAY)
+    found = derive(statement(coverage=coverage, ineligible_without_reason=True), inquiry(), frozenset(), TODAY)
     unspecified = (Outcome.INELIGIBLE, OutcomeReason.UNSPECIFIED)
     assert ((found.outcome, found.reason) == unspecified) is (coverage is Coverage.UNKNOWN)
 
@@ -95,7 +95,7 @@ def test_plan_dates(
     plan = Plan.model_validate(
         {"starts_on": starts_on, "ends_on": ends_on, "sources": {"starts_on": ["/s"], "ends_on": ["/e"]}}
     )
-    found = conclude(
+    found = derive(
         statement(plan=plan, service_covered=True), inquiry(date=service_date, end_date=None), frozenset(), TODAY
     )
     assert (found.outcome, found.reason) == outcome
@@ -109,7 +109,7 @@ def test_plan_dates(
 @pytest.mark.parametrize("coverage", [Coverage.INACTIVE, Coverage.UNKNOWN])
 def test_plan_dates_make_nothing_active(coverage: Coverage) -> None:
     plan = Plan(starts_on=date(2020, 1, 1), ends_on=date(2020, 12, 31))
-    found = conclude(statement(coverage=coverage, plan=plan), inquiry(), frozenset(), TODAY)
+    found = derive(statement(coverage=coverage, plan=plan), inquiry(), frozenset(), TODAY)
     assert (found.result.coverage, found.result.warnings) == (coverage, [])
 
 
@@ -118,8 +118,8 @@ def test_all_asked_must_be_covered_and_one_that_is_not_decides() -> None:
     mh, office = service(True), service(True, "98")
     for procedure, covered in ((None, None), (True, True), (False, False)):
         answers = [mh, office, service(procedure, "90837", CodeType.PROCEDURE)]
-        assert conclude(statement(services=answers), asked, frozenset(), TODAY).result.service_covered is covered
-    assert conclude(statement(services=[mh, service(False, "98")]), asked, frozenset(), TODAY).outcome is (
+        assert derive(statement(services=answers), asked, frozenset(), TODAY).result.service_covered is covered
+    assert derive(statement(services=[mh, service(False, "98")]), asked, frozenset(), TODAY).outcome is (
         Outcome.INELIGIBLE
     )
 
@@ -129,22 +129,20 @@ def test_what_was_not_asked_does_not_count() -> None:
     answers = [service(True), service(False, "98"), service(False, "90837", CodeType.PROCEDURE)]
     not_asked = frozenset({"/service/service_type_codes/1", "/service/procedure_codes"})
     assert asked_codes(asked, not_asked) == {(CodeType.SERVICE_TYPE, "MH")}
-    assert conclude(statement(services=answers), asked, not_asked, TODAY).result.service_covered is True
+    assert derive(statement(services=answers), asked, not_asked, TODAY).result.service_covered is True
     nothing = not_asked | {"/service/service_type_codes"}
-    assert conclude(statement(services=answers), asked, nothing, TODAY).result.service_covered is None
+    assert derive(statement(services=answers), asked, nothing, TODAY).result.service_covered is None
 
 
 def test_two_answers_on_one_code_do_not_depend_on_their_order() -> None:
     for answers in permutations([service(True), service(False), service(None)]):
-        assert (
-            conclude(statement(services=list(answers)), inquiry(), frozenset(), TODAY).result.service_covered is False
-        )
+        assert derive(statement(services=list(answers)), inquiry(), frozenset(), TODAY).result.service_covered is False
     for answers in permutations([service(True), service(None)]):
-        assert conclude(statement(services=list(answers)), inquiry(), frozenset(), TODAY).result.service_covered is True
+        assert derive(statement(services=list(answers)), inquiry(), frozenset(), TODAY).result.service_covered is True
 
 
 def test_a_code_is_told_from_the_same_letters_of_another_kind() -> None:
-    found = conclude(statement(services=[service(False, "MH", CodeType.PROCEDURE)]), inquiry(), frozenset(), TODAY)
+    found = derive(statement(services=[service(False, "MH", CodeType.PROCEDURE)]), inquiry(), frozenset(), TODAY)
     assert found.result.service_covered is None
 
 
@@ -153,7 +151,7 @@ def test_the_summary_prefers_the_asked_service_even_where_it_could_not_be_asked(
         Benefit(kind=Kind.COPAY, service_type_codes=[code], network=Network.IN, amount=money(amount))
         for code, amount in (("MH", "30"), ("30", "45"))
     ]
-    found = conclude(statement(benefits=copays), inquiry(), frozenset({"/service/service_type_codes"}), TODAY)
+    found = derive(statement(benefits=copays), inquiry(), frozenset({"/service/service_type_codes"}), TODAY)
     assert found.result.summary.in_ is not None
     assert found.result.summary.in_.copay == money("30")
 
@@ -165,7 +163,7 @@ def test_order_of_everything_is_canonical() -> None:
     ]
     services = [service(True), service(None, "98")]
     results = [
-        conclude(
+        derive(
             statement(benefits=list(rows), services=list(answers), notes=list(notes)), inquiry(), frozenset(), TODAY
         ).result
         for rows in permutations(benefits)

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import conclude
+from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Aaa, Failure, FailureCode
-from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.inquiry import Inquiry, Service
+from covergate.eligibility.sourced import Sourced
 from covergate.eligibility.terms import Coverage, Kind, Network, Period, Role, Unit, WarningCode
 from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
-from covergate.eligibility.x12.reader import Reading, read
-from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp, element
-from covergate.eligibility.x12.services import Asked
+from covergate.eligibility.x12.reader import Reading, read_271
+from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
-MH = Asked(frozenset({"MH"}))
+MH = Service(service_type_codes=("MH",))
 
 
 def rows(*specs: dict[str, Any]) -> list[EbRow]:
@@ -35,7 +35,7 @@ def row(index: int, **spec: Any) -> EbRow:
     for name, value in spec.items():
         at = f"/{index}/{name}"
         if name in ("eb03", "msgs", "procedures", "places"):
-            fields[name] = tuple(Element(text, f"{at}/{place}") for place, text in enumerate(value))
+            fields[name] = tuple(Sourced(text, (f"{at}/{place}",)) for place, text in enumerate(value))
         elif name == "days":
             found = (dtp(qualifier, text, f"{at}/{place}") for place, (qualifier, text) in enumerate(value))
             fields[name] = tuple(days for days in found if days)
@@ -46,14 +46,14 @@ def row(index: int, **spec: Any) -> EbRow:
     return EbRow(**fields)
 
 
-def reading(*specs: dict[str, Any], asked: Asked = MH, aaas: tuple[Aaa, ...] = ()) -> Reading:
-    found = read(rows(*specs), asked, aaas)
+def reading(*specs: dict[str, Any], service: Service = MH, aaas: tuple[Aaa, ...] = ()) -> Reading:
+    found = read_271(rows(*specs), service, aaas)
     assert isinstance(found, Reading)
     return found
 
 
 def refusal(*specs: dict[str, Any], aaas: tuple[Aaa, ...] = ()) -> Failure:
-    found = read(rows(*specs), MH, aaas)
+    found = read_271(rows(*specs), MH, aaas)
     assert isinstance(found, Failure)
     return found
 
@@ -63,7 +63,7 @@ def eb(**elements: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("said", "coverage"),
+    ("specs", "coverage"),
     [
         ([eb(eb01="1", eb03=["30"])], Coverage.ACTIVE),
         ([eb(eb01="4")], Coverage.ACTIVE),
@@ -77,12 +77,12 @@ def eb(**elements: Any) -> dict[str, Any]:
         ([], Coverage.UNKNOWN),
     ],
 )
-def test_coverage(said: list[dict[str, Any]], coverage: Coverage) -> None:
-    assert reading(*said).coverage is coverage
+def test_coverage(specs: list[dict[str, Any]], coverage: Coverage) -> None:
+    assert reading(*specs).coverage is coverage
 
 
 @pytest.mark.parametrize(
-    ("said", "covered"),
+    ("specs", "covered"),
     [
         ([eb(eb01="1", eb03=["MH"])], True),
         ([eb(eb01="1", eb03=["30"]), eb(eb01="I", eb03=["MH"])], False),
@@ -96,16 +96,16 @@ def test_coverage(said: list[dict[str, Any]], coverage: Coverage) -> None:
         ([eb(eb01="1", eb03=["MH"]), eb(eb01="I", eb03=["MH"], places=["10"])], None),
     ],
 )
-def test_service(said: list[dict[str, Any]], covered: bool | None) -> None:
-    (service,) = [service for service in reading(*said).services if service.code == "MH"]
+def test_service(specs: list[dict[str, Any]], covered: bool | None) -> None:
+    (service,) = [service for service in reading(*specs).services if service.code == "MH"]
     assert service.covered is covered
     assert service.name == "Mental Health"
 
 
 @pytest.mark.parametrize(("place", "covered"), [("10", False), ("11", True)])
 def test_exclusion_at_another_place_of_service(place: str, covered: bool) -> None:
-    said = [eb(eb01="1", eb03=["MH"]), eb(eb01="I", eb03=["MH"], places=["10"])]
-    (service,) = reading(*said, asked=Asked(frozenset({"MH"}), frozenset(), place)).services
+    specs = [eb(eb01="1", eb03=["MH"]), eb(eb01="I", eb03=["MH"], places=["10"])]
+    (service,) = reading(*specs, service=MH.model_copy(update={"place_of_service_code": place})).services
     assert service.covered is covered
 
 
@@ -119,7 +119,7 @@ def deductible(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("numbers", "expected"),
     [
         # stated remaining wins; nothing is subtracted
         ([("23", "1000"), ("29", "250")], [("1000.00", None, "250.00", Period.CALENDAR_YEAR)]),
@@ -164,8 +164,8 @@ def deductible(**more: Any) -> dict[str, Any]:
         ([("23", "")], [(None, None, None, Period.CALENDAR_YEAR)]),
     ],
 )
-def test_total_used_and_remaining_of_a_deductible(said: list[tuple[str | None, str]], expected: list[Any]) -> None:
-    found = reading(*(deductible(eb06=eb06, eb07=eb07) for eb06, eb07 in said))
+def test_total_used_and_remaining_of_a_deductible(numbers: list[tuple[str | None, str]], expected: list[Any]) -> None:
+    found = reading(*(deductible(eb06=eb06, eb07=eb07) for eb06, eb07 in numbers))
     seen = [
         tuple(shown[name] for name in ("total", "used", "remaining", "period"))
         for shown in (benefit.model_dump(mode="json") for benefit in found.benefits)
@@ -296,17 +296,17 @@ def test_another_entity_is_to_be_contacted() -> None:
 
 def test_entities_and_other_payers() -> None:
     entity = Entity(
-        code=Element("PRP", "/e/code"), name=Element("SAMPLE HEALTH", "/e/name"), id=Element("60054", "/e/id")
+        code=element("PRP", "/e/code"), name=element("SAMPLE HEALTH", "/e/name"), id=element("60054", "/e/id")
     )
     found = reading(
         eb(
             eb01="R",
             entities=(entity,),
-            member_id=Element("W1", "/m"),
+            member_id=element("W1", "/m"),
             days=[("292", "20260101-20261231")],
         ),
-        eb(eb01="L", entities=(Entity(code=Element("1P", "/p"), npi=Element("1234567893", "/n")),)),
-        eb(eb01="1", eb03=["30"], entities=(Entity(code=Element("2B", "/t"), name=Element("SAMPLE TPA", "/tn")),)),
+        eb(eb01="L", entities=(Entity(code=element("1P", "/p"), npi=element("1234567893", "/n")),)),
+        eb(eb01="1", eb03=["30"], entities=(Entity(code=element("2B", "/t"), name=element("SAMPLE TPA", "/tn")),)),
     )
     (other,) = found.other_coverage
     assert (other.order, other.payer.name, other.payer.id, other.member_id) == (
@@ -431,20 +431,20 @@ INQUIRY = Inquiry.model_validate(
 )
 
 
-def concluded(found: Reading) -> dict[str, Any]:
-    statement = Answer(
-        coverage=found.coverage,
+def derived(reading: Reading) -> dict[str, Any]:
+    answer = Answer(
+        coverage=reading.coverage,
         as_of=date(2026, 11, 21),
         answered_at=NOW,
-        plan=found.plan,
-        services=found.services,
-        benefits=found.benefits,
-        other_coverage=found.other_coverage,
-        related_entities=found.related_entities,
-        notes=found.notes,
-        warnings=found.warnings,
+        plan=reading.plan,
+        services=reading.services,
+        benefits=reading.benefits,
+        other_coverage=reading.other_coverage,
+        related_entities=reading.related_entities,
+        notes=reading.notes,
+        warnings=reading.warnings,
     )
-    return conclude(statement, INQUIRY, frozenset(), date(2026, 11, 21)).result.model_dump(mode="json")
+    return derive(answer, INQUIRY, frozenset(), date(2026, 11, 21)).result.model_dump(mode="json")
 
 
 def without_sources(value: Any) -> Any:
@@ -458,37 +458,37 @@ def without_sources(value: Any) -> Any:
 def test_the_order_of_rows_changes_only_sources(specs: list[dict[str, Any]], rng: random.Random) -> None:
     listed = rows(*specs)
     shuffled = rng.sample(listed, len(listed))
-    first, second = read(listed, Asked.of(INQUIRY)), read(shuffled, Asked.of(INQUIRY))
+    first, second = read_271(listed, INQUIRY.service), read_271(shuffled, INQUIRY.service)
     if isinstance(first, Failure) or isinstance(second, Failure):
         assert first == second
     else:
-        assert without_sources(concluded(first)) == without_sources(concluded(second))
+        assert without_sources(derived(first)) == without_sources(derived(second))
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.one_of(SPECS, ACCUMULATORS))
 def test_every_number_equals_what_its_sources_point_at(specs: list[dict[str, Any]]) -> None:
-    found = read(rows(*specs), Asked.of(INQUIRY))
+    found = read_271(rows(*specs), INQUIRY.service)
     if isinstance(found, Failure):
         return
-    for benefit in concluded(found)["benefits"]:
+    for benefit in derived(found)["benefits"]:
         for name in ("amount", "percent", "total", "used", "remaining"):
             if benefit[name] is None:
                 assert name not in benefit["sources"]
                 continue
-            said = [_pointed(specs, pointer) for pointer in benefit["sources"][name]]
-            assert Decimal(str(benefit[name])) in _readings(said, name)
+            texts = [_pointed(specs, pointer) for pointer in benefit["sources"][name]]
+            assert Decimal(str(benefit[name])) in _readings(texts, name)
         if benefit["quantity"] is not None:
-            said = [_pointed(specs, pointer) for pointer in benefit["sources"]["quantity"]]
+            texts = [_pointed(specs, pointer) for pointer in benefit["sources"]["quantity"]]
             counts = [benefit["quantity"][name] for name in ("total", "used", "remaining")]
-            assert all(Decimal(str(count)) in _readings(said, "remaining") for count in counts if count is not None)
+            assert all(Decimal(str(count)) in _readings(texts, "remaining") for count in counts if count is not None)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(SPECS, ACCUMULATORS))
 def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> None:
     """Nothing a row states is lost in joining: its EB07, EB08 and EB10 are pointed at, or warned of, or of no known part."""
-    found = read(rows(*specs), Asked.of(INQUIRY))
+    found = read_271(rows(*specs), INQUIRY.service)
     if isinstance(found, Failure):
         return
     pointed = {
@@ -511,7 +511,7 @@ def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> No
 @settings(deadline=None, max_examples=200)
 @given(SPECS, st.lists(st.builds(Aaa, code=one_of(["42", "72", "79"]), follow_up=st.sampled_from([None, "S", "C"]))))
 def test_nothing_crashes_and_a_reject_is_never_inactive(specs: list[dict[str, Any]], aaas: list[Aaa]) -> None:
-    found = read(rows(*specs), MH, aaas)
+    found = read_271(rows(*specs), MH, aaas)
     if isinstance(found, Reading) and found.coverage is Coverage.INACTIVE:
         assert any((spec.get("eb01") or "").strip() in ("6", "7", "8") for spec in specs)
 
@@ -526,8 +526,8 @@ def _pointed(specs: list[dict[str, Any]], pointer: str) -> str:
     return str(specs[int(index)][name])
 
 
-def _readings(said: list[str], name: str) -> set[Decimal]:
-    numbers = [number for number in map(_decimal, said) if number is not None]
+def _readings(texts: list[str], name: str) -> set[Decimal]:
+    numbers = [number for number in map(_decimal, texts) if number is not None]
     if name == "percent":
         return {number * 100 for number in numbers}
     if name == "remaining":
