@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,51 @@ print("went on")
             [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False
         )
     assert done.stdout == "went on\n"
+
+
+def test_a_stderr_that_is_not_read_stops_no_work_and_what_is_lost_is_counted() -> None:
+    script = """
+import sys, structlog
+from covergate import logs
+logs.configure("json", "info")
+log = structlog.get_logger()
+for number in range(30_000):
+    log.info("said", number=number)
+print("went on", flush=True)
+sys.stdin.readline()
+logs.drain()
+log.info("after")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        assert process.stdout.readline() == "went on\n"
+        process.stdin.write("\n")
+        process.stdin.flush()
+        lines = [json.loads(line) for line in process.stderr]
+        assert process.wait(60) == 0
+        timer.cancel()
+    said = [line["number"] for line in lines if line["event"] == "said"]
+    (lost,) = [line for line in lines if line["event"] == "log_lines_lost"]
+    assert said == list(range(len(said)))
+    assert len(said) + lost["lines"] == 30_000
+    assert lines[-1]["event"] == "after"
+
+
+def test_a_process_whose_stderr_is_stuck_still_ends() -> None:
+    script = """
+import structlog
+from covergate import logs
+logs.configure("json", "info")
+for number in range(5_000):
+    structlog.get_logger().info("said", number=number)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
+        assert process.wait(60) == 0

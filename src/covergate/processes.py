@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
+from covergate import logs
 from covergate.api.app import create_app
 from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
@@ -126,6 +127,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
     def received(number: signal.Signals) -> None:
         if stop.is_set():
             log.warning("ended_at_once", signal=number.name)
+            logs.drain()
             os._exit(128 + number)
         log.info("stopping", signal=number.name, advice="once more ends it at once")
         stop.set()

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from covergate import crash_points, processes, startup
+from covergate import crash_points, logs, processes, startup
 from covergate.cli import verify
 from covergate.cli.main import main as run_command
 from covergate.payers import candidates, sync
@@ -38,6 +38,7 @@ def start(order: Mapping[str, Any]) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        logs.drain()
         os._exit(code)
 
 

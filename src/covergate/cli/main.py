@@ -231,4 +231,5 @@ def _key_table(found: list[ApiKey]) -> Table:
 
 
 def _say(what: object) -> None:
+    logs.drain()  # this is the last line
     typer.echo(f"covergate: {what}", err=True)
