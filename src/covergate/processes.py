@@ -22,7 +22,7 @@ from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.server import Part, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
-from covergate.startup import named_variables, opened
+from covergate.startup import named_variables, opened, warn_of_settings
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.worker import Worker
@@ -96,11 +96,13 @@ async def start(
         working = Worker(gateway, transport, breakers)
         parts.append(Part("worker", asyncio.create_task(working.run(), name="worker"), working.stop))
     await stack.enter_async_context(running(*parts))
+    warn_of_settings(gateway)
+    vendors = {mode: [vendor.name for vendor in gateway.enabled(mode)] for mode in ("live", "test")}
     if api_socket is not None:
         url = url_of(api_socket)
-        log.info("ready", url=url, docs=f"{url}/docs", worker=worker, make_a_key=KEYS_HINT)
+        log.info("ready", url=url, docs=f"{url}/docs", worker=worker, **vendors, make_a_key=KEYS_HINT)
     else:
-        log.info("ready", worker=worker)
+        log.info("ready", worker=worker, **vendors)
     return parts
 
 

@@ -1,4 +1,4 @@
-"""What every command needs before it can do anything: the event loop, and the gateway on its open database.
+"""What every command needs before it can do anything: the event loop, the gateway on its open database, a look at its settings.
 
 Invariant: what can be expected to go wrong here comes out as `ConfigurationError`, one line that repeats no value.
 """
@@ -6,11 +6,16 @@ Invariant: what can be expected to go wrong here comes out as `ConfigurationErro
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+import structlog
 import uvloop
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
@@ -21,10 +26,15 @@ from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
 from covergate.payers.seed import plant
 from covergate.sandbox.settings import SandboxSettings
-from covergate.settings import Settings
+from covergate.settings import PREFIX, Settings
 from covergate.vendors import VENDORS
 
+log = structlog.get_logger(__name__)
+
 Result = TypeVar("Result")
+
+OTHER_VARIABLES = frozenset({"COVERGATE_URL", "COVERGATE_API_KEY", "COVERGATE_TEST_KILL_AT", "COVERGATE_TEST_STOP_AT"})
+"""Read elsewhere: by `covergate verify` and by `crash_points`."""
 
 
 def run(command: Coroutine[Any, Any, Result]) -> Result:
@@ -71,7 +81,50 @@ def named_variables() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        owners: tuple[type[BaseSettings], ...] = (SandboxSettings, *(vendor.connection for vendor in VENDORS.values()))
-        prefix = next(owner.model_config.get("env_prefix", "") for owner in owners if owner.__name__ == error.title)
+        prefix = next(_prefix_of(owner) for owner in _settings_classes() if owner.__name__ == error.title)
         names = dict.fromkeys(f"{prefix}{details['loc'][0]}".upper() for details in error.errors(include_input=False))
         raise ConfigurationError(f"not a possible value: {', '.join(names)}; see .env.example") from None
+
+
+def warn_of_settings(gateway: Gateway) -> None:
+    """Names what is probably not meant: a misspelt variable, half of a vendor, an address that vendors cannot reach."""
+    if unknown := unknown_variables():
+        log.warning("settings_unknown", names=unknown, advice="nothing reads them; see .env.example")
+    for vendor in VENDORS.values():
+        connection = vendor.connection()
+        if connection.model_fields_set and not connection.complete:
+            needed = [name for name in ("base_url", *connection.required) if not getattr(connection, name)]
+            missing = [f"{_prefix_of(vendor.connection)}{name}".upper() for name in needed]
+            log.warning("vendor_incomplete", vendor=vendor.name, missing=missing)
+    announcing = [vendor.name for vendor in gateway.enabled("live") if vendor.read_event is not None]
+    if announcing and _is_loopback(gateway.settings.public_url):
+        log.warning(
+            "public_url_is_loopback",
+            vendors=announcing,
+            advice="set COVERGATE_PUBLIC_URL: these vendors send events to it, which answer sooner than polling",
+        )
+
+
+def unknown_variables() -> list[str]:
+    """Names in the environment and `.env` that begin like ours and that nothing reads."""
+    known = {
+        f"{_prefix_of(owner)}{name}".upper() for owner in _settings_classes() for name in owner.model_fields
+    } | OTHER_VARIABLES
+    named = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    return sorted(name for name in named - known if name.startswith(PREFIX))
+
+
+def _settings_classes() -> tuple[type[BaseSettings], ...]:
+    return (Settings, SandboxSettings, *(vendor.connection for vendor in VENDORS.values()))
+
+
+def _prefix_of(owner: type[BaseSettings]) -> str:
+    return owner.model_config.get("env_prefix", "")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
