@@ -15,6 +15,7 @@ from datetime import datetime
 
 from covergate import ids
 from covergate.access.caller import Caller
+from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.errors import ConfigurationError
@@ -33,6 +34,11 @@ KEYS_CHANGED = "covergate_keys"
 KNOWN_SECONDS = 60.0
 MOST_KNOWN = 10_000
 LONGEST_TENANT_NAME = 200
+
+KEPT = (
+    Kept("tenants", "few, and everything names its tenant"),
+    Kept("api_keys", "few, and the audit log names them; a revoked one is marked"),
+)
 
 _SHAPE = re.compile(r"cg_(test|live)_[A-Za-z0-9_-]{20,100}")
 

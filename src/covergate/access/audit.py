@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.kept import Kept
 from covergate.db.sql import Query
+
+KEPT = (Kept("audit_log", "HIPAA: six years, 45 CFR 164.316(b)(2)(i)", "6 years", "at"),)
 
 _RECORD = Query("""
 INSERT INTO audit_log (tenant_id, api_key_id, action, verification_id, request_id)

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from covergate.db.kept import Kept
 from covergate.db.sealing import KEY_BYTES, KeyRing, Sealer
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
@@ -23,6 +24,8 @@ from covergate.settings import Settings
 KEY_FILE = "encryption.key"
 
 log = structlog.get_logger(__name__)
+
+KEPT = (Kept("encryption_keys", "a row for each key that something may be sealed under"),)
 
 _KNOWN = Query("SELECT id, fingerprint FROM encryption_keys")
 _INTRODUCE = Query(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.kept import Kept
 from covergate.db.sql import Query, Record
 from covergate.vendors.flow import ListedPayer
 
@@ -43,6 +44,11 @@ class Candidate:
     listed: ListedPayer
     suggested: tuple[str, ...]
 
+
+KEPT = tuple(
+    Kept(table, "the directory itself")
+    for table in ("payer_directory", "payers", "payer_names", "payer_codes", "payer_candidates")
+)
 
 _VERSION = Query("SELECT version FROM payer_directory")
 _CHANGED = Query("""

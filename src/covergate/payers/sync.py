@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from covergate import ids
+from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
@@ -32,6 +33,8 @@ LONGEST_NAME = 200
 LONGEST_CODE = 100
 DAILY = 24 * 3600
 AFTER_FAILURE = 3600
+
+KEPT = (Kept("payer_syncs", "one row for each vendor and mode"),)
 
 _START = Query(
     """

@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import jobs
+from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, EventType
@@ -32,6 +33,11 @@ FLUSH_SECONDS = 1.0
 LONGEST_REST_SECONDS = 300.0
 TRIAL_SECONDS = 90
 """After which a trial whose process said nothing counts as lost."""
+
+KEPT = (
+    Kept("vendor_standing", "one row for each vendor and mode"),
+    Kept("vendor_calls", "the longest window of a circuit is an hour", "1 day", "bucket"),
+)
 
 _READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
 _COUNT = Query("""
@@ -77,7 +83,6 @@ WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor
 _RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
 WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
-_PRUNE = Query("DELETE FROM vendor_calls WHERE bucket < now() - interval '2 hours'")
 
 
 class Verdict(StrEnum):
@@ -203,10 +208,6 @@ class CircuitBreakers:
                     log.warning("circuit_opened", vendor=row.vendor, mode=row.mode)
                     await _announce(db, row.vendor, row.mode, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
             await self._refresh(db)
-
-    async def prune(self) -> None:
-        async with self.gateway.connection() as db:
-            await _PRUNE.run(db)
 
     async def _refresh(self, db: AsyncConnection) -> None:
         self._standing = await read_standing(db)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.vendors.errors import VendorRateLimited
@@ -17,6 +18,8 @@ LOT_SECONDS = 0.05
 """How many seconds' worth of calls a process takes at once."""
 LONGEST_WAIT_SECONDS = 2.0
 """A call that would have to wait longer is put back instead: `rate_limit`."""
+
+KEPT = (Kept("vendor_rates", "one row for each vendor and mode"),)
 
 _REFILLED = "least(:full, r.tokens + :rate * greatest(extract(epoch FROM clock_timestamp() - r.at), 0))"
 _TAKE = Query(
