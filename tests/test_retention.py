@@ -40,7 +40,7 @@ async def gateway(database: Database) -> Gateway:
 async def test_what_is_older_goes_and_the_rest_stays(
     gateway: Gateway, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "PRUNE_BATCH", 2)
     kept = KEPT[table]
     async with gateway.connection() as db:
         for age in (f"'{kept.span}'::interval + interval '{n} minutes'" for n in range(1, 6)):

@@ -43,7 +43,7 @@ KEPT: dict[str, Kept] = {
     )
 }
 
-BATCH = 5000
+PRUNE_BATCH = 5000
 
 
 def _statement(kept: Kept) -> Query:
@@ -61,5 +61,5 @@ async def prune(gateway: Gateway) -> None:
     """In batches, each its own transaction, so that no lock is held for long."""
     for statement in _STATEMENTS:
         async with gateway.connection() as db:
-            while await statement.run(db, {"batch": BATCH}) == BATCH:
+            while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
                 continue

@@ -31,14 +31,14 @@ from covergate.vendors import VENDORS
 
 log = structlog.get_logger(__name__)
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 OTHER_VARIABLES = frozenset({"COVERGATE_URL", "COVERGATE_API_KEY", "COVERGATE_TEST_KILL_AT", "COVERGATE_TEST_STOP_AT"})
 """Read elsewhere: by `covergate verify` and by `crash_points`."""
 
 
-def run(command: Coroutine[Any, Any, Result]) -> Result:
-    async def watched() -> Result:
+def run(command: Coroutine[Any, Any, _Result]) -> _Result:
+    async def watched() -> _Result:
         asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
         return await command
 

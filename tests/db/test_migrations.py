@@ -206,8 +206,8 @@ async def test_a_newer_schema_is_taken_if_it_says_that_it_works_with_this_versio
 async def test_a_migration_behind_a_long_read_keeps_no_one_waiting(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "LOCK_SECONDS", 0.1)
-    monkeypatch.setattr(migrating, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(migrating, "TABLE_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(migrating, "MIGRATION_PAUSE_SECONDS", 0.1)
     reader = await asyncpg.connect(database_url)
     reading = reader.transaction()
     await reading.start()

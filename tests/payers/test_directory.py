@@ -8,15 +8,17 @@ from covergate.eligibility.inquiry import Payer as Asked
 from covergate.gateway import Gateway
 from covergate.payers import directory, store
 from covergate.payers.directory import Directory, KnownPayers, Named
-from covergate.payers.store import Payer
+from covergate.payers.store import DirectoryPayer
 
-AETNA = Payer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
-TEXAS = Payer("pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}})
-CALIFORNIA = Payer("pyr_3", "Blue Shield of California", ("94036",), (), {})
-ANTHEM = Payer("pyr_4", "Anthem Blue Shield", (), (), {"vsee": {"carrier_code": "car11406"}})
+AETNA = DirectoryPayer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
+TEXAS = DirectoryPayer(
+    "pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}}
+)
+CALIFORNIA = DirectoryPayer("pyr_3", "Blue Shield of California", ("94036",), (), {})
+ANTHEM = DirectoryPayer("pyr_4", "Anthem Blue Shield", (), (), {"vsee": {"carrier_code": "car11406"}})
 ONE, OTHER = (
-    Payer("pyr_5", "One", ("99999",), (), {"sohar": {"payer_id": "1"}}),
-    Payer("pyr_6", "Other", ("99999",), (), {"sohar": {}}),
+    DirectoryPayer("pyr_5", "One", ("99999",), (), {"sohar": {"payer_id": "1"}}),
+    DirectoryPayer("pyr_6", "Other", ("99999",), (), {"sohar": {}}),
 )
 
 
@@ -84,7 +86,7 @@ def test_an_ambiguous_name_has_candidates_the_closest_first(known: Directory) ->
         ("nobody at all", None, []),
     ],
 )
-def test_search(known: Directory, text: str | None, vendor: str | None, found: list[Payer]) -> None:
+def test_search(known: Directory, text: str | None, vendor: str | None, found: list[DirectoryPayer]) -> None:
     assert known.search(text, vendor) == found
 
 

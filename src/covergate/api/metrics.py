@@ -12,13 +12,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.states import IS_OPEN
 
 METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "PUT"})
 BACKLOG_SECONDS = 15.0
 
-_BACKLOG = Query("""
+_BACKLOG = Query(f"""
 SELECT 'verification' AS kind, coalesce(waiting_for, 'start') AS name, count(*) AS number
-FROM verifications WHERE status IN ('queued', 'in_progress') GROUP BY 2
+FROM verifications WHERE {IS_OPEN} GROUP BY 2
 UNION ALL
 SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
 FROM deliveries WHERE status = 'pending' GROUP BY 2""")

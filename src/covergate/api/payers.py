@@ -16,7 +16,7 @@ from covergate.api.validation import OneOf
 from covergate.db.page import page
 from covergate.eligibility.inquiry import Text
 from covergate.payers.directory import KnownPayers
-from covergate.payers.store import Payer
+from covergate.payers.store import DirectoryPayer
 from covergate.vendors import VENDORS
 
 router = APIRouter(tags=["Payers"])
@@ -52,7 +52,7 @@ async def get_payers(request: Request, caller: Reader, query: Annotated[PayerQue
     return json_answer(listed(page(rest, query.limit, lambda payer: payer.id, _view)))
 
 
-def _view(payer: Payer) -> dict[str, Any]:
+def _view(payer: DirectoryPayer) -> dict[str, Any]:
     return {
         "id": payer.id,
         "object": "payer",

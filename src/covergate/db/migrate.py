@@ -31,11 +31,11 @@ from covergate.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
 
-LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of whoever migrates
+MIGRATION_LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of whoever migrates
 LONGEST_STATEMENT = 0  # no limit: a migration may rewrite a table, and waiting for the lock is a statement too
-LOCK_SECONDS = 2.0
+TABLE_LOCK_SECONDS = 2.0
 """How long a migration waits for a table: whoever wants the table after it waits as long, behind it."""
-PAUSE_SECONDS = 5.0
+MIGRATION_PAUSE_SECONDS = 5.0
 """After which it tries again from the start, e.g. because a long read had the table."""
 
 RETRIED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -94,7 +94,7 @@ async def _alone(url: str) -> AsyncIterator[AsyncConnection]:
     )
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
             await connection.commit()
             yield connection
     finally:
@@ -106,14 +106,14 @@ async def _run(connection: AsyncConnection, run: Callable[[Config, str], None], 
     while True:
         try:
             async with connection.begin():
-                await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_SECONDS}s'"))
                 await connection.run_sync(_alembic, run, revision)
             return
         except DBAPIError as error:
             if not isinstance(error.__cause__ and error.__cause__.__cause__, RETRIED):
                 raise
         log.info("migration_waits", reason="another transaction has a table that it needs")
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
 
 
 def _alembic(connection: Connection, run: Callable[[Config, str], None], revision: str) -> None:

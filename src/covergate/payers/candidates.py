@@ -7,7 +7,7 @@ from enum import Enum
 from covergate import ids
 from covergate.gateway import Gateway
 from covergate.payers import store
-from covergate.payers.store import Candidate, Payer
+from covergate.payers.store import Candidate, DirectoryPayer
 
 NEW = "new"
 
@@ -19,7 +19,7 @@ class Linked(Enum):
     """There is no such payer in the candidate's mode."""
 
 
-async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]]]:
+async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[DirectoryPayer]]]:
     """Each with the payers that it may be, the likeliest first."""
     async with gateway.connection() as db:
         found = await store.read_candidates(db)

@@ -17,7 +17,7 @@ from covergate.errors import FieldError
 from covergate.gateway import Gateway
 from covergate.payers import store
 from covergate.payers.matching import MOST_SUGGESTED, Names
-from covergate.payers.store import Payer
+from covergate.payers.store import DirectoryPayer
 
 FRESH_SECONDS = 5.0
 
@@ -33,16 +33,16 @@ class Named:
     payer: inquiry.Payer
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     wrong: tuple[FieldError, ...] = ()
-    candidates: tuple[Payer, ...] = ()
+    candidates: tuple[DirectoryPayer, ...] = ()
 
 
 class Directory:
     """The payers of one mode, as they were when it was read."""
 
-    def __init__(self, payers: Sequence[Payer]) -> None:
+    def __init__(self, payers: Sequence[DirectoryPayer]) -> None:
         self.payers = tuple(payers)
         self._by_id = {payer.id: payer for payer in payers}
-        self._by_electronic_id: defaultdict[str, list[Payer]] = defaultdict(list)
+        self._by_electronic_id: defaultdict[str, list[DirectoryPayer]] = defaultdict(list)
         for payer in payers:
             for electronic_id in payer.electronic_ids:
                 self._by_electronic_id[electronic_id.upper()].append(payer)
@@ -71,9 +71,9 @@ class Directory:
             return Named(asked)
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
 
-    def search(self, text: str | None, vendor: str | None) -> list[Payer]:
+    def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:
         """By name, or the best first where there is a text, which is looked for in names, aliases and ids."""
-        found: Sequence[Payer] = self.payers
+        found: Sequence[DirectoryPayer] = self.payers
         if text is not None:
             begins = text.upper()
             by_id = [
@@ -125,6 +125,6 @@ class KnownPayers:
         return await asyncio.to_thread(Directory, payers), version
 
 
-def _filled(asked: inquiry.Payer, payer: Payer) -> Named:
+def _filled(asked: inquiry.Payer, payer: DirectoryPayer) -> Named:
     known = {"id": asked.id or payer.electronic_id, "name": asked.name or payer.name}
     return Named(asked.model_copy(update=known), payer.vendors)

@@ -16,11 +16,11 @@ from covergate.vendors.flow import ListedPayer
 
 Codes = Mapping[str, str]
 
-LOCK = 0x70617965727321  # "payers!" in ASCII
+DIRECTORY_LOCK = 0x70617965727321  # "payers!" in ASCII
 
 
 @dataclass(frozen=True, slots=True)
-class Payer:
+class DirectoryPayer:
     """A payer as one mode knows it. `electronic_ids` has the main one first; `vendors` each vendor's codes for it."""
 
     id: str
@@ -133,17 +133,17 @@ async def version(db: AsyncConnection) -> int:
 
 
 async def alone(db: AsyncConnection) -> None:
-    await _LOCK.run(db, {"lock": LOCK})
+    await _LOCK.run(db, {"lock": DIRECTORY_LOCK})
 
 
 async def changed(db: AsyncConnection) -> None:
     await _CHANGED.run(db)
 
 
-async def read_payers(db: AsyncConnection, mode: str) -> list[Payer]:
+async def read_payers(db: AsyncConnection, mode: str) -> list[DirectoryPayer]:
     """All that the mode knows, by name."""
     return [
-        Payer(
+        DirectoryPayer(
             id=row.id,
             name=row.name,
             electronic_ids=tuple(dict.fromkeys(filter(None, [row.electronic_id, *(row.electronic_ids or ())]))),

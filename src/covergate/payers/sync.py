@@ -21,7 +21,7 @@ from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.payers import store
 from covergate.payers.matching import Names
-from covergate.payers.store import Candidate, Codes, Payer
+from covergate.payers.store import Candidate, Codes, DirectoryPayer
 from covergate.transport.transport import Transport
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
 from covergate.vendors.flow import ListedPayer, PayersFlow
@@ -166,7 +166,11 @@ def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:
 
 
 def compared(
-    vendor: str, mode: str, listed: Sequence[ListedPayer], payers: Sequence[Payer], settled: Sequence[tuple[Codes, str]]
+    vendor: str,
+    mode: str,
+    listed: Sequence[ListedPayer],
+    payers: Sequence[DirectoryPayer],
+    settled: Sequence[tuple[Codes, str]],
 ) -> Changes:
     """What the list means for these payers; `settled` are the vendor's codes whose payer is known."""
     known = _Known(payers)
@@ -192,7 +196,7 @@ def compared(
 class _Known:
     """The payers so far, those that the list itself brought included."""
 
-    def __init__(self, payers: Sequence[Payer]) -> None:
+    def __init__(self, payers: Sequence[DirectoryPayer]) -> None:
         self._names = Names(
             (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
         )

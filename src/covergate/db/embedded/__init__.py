@@ -46,7 +46,7 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "start", "upgrade"]
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 1.0
-LOCK_SECONDS = 150  # the longest start and the longest stop of another process
+START_LOCK_SECONDS = 150  # the longest start and the longest stop of another process
 
 
 @dataclass
@@ -139,11 +139,11 @@ def upgrade(data_dir: Path) -> None:
 def _start_lock(data_dir: Path) -> Iterator[None]:
     lock = _open_lock(data_dir / "postgres.lock")
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline = time.monotonic() + START_LOCK_SECONDS
         while not _try_lock(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"another process has been starting or stopping {data_dir} for {LOCK_SECONDS} s"
+                    f"another process has been starting or stopping {data_dir} for {START_LOCK_SECONDS} s"
                 )
             time.sleep(0.05)
         yield
