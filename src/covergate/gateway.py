@@ -1,4 +1,4 @@
-"""What one process holds open: settings, database, the vendors' connections. Made once at start-up and handed to everything."""
+"""The gateway of one process: settings, database, the vendors' connections. Made once at the start, handed to everything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Gateway:
         return self.database.sealer
 
     def account(self, mode: str, vendor: str) -> Connection | None:
-        """How the vendor is reached in this mode; None if it is not enabled."""
+        """The vendor's connection in this mode; None if it is not enabled."""
         return self.connections.get((mode, vendor))
 
     def enabled(self, mode: str) -> list[Vendor]:

@@ -1,8 +1,8 @@
 """Logging of every process: one line per event on stderr, JSON or for a terminal; stdout stays free for answers.
 
-Invariant: no PHI. Events are fixed names with ids and numbers beside them; an exception is shown by its type and the lines
-of code it passed, never by its text, which may quote a value. Other libraries' records come through the same two gates.
-Logging never blocks: a thread of its own writes, and what it cannot write in time is lost and counted.
+Invariants: no PHI: events are fixed names with ids and numbers, and an exception is shown by its type and the lines of
+code it passed, never by its text, which may quote a value. Other libraries' records come through the same two gates.
+Logging never blocks: a thread of its own writes, and lines that it cannot write in time are lost and counted.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def configure(log_format: Literal["auto", "json", "console"], level: str) -> Non
 
 
 class _Stderr:
-    """stderr behind a thread and a bounded queue. What cannot be written is gone: a full disk or a closed pipe costs log lines,
-    a pipe that is not read costs them too, and never work.
+    """stderr behind a thread and a bounded queue: a full disk, a closed pipe or one that is not read costs log lines, never
+    work.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ async def simulate() -> None:
 async def start(
     stack: AsyncExitStack, gateway: Gateway, api_socket: socket.socket | None, *, worker: bool
 ) -> list[Part]:
-    """The API, where there is a socket for it, and the worker; the stack stops them, together."""
+    """The API, if there is a socket for it, and the worker; the stack stops them together."""
     parts: list[Part] = []
     if (server := gateway.database.server) is not None:
         stop = asyncio.Event()
@@ -115,7 +115,7 @@ async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tup
 
 
 def sandbox_settings(**given: str) -> SandboxSettings:
-    """From the environment, but for what is given."""
+    """From the environment, except what is given."""
     with named_variables():
         return SandboxSettings(**given)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Table → how long its rows are kept, from each owner's `KEPT`; and the pruning of what is older."""
+"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What every command needs before it can do anything: the event loop, the gateway on its open database, a look at its settings.
+"""The start of every command: the event loop, the gateway on its open database, a look at its settings.
 
-Invariant: what can be expected to go wrong here comes out as `ConfigurationError`, one line that repeats no value.
+Invariant: an expected failure here is a `ConfigurationError`, one line that repeats no value.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def run(command: Coroutine[Any, Any, _Result]) -> _Result:
 async def opened(
     settings: Settings, pool_size: int, application_name: str, *, migrate: bool | None = None
 ) -> AsyncIterator[Gateway]:
-    """The gateway on its open database. `migrate` None: only the embedded database, which nobody else looks after.
+    """The gateway on its open database. `migrate` None: only the embedded database, which has no other administrator.
 
-    What is migrated also gets the payers that every payer directory begins with.
+    A migrated database also gets the payers that every payer directory begins with.
     """
     if migrate is None:
         migrate = settings.database_url is None

@@ -1,4 +1,4 @@
-"""API keys: who may ask what. A key decides tenant, mode and scopes; it is shown once and only its SHA-256 digest is kept.
+"""API keys. A key decides tenant, mode and scopes; it is shown once, and only its SHA-256 digest is kept.
 
 A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `KnownKeys` remembers
 keys for as long as a revocation is sure to arrive: until a NOTIFY, at most `KNOWN_SECONDS`.
@@ -136,7 +136,7 @@ class KnownKeys:
         self._forgotten += 1
 
     async def authenticate(self, key: str) -> Caller | None:
-        """Who asks with this key; None for a key that does not exist or was revoked."""
+        """The key's caller; None for a key that does not exist or was revoked."""
         if _SHAPE.fullmatch(key) is None:
             return None
         digested = digest(key)

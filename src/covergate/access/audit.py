@@ -1,4 +1,4 @@
-"""Who read PHI, when: one row per read of an inquiry, a result or a raw reply. Ids only."""
+"""The log of reads of PHI: one row per read of an inquiry, a result or a raw reply. Ids only."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Connections to PostgreSQL, each with the settings that every one of ours has, and SQLAlchemy's pool of them.
+"""Connections to PostgreSQL with the settings that all of ours have, and SQLAlchemy's pool of them.
 
-asyncpg itself reads the URL, so every form that it knows works (`?host=/socket/dir`, `?sslmode=…`). Invariants: neither the
-engine's repr nor a statement's error holds the URL's password or a parameter's value; nothing waits for ever on a connection
-that died without a word; a connection that is closed, in a transaction, or on a server that has become a standby is not given
-out again.
+asyncpg itself reads the URL, so every form that it knows works (`?host=/socket/dir`, `?sslmode=…`). Invariants: neither
+the engine's repr nor a statement's error holds the URL's password or a parameter's value; nothing waits for ever on a
+connection that died without a word; the pool hands out no connection that is closed, in a transaction, or on a server
+that has become a standby.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 10
 POOL_WAIT_SECONDS = 20
 STATEMENT_SECONDS = 30
 REPLY_SECONDS = 2
-"""How much longer than PostgreSQL's own time limit we wait for its word that a statement was canceled."""
+"""The wait for PostgreSQL's word that a statement was canceled, after its own time limit."""
 IDLE_IN_TRANSACTION_SECONDS = 60  # a process that was paused inside a transaction gives its locks back
 RECYCLE_SECONDS = 1800  # a name in the URL may mean another server by then
 
@@ -48,8 +48,8 @@ async def connect(
 ) -> asyncpg.Connection:
     """A connection outside any pool, e.g. for LISTEN; `settings` are PostgreSQL's, for this session.
 
-    Only to a server that can be written to, unless the URL has a `target_session_attrs` of its own. Of several hosts each gets
-    its share of the time: one that does not answer cannot keep the others from being asked.
+    Only to a server that can be written to, unless the URL has a `target_session_attrs` of its own. Each of several hosts
+    gets its share of the time: one that does not answer cannot keep the others from being asked.
     """
     dsns = _each_host(asyncpg_dsn(url))
     attributes = None if "target_session_attrs" in parse_qs(urlsplit(dsns[0]).query) else "read-write"
@@ -80,10 +80,10 @@ async def connect(
 
 
 async def shares_sessions(url: str) -> bool:
-    """Whether a pooler gives one session of PostgreSQL to several clients in turns, as PgBouncer does by transaction.
+    """True if a pooler lets several clients take turns on one session, as PgBouncer does when it pools by transaction.
 
-    Then settings, LISTEN and the migration's lock would be other clients' too, or lost. Seen from two connections at once; a
-    pooler that is busy at that moment may hide it.
+    Settings, LISTEN and the migrations' lock would then be other clients' too, or lost. Two connections at once show it;
+    a pooler that is busy at that moment may hide it.
     """
     mark = secrets.token_hex(8)
     look = f"""
@@ -112,7 +112,7 @@ END $$"""
 def _ended_on_failure(raw: asyncpg.Connection) -> Iterator[None]:
     try:
         yield
-    # Broad on purpose: nobody else knows of the connection yet, on a cancellation neither.
+    # Broad on purpose: nothing else knows of the connection yet; a cancellation must end it, too.
     except BaseException:
         raw.terminate()
         raise

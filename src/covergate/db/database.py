@@ -1,7 +1,7 @@
 """The opened database that a process works with: engine, sealer and, by default, a share in the embedded server.
 
-Invariant: a database that is open has exactly the schema of this version and a key ring that belongs to it. What is
-wrong with it is one line (`ConfigurationError`) without the URL's password.
+Invariant: an open database has a schema that this version works with, and a key ring that belongs to it. Whatever is
+wrong with it becomes one line (`ConfigurationError`) without the URL's password.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Database:
                 await transaction.start()
                 yield db
                 await transaction.commit()
-            # Broad on purpose: a cancellation too is undone, and goes on its way.
+            # Broad on purpose: a canceled transaction is undone, too.
             except BaseException:
                 await _undo(raw, transaction)
                 raise
@@ -80,7 +80,7 @@ class Database:
 
 
 async def _undo(raw: asyncpg.Connection, transaction: Transaction) -> None:
-    """Rolls back; where that cannot be done, for whatever reason, the connection is ended, and the transaction with it."""
+    """Rolls back. If that fails, for whatever reason, ends the connection, and the transaction with it."""
     if raw.is_closed():
         return
     try:
@@ -92,7 +92,7 @@ async def _undo(raw: asyncpg.Connection, transaction: Transaction) -> None:
 
 
 async def open_database(settings: Settings, *, pool_size: int, application_name: str, migrate: bool) -> Database:
-    """Starts or joins the embedded server where no URL is set; then migrates, or checks that it was done."""
+    """Starts or joins the embedded server if no URL is set; then migrates, or checks that it was done."""
     server = await _start_embedded(settings) if settings.database_url is None else None
     url = settings.database_url or (server.url if server else "")
     engine: AsyncEngine | None = None
@@ -110,7 +110,7 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
                 await require_current(connection)
             ring = await load_key_ring(settings, engine)
         return Database(url, engine, Sealer(ring), server)
-    # Whatever it was, a cancellation too: what was opened is closed, and it goes on its way.
+    # Broad on purpose: what was opened is closed after a cancellation, too.
     except BaseException:
         if engine is not None:
             await engine.dispose()

@@ -1,4 +1,4 @@
-"""How long a table's rows are kept. Each table's owner states it as `KEPT`; `retention.py` collects and applies it."""
+"""Retention of a table's rows. The table's owner states it as `KEPT`; `retention.py` collects and applies it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """For ever, or for `span` (a PostgreSQL interval) after the column `since`; `but_not` is a condition on the row `t`."""
+    """Kept for ever, or for `span` (a PostgreSQL interval) after the column `since`, and while `but_not` holds for row `t`."""
 
     table: str
     why: str

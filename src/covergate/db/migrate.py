@@ -1,11 +1,12 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-The order: an advisory lock, Alembic's migrations, PgQueuer's own upgrade, our index on its table. Invariants: running it any
-number of times, also from several processes at once, ends in the same schema; processes of the version before go on working
-while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others waiting for a lock.
+The order: an advisory lock, Alembic's migrations, PgQueuer's own upgrade, our index on its table. Invariants: running it
+any number of times, also from several processes at once, ends in the same schema; processes of the version before go on
+working while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others
+waiting for a lock.
 
-The database itself says whose schema it has: `alembic_version` is its revision, and the comment on that table lists the revisions
-whose code works with it too. A process of an older version, which does not know the new revision, finds itself there.
+The database itself says which code works with its schema: `alembic_version` has its revision, and the comment on that
+table lists all revisions whose code works with it. An older process, to which the new revision is unknown, looks there.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from covergate.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
 
-MIGRATION_LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of whoever migrates
+MIGRATION_LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of a migration
 LONGEST_STATEMENT = 0  # no limit: a migration may rewrite a table, and waiting for the lock is a statement too
 TABLE_LOCK_SECONDS = 2.0
-"""How long a migration waits for a table: whoever wants the table after it waits as long, behind it."""
+"""The longest wait of a migration for a table, and so of everything that queues for the table behind it."""
 MIGRATION_PAUSE_SECONDS = 5.0
-"""After which it tries again from the start, e.g. because a long read had the table."""
+"""The pause before it tries again from the start, e.g. because a long read had the table."""
 
 RETRIED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
@@ -69,7 +70,7 @@ async def downgrade(url: str, revision: str) -> None:
 
 
 async def require_current(connection: AsyncConnection) -> None:
-    """Raises `ConfigurationError` unless the database has the schema of this version, or a newer one that works with it."""
+    """Raises `ConfigurationError` unless the schema is this version's, or a newer one that works with it."""
     revision = await _revision(connection)
     if revision is None:
         raise ConfigurationError("the database has no CoverGate tables yet: run `covergate migrate`")
@@ -126,7 +127,7 @@ def _alembic(connection: Connection, run: Callable[[Config, str], None], revisio
 
 
 def compatible_revisions(known: ScriptDirectory, revision: str) -> set[str]:
-    """The revisions whose code works with this schema: its own, those that it names, and theirs if the one before is named."""
+    """The revisions whose code works with this schema: its own, those it names, and, if it names the one before, that one's."""
     script = known.get_revision(revision)
     named = set(getattr(script.module, "compatible_with", ()))
     before = script.down_revision

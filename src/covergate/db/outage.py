@@ -1,7 +1,7 @@
 """Tells a database that is away from a mistake of ours: the same work may succeed in a moment, or never will.
 
-`is_away` is the only place that decides this. It looks at the errors that an error wraps, because asyncpg's come wrapped by
-SQLAlchemy in some places and bare in others, and goes by SQLSTATE (PostgreSQL's appendix A), never by an error's text.
+`is_away` alone decides this. It looks through wrapped errors, because asyncpg's come wrapped by SQLAlchemy in some places
+and bare in others, and goes by SQLSTATE (PostgreSQL's appendix A), never by an error's text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """The connection must not be used again, although it may still be open: e.g. it was silent for longer than it may be."""
+    """The connection must not be used again, although it may still be open, e.g. because it was silent for too long."""
     return any(
         isinstance(cause, TimeoutError | asyncpg.InternalClientError) or _listed(cause, LOST)
         for cause in _causes(error)
@@ -76,8 +76,8 @@ def _is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # Wrong arguments are InterfaceErrors to asyncpg, too.
         return not isinstance(error, ValueError | asyncpg.UnsupportedClientFeatureError)
-    # InternalClientError: what asyncpg did not foresee, such as a server's last words between two statements; also that no host
-    # can be written to.
+    # InternalClientError: asyncpg did not foresee it, e.g. a server's last words between two statements; also: no host can
+    # be written to.
     return isinstance(error, OSError | PoolTimeout | asyncpg.InternalClientError)
 
 

@@ -1,8 +1,8 @@
-"""The only way to SQL: a `Query` is written once, at import, and runs on the connection and in the transaction of its caller.
+"""The only way to SQL: a `Query` is written once, at import, and runs on its caller's connection, in its transaction.
 
-It goes straight to asyncpg, which prepares it once per connection: a third of what SQLAlchemy's `text()` costs. Parameters
-are `:name`. JSON goes in and comes out as Python values; a `str` is taken for JSON that is text already. Within a `jsonb[]`
-parameter give JSON lists as text: asyncpg takes nested lists for another dimension of the array.
+It goes straight to asyncpg, which prepares it once per connection: a third of what SQLAlchemy's `text()` costs.
+Parameters are `:name`. JSON goes in and comes out as Python values; a `str` is taken for JSON that is text already.
+Within a `jsonb[]` parameter give JSON lists as text: asyncpg takes nested lists for another dimension of the array.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_VALUES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Record(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
-    """One row: `row.name`, or `row["name"]` if the column is called like a method (`items`, `keys`, `values`, `get`)."""
+    """One row: `row.name`, or `row["name"]` if the column has a method's name (`items`, `keys`, `values`, `get`)."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class Query:
         return self._send(db, asyncpg.Connection.fetchval, values)
 
     async def run(self, db: AsyncConnection, values: Mapping[str, Any] = _NO_VALUES) -> int:
-        """How many rows it changed; 0 for statements that change none, such as `SET`."""
+        """The number of rows that it changed; 0 for statements that change none, such as `SET`."""
         status: str = await self._send(db, asyncpg.Connection.execute, values)
         number = status.rpartition(" ")[2]
         return int(number) if number.isdigit() else 0

@@ -1,7 +1,8 @@
-"""Looking payers up: for a verification that names one, and for `GET /v1/payers`.
+"""Looks payers up: for a verification that names one, and for `GET /v1/payers`.
 
-Each process keeps the directory in memory and asks the database at most every few seconds whether it is still the same, so that
-a verification costs no round trip for its payer. Unknown payers are no error: vendors know more payers than the directory.
+Each process keeps the directory in memory and asks the database at most every few seconds whether it is still the same,
+so that a verification costs no round trip for its payer. Unknown payers are no error: vendors know more payers than the
+directory.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ FRESH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What became of the payer that a request names.
+    """The payer of a request, looked up.
 
-    `payer` has id and name filled in where the directory knows them; what was stated stays as it was stated. `codes` are each
-    vendor's own. `wrong` is what is wrong with the request; `candidates` are the payers that an ambiguous name may mean.
+    `payer` has id and name filled in if the directory knows them; stated values stay as stated. `codes` are each vendor's
+    own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous name may mean.
     """
 
     payer: inquiry.Payer
@@ -72,7 +73,7 @@ class Directory:
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
 
     def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:
-        """By name, or the best first where there is a text, which is looked for in names, aliases and ids."""
+        """Sorted by name, or the best first if a text is searched for in names, aliases and ids."""
         found: Sequence[DirectoryPayer] = self.payers
         if text is not None:
             begins = text.upper()
@@ -101,7 +102,7 @@ class KnownPayers:
         return (await self.directory(mode)).named(payer)
 
     async def directory(self, mode: str) -> Directory:
-        """At most `FRESH_SECONDS` old; while somebody else looks whether it changed, what is known is good enough."""
+        """At most `FRESH_SECONDS` old; while another caller checks for changes, the known one is good enough."""
         known = self._known.get(mode)
         if known is not None and (self._lock.locked() or self._is_fresh(mode)):
             return known[0]

@@ -1,6 +1,7 @@
-"""The directory's tables. Whoever writes holds `alone` until the end of the transaction and ends with `changed`.
+"""The directory's tables. A writer holds `alone` until the end of its transaction and ends it with `changed`.
 
-What a vendor's list or a person adds holds in the mode that it came from: the sandbox's payers never show in live mode.
+Whatever a vendor's list or a person adds holds in the mode that it came from: the sandbox's payers never show in live
+mode.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class DirectoryPayer:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a vendor lists and what nobody could match for certain; `suggested` are ids of payers, the likeliest first."""
+    """A row of a vendor's list that could not be matched for certain; `suggested` are ids of payers, the likeliest first."""
 
     id: str
     vendor: str
@@ -155,7 +156,7 @@ async def read_payers(db: AsyncConnection, mode: str) -> list[DirectoryPayer]:
 
 
 async def read_codes(db: AsyncConnection, vendor: str, mode: str) -> list[tuple[Codes, str]]:
-    """Which payer each of the vendor's codes is, as far as that is settled."""
+    """(codes, payer id) of the vendor's codes whose payer is settled."""
     return [(row.codes, row.payer_id) for row in await _CODES.all(db, {"vendor": vendor, "mode": mode})]
 
 
@@ -193,13 +194,13 @@ async def add_codes(
 
 
 async def drop_unlisted(db: AsyncConnection, vendor: str, mode: str, listed: Sequence[Codes]) -> None:
-    """What the vendor's list once brought and no longer has. What a person or the seed said stays."""
+    """Drops codes that the vendor's list once brought and no longer has. Those of a person or the seed stay."""
     values = {"vendor": vendor, "mode": mode, "codes": [dict(codes) for codes in listed]}
     await _DELISTED.run(db, values)
 
 
 async def replace_candidates(db: AsyncConnection, vendor: str, mode: str, found: Sequence[Candidate]) -> None:
-    """These are the vendor's doubtful rows now; one that was doubtful before keeps its id."""
+    """Makes these the vendor's doubtful rows; one that was doubtful before keeps its id."""
     codes = [dict(candidate.listed.codes) for candidate in found]
     await _NO_CANDIDATES.run(db, {"vendor": vendor, "mode": mode, "codes": codes})
     for candidate in found:
@@ -226,7 +227,7 @@ async def read_candidate(db: AsyncConnection, id_: str) -> Candidate | None:
 
 
 async def drop_candidate(db: AsyncConnection, id_: str) -> None:
-    """Out of the list: it was settled in this transaction."""
+    """Takes it off the list: it was settled in this transaction."""
     await _DROP_CANDIDATE.run(db, {"id": id_})
 
 

@@ -1,4 +1,4 @@
-"""Taking over the payer lists of the vendors that have one.
+"""Takes over the payer lists of the vendors that have one.
 
 Invariant: a row of a list belongs to a known payer only by its electronic id or by a name that can mean no other; it is a new
 payer only when it resembles none; everything in between waits for a person (`candidates.py`), and what was settled once stays
@@ -55,7 +55,7 @@ _SYNCED = Query(
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What one vendor's list brought. `error` says in a constant why it could not be taken over."""
+    """The outcome for one vendor's list. `error` says in a constant why it could not be taken over."""
 
     vendor: str
     mode: str
@@ -68,7 +68,7 @@ class Synced:
 
 @dataclass
 class Changes:
-    """What a list means for the directory: (id, name, electronic id), (payer id, value), (codes, payer id)."""
+    """A list's changes to the directory: (id, name, electronic id), (payer id, value), (codes, payer id)."""
 
     payers: list[tuple[str, str, str | None]] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
@@ -172,7 +172,7 @@ def compared(
     payers: Sequence[DirectoryPayer],
     settled: Sequence[tuple[Codes, str]],
 ) -> Changes:
-    """What the list means for these payers; `settled` are the vendor's codes whose payer is known."""
+    """The list's changes to these payers; `settled` are the vendor's codes whose payer is known."""
     known = _Known(payers)
     payer_of = {_key(codes): payer_id for codes, payer_id in settled}
     changes = Changes()
@@ -225,7 +225,7 @@ class _Known:
         return list(dict.fromkeys([*same_id, *called, *resembling]))
 
     def learn_name(self, payer_id: str, name: str, *, is_main: bool = False) -> bool:
-        """Whether it is news that the payer goes by this name."""
+        """True if it is news that the payer goes by this name."""
         if payer_id in self._names.called(name):
             return False
         self._names.add(payer_id, name, is_main)

@@ -1,4 +1,4 @@
-"""One circuit per vendor and mode, and the operator's hold: who may be called now, and until when not.
+"""One circuit per vendor and mode, and the operator's hold: both decide whether a vendor may be called now.
 
     closed → open            too large a share of the window's calls failed
     open → half_open         its rest is over; one process makes one trial
@@ -104,7 +104,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a step may call its vendor. `until`: when to ask again (circuit). `trial_until` names the trial."""
+    """The verdict on a call to a vendor. `until`: when to ask again (circuit). `trial_until` names the trial."""
 
     verdict: Verdict
     until: datetime | None = None
@@ -119,7 +119,7 @@ GO = Admission(Verdict.GO)
 
 
 class CircuitBreakers:
-    """What this process knows and counts; `flush` once a second keeps both up to date."""
+    """This process's view of the circuits, and its counts of calls; `flush` once a second keeps both up to date."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -171,7 +171,7 @@ class CircuitBreakers:
             await self._refresh(db)
 
     async def release(self, vendor: str, mode: str, admission: Admission) -> None:
-        """The trial was not made after all: somebody else may make it."""
+        """Gives up a trial that was not made: another worker may make it."""
         if admission.verdict is Verdict.TRIAL:
             async with self.gateway.connection() as db:
                 values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}

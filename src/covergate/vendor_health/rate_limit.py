@@ -1,7 +1,7 @@
 """Requests per second that hold across the fleet: a token bucket per vendor and mode, one row in PostgreSQL.
 
-A process takes tokens in small lots, so that a call costs no round trip of its own; what it does not use within a second it lets
-go. Vendors that state no rate are not limited.
+A process takes tokens in small lots, so that a call costs no round trip of its own, and lets go of those it does not use
+within a second. Vendors that state no rate are not limited.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from covergate.gateway import Gateway
 from covergate.vendors.errors import VendorRateLimited
 
 LOT_SECONDS = 0.05
-"""How many seconds' worth of calls a process takes at once."""
+"""A process takes the calls of so many seconds at once."""
 LONGEST_WAIT_SECONDS = 2.0
 """A call that would have to wait longer is put back instead: `rate_limit`."""
 
@@ -47,7 +47,7 @@ class RateLimits:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def take(self, vendor: str, mode: str, per_second: float | None) -> None:
-        """Returns when one call may go out. Raises VendorRateLimited where that would take too long."""
+        """Returns when one call may go out. Raises VendorRateLimited if that would take too long."""
         if per_second is None:
             return
         key = (vendor, mode)

