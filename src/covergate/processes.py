@@ -44,7 +44,7 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
             settings = settings.model_copy(update={"sandbox_url": settings.sandbox_url or url})
         size = settings.api_pool_size + settings.worker_pool_size
         gateway = await stack.enter_async_context(opened(settings, size, "covergate", migrate=True))
-        parts = await start(stack, gateway, api_socket, worker=True)
+        parts = await start_gateway(stack, gateway, api_socket, worker=True)
         await until_stopped([*parts, *simulated], stop)
     log.info("stopped")
 
@@ -54,7 +54,7 @@ async def serve(settings: Settings) -> None:
         stop = stack.enter_context(stop_signals())
         api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
         gateway = await stack.enter_async_context(opened(settings, settings.api_pool_size, "covergate api"))
-        parts = await start(stack, gateway, api_socket, worker=False)
+        parts = await start_gateway(stack, gateway, api_socket, worker=False)
         await until_stopped(parts, stop)
     log.info("stopped")
 
@@ -63,7 +63,7 @@ async def work(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         gateway = await stack.enter_async_context(opened(settings, settings.worker_pool_size, "covergate worker"))
-        parts = await start(stack, gateway, None, worker=True)
+        parts = await start_gateway(stack, gateway, None, worker=True)
         await until_stopped(parts, stop)
     log.info("stopped")
 
@@ -77,7 +77,7 @@ async def simulate() -> None:
     log.info("stopped")
 
 
-async def start(
+async def start_gateway(
     stack: AsyncExitStack, gateway: Gateway, api_socket: socket.socket | None, *, worker: bool
 ) -> list[Part]:
     """The API, if there is a socket for it, and the worker; the stack stops them together."""

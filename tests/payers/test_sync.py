@@ -6,7 +6,7 @@ import httpx
 
 from covergate.gateway import Gateway
 from covergate.payers.directory import KnownPayers
-from covergate.payers.sync import LONGEST_NAME, Synced, sync_all, sync_if_due, usable
+from covergate.payers.sync import LONGEST_PAYER_NAME, Synced, sync_all, sync_if_due, usable
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.transport.transport import Transport
@@ -138,7 +138,7 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
         ListedPayer("no codes", {}),
         ListedPayer(" ", {"c": "2"}),
         ListedPayer("N\x00", {"c": "3"}),
-        ListedPayer("x" * (LONGEST_NAME + 1), {"c": "4"}),
+        ListedPayer("x" * (LONGEST_PAYER_NAME + 1), {"c": "4"}),
         ListedPayer("long code", {"c": "x" * 101}),
     ]
     assert usable(rows) == [good]

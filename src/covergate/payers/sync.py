@@ -29,8 +29,8 @@ from covergate.vendors.vendor import Connection, Vendor
 
 log = structlog.get_logger(__name__)
 
-LONGEST_NAME = 200
-LONGEST_CODE = 100
+LONGEST_PAYER_NAME = 200
+LONGEST_PAYER_CODE = 100
 DAILY = 24 * 3600
 AFTER_FAILURE = 3600
 
@@ -155,12 +155,12 @@ def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:
     """The rows that can be kept, one for each set of codes: a vendor may list anything."""
     rows: dict[tuple[tuple[str, str], ...], ListedPayer] = {}
     for row in listed:
-        if not row.codes or not _fit(row.name, LONGEST_NAME):
+        if not row.codes or not _fit(row.name, LONGEST_PAYER_NAME):
             continue
-        if not all(_fit(code, LONGEST_CODE) for code in row.codes.values()):
+        if not all(_fit(code, LONGEST_PAYER_CODE) for code in row.codes.values()):
             continue
-        electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_CODE) else None
-        aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_NAME))
+        electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_PAYER_CODE) else None
+        aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_PAYER_NAME))
         rows.setdefault(_key(row.codes), replace(row, electronic_id=electronic_id, aliases=aliases))
     return list(rows.values())
 

@@ -27,7 +27,7 @@ from covergate.cli.demo.receiver import Receiver
 from covergate.cli.demo.scenarios import Case, cases
 from covergate.errors import CoverGateError
 from covergate.gateway import Gateway
-from covergate.processes import start, start_sandbox, stop_signals
+from covergate.processes import start_gateway, start_sandbox, stop_signals
 from covergate.sandbox.settings import SandboxSettings
 from covergate.server import listening, running, start_server, url_of
 from covergate.settings import Settings
@@ -124,7 +124,7 @@ async def _show(console: Console) -> list[str]:
         await stack.enter_async_context(running(await start_server("receiver", receiver.app, receiver_socket)))
         gateway = await stack.enter_async_context(opened(_settings(directory, sandbox_url), 20, "covergate demo"))
         gateway = _impatient(gateway)
-        await start(stack, gateway, api_socket, worker=True)
+        await start_gateway(stack, gateway, api_socket, worker=True)
         key = await api_keys.create_key(gateway, tenant="demo", mode="test", scopes=None)
         client = await stack.enter_async_context(
             httpx.AsyncClient(
