@@ -19,14 +19,14 @@ def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
     """(mode, vendor) → connection, for the vendors that are enabled: test mode talks to the sandbox, live mode to those whose
     connection is complete.
     """
-    found: dict[tuple[str, str], Connection] = {}
+    connections: dict[tuple[str, str], Connection] = {}
     for vendor in VENDORS.values():
         live = vendor.connection()
         if live.complete:
-            found["live", vendor.name] = live
+            connections["live", vendor.name] = live
         if settings.sandbox_url is not None:
-            found["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
-    return found
+            connections["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
+    return connections
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from covergate.db.database import open_database
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
-from covergate.payers.seed import plant
+from covergate.payers.seed import seed_directory
 from covergate.sandbox.settings import SandboxSettings
 from covergate.settings import PREFIX, Settings
 from covergate.vendors import VENDORS
@@ -69,7 +69,7 @@ async def opened(
     )
     try:
         if migrate:
-            await plant(database)
+            await seed_directory(database)
         yield Gateway(settings, database, connections)
     finally:
         await database.aclose()

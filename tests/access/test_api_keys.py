@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from covergate.access.api_keys import SCOPES, KnownKeys, create_key, list_keys, revoke_key
+from covergate.access.api_keys import SCOPES, ApiKeyCache, create_key, list_keys, revoke_key
 from covergate.api.waiters import Waiters
 from covergate.db.database import Database
 from covergate.errors import ConfigurationError
@@ -22,9 +22,9 @@ def gateway(database: Database) -> Gateway:
 
 
 @pytest.fixture
-async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
+async def known(gateway: Gateway) -> AsyncIterator[ApiKeyCache]:
     """As an API process has it: told of changes by NOTIFY."""
-    keys = KnownKeys(gateway)
+    keys = ApiKeyCache(gateway)
     told = asyncio.Event()
 
     def forget() -> None:
@@ -39,7 +39,7 @@ async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
     await asyncio.wait({task})
 
 
-async def test_a_key_names_tenant_mode_and_scopes(gateway: Gateway, known: KnownKeys) -> None:
+async def test_a_key_names_tenant_mode_and_scopes(gateway: Gateway, known: ApiKeyCache) -> None:
     first = await create_key(gateway, tenant="Clinic North", mode="test")
     second = await create_key(gateway, tenant=" Clinic North ", mode="live", scopes=["verifications:read"])
     other = await create_key(gateway, tenant="Clinic South", mode="test")
@@ -64,7 +64,7 @@ async def test_keys_are_listed_without_themselves(gateway: Gateway) -> None:
     assert key not in stored
 
 
-async def test_a_revoked_key_is_known_no_longer(gateway: Gateway, known: KnownKeys) -> None:
+async def test_a_revoked_key_is_known_no_longer(gateway: Gateway, known: ApiKeyCache) -> None:
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     caller = await known.authenticate(key)
     assert caller is not None
@@ -80,7 +80,7 @@ async def test_a_revoked_key_is_known_no_longer(gateway: Gateway, known: KnownKe
 
 
 async def test_a_known_key_costs_no_query(gateway: Gateway) -> None:
-    known = KnownKeys(gateway)
+    known = ApiKeyCache(gateway)
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     first = await known.authenticate(key)
     engine = gateway.database.engine
@@ -94,7 +94,7 @@ async def test_a_known_key_costs_no_query(gateway: Gateway) -> None:
     "key", ["", "x", "cg_test_", "cg_prod_" + "x" * 43, "cg_test_" + "\x00" * 43, "cg_test_" + "x" * 43]
 )
 async def test_what_is_no_key(gateway: Gateway, key: str) -> None:
-    assert await KnownKeys(gateway).authenticate(key) is None
+    assert await ApiKeyCache(gateway).authenticate(key) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from covergate.db.database import Database
 from covergate.payers import store
-from covergate.payers.seed import plant
+from covergate.payers.seed import seed_directory
 from covergate.payers.store import Candidate
 from covergate.vendors.flow import ListedPayer
 from tests.support.commands import Commands, bare_environment
@@ -48,7 +48,7 @@ def payers(covergate: Commands, tmp_path: Path, database_url: str) -> Payers:
 
 
 async def test_a_candidate_is_listed_and_linked(payers: Payers, database: Database) -> None:
-    await plant(database)
+    await seed_directory(database)
     async with database.transaction() as db:
         await store.replace_candidates(db, "vsee", "live", [CANDIDATE])
 

@@ -9,7 +9,7 @@ import pytest
 
 from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
-from covergate.payers.seed import plant
+from covergate.payers.seed import seed_directory
 from covergate.settings import Settings
 from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
@@ -18,7 +18,7 @@ from tests.support.payer_lists import Lists, Syncer
 
 @pytest.fixture
 async def gateway(database: Database) -> Gateway:
-    await plant(database)
+    await seed_directory(database)
     settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)
     live = {
         ("live", "vsee"): VENDORS["vsee"].connection(

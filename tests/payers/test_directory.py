@@ -7,7 +7,7 @@ import pytest
 from covergate.eligibility.inquiry import Payer as Asked
 from covergate.gateway import Gateway
 from covergate.payers import directory, store
-from covergate.payers.directory import Directory, KnownPayers, Named
+from covergate.payers.directory import Directory, DirectoryCache, Named
 from covergate.payers.store import DirectoryPayer
 
 AETNA = DirectoryPayer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
@@ -92,21 +92,21 @@ def test_search(known: Directory, text: str | None, vendor: str | None, found: l
 
 async def test_it_is_read_again_only_when_it_changed(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
-    known = KnownPayers(gateway)
+    known = DirectoryCache(gateway)
     first = await known.directory("test")
     assert await known.directory("test") is first
     async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await store.changed(db)
+        await store.bump_version(db)
     assert (await known.named("test", Asked(name="brand new payer"))).payer.name == "brand new payer"
     assert [payer.id for payer in (await known.directory("test")).search("brand new", None)] == ["pyr_new"]
     assert (await known.directory("live")).search("brand new", None) == []
 
 
 async def test_while_it_is_fresh_no_round_trip_is_made(gateway: Gateway) -> None:
-    known = KnownPayers(gateway)
+    known = DirectoryCache(gateway)
     first = await known.directory("test")
     async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await store.changed(db)
+        await store.bump_version(db)
     assert await known.directory("test") is first

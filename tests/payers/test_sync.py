@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from covergate.gateway import Gateway
-from covergate.payers.directory import KnownPayers
+from covergate.payers.directory import DirectoryCache
 from covergate.payers.sync import LONGEST_PAYER_NAME, Synced, sync_all, sync_if_due, usable
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
@@ -93,7 +93,7 @@ async def test_an_electronic_id_decides(syncer: Syncer, lists: Lists) -> None:
     assert (await syncer())["sohar"] == Synced("sohar", "test", listed=4, linked=2, created=1, doubtful=1)
     ((code, suggested),) = await syncer.rows("SELECT codes->>'payer_id', suggested FROM payer_candidates")
     assert (code, suggested[0]) == ("H1234", AETNA)
-    known = KnownPayers(syncer.gateway)
+    known = DirectoryCache(syncer.gateway)
     (aetna,) = (await known.directory("test")).search("60054", None)
     assert (aetna.id, aetna.aliases) == (AETNA, ("Aetna Health Plans", "Aetna Life and Casualty", "Old Aetna"))
     (arizona,) = (await known.directory("test")).search("H9999", None)
@@ -105,7 +105,7 @@ async def test_an_electronic_id_decides(syncer: Syncer, lists: Lists) -> None:
 async def test_the_vendors_list_comes_before_the_seed_in_its_mode(syncer: Syncer, lists: Lists) -> None:
     lists.vsee = [carrier("c1", "AETNA")]
     await syncer("test")
-    (aetna,) = (await KnownPayers(syncer.gateway).directory("test")).search(AETNA, None)
+    (aetna,) = (await DirectoryCache(syncer.gateway).directory("test")).search(AETNA, None)
     assert aetna.vendors["vsee"] == {"carrier_code": "c1"}
 
 
@@ -152,7 +152,7 @@ async def test_the_lists_of_the_sandbox(gateway: Gateway) -> None:
         found = await sync_all(gateway, transport, "test")
     assert [(synced.vendor, synced.error) for synced in found] == [("sohar", None), ("vsee", None), ("healthie", None)]
     assert all(synced.listed for synced in found)
-    (aetna,) = (await KnownPayers(gateway).directory("test")).search(AETNA, None)
+    (aetna,) = (await DirectoryCache(gateway).directory("test")).search(AETNA, None)
     assert aetna.vendors["vsee"] == {"carrier_code": "car7551"}
     assert aetna.vendors["sohar"] == {"payer_id": "60054"}
     assert aetna.vendors["healthie"]["payer_id"] == "60054"

@@ -1,6 +1,6 @@
 """API keys. A key decides tenant, mode and scopes; it is shown once, and only its SHA-256 digest is kept.
 
-A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `KnownKeys` remembers
+A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `ApiKeyCache` remembers
 keys for as long as a revocation is sure to arrive: until a NOTIFY, at most `KNOWN_SECONDS`.
 """
 
@@ -122,7 +122,7 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-class KnownKeys:
+class ApiKeyCache:
     """Keys that were looked up lately. Only valid ones are remembered, so guessing fills nothing."""
 
     def __init__(self, gateway: Gateway) -> None:

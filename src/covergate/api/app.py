@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from covergate.access.api_keys import KnownKeys
+from covergate.access.api_keys import ApiKeyCache
 from covergate.api import (
     deliveries,
     docs,
@@ -26,8 +26,8 @@ from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
 from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
-from covergate.payers.directory import KnownPayers
-from covergate.payers.seed import plant
+from covergate.payers.directory import DirectoryCache
+from covergate.payers.seed import seed_directory
 from covergate.vendor_health.statistics import Statistics
 
 RESOURCES = (
@@ -46,12 +46,12 @@ RESOURCES = (
 
 def create_app(gateway: Gateway) -> FastAPI:
     """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
-    keys, metrics = KnownKeys(gateway), Metrics()
+    keys, metrics = ApiKeyCache(gateway), Metrics()
     waiters = Waiters(gateway.database.url, on_keys_changed=keys.forget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await plant(gateway.database)
+        await seed_directory(gateway.database)
         listening = asyncio.create_task(waiters.run(), name="waiters")
         try:
             yield
@@ -80,7 +80,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
-    app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
+    app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
     problems.install_handlers(app, RESOURCES)

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from covergate.access.api_keys import KnownKeys
+from covergate.access.api_keys import ApiKeyCache
 from covergate.access.caller import Caller
 from covergate.api.validation import UNKNOWN_PARAMETER
 from covergate.api.waiters import Waiters
@@ -35,7 +35,7 @@ async def authenticated(
     needs: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    keys = cast(KnownKeys, request.app.state.keys)
+    keys = cast(ApiKeyCache, request.app.state.keys)
     caller = None if credentials is None else await keys.authenticate(credentials.credentials)
     if caller is None:
         raise Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")

@@ -15,7 +15,7 @@ from covergate.api.pages import PageQuery, listed, position
 from covergate.api.validation import OneOf
 from covergate.db.page import page
 from covergate.eligibility.inquiry import Text
-from covergate.payers.directory import KnownPayers
+from covergate.payers.directory import DirectoryCache
 from covergate.payers.store import DirectoryPayer
 from covergate.vendors import VENDORS
 
@@ -44,7 +44,7 @@ class PayerQuery(PageQuery):
     ),
 )
 async def get_payers(request: Request, caller: Reader, query: Annotated[PayerQuery, Query()]) -> Response:
-    known: KnownPayers = request.app.state.payers
+    known: DirectoryCache = request.app.state.payers
     payers = (await known.directory(caller.mode)).search(query.q, query.vendor)
     ids = [payer.id for payer in payers]
     after = position(query.after, lambda id_: id_ in ids)

@@ -22,7 +22,7 @@ from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.terms import Outcome
 from covergate.errors import FieldError
-from covergate.payers.directory import KnownPayers
+from covergate.payers.directory import DirectoryCache
 from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
@@ -114,7 +114,7 @@ async def create_verification(
     await no_query(request)
     key, gateway = idempotency_key(request), gateway_of(request)
     metrics: Metrics = request.app.state.metrics
-    payers: KnownPayers = request.app.state.payers
+    payers: DirectoryCache = request.app.state.payers
     created = await create(gateway, caller, body, key, await payers.named(caller.mode, body.payer))
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:

@@ -60,8 +60,8 @@ class Directory:
             return _filled(asked, payer)
         if asked.id is not None:
             # One that vendors share without being the same payer would give the wrong codes: then none.
-            found = self._by_electronic_id.get(asked.id.upper(), [])
-            return Named(asked, found[0].vendors) if len(found) == 1 else Named(asked)
+            payers = self._by_electronic_id.get(asked.id.upper(), [])
+            return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked)
         name = asked.name or ""
         meant = self._names.meant(name)
         if len(meant) == 1:
@@ -74,7 +74,7 @@ class Directory:
 
     def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:
         """Sorted by name, or the best first if a text is searched for in names, aliases and ids."""
-        found: Sequence[DirectoryPayer] = self.payers
+        payers: Sequence[DirectoryPayer] = self.payers
         if text is not None:
             begins = text.upper()
             by_id = [
@@ -85,11 +85,11 @@ class Directory:
                 or any(code.upper() == begins for codes in payer.vendors.values() for code in codes.values())
             ]
             by_name = [self._by_id[id_] for id_ in self._names.searched(text)]
-            found = list({payer.id: payer for payer in [*by_id, *by_name]}.values())
-        return [payer for payer in found if vendor is None or vendor in payer.vendors]
+            payers = list({payer.id: payer for payer in [*by_id, *by_name]}.values())
+        return [payer for payer in payers if vendor is None or vendor in payer.vendors]
 
 
-class KnownPayers:
+class DirectoryCache:
     """The directory as this process remembers it."""
 
     def __init__(self, gateway: Gateway) -> None:

@@ -149,8 +149,8 @@ class Names:
         key = key_of(name)
         if not key.words:
             return ()
-        found = set.intersection(*(self._with_word.get(word, set()) for word in key.words))
-        entries = (self._entries[at] for at in found)
+        numbers = set.intersection(*(self._with_word.get(word, set()) for word in key.words))
+        entries = (self._entries[at] for at in numbers)
         return tuple(
             payer_id
             for payer_id, _ in self._best(

@@ -1,4 +1,4 @@
-"""The directory's tables. A writer holds `alone` until the end of its transaction and ends it with `changed`.
+"""The directory's tables. A writer begins with `lock_directory` and ends its transaction with `bump_version`.
 
 Whatever a vendor's list or a person adds holds in the mode that it came from: the sandbox's payers never show in live
 mode.
@@ -133,11 +133,11 @@ async def version(db: AsyncConnection) -> int:
     return await _VERSION.scalar(db) or 0
 
 
-async def alone(db: AsyncConnection) -> None:
+async def lock_directory(db: AsyncConnection) -> None:
     await _LOCK.run(db, {"lock": DIRECTORY_LOCK})
 
 
-async def changed(db: AsyncConnection) -> None:
+async def bump_version(db: AsyncConnection) -> None:
     await _CHANGED.run(db)
 
 
@@ -199,11 +199,11 @@ async def drop_unlisted(db: AsyncConnection, vendor: str, mode: str, listed: Seq
     await _DELISTED.run(db, values)
 
 
-async def replace_candidates(db: AsyncConnection, vendor: str, mode: str, found: Sequence[Candidate]) -> None:
+async def replace_candidates(db: AsyncConnection, vendor: str, mode: str, candidates: Sequence[Candidate]) -> None:
     """Makes these the vendor's doubtful rows; one that was doubtful before keeps its id."""
-    codes = [dict(candidate.listed.codes) for candidate in found]
+    codes = [dict(candidate.listed.codes) for candidate in candidates]
     await _NO_CANDIDATES.run(db, {"vendor": vendor, "mode": mode, "codes": codes})
-    for candidate in found:
+    for candidate in candidates:
         values = {
             "id": candidate.id,
             "vendor": vendor,

@@ -241,7 +241,7 @@ class _Known:
 
 async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[ListedPayer]) -> Synced:
     async with gateway.transaction() as db:
-        await store.alone(db)
+        await store.lock_directory(db)
         payers = await store.read_payers(db, mode)
         settled = await store.read_codes(db, vendor, mode)
         # Thousands of names with thousands of names: not on the loop that serves everything else.
@@ -253,7 +253,7 @@ async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[
         await store.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
         await store.replace_candidates(db, vendor, mode, changes.candidates)
         await _SYNCED.run(db, {"vendor": vendor, "mode": mode, "listed": len(listed)})
-        await store.changed(db)
+        await store.bump_version(db)
     created, doubtful = len(changes.payers), len(changes.candidates)
     return Synced(vendor, mode, len(listed), len(listed) - created - doubtful, created, doubtful)
 
