@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx
@@ -35,7 +35,7 @@ async def test_not_ready_while_stopping_or_on_another_schema(
 
 
 @pytest.fixture
-async def away(gateway: Gateway, sealer: Sealer) -> Any:
+async def away(gateway: Gateway, sealer: Sealer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app whose database does not answer."""
     url = "postgresql://nobody@127.0.0.1:9/nothing"
     database = Database(url, make_engine(url, pool_size=1, application_name="tests"), sealer)
@@ -45,7 +45,7 @@ async def away(gateway: Gateway, sealer: Sealer) -> Any:
     await database.aclose()
 
 
-async def test_database_away(away: Any, body: Body) -> None:
+async def test_database_away(away: httpx.AsyncClient, body: Body) -> None:
     headers = {"authorization": "Bearer cg_test_" + "x" * 43}
     for method, path in [("GET", "/readyz"), ("POST", "/v1/verifications"), ("GET", "/v1/events")]:
         answer = await away.request(method, path, headers=headers)

@@ -59,14 +59,16 @@ async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuc
     return {"ver": verification["id"], "stuck": unknown["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
 
 
-async def call(client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], **ids: str) -> Any:
+async def call(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], **ids: str
+) -> httpx.Response:
     body = BODIES.get((method, path))
     return await client.request(method, path.format(**ids), headers=headers, **({} if body is None else {"json": body}))
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
 async def test_only_its_own_tenant_and_mode_find_it(
-    client: httpx.AsyncClient, keys: Keys, made: Any, rows: Rows, method: str, path: str, _scope: str
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], rows: Rows, method: str, path: str, _scope: str
 ) -> None:
     for stranger in (keys.other, keys.live):
         answer = await call(client, method, path, stranger, **made)
@@ -89,7 +91,7 @@ async def test_ids_that_are_none(
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_lists_show_nothing_of_others(client: httpx.AsyncClient, keys: Keys, made: Any) -> None:
+async def test_lists_show_nothing_of_others(client: httpx.AsyncClient, keys: Keys, made: dict[str, str]) -> None:
     for stranger in (keys.other, keys.live):
         for path in ("/v1/verifications", "/v1/webhook-endpoints", "/v1/events"):
             assert (await client.get(path, headers=stranger)).json()["data"] == []
@@ -98,7 +100,7 @@ async def test_lists_show_nothing_of_others(client: httpx.AsyncClient, keys: Key
 
 
 async def test_a_retry_links_only_to_an_own_verification(
-    client: httpx.AsyncClient, keys: Keys, made: Any, body: Body
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], body: Body
 ) -> None:
     linked = await client.post("/v1/verifications", json=body(retry_of=made["ver"]), headers=keys.full)
     assert linked.status_code == 202 and linked.json()["retry_of"] == made["ver"]
@@ -107,7 +109,7 @@ async def test_a_retry_links_only_to_an_own_verification(
 
 
 async def test_each_route_takes_its_own_scope_and_no_other(
-    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, made: Any, body: Body
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, made: dict[str, str], body: Body
 ) -> None:
     for scope in SCOPES:
         key = await create_key(gateway, tenant="Clinic North", mode="test", scopes=[scope])

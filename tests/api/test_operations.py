@@ -72,7 +72,7 @@ async def test_two_operators_at_once_resolve_once(
 
 
 async def test_resolve_is_for_operators_and_for_the_own_tenant(
-    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, partner: Any
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, partner: dict[str, str]
 ) -> None:
     verification = await post()
     await stuck(verification["id"])
@@ -115,7 +115,9 @@ async def test_hold_and_resume(client: httpx.AsyncClient, keys: Keys) -> None:
     ]
 
 
-async def test_hold_is_for_operators_and_for_known_vendors(client: httpx.AsyncClient, keys: Keys, partner: Any) -> None:
+async def test_hold_is_for_operators_and_for_known_vendors(
+    client: httpx.AsyncClient, keys: Keys, partner: dict[str, str]
+) -> None:
     for action in ("hold", "resume"):
         assert (await client.post(f"/v1/vendors/sohar/{action}", headers=partner)).status_code == 403
         unknown = await client.post(f"/v1/vendors/nobody/{action}", headers=keys.full)
@@ -187,7 +189,9 @@ async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
         ({"max_age": 0}, "/max_age"),
     ],
 )
-async def test_bad_routes(client: httpx.AsyncClient, keys: Keys, body: Body, changes: Any, pointer: str) -> None:
+async def test_bad_routes(
+    client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any], pointer: str
+) -> None:
     answer = await client.post("/v1/verifications", json=body(vendor=None, **changes), headers=keys.full)
     assert answer.status_code == 422
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]

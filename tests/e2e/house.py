@@ -19,7 +19,6 @@ from typing import Any
 import asyncpg
 import httpx
 from sqlalchemy.engine import Row
-from sqlalchemy.exc import DBAPIError
 from standardwebhooks import Webhook
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from covergate.access.api_keys import create_key
 from covergate.api.app import create_app
+from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.gateway import Gateway, connections_of
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
@@ -235,8 +235,8 @@ class House:
     async def sql(self, statement: str, **values: Any) -> Sequence[Row[Any]]:
         try:
             return await run_sql(self.gateway, statement, **values)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
                 raise
             return await run_sql(self.gateway, statement, **values)  # its connection had been cut; now the pool knows
 
@@ -264,8 +264,11 @@ class House:
 
         async def move() -> None:
             while True:
-                with suppress(DBAPIError):  # its connection was cut
+                try:
                     await self.move_clock(minutes, sent_by)
+                except DATABASE_ERRORS as error:
+                    if not is_away(error):  # its connection was cut
+                        raise
                 await asyncio.sleep(0.15)
 
         moving = asyncio.create_task(move())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -16,6 +16,8 @@ from covergate.eligibility.sourced import money
 from covergate.eligibility.terms import CodeType, Coverage, Kind, Network, Outcome, OutcomeReason, WarningCode
 
 TODAY = date(2026, 11, 21)
+Concluded: TypeAlias = tuple[Outcome, OutcomeReason | None]
+
 ELIGIBLE = (Outcome.ELIGIBLE, None)
 NOT_COVERED = (Outcome.INELIGIBLE, OutcomeReason.NOT_COVERED)
 INACTIVE = (Outcome.INELIGIBLE, OutcomeReason.INACTIVE)
@@ -60,7 +62,13 @@ def service(covered: bool | None, code: str = "MH", code_type: CodeType = CodeTy
     ],
 )
 @pytest.mark.parametrize("stated_as", ["service", "whole"])
-def test_outcome(stated_as: str, coverage: Coverage, covered: bool | None, outcome: Any, warned: bool) -> None:
+def test_outcome(
+    stated_as: str,
+    coverage: Coverage,
+    covered: bool | None,
+    outcome: tuple[Outcome, OutcomeReason | None],
+    warned: bool,
+) -> None:
     told = {"services": [service(covered)]} if stated_as == "service" else {"service_covered": covered}
     found = derive(statement(coverage=coverage, **told), inquiry(), frozenset(), TODAY)
     assert (found.outcome, found.reason) == outcome
@@ -90,7 +98,11 @@ def test_ineligible_without_a_reason(coverage: Coverage) -> None:
     ],
 )
 def test_plan_dates(
-    starts_on: str | None, ends_on: str | None, service_date: str, outcome: Any, warned: WarningCode | None
+    starts_on: str | None,
+    ends_on: str | None,
+    service_date: str,
+    outcome: tuple[Outcome, OutcomeReason | None],
+    warned: WarningCode | None,
 ) -> None:
     plan = Plan.model_validate(
         {"starts_on": starts_on, "ends_on": ends_on, "sources": {"starts_on": ["/s"], "ends_on": ["/e"]}}

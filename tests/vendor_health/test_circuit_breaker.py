@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.gateway import Gateway
 from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
@@ -221,9 +222,9 @@ async def subscribe(engine: Engine) -> None:
 async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> None:
     await subscribe(engine)
 
-    async def switch(action: Any) -> bool:
+    async def switch(action: Callable[[AsyncConnection, str, str], Awaitable[bool]]) -> bool:
         async with engine.gateway.transaction() as db:
-            done: bool = await action(db, "integrex", "test")
+            done = await action(db, "integrex", "test")
         await engine.breakers.flush()
         return done
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -194,7 +193,7 @@ async def test_it_is_read_by_the_index(engine: Engine, gateway: Gateway) -> None
 async def _tuples_read(engine: Engine) -> int:
     """Rows of attempts that were read in this database, by scans of any kind; a session reports when it is idle."""
     await asyncio.sleep(0)
-    rows: Any = await engine.rows(
+    rows = await engine.rows(
         "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) AS n FROM pg_stat_user_tables WHERE relname = 'attempts'"
     )
     return int(rows[0].n)

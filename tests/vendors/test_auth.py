@@ -17,6 +17,7 @@ import pytest
 from covergate.outbound.client import HttpAuth, HttpClient, make_client
 from covergate.vendors.auth import HeaderAuth, TokenAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from tests.support.wire import Handler
 
 BASE = "https://vendor.example"
 TOKEN_URL = f"{BASE}/oauth/token"
@@ -65,16 +66,18 @@ class Caller:
     client: HttpClient
     auth: HttpAuth
 
-    async def get(self, path: str, *, headers: dict[str, str] | None = None, auth: HttpAuth | None = None) -> Any:
+    async def get(
+        self, path: str, *, headers: dict[str, str] | None = None, auth: HttpAuth | None = None
+    ) -> httpx.Response:
         request = self.client.build_request("GET", BASE + path, headers=headers)
         return await self.client.send(request, auth=auth or self.auth)
 
-    async def post(self, path: str, *, json: Any = None) -> Any:
+    async def post(self, path: str, *, json: Any = None) -> httpx.Response:
         return await self.client.send(self.client.build_request("POST", BASE + path, json=json), auth=self.auth)
 
 
 @asynccontextmanager
-async def calling(vendor: Any, auth: HttpAuth) -> AsyncIterator[Caller]:
+async def calling(vendor: Handler, auth: HttpAuth) -> AsyncIterator[Caller]:
     async with make_client(guarded=False, wire=httpx.MockTransport(vendor)) as client:
         yield Caller(client, auth)
 
