@@ -110,26 +110,12 @@ SAME_FOR_EACH = {"log", "router", "app", "build", "submit", "check", "find", "KE
 
 
 DEFINED_TWICE: set[str] = {
-    "ANSWER_KEPT",
-    "CONNECT_SECONDS",
-    "DRAIN_SECONDS",
     "ELIGIBLE",
-    "EventType",
-    "Instant",
-    "LEASE_SECONDS",
     "Level",
     "NETWORKS",
-    "Outcome",
     "PLAN_NUMBER",
     "Plan",
     "RELATIONSHIPS",
-    "TimelineEntry",
-    "not_found",
-    "read",
-    "resume",
-    "route_of",
-    "timed_out",
-    "write",
 }
 
 

@@ -29,6 +29,7 @@ from covergate.db.queue_schema import channel_of, make_queries
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
 from covergate.retention import prune
+from covergate.server import DRAIN_SECONDS
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendors import VENDORS
@@ -45,13 +46,12 @@ DEQUEUE_TIMEOUT = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=0.2)
 """While a lane is full and more is due in it, its group looks so often for a free place. Each look takes some milliseconds, which
 whoever comes just then waits: this keeps it to one in forty."""
-DRAIN_SECONDS = 25.0
 SWEEP_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
 LARGEST_BATCH = 50
-CONNECT_SECONDS = 10
+QUEUE_CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5.0
 FIRST_REST, LONGEST_REST = 0.1, 1.0
@@ -197,7 +197,7 @@ class Worker:
                 # besides; planned once, 3 and 12.
                 "plan_cache_mode": "force_generic_plan",
             },
-            timeout=CONNECT_SECONDS,
+            timeout=QUEUE_CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
         )
         driver, channel = AsyncpgPoolDriver(pool), channel_of(group.name)

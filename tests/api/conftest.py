@@ -21,7 +21,7 @@ from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
 from covergate.states import AttemptState
 from covergate.verifications import lifecycle, store
-from covergate.verifications.commit import write
+from covergate.verifications.commit import apply
 from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
 from tests.support.sql import run_sql
@@ -105,7 +105,7 @@ def end(gateway: Gateway) -> End:
                 change = lifecycle.failed(v, failure_of(failure), "for a test")
             else:
                 change = lifecycle.completed(v, "eligible", None, orjson.dumps(examples.RESULT))
-            await write(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
+            await apply(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
 
     return close
 
@@ -118,7 +118,7 @@ def stuck(gateway: Gateway) -> Stuck:
         async with gateway.transaction() as db:
             v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
             v = replace(v, attempt=replace(v.attempt, state=AttemptState.SUBMITTING))
-            await write(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
+            await apply(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
 
     return wait_for_operator
 

@@ -215,7 +215,7 @@ async def take_over(gateway: Gateway, verification_id: str) -> None:
     """As a worker would."""
     breakers = CircuitBreakers(gateway)
     async with gateway.connection() as db:
-        claimed = await store.read(db, gateway.sealer, verification_id)
+        claimed = await store.read_claimed(db, gateway.sealer, verification_id)
     assert claimed is not None and claimed.verification.follows is not None
     async with Transport(allow_private_network=True, ended=breakers.count) as transport:
         await Engine(gateway, transport, breakers).advance(f"{verification_id}:{claimed.verification.step}")

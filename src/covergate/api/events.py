@@ -21,11 +21,11 @@ from covergate.webhooks.events import list_events
 
 router = APIRouter(tags=["Webhooks"])
 
-EventType = Annotated[str, OneOf(tuple(states.EventType))]
+KnownEventType = Annotated[str, OneOf(tuple(states.EventType))]
 
 
 class EventQuery(PageQuery):
-    type: Annotated[list[EventType], Field(max_length=20, description="May be given several times")] = Field(
+    type: Annotated[list[KnownEventType], Field(max_length=20, description="May be given several times")] = Field(
         default_factory=list
     )
 

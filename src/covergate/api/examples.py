@@ -12,7 +12,7 @@ from typing import Any
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.errors import PROBLEMS
-from covergate.states import EventType
+from covergate.states import AttemptState, EventType
 
 EXAMPLE_DAY = date(2026, 11, 21)
 """The day of everything here except a birth; the service is a week later."""
@@ -58,7 +58,7 @@ _ATTEMPT: dict[str, Any] = {
     "id": _ATT,
     "vendor": "sohar",
     "vendor_ref": None,
-    "state": "preparing",
+    "state": AttemptState.PREPARING.value,
     "submitted_at": None,
     "expires_at": None,
     "ended_at": None,

@@ -45,16 +45,16 @@ class Middleware:
             status = CLIENT_WENT_AWAY
         # Broad on purpose: whatever a handler raises, the caller gets a problem and the log a line without PHI.
         except Exception as error:
-            problem = unexpected(error, request_id, route_of(scope))
+            problem = unexpected(error, request_id, matched_route(scope))
             if status is not None:
                 raise
             await problem_answer(problem, request_id)(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.request(scope["method"], route_of(scope), status or CLIENT_WENT_AWAY, seconds)
+            self._metrics.request(scope["method"], matched_route(scope), status or CLIENT_WENT_AWAY, seconds)
 
 
-def route_of(scope: Scope) -> str:
+def matched_route(scope: Scope) -> str:
     """The route's template, never the path: paths are unbounded and hold what a caller puts there."""
     route: Any = scope.get("route")
     return getattr(route, "path", "unmatched")

@@ -29,7 +29,7 @@ from covergate.verifications.cancel import cancel
 from covergate.verifications.checks import errors_beyond_fields
 from covergate.verifications.create import create
 from covergate.verifications.operator import Resolution, resolve
-from covergate.verifications.queries import Filters, list_verifications, read, read_raw, read_timeline
+from covergate.verifications.queries import Filters, list_verifications, read_one, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
 from covergate.verifications.view import created_view
 
@@ -127,7 +127,7 @@ async def create_verification(
         headers["preference-applied"] = f"wait={seconds}"
     elif created.row is not None:
         return json_answer(created_view(created.row), 202, headers)
-    shown = await read(gateway, caller, created.id, request.state.request_id)
+    shown = await read_one(gateway, caller, created.id, request.state.request_id)
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
 
@@ -198,7 +198,7 @@ async def read_verification(
     seconds = wait_seconds(request)
     if seconds is not None and await ended_within(request, caller, verification_id, seconds):
         headers["preference-applied"] = f"wait={seconds}"
-    return json_answer(await read(gateway, caller, verification_id, request_id), 200, headers)
+    return json_answer(await read_one(gateway, caller, verification_id, request_id), 200, headers)
 
 
 @router.post(
@@ -223,7 +223,7 @@ async def cancel_verification(
     verification_id: str,
 ) -> Response:
     await cancel(gateway, caller, verification_id)
-    return json_answer(await read(gateway, caller, verification_id, request_id))
+    return json_answer(await read_one(gateway, caller, verification_id, request_id))
 
 
 class ResolveVerification(BaseModel):
@@ -257,7 +257,7 @@ async def resolve_verification(
     body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
 ) -> Response:
     await resolve(gateway, caller, verification_id, body.action)
-    return json_answer(await read(gateway, caller, verification_id, request_id))
+    return json_answer(await read_one(gateway, caller, verification_id, request_id))
 
 
 class TimelineQuery(PageQuery):

@@ -229,7 +229,7 @@ async def hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     return True
 
 
-async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
+async def end_hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Calls may go out again; whether it was held at all. `operator.resume` also wakes the held work."""
     if await _RESUME.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False

@@ -7,7 +7,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import Status
 from covergate.verifications import lifecycle
-from covergate.verifications.commit import write
+from covergate.verifications.commit import apply
 from covergate.verifications.operator import lock_callers
 
 
@@ -19,4 +19,4 @@ async def cancel(gateway: Gateway, caller: Caller, verification_id: str) -> None
             return
         if not v.open:
             raise Problem("already_ended", f"the verification is {v.status}; an end never changes")
-        await write(db, gateway.sealer, [lifecycle.canceled(v)])
+        await apply(db, gateway.sealer, [lifecycle.canceled(v)])

@@ -88,7 +88,7 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
             keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
             changes.append(replace(change, exchanges=kept, rescheduled=change.rescheduled and not keeps))
             following.append(change.verification if keeps else None)
-        await write(db, gateway.sealer, changes)
+        await apply(db, gateway.sealer, changes)
         crash_points.point("before_commit")
     return following
 
@@ -120,7 +120,7 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     return policy.follow_up(report, v) if ours else policy.follow_up_late(report, v)
 
 
-async def write(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
     """The changed rows and everything that goes with them: events, followers, jobs. Under the locks of `store.lock`."""
     wanted = [job for change in changes for job in _jobs(change)]
     wanted += await publish(
@@ -133,7 +133,7 @@ async def write(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) 
     )
     ended = [change.verification for change in changes if change.ended]
     wanted += await _wake_followers(db, ended)
-    await store.write(db, sealer, changes, wanted)
+    await store.save(db, sealer, changes, wanted)
     if len(ended) > 1:
         # Stale jobs are harmless alone; thousands at once are not.
         await jobs.withdraw(db, [jobs.advance(v.attempt.vendor, v.id, v.step - 1) for v in ended])

@@ -122,7 +122,7 @@ class Engine:
 
     async def _read(self, verification_id: str) -> Claimed | None:
         async with self.gateway.connection() as db:
-            return await store.read(db, self.gateway.sealer, verification_id)
+            return await store.read_claimed(db, self.gateway.sealer, verification_id)
 
     async def _step(self, claimed: Claimed, *, keeps: bool) -> Verification | None:
         """The verification after this step if the next one is due at once and left to the caller, who `keeps` it."""
@@ -266,7 +266,7 @@ class Engine:
 
     async def _leader(self, leader_id: str) -> Leader:
         async with self.gateway.connection() as db:
-            leader = await store.read(db, self.gateway.sealer, leader_id)
+            leader = await store.read_claimed(db, self.gateway.sealer, leader_id)
         if leader is None:
             return Leader(None)
         why = store.open_failure(self.gateway.sealer, leader_id, leader.failure_sealed)

@@ -15,7 +15,7 @@ from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.states import AttemptState, EventType, Status, TimelineType, WaitingFor
-from covergate.verifications.model import Change, Submission, Successor, TimelineEntry, Verification
+from covergate.verifications.model import Change, Submission, Successor, TimelineRow, Verification
 
 TURN = timedelta(seconds=3)
 """How often a check that waits for another of the same patient looks whether that is over."""
@@ -46,7 +46,7 @@ def _reschedule(
         waiting_for=waiting_for,
         waiting_since=since,
     )
-    entries = () if type_ is None else (TimelineEntry(type_, said, v.waiting_for, v.next_check_at),)
+    entries = () if type_ is None else (TimelineRow(type_, said, v.waiting_for, v.next_check_at),)
     return Change(v, entries, rescheduled=True)
 
 
@@ -64,7 +64,7 @@ def _end(v: Verification, status: Status, state: AttemptState, said: str, **brin
     code = v.attempt.failure_code if status is Status.FAILED else None
     v = _with_attempt(v, state=state, ended_at=v.now, failure_code=code)
     event = EventType(f"verification.{status}")
-    return Change(v, (TimelineEntry(TimelineType(status), said),), (event,), ended=True, **brings)
+    return Change(v, (TimelineRow(TimelineType(status), said),), (event,), ended=True, **brings)
 
 
 def submitted(v: Verification, submission: Submission) -> Verification:
@@ -113,7 +113,7 @@ def refused(v: Verification, why: Failure) -> Change:
     return failed(v, why, "there will be no answer", AttemptState.REFUSED)
 
 
-def timed_out(v: Verification) -> Change:
+def deadline_passed(v: Verification) -> Change:
     return failed(v, failure(_reason_of_timeout(v)), "the deadline came", AttemptState.ABANDONED)
 
 
@@ -167,9 +167,9 @@ def leaves_it_open(leader: Verification) -> bool:
     """
     if leader.status is Status.CANCELED:
         return True
-    timed_out = leader.status is Status.FAILED and leader.attempt.state is AttemptState.ABANDONED
+    deadline_passed = leader.status is Status.FAILED and leader.attempt.state is AttemptState.ABANDONED
     unknown = leader.attempt.submission_unknown or leader.failure_code == FailureCode.SUBMISSION_UNKNOWN
-    return timed_out and not unknown
+    return deadline_passed and not unknown
 
 
 def follow_on(v: Verification) -> Change:
@@ -282,7 +282,7 @@ def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool) ->
     change = _after_event(v, wakes=wakes)
     v = change.verification
     at = v.next_check_at if v.open else None
-    entry = TimelineEntry(TimelineType.VENDOR_EVENT, f"the vendor sent {kind}", v.waiting_for, at)
+    entry = TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {kind}", v.waiting_for, at)
     return replace(change, entries=(*change.entries, entry))
 
 
@@ -307,8 +307,8 @@ def _after_event(v: Verification, *, wakes: bool) -> Change:
 def answered_late(v: Verification, late_result: bytes) -> Change:
     """An answer after the end: kept beside it and announced, except for what the partner canceled."""
 
-    def noted(said: str) -> tuple[TimelineEntry, ...]:
-        return (TimelineEntry(TimelineType.ANSWERED_LATE, said),)
+    def noted(said: str) -> tuple[TimelineRow, ...]:
+        return (TimelineRow(TimelineType.ANSWERED_LATE, said),)
 
     if v.status is Status.CANCELED:
         return Change(v, noted("an answer came after the cancellation; see raw"))
@@ -332,8 +332,8 @@ def stray(v: Verification, submission: Submission | None, *, replied: bool) -> C
             submitted_at=attempt.submitted_at or submission.at,
         )
     if replied:
-        entry = TimelineEntry(TimelineType.STRAY_REPLY, "an earlier attempt was answered; see raw")
+        entry = TimelineRow(TimelineType.STRAY_REPLY, "an earlier attempt was answered; see raw")
     else:
         said = "a worker that was held up stopped an earlier attempt without a reply"
-        entry = TimelineEntry(TimelineType.STRAY_END, said)
+        entry = TimelineRow(TimelineType.STRAY_END, said)
     return Change(v, (entry,))

@@ -114,7 +114,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineEntry:
+class TimelineRow:
     """A timeline row. `message` is a constant of ours, with numbers and vendor words at most: never PHI."""
 
     type: TimelineType
@@ -188,7 +188,7 @@ class Unheard:
     tries: int
 
 
-Outcome: TypeAlias = (
+StepOutcome: TypeAlias = (
     Progress
     | NotFound
     | NotYet
@@ -225,7 +225,7 @@ class Report:
     """
 
     seen: Verification
-    outcome: Outcome
+    outcome: StepOutcome
     step: Step | None = None
     conclusion: Derived | None = None
     exchanges: tuple[Exchange, ...] = ()
@@ -239,14 +239,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What follows from a report, an event or a person's word: data that `commit.write` writes down.
+    """What follows from a report, an event or a person's word: data that `commit.apply` writes down.
 
     `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
     `rescheduled`: its next step needs a job. `late_look_in`: fetch an answer after the end, as try `late_tries`.
     """
 
     verification: Verification
-    entries: tuple[TimelineEntry, ...] = ()
+    entries: tuple[TimelineRow, ...] = ()
     events: tuple[EventType, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     successor: Successor | None = None

@@ -15,7 +15,7 @@ from covergate.gateway import Gateway
 from covergate.states import WaitingFor
 from covergate.vendor_health import circuit_breaker
 from covergate.verifications import lifecycle, policy, store
-from covergate.verifications.commit import write
+from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
 from covergate.verifications.sweep import wake_held_back
 
@@ -36,12 +36,12 @@ async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolu
             change = lifecycle.failed(v, failure(FailureCode.SUBMISSION_UNKNOWN), "an operator gave it up")
         else:
             change = policy.resubmitted(v)
-        await write(db, gateway.sealer, [change])
+        await apply(db, gateway.sealer, [change])
 
 
 async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Held work goes on; whether the vendor was held at all."""
-    if not await circuit_breaker.resume(db, vendor, mode):
+    if not await circuit_breaker.end_hold(db, vendor, mode):
         return False
     await wake_held_back(db)
     return True

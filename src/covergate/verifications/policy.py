@@ -198,7 +198,7 @@ def follow_up(report: Report, v: Verification) -> Change:
         case OurFault():
             return _retry(v, FailureCode.INTERNAL_ERROR, "internal_error")
         case DeadlineCame():
-            return lifecycle.timed_out(v)
+            return lifecycle.deadline_passed(v)
         case Leader(leader, result, why):
             return _following(v, leader, result, why)
         case Unheard():

@@ -38,14 +38,14 @@ SELECT verification_id, public_id, attempt_id, at, call, status, content_type, c
 WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) ORDER BY position""")
 
 
-async def read(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
+async def read_one(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
     """The verification as `GET /v1/verifications/{id}` shows it. Raises Problem `not_found`."""
     if not ids.is_id(ids.VERIFICATION, verification_id):
-        raise not_found()
+        raise no_such_verification()
     async with gateway.connection() as db:
         shown = await read_view(db, gateway.sealer, caller.tenant_id, caller.mode, verification_id)
         if shown is None:
-            raise not_found()
+            raise no_such_verification()
         await audited(db, caller, "verification.read", [verification_id], request_id)
     return shown
 
@@ -91,17 +91,17 @@ async def audited(
     )
 
 
-def not_found() -> Problem:
+def no_such_verification() -> Problem:
     return Problem("not_found", "there is no such verification")
 
 
 async def _ended(db: AsyncConnection, caller: Caller, verification_id: str) -> bool:
     if not ids.is_id(ids.VERIFICATION, verification_id):
-        raise not_found()
+        raise no_such_verification()
     values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
     row = await _ENDED.one(db, values)
     if row is None:
-        raise not_found()
+        raise no_such_verification()
     return bool(row.ended)
 
 

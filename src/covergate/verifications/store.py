@@ -1,6 +1,6 @@
 """The SQL of verifications, attempts, exchanges and timeline; what is sealed is sealed and opened here.
 
-`lock` and `write` belong to one transaction, so a change is always made from the truth and two processes never decide at
+`lock` and `save` belong to one transaction, so a change is always made from the truth and two processes never decide at
 the same time. One is a list of one.
 """
 
@@ -80,7 +80,7 @@ def _attempt(values: Iterable[Any]) -> Attempt:
     return Attempt(**{**of_attempt, "state": AttemptState(of_attempt["state"])})
 
 
-async def read(db: AsyncConnection, sealer: Sealer, verification_id: str) -> Claimed | None:
+async def read_claimed(db: AsyncConnection, sealer: Sealer, verification_id: str) -> Claimed | None:
     row = await _READ.one(db, {"id": verification_id})
     if row is None:
         return None
@@ -235,7 +235,7 @@ WITH r AS MATERIALIZED (
 UPDATE verifications v SET {_SET_VERIFICATION} FROM r WHERE v.id = r.id""")
 
 
-async def write(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], wanted: Sequence[jobs.Job]) -> None:
+async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], wanted: Sequence[jobs.Job]) -> None:
     """Rows, timeline, exchanges, new attempts and jobs in one statement. Only under the locks of `lock`."""
     values: dict[str, Any] = {f"r_{name}": [] for name in _COLUMNS}
     values |= {f"t_{name}": [] for name in _ENTRIES} | {f"x_{name}": [] for name in _EXCHANGES}

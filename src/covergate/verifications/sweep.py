@@ -16,12 +16,12 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import IS_OPEN, CircuitState, WaitingFor
 from covergate.verifications import lifecycle, store
-from covergate.verifications.commit import write
+from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
 
 log = structlog.get_logger(__name__)
 
-LEASE_SECONDS = 15
+STEP_LEASE_SECONDS = 15
 """How long after its time a step may be under way, or wait in the queue, before the sweep sends another job for it."""
 OVERDUE_BATCH = 500
 CLOSERS, CLOSED_TOGETHER = 2, 250
@@ -81,7 +81,7 @@ async def _wake_overdue(gateway: Gateway) -> int:
     async with gateway.transaction() as db:
         if not await _TRY_LOCK.scalar(db):
             return 0
-        overdue = await _OVERDUE.all(db, {"lease": LEASE_SECONDS, "batch": OVERDUE_BATCH})
+        overdue = await _OVERDUE.all(db, {"lease": STEP_LEASE_SECONDS, "batch": OVERDUE_BATCH})
         await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step) for row in overdue])
         return len(overdue) + await wake_held_back(db)
 
@@ -96,7 +96,7 @@ async def _close_late(gateway: Gateway) -> int:
             async with gateway.transaction() as db:
                 late = await store.lock_late(db, gateway.sealer, CLOSED_TOGETHER, but=stuck)
                 if late:
-                    await write(db, gateway.sealer, [lifecycle.timed_out(v) for v in late])
+                    await apply(db, gateway.sealer, [lifecycle.deadline_passed(v) for v in late])
             closed += len(late)
         # Broad on purpose: one verification that cannot be closed must not keep the others open.
         except Exception as error:
@@ -130,5 +130,5 @@ async def _close(gateway: Gateway, verification_id: str) -> bool:
         v = (await store.lock(db, gateway.sealer, [verification_id])).get(verification_id)
         if v is None or not v.late:
             return False
-        await write(db, gateway.sealer, [lifecycle.timed_out(v)])
+        await apply(db, gateway.sealer, [lifecycle.deadline_passed(v)])
         return True

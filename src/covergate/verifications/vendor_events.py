@@ -22,8 +22,8 @@ from covergate.vendors import VENDORS
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vendor import Vendor
 from covergate.verifications import lifecycle, store
-from covergate.verifications.commit import write
-from covergate.verifications.model import Change, TimelineEntry
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Change, TimelineRow
 
 log = structlog.get_logger(__name__)
 
@@ -126,5 +126,5 @@ async def _wake(
     if v.attempt.id == attempt.attempt_id:
         change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes)
     else:
-        change = Change(v, (TimelineEntry(TimelineType.VENDOR_EVENT, f"the vendor sent {event.kind}"),))
-    await write(db, gateway.sealer, [change])
+        change = Change(v, (TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {event.kind}"),))
+    await apply(db, gateway.sealer, [change])

@@ -139,9 +139,9 @@ async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) ->
     """What is still to be delivered to it ends `exhausted`."""
     async with gateway.transaction() as db:
         if not ids.is_id(ids.ENDPOINT, endpoint_id):
-            raise not_found()
+            raise no_such_endpoint()
         if await _DELETE.one(db, {"id": endpoint_id, **_whose(caller)}) is None:
-            raise not_found()
+            raise no_such_endpoint()
         await _END_DELIVERIES.run(db, {"id": endpoint_id})
 
 
@@ -177,11 +177,11 @@ async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: b
     if ids.is_id(ids.ENDPOINT, endpoint_id):
         row = await (_LOCK if lock else _READ).one(db, {"id": endpoint_id, **_whose(caller)})
     if row is None:
-        raise not_found()
+        raise no_such_endpoint()
     return row
 
 
-def not_found() -> Problem:
+def no_such_endpoint() -> Problem:
     return Problem("not_found", "there is no such webhook endpoint")
 
 

@@ -43,8 +43,8 @@ SLOW_SECONDS = 2.0
 """An endpoint whose last answer, or silence, took so long is served from the slow group until one comes faster."""
 KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
-ANSWER_KEPT = 2048
-LEASE_SECONDS = 30
+START_KEPT = 2048
+DELIVERY_LEASE_SECONDS = 30
 """How long after its time a delivery may be under way, or wait in the queue, before the sweep sends another job for it."""
 GONE = 410
 
@@ -230,7 +230,7 @@ class Deliverer:
                 request = self._client.build_request("POST", row.url, content=body, headers=headers)
                 response = await self._client.send(request, stream=True)
                 status, asked = response.status_code, retry_after(response.headers)
-                start = await read_start(response, ANSWER_KEPT)
+                start = await read_start(response, START_KEPT)
         # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and the try failed all the same.
         except Exception as failure:
             error = _reason(failure)
@@ -301,6 +301,6 @@ def _reason(error: Exception) -> str:
 async def sweep_deliveries(gateway: Gateway) -> int:
     """Sends a new job for every delivery whose job was lost."""
     async with gateway.transaction() as db:
-        overdue = await _OVERDUE.all(db, {"lease": LEASE_SECONDS})
+        overdue = await _OVERDUE.all(db, {"lease": DELIVERY_LEASE_SECONDS})
         await jobs.enqueue(db, [jobs.deliver(row.id, row.step, slow=row.slow) for row in overdue])
     return len(overdue)
