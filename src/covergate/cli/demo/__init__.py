@@ -32,6 +32,7 @@ from covergate.sandbox.settings import SandboxSettings
 from covergate.server import listening, running, start_server, url_of
 from covergate.settings import Settings
 from covergate.startup import opened
+from covergate.states import OPEN_STATUSES
 
 LIMIT_SECONDS = 45
 """All verifications have ended and been told of by then, or the demo has failed."""
@@ -199,7 +200,7 @@ async def _ask(client: httpx.AsyncClient, receiver: Receiver, line: Line) -> Non
             return
         line.verification = reply.json()
         line.status = line.verification["status"]
-        if line.status not in ("queued", "in_progress"):
+        if line.status not in OPEN_STATUSES:
             break
         reply = await client.get(f"/v1/verifications/{line.verification['id']}", headers={"Prefer": "wait=20"})
     line.seconds = time.monotonic() - line.started
