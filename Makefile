@@ -16,13 +16,13 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once here, not at every start where PYTHONDONTWRITEBYTECODE is set.
 export UV_COMPILE_BYTECODE := 1
 
-SOURCES := src tests migrations $(wildcard benchmarks)
+SOURCES := src tests migrations release $(wildcard benchmarks contract)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench chaos
+.PHONY: help setup demo test contract check fix release versions bench chaos
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(SYNCED) ## set up .venv; every other target does it by itself
 
@@ -31,6 +31,9 @@ demo: $(SYNCED) ## show the gateway at work, end to end
 
 test: $(SYNCED) ## run the whole test suite
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+contract: $(SYNCED) ## lint the OpenAPI document, make clients of it and have them verify a patient
+	@$(BIN)/python -m contract
 
 check: $(SYNCED) ## format, lint, types, import rules
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -41,6 +44,12 @@ check: $(SYNCED) ## format, lint, types, import rules
 fix: $(SYNCED) ## format, and mend what the linter can mend
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
+
+release: $(SYNCED) ## build wheel and sdist into dist/, check them, install the wheel and try it
+	@$(BIN)/python -m release
+
+versions: $(SYNCED) ## run the tests on every promised Python and the oldest promised PostgreSQL that the machine has
+	@$(BIN)/python -m release.versions
 
 bench: $(SYNCED) ## measure the gateway against its floors; writes docs/performance.md
 	@$(BIN)/python -m benchmarks

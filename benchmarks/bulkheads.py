@@ -27,6 +27,7 @@ from covergate.db.database import Database, open_database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
 from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.vendors.integrex import VENDOR as INTEGREX
 from covergate.verifications.create import create
 from covergate.verifications.request import CreateVerification
@@ -62,8 +63,9 @@ async def wire(request: httpx.Request) -> httpx.Response:
 
 @asynccontextmanager
 async def working(gateway: Gateway) -> AsyncIterator[None]:
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
-        worker = Worker(gateway, transport, drain_seconds=1.0)
+    breakers = CircuitBreakers(gateway)
+    async with Transport(allow_private_network=True, ended=breakers.count, wire=httpx.MockTransport(wire)) as transport:
+        worker = Worker(gateway, transport, breakers, drain_seconds=1.0)
         running = asyncio.create_task(worker.run())
         try:
             yield

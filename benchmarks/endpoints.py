@@ -35,8 +35,10 @@ from covergate.db import jobs
 from covergate.db.database import open_database
 from covergate.gateway import Gateway
 from covergate.settings import Settings
+from covergate.states import EventType
 from covergate.transport.transport import Transport
-from covergate.webhooks.announce import announce
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
+from covergate.webhooks.events import News, publish
 from covergate.worker import Worker
 
 ENDPOINTS, HANGS = 100, "99"
@@ -68,10 +70,9 @@ async def subscribe(gateway: Gateway, base: str) -> None:
 
 
 async def tell(gateway: Gateway, tenant_id: str) -> None:
-    data = {"announced": time.time()}
+    news = News(tenant_id, "test", EventType.VERIFICATION_COMPLETED, None, {"announced": time.time()})
     async with gateway.transaction() as db:
-        values: dict[str, Any] = {"tenant_id": tenant_id, "mode": "test", "verification_id": None, "data": data}
-        await jobs.enqueue(db, await announce(db, type_="verification.completed", **values))
+        await jobs.enqueue(db, await publish(db, [news]))
 
 
 async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *, hangs: bool) -> list[float]:
@@ -110,8 +111,9 @@ async def forget_backlog(gateway: Gateway, partners: httpx.AsyncClient) -> None:
 
 async def measure(gateway: Gateway, partners: httpx.AsyncClient) -> None:
     found: dict[bool, list[float]] = {False: [], True: []}
-    async with Transport(allow_private_network=True) as transport:
-        worker = Worker(gateway, transport, drain_seconds=1.0)
+    breakers = CircuitBreakers(gateway)
+    async with Transport(allow_private_network=True, ended=breakers.count) as transport:
+        worker = Worker(gateway, transport, breakers, drain_seconds=1.0)
         running = asyncio.create_task(worker.run())
         try:
             await turn(gateway, partners, 5, hangs=False)  # warms up

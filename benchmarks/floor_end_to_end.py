@@ -10,14 +10,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
-import httpx
 import orjson
 import uvloop
 from standardwebhooks import Webhook
 
 from covergate import ids
-from covergate.outbound.client import make_client
-from covergate.transport.transport import REPLY_LIMIT
+from covergate.outbound.client import HttpClient, make_client
 
 IN_FLIGHT = 50
 PATH = "/api/v2/enhanced-eligibility"
@@ -35,12 +33,13 @@ ASKED = {
 }
 
 
-async def verify(client: httpx.AsyncClient, vendor: str, receiver: str, secret: str, token: str) -> None:
+async def verify(client: HttpClient, vendor: str, receiver: str, secret: str, token: str) -> None:
     headers = {"authorization": f"Bearer {token}"}
     asked = {**ASKED, "internalAccountNumber1": ids.new(ids.ATTEMPT)}
-    ticket = orjson.loads((await client.post(vendor + PATH, json=asked, headers=headers)).content)["id"]
+    submitted = await client.send(client.build_request("POST", vendor + PATH, json=asked, headers=headers))
+    ticket = orjson.loads(submitted.content)["id"]
     while True:
-        reply = await client.get(vendor + PATH, params={"id": ticket}, headers=headers)
+        reply = await client.send(client.build_request("GET", vendor + PATH, params={"id": ticket}, headers=headers))
         if reply.status_code != 202:
             break
     answer = orjson.loads(reply.content)
@@ -62,13 +61,15 @@ async def verify(client: httpx.AsyncClient, vendor: str, receiver: str, secret: 
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(secret).sign(event_id, now, body.decode()),
     }
-    (await client.post(f"{receiver}/webhooks", content=body, headers=signed)).raise_for_status()
+    told_them = await client.send(client.build_request("POST", f"{receiver}/webhooks", content=body, headers=signed))
+    told_them.raise_for_status()
 
 
 async def main(vendor: str, receiver: str, secret: str, number: int) -> None:
-    client = make_client(guarded=False, limit_per_host=IN_FLIGHT, reply_limit=REPLY_LIMIT)
+    client = make_client(guarded=False, limit_per_host=IN_FLIGHT)
     async with client:
-        granted = await client.post(f"{vendor}/api/v2/auth", data={"grant_type": "client_credentials"})
+        grant = {"grant_type": "client_credentials"}
+        granted = await client.send(client.build_request("POST", f"{vendor}/api/v2/auth", data=grant))
         token = orjson.loads(granted.content)["access_token"]
         left = iter(range(number))
 

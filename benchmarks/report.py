@@ -1,10 +1,11 @@
-"""What was found, beside the goals of issue 2: a table for the terminal and for docs/performance.md."""
+"""What was found, beside the goals: a table for the terminal and for docs/performance.md."""
 
 from __future__ import annotations
 
 import os
 import platform
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ def _circumstances(found: Findings, seconds: float) -> str:
         f"Noise: {_noise(found.accept_floor):.0%} between the slowest and the fastest run of floor 1,"
         f" {_noise(found.end_to_end_floor):.0%} of floor 2."
     )
-    return "\n".join(filter(None, (where, noise, found.full)))
+    return textwrap.fill(" ".join(filter(None, (where, noise, found.full))), 120, break_on_hyphens=False)
 
 
 def _noise(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ REQUEST = {
     "payerId": "60054",
     "beginDos": "2026-11-21",
 }
-ANSWER = orjson.dumps(integrex_answers.document(World(SandboxSettings()), REQUEST, "1" * 19, Scenario.ELIGIBLE))
+ANSWER = orjson.dumps(integrex_answers.answer_document(World(SandboxSettings()), REQUEST, "1" * 19, Scenario.ELIGIBLE))
 TOKEN = orjson.dumps({"access_token": "benchmark", "token_type": "Bearer", "expires_in": 3600})
 
 

@@ -9,6 +9,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+compatible_with = ()  # revisions whose code goes on working with this schema, so that it need not stop for the migration
 
 
 def upgrade() -> None:

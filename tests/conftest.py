@@ -1,33 +1,32 @@
-"""Fixtures of the whole suite: one real PostgreSQL, the embedded one, for the session."""
+"""Fixtures of the whole suite: one real PostgreSQL for the session, a gateway in test mode, its engine, a scripted vendor."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
-from sqlalchemy import make_url
 
-from covergate.db import embedded
-from covergate.db.database import Database, make_engine
-from covergate.db.migrate import migrate
-from covergate.db.sealing import KeyRing, Sealer
-from tests.commands import Commands, running_nursery
+from covergate.db.database import Database
+from covergate.db.sealing import Sealer
+from covergate.gateway import Gateway
+from tests.support.commands import Commands, running_nursery
+from tests.support.engine import Engine, running_engine
+from tests.support.gateways import make_gateway
+from tests.support.postgres import (
+    make_sealer,
+    make_template,
+    new_database,
+    opened_database,
+    running_server,
+    server_directory,
+)
+from tests.support.wire import Wire, integrex
 
 TESTS = Path(__file__).parent
-MEMORY_NEEDED = 2 * 1024**3
-TEMPLATE = "covergate_template"
-KEYS = "test:" + base64.b64encode(b"only for tests, 32 bytes of key.").decode()
 
-
-FIRST = ("e2e", "chaos", "standing", "test_vendors_new.py", "test_worker.py")
+FIRST = ("e2e", "chaos", "vendor_health", "test_vendors_new.py", "test_worker.py")
 """What takes longest comes first: several processes of pytest then end at about the same time."""
 
 
@@ -39,47 +38,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of an empty PostgreSQL that trades crash safety for speed."""
-    with _server_directory() as directory:
-        server = embedded.start(directory, durable=False)
-        yield server.url
-        server.stop_if_last()
+    with running_server() as url:
+        yield url
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """An empty directory in which an embedded server can run."""
-    with _server_directory() as directory:
+    with server_directory() as directory:
         yield directory
 
 
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> str:
-    """The name of a database that has been migrated once and that nobody is connected to."""
-
-    async def make() -> None:
-        await _administer(postgres_url, f"CREATE DATABASE {TEMPLATE}")
-        await migrate(_named(postgres_url, TEMPLATE))
-
-    asyncio.run(make())
-    return TEMPLATE
+    """The name of a migrated database to copy."""
+    return asyncio.run(make_template(postgres_url))
 
 
 @pytest.fixture
 async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
     """The address of a database of the test's own with nothing in it."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _administer(postgres_url, f"CREATE DATABASE {name}")
-    yield _named(postgres_url, name)
-    await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     """The address of a migrated, empty database of the test's own."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield _named(postgres_url, name)
-    await _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database(postgres_url, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -91,34 +78,30 @@ def covergate() -> Iterator[Commands]:
 
 @pytest.fixture(scope="session")
 def sealer() -> Sealer:
-    return Sealer(KeyRing.parse(KEYS))
+    return make_sealer()
 
 
 @pytest.fixture
 async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Database]:
     """That database, opened, with the sealer of the tests."""
-    engine = make_engine(database_url, pool_size=10, application_name="tests")
-    opened = Database(database_url, engine, sealer)
-    yield opened
-    await opened.aclose()
+    async with opened_database(database_url, sealer) as opened:
+        yield opened
 
 
-@contextmanager
-def _server_directory() -> Iterator[Path]:
-    """Short, as a unix socket's path must be, and in memory where there is enough: cloning takes 20 ms, not 500."""
-    memory = Path("/dev/shm")
-    in_memory = memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_NEEDED
-    with tempfile.TemporaryDirectory(prefix="cg", dir=memory if in_memory else "/tmp") as directory:
-        yield Path(directory)
+@pytest.fixture
+async def gateway(database: Database) -> Gateway:
+    """In test mode, with two clinics."""
+    return await make_gateway(database)
 
 
-async def _administer(postgres_url: str, statement: str) -> None:
-    connection = await asyncpg.connect(postgres_url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+@pytest.fixture
+def wire() -> Wire:
+    """Integrex answers at the second look."""
+    return integrex()
 
 
-def _named(postgres_url: str, name: str) -> str:
-    return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+@pytest.fixture
+async def engine(gateway: Gateway, wire: Wire) -> AsyncIterator[Engine]:
+    """One worker's engine, whose steps the test takes itself."""
+    async with running_engine(gateway, wire) as engine:
+        yield engine

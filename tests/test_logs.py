@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ NAME = "Jane Sample"
 
 def test_an_exception_is_logged_without_its_text() -> None:
     (line,) = _logged(
-        f"""
+        """
         try:
             try:
-                int("{NAME}")
+                int(NAME)
             except ValueError as error:
-                raise KeyError("{NAME}") from error
+                raise KeyError(NAME) from error
         except KeyError as error:
             structlog.get_logger().error("failed", key="ver_1", exc_info=error)
         """
@@ -29,11 +30,11 @@ def test_an_exception_is_logged_without_its_text() -> None:
 
 def test_libraries_records_are_lines_like_ours_without_texts_of_exceptions_and_the_noisy_are_quiet() -> None:
     lines = _logged(
-        f"""
+        """
         for name in ("httpx", "uvicorn.access", "pgqueuer", "sqlalchemy"):
-            logging.getLogger(name).info("GET /?name={NAME}" if name in ("httpx", "uvicorn.access") else "said")
+            logging.getLogger(name).info(f"GET /?name={NAME}" if name in ("httpx", "uvicorn.access") else "said")
         try:
-            int("{NAME}")
+            int(NAME)
         except ValueError:
             logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
         """
@@ -44,11 +45,11 @@ def test_libraries_records_are_lines_like_ours_without_texts_of_exceptions_and_t
 
 def test_a_task_that_nobody_waited_for_is_logged_without_the_text_of_its_exception() -> None:
     (line,) = _logged(
-        f"""
+        """
         async def main():
             asyncio.get_running_loop().set_exception_handler(logs.loop_failure)
             async def fail():
-                raise ValueError("{NAME}")
+                raise ValueError(NAME)
             task = asyncio.create_task(fail())
             await asyncio.wait([task])
             del task
@@ -76,13 +77,16 @@ def _logged(code: str, level: str = "info") -> list[dict[str, Any]]:
     indent = len(lines[0]) - len(lines[0].lstrip())
     program = "\n".join(
         [
-            "import asyncio, gc, logging, structlog",
+            "import asyncio, gc, logging, structlog, sys",
             "from covergate import logs",
+            "NAME = sys.argv[1]",  # a literal would be shown with its line of code: by Python 3.13 of -c too
             f"logs.configure('json', '{level}')",
             *(line[indent:] for line in lines),
         ]
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, NAME], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert NAME not in done.stderr
@@ -103,3 +107,51 @@ print("went on")
             [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False
         )
     assert done.stdout == "went on\n"
+
+
+def test_a_stderr_that_is_not_read_stops_no_work_and_what_is_lost_is_counted() -> None:
+    script = """
+import sys, structlog
+from covergate import logs
+logs.configure("json", "info")
+log = structlog.get_logger()
+for number in range(30_000):
+    log.info("said", number=number)
+print("went on", flush=True)
+sys.stdin.readline()
+logs.drain()
+log.info("after")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        assert process.stdout.readline() == "went on\n"
+        process.stdin.write("\n")
+        process.stdin.flush()
+        lines = [json.loads(line) for line in process.stderr]
+        assert process.wait(60) == 0
+        timer.cancel()
+    said = [line["number"] for line in lines if line["event"] == "said"]
+    (lost,) = [line for line in lines if line["event"] == "log_lines_lost"]
+    assert said == list(range(len(said)))
+    assert len(said) + lost["lines"] == 30_000
+    assert lines[-1]["event"] == "after"
+
+
+def test_a_process_whose_stderr_is_stuck_still_ends() -> None:
+    script = """
+import structlog
+from covergate import logs
+logs.configure("json", "info")
+for number in range(5_000):
+    structlog.get_logger().info("said", number=number)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
+        assert process.wait(60) == 0

@@ -103,6 +103,16 @@ async def test_a_part_that_ends_by_itself_ends_the_process_and_the_other_parts_a
     assert parts[1].task.done()
 
 
+async def test_a_part_that_ends_for_a_reason_that_an_operator_can_act_on_says_so() -> None:
+    async def ends() -> None:
+        raise ConfigurationError("PostgreSQL does not start: the disk is full")
+
+    parts = [Part("embedded PostgreSQL", asyncio.create_task(ends()), lambda: None)]
+    with pytest.raises(ConfigurationError, match="the disk is full"):
+        async with running(*parts):
+            await until_stopped(parts, asyncio.Event())
+
+
 async def test_a_part_that_fails_while_it_stops_is_told() -> None:
     stop = asyncio.Event()
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from covergate import settings
+from covergate.db.database import Database
 from covergate.errors import ConfigurationError
+from covergate.gateway import Gateway, connections_of
+from covergate.startup import warn_of_settings
 
 SECRET = "hunter2"
 
@@ -101,3 +107,54 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_says_what_it_takes() -> None:
     assert all(field.description for field in settings.Settings.model_fields.values())
+
+
+@pytest.fixture
+async def started(database: Database) -> Callable[[], list[MutableMapping[str, Any]]]:
+    """The warnings of a process that starts with the test's variables."""
+
+    def warnings() -> list[MutableMapping[str, Any]]:
+        loaded = settings.load()
+        with capture_logs() as logged:
+            warn_of_settings(Gateway(loaded, database, connections_of(loaded)))
+        return logged
+
+    return warnings
+
+
+def test_a_misspelt_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, started: Callable[[], list[MutableMapping[str, Any]]]
+) -> None:
+    Path(".env").write_text("COVERGATE_SOHAR_CLIENT_IDENTITY=x\nPATH_OF_OTHERS=x\n")
+    monkeypatch.setenv("COVERGATE_WORKERS", SECRET)
+    monkeypatch.setenv("COVERGATE_PORT", "9000")
+    monkeypatch.setenv("COVERGATE_SANDBOX_PORT", "9001")
+    monkeypatch.setenv("COVERGATE_API_KEY", SECRET)
+    (warning,) = started()
+    assert warning["event"] == "settings_unknown"
+    assert warning["names"] == ["COVERGATE_SOHAR_CLIENT_IDENTITY", "COVERGATE_WORKERS"]
+    assert SECRET not in str(warning)
+
+
+def test_a_vendor_that_is_half_configured_is_named(
+    monkeypatch: pytest.MonkeyPatch, started: Callable[[], list[MutableMapping[str, Any]]]
+) -> None:
+    assert started() == []
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_ID", SECRET)
+    (warning,) = started()
+    assert (warning["event"], warning["vendor"]) == ("vendor_incomplete", "sohar")
+    assert warning["missing"] == ["COVERGATE_SOHAR_CLIENT_SECRET"]
+    assert SECRET not in str(warning)
+
+
+def test_an_address_that_a_live_vendor_cannot_reach_is_told(
+    monkeypatch: pytest.MonkeyPatch, started: Callable[[], list[MutableMapping[str, Any]]]
+) -> None:
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_ID", SECRET)
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_SECRET", SECRET)
+    for url in ("", "http://localhost:8000", "http://[::1]:8000"):
+        monkeypatch.setenv("COVERGATE_PUBLIC_URL", url)
+        (warning,) = started()
+        assert (warning["event"], warning["vendors"]) == ("public_url_is_loopback", ["sohar"])
+    monkeypatch.setenv("COVERGATE_PUBLIC_URL", "https://gateway.example")
+    assert started() == []

@@ -3,74 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 import asyncpg
-import httpx
-import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 
-from covergate.db.database import Database, make_engine
-from covergate.gateway import Gateway, connections_of
-from covergate.settings import Settings
-from covergate.transport.transport import Transport
-from covergate.verifications.create import create
-from covergate.verifications.request import CreateVerification
-from covergate.verifications.view import read_view
-from covergate.worker import Worker
-from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Wire
+from covergate.gateway import Gateway
+from tests.support.due import due_in
+from tests.support.engine import accept, view
+from tests.support.sql import run_sql
+from tests.support.waiting import eventually
+from tests.support.wire import ACTIVE, POLL, SUBMIT, Gate, Wire
+from tests.support.workers import working
 
 SUBMITTED = (200, {"id": "7"})
 
 
-@pytest.fixture
-async def gateway(database: Database) -> Gateway:
-    settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)  # type: ignore[call-arg]
-    async with database.transaction() as db:
-        await db.execute(text("INSERT INTO tenants (id, name) VALUES ('ten_test', 'Test clinic')"))
-    return Gateway(settings, database, connections_of(settings))
-
-
-@asynccontextmanager
-async def working(gateway: Gateway, wire: Wire, **limits: float) -> AsyncIterator[tuple[Worker, asyncio.Task[None]]]:
-    """A worker with a database pool of its own, as another process has."""
-    engine = make_engine(gateway.database.url, pool_size=5, application_name="worker under test")
-    database = Database(gateway.database.url, engine, gateway.sealer)
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
-        worker = Worker(Gateway(gateway.settings, database, gateway.connections), transport, **limits)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker, running
-        finally:
-            worker.stop()
-            await asyncio.wait_for(running, 20)
-            await engine.dispose()
-
-
-async def accept(gateway: Gateway) -> str:
-    return (await create(gateway, CALLER, CreateVerification.model_validate(REQUEST), None, {})).id
-
-
-async def view(gateway: Gateway, verification_id: str) -> dict[str, Any]:
-    async with gateway.connection() as db:
-        shown = await read_view(db, gateway.sealer, "ten_test", "test", verification_id)
-    assert shown is not None
-    return shown
-
-
-async def run_sql(gateway: Gateway, statement: str, **values: Any) -> None:
-    async with gateway.connection() as db:
-        await db.execute(text(statement), values)
-
-
 async def timeline(gateway: Gateway, verification_id: str) -> list[tuple[str, str]]:
-    async with gateway.connection() as db:
-        rows = await db.execute(
-            text("SELECT type, message FROM timeline WHERE verification_id = :id ORDER BY id"), {"id": verification_id}
-        )
-        return [(row.type, row.message) for row in rows]
+    rows = await run_sql(
+        gateway, "SELECT type, message FROM timeline WHERE verification_id = :id ORDER BY id", id=verification_id
+    )
+    return [(row.type, row.message) for row in rows]
 
 
 async def move_clock(gateway: Gateway) -> None:
@@ -78,13 +31,7 @@ async def move_clock(gateway: Gateway) -> None:
     await run_sql(
         gateway, "UPDATE verifications SET next_check_at = next_check_at - interval '1 hour' WHERE completed_at IS NULL"
     )
-    await run_sql(gateway, "UPDATE pgqueuer SET execute_after = clock_timestamp() WHERE status = 'queued'")
-
-
-async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not await holds():
-            await asyncio.sleep(0.02)
+    await due_in(gateway).hasten()
 
 
 async def until_status(gateway: Gateway, verification_id: str, status: str) -> None:
@@ -92,29 +39,14 @@ async def until_status(gateway: Gateway, verification_id: str, status: str) -> N
 
     async def reached() -> bool:
         await move_clock(gateway)
-        return (await view(gateway, verification_id))["status"] == status
+        shown: str = (await view(gateway, verification_id))["status"]
+        return shown == status
 
-    await eventually(reached)
-
-
-async def until_called(wire: Wire, call: str, times: int = 1) -> None:
-    async def called() -> bool:
-        return wire.calls.count(call) >= times
-
-    await eventually(called)
+    await eventually(reached, what=status)
 
 
-class Gate:
-    """An answer that comes when the test opens it."""
-
-    def __init__(self, status: int, body: Any) -> None:
-        self.opened = asyncio.Event()
-        self._answer = (status, body)
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        await self.opened.wait()
-        status, body = self._answer
-        return httpx.Response(status, json=body)
+async def until_called(wire: Wire, call: str) -> None:
+    await eventually(lambda: call in wire.calls, what=call)
 
 
 async def test_a_verification_goes_all_the_way(gateway: Gateway) -> None:
@@ -129,8 +61,7 @@ async def test_a_job_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -
     """Its inquiry cannot be opened; then it can again."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
-    async with gateway.connection() as db:
-        sealed = (await db.execute(text("SELECT inquiry_sealed FROM verifications"))).scalar_one()
+    [[sealed]] = await run_sql(gateway, "SELECT inquiry_sealed FROM verifications")
     await run_sql(gateway, "UPDATE verifications SET inquiry_sealed = '\\x00'")
 
     async def noted() -> bool:
@@ -146,11 +77,7 @@ async def test_a_job_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -
 
 async def test_a_job_that_cannot_even_be_read_does_not_stop_the_others(gateway: Gateway) -> None:
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
-    await run_sql(
-        gateway,
-        "INSERT INTO pgqueuer (priority, status, entrypoint, payload, execute_after) VALUES"
-        " (9, 'queued', 'advance', '\\xff', now()), (9, 'queued', 'deliver', NULL, now())",
-    )
+    await due_in(gateway).add_unreadable()
     async with working(gateway, wire):
         id_ = await accept(gateway)
         await until_status(gateway, id_, "completed")
@@ -182,7 +109,7 @@ async def cut_all_connections(gateway: Gateway, postgres_url: str) -> None:
     finally:
         await connection.close()
     # The test's own connections are gone too.
-    await gateway.engine.dispose()
+    await gateway.database.engine.dispose()
 
 
 async def test_stop_lets_running_jobs_end(gateway: Gateway) -> None:
@@ -227,17 +154,10 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -
     """The queue's tables are being migrated: the groups try again until they are back."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
-    await run_sql(gateway, "ALTER TABLE pgqueuer RENAME TO pgqueuer_away")
+    await due_in(gateway).hide()
     async with working(gateway, wire) as (_, running):
-
-        async def tried() -> bool:
-            async with gateway.connection() as db:
-                rows = await db.execute(
-                    text("SELECT 1 FROM pg_stat_activity WHERE application_name = 'covergate advance'")
-                )
-                return rows.first() is not None
-
-        await eventually(tried)
-        await run_sql(gateway, "ALTER TABLE pgqueuer_away RENAME TO pgqueuer")
+        connected = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'covergate advance'"
+        await eventually(partial(run_sql, gateway, connected))
+        await due_in(gateway).show()
         await until_status(gateway, id_, "completed")
         assert not running.done()

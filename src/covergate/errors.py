@@ -1,14 +1,10 @@
 """Everything that can go wrong in the gateway's own words.
 
     CoverGateError
-    ├── Problem             the caller can be told: an HTTP status, a code of api.md section 1, constant texts
+    ├── Problem             the caller can be told: an HTTP status, a code (docs/api.md#1-routes), constant texts
     ├── ConfigurationError  the process cannot start like this: one line that says what would be right
     ├── PartFailed          a part of this process ended that should not have; the log has the reason
-    └── VendorError         a vendor call that should not have ended like this; `sent` says whether it may have had an effect
-        ├── VendorUnavailable   no connection, a timeout, a cut connection, a 5xx
-        ├── VendorRateLimited   429, or the vendor's own way to say it
-        ├── VendorAuthFailed    the credentials were refused, a renewed token too
-        └── VendorBroken        a reply that cannot be read
+    └── VendorError         a vendor call that should not have ended like this (vendors/errors.py)
 
 Expected answers, a payer's refusal included, are values (`vendors.flow.Progress`), not exceptions.
 """
@@ -17,10 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 class CoverGateError(Exception):
@@ -71,7 +63,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong in the gateway"),
     "unavailable": (503, "The gateway cannot answer right now"),
 }
-"""Problem code → HTTP status and title (api.md section 1)."""
+"""Problem code → HTTP status and title (docs/api.md#1-routes)."""
 
 
 class Problem(CoverGateError):

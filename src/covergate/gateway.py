@@ -1,4 +1,4 @@
-"""What one process holds open: settings, database, the vendors' connections. Made once at start-up and handed to everything."""
+"""The gateway of one process: settings, database, the vendors' connections. Made once at the start, handed to everything."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
     """(mode, vendor) → connection, for the vendors that are enabled: test mode talks to the sandbox, live mode to those whose
     connection is complete.
     """
-    found: dict[tuple[str, str], Connection] = {}
+    connections: dict[tuple[str, str], Connection] = {}
     for vendor in VENDORS.values():
         live = vendor.connection()
         if live.complete:
-            found["live", vendor.name] = live
+            connections["live", vendor.name] = live
         if settings.sandbox_url is not None:
-            found["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
-    return found
+            connections["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
+    return connections
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Gateway:
         return self.database.sealer
 
     def account(self, mode: str, vendor: str) -> Connection | None:
-        """How the vendor is reached in this mode; None if it is not enabled."""
+        """The vendor's connection in this mode; None if it is not enabled."""
         return self.connections.get((mode, vendor))
 
     def enabled(self, mode: str) -> list[Vendor]:

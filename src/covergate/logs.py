@@ -1,14 +1,20 @@
 """Logging of every process: one line per event on stderr, JSON or for a terminal; stdout stays free for answers.
 
-Invariant: no PHI. Events are fixed names with ids and numbers beside them; an exception is shown by its type and the lines
-of code it passed, never by its text, which may quote a value. Other libraries' records come through the same two gates.
+Invariants: no PHI: events are fixed names with ids and numbers, and an exception is shown by its type and the lines of
+code it passed, never by its text, which may quote a value. Other libraries' records come through the same two gates.
+Logging never blocks: a thread of its own writes, and lines that it cannot write in time are lost and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import os
+import queue
 import sys
+import threading
+import time
 import traceback
 from contextlib import suppress
 from typing import Any, Literal, TextIO, cast
@@ -29,11 +35,18 @@ QUIET: dict[str, int] = {
 }
 """Libraries that say too much, or (httpx and access logs) addresses with query strings."""
 
+STDERR = 2
+MOST_WAITING = 10_000
+"""Lines that wait to be written; more are lost."""
+MOST_AT_ONCE = 1000
+LAST_LINES_SECONDS = 2.0
+
 log = structlog.get_logger(__name__)
 
 
 def configure(log_format: Literal["auto", "json", "console"], level: str) -> None:
     """For the rest of the process; `auto` is console on a terminal, else JSON."""
+    _stderr.start()
     on_terminal = sys.stderr.isatty()
     as_json = log_format == "json" or (log_format == "auto" and not on_terminal)
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -47,10 +60,10 @@ def configure(log_format: Literal["auto", "json", "console"], level: str) -> Non
     structlog.configure(
         processors=[*marks, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _stderr)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*marks[:-1], structlog.stdlib.ExtraAdder(["request_id"])],
@@ -69,15 +82,74 @@ def configure(log_format: Literal["auto", "json", "console"], level: str) -> Non
 
 
 class _Stderr:
-    """stderr, but that what cannot be written is gone: a full disk or a closed pipe costs log lines, never work."""
+    """stderr behind a thread and a bounded queue: a full disk, a closed pipe or one that is not read costs log lines, never
+    work.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """A forked process has no threads but the one that forked."""
+        self._waiting: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
+        self._lost = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+            self._thread.start()
+            atexit.register(self.drain)
 
     def write(self, line: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(line)
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(line)
+        else:
+            self._lost += 1
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
+        """As a file has it; `drain` waits."""
+
+    def drain(self, seconds: float = LAST_LINES_SECONDS) -> None:
+        if self._thread is not None:
+            written = threading.Event()
+            self._waiting.put(written)
+            written.wait(seconds)
+
+    def _write_all(self) -> None:
+        while True:
+            # Together, because each time that it comes back from the system this thread may wait 5 ms for its turn.
+            lines = [self._waiting.get()]
+            with suppress(queue.Empty):
+                while len(lines) < MOST_AT_ONCE:
+                    lines.append(self._waiting.get_nowait())
+            _write("".join(line for line in lines if isinstance(line, str)).encode(errors="replace"))
+            for line in lines:
+                if isinstance(line, threading.Event):
+                    line.set()
+            if (lost := self._lost) and self._waiting.qsize() < MOST_WAITING // 2:
+                self._lost -= lost
+                log.error("log_lines_lost", lines=lost)
+
+
+def _write(data: bytes) -> None:
+    """Past `sys.stderr`, whose lock a thread that is stuck would hold while the process ends."""
+    while data:
+        try:
+            data = data[os.write(STDERR, data) :]
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return
+
+
+_stderr = _Stderr()
+
+
+def drain() -> None:
+    """Waits until what was logged is written, for 2 s at most: before `os._exit`, which runs nothing else."""
+    _stderr.drain()
 
 
 def loop_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -15,14 +15,16 @@ from contextlib import AsyncExitStack, contextmanager
 
 import structlog
 
+from covergate import logs
 from covergate.api.app import create_app
 from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.server import Part, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
-from covergate.startup import named_variables, opened
+from covergate.startup import named_variables, opened, warn_of_settings
 from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
             settings = settings.model_copy(update={"sandbox_url": settings.sandbox_url or url})
         size = settings.api_pool_size + settings.worker_pool_size
         gateway = await stack.enter_async_context(opened(settings, size, "covergate", migrate=True))
-        parts = await start(stack, gateway, api_socket, worker=True)
+        parts = await start_gateway(stack, gateway, api_socket, worker=True)
         await until_stopped([*parts, *simulated], stop)
     log.info("stopped")
 
@@ -52,7 +54,7 @@ async def serve(settings: Settings) -> None:
         stop = stack.enter_context(stop_signals())
         api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
         gateway = await stack.enter_async_context(opened(settings, settings.api_pool_size, "covergate api"))
-        parts = await start(stack, gateway, api_socket, worker=False)
+        parts = await start_gateway(stack, gateway, api_socket, worker=False)
         await until_stopped(parts, stop)
     log.info("stopped")
 
@@ -61,7 +63,7 @@ async def work(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         gateway = await stack.enter_async_context(opened(settings, settings.worker_pool_size, "covergate worker"))
-        parts = await start(stack, gateway, None, worker=True)
+        parts = await start_gateway(stack, gateway, None, worker=True)
         await until_stopped(parts, stop)
     log.info("stopped")
 
@@ -75,24 +77,32 @@ async def simulate() -> None:
     log.info("stopped")
 
 
-async def start(
+async def start_gateway(
     stack: AsyncExitStack, gateway: Gateway, api_socket: socket.socket | None, *, worker: bool
 ) -> list[Part]:
-    """The API, where there is a socket for it, and the worker; the stack stops them, together."""
+    """The API, if there is a socket for it, and the worker; the stack stops them together."""
     parts: list[Part] = []
-    transport = await stack.enter_async_context(Transport(allow_private_network=gateway.settings.allow_private_network))
+    if (server := gateway.database.server) is not None:
+        stop = asyncio.Event()
+        parts.append(Part("embedded PostgreSQL", asyncio.create_task(server.watch(stop)), stop.set))
+    breakers = CircuitBreakers(gateway)
+    transport = await stack.enter_async_context(
+        Transport(allow_private_network=gateway.settings.allow_private_network, ended=breakers.count)
+    )
     if api_socket is not None:
         app = create_app(gateway)
         parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
     if worker:
-        working = Worker(gateway, transport)
+        working = Worker(gateway, transport, breakers)
         parts.append(Part("worker", asyncio.create_task(working.run(), name="worker"), working.stop))
     await stack.enter_async_context(running(*parts))
+    warn_of_settings(gateway)
+    vendors = {mode: [vendor.name for vendor in gateway.enabled(mode)] for mode in ("live", "test")}
     if api_socket is not None:
         url = url_of(api_socket)
-        log.info("ready", url=url, docs=f"{url}/docs", worker=worker, make_a_key=KEYS_HINT)
+        log.info("ready", url=url, docs=f"{url}/docs", worker=worker, **vendors, make_a_key=KEYS_HINT)
     else:
-        log.info("ready", worker=worker)
+        log.info("ready", worker=worker, **vendors)
     return parts
 
 
@@ -105,7 +115,7 @@ async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tup
 
 
 def sandbox_settings(**given: str) -> SandboxSettings:
-    """From the environment, but for what is given."""
+    """From the environment, except what is given."""
     with named_variables():
         return SandboxSettings(**given)  # type: ignore[arg-type]
 
@@ -119,6 +129,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
     def received(number: signal.Signals) -> None:
         if stop.is_set():
             log.warning("ended_at_once", signal=number.name)
+            logs.drain()
             os._exit(128 + number)
         log.info("stopping", signal=number.name, advice="once more ends it at once")
         stop.set()

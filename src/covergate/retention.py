@@ -1,35 +1,65 @@
-"""What is not needed any longer: expired idempotency keys, events past 30 days, the queue's own log."""
+"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows."""
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
+from covergate.access import api_keys, audit
+from covergate.db import key_ring
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.payers import store, sync
+from covergate.vendor_health import circuit_breaker, rate_limit
+from covergate.verifications.create import IDEMPOTENCY_KEPT
+from covergate.webhooks.events import KEPT as EVENTS_KEPT
 
-BATCH = 5000
-# now() and not clock_timestamp(): only a stable function lets an index find what is old.
-_STATEMENTS = tuple(
-    text(statement)
-    for statement in (
-        (
-            "DELETE FROM idempotency_keys WHERE ctid IN (SELECT ctid FROM idempotency_keys"
-            f" WHERE created_at < now() - interval '24 hours' LIMIT {BATCH})"
+_RECORD = "the record of what was asked, answered and paid: deleting from it is for its owners to decide"
+
+KEPT: dict[str, Kept] = {
+    kept.table: kept
+    for kept in (
+        *api_keys.KEPT,
+        *audit.KEPT,
+        *key_ring.KEPT,
+        *store.KEPT,
+        *sync.KEPT,
+        *circuit_breaker.KEPT,
+        *rate_limit.KEPT,
+        Kept("verifications", _RECORD),
+        Kept("attempts", _RECORD),
+        Kept("exchanges", _RECORD),
+        Kept("timeline", _RECORD),
+        Kept("idempotency_keys", "as long as a client may repeat a create", IDEMPOTENCY_KEPT),
+        Kept("vendor_events", "longer than any vendor repeats an event", "30 days", "received_at"),
+        Kept("webhook_endpoints", "few, and deliveries name them; a deleted one is marked"),
+        Kept(
+            "events",
+            "as long as a partner can read back what it missed",
+            EVENTS_KEPT,
+            but_not="EXISTS (SELECT FROM deliveries d WHERE d.event_id = t.id AND d.status = 'pending')",
         ),
-        (
-            "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events"
-            f" WHERE created_at < now() - interval '30 days' LIMIT {BATCH})"
-        ),
-        (
-            "DELETE FROM pgqueuer_log WHERE ctid IN (SELECT ctid FROM pgqueuer_log"
-            f" WHERE created < now() - interval '1 hour' LIMIT {BATCH})"
-        ),
+        Kept("deliveries", "deleted with their event"),
+        Kept("delivery_attempts", "deleted with their delivery"),
+        Kept("pgqueuer_log", "for a look at what the queue did last", "1 hour", "created"),
     )
-)
+}
+
+PRUNE_BATCH = 5000
+
+
+def _statement(kept: Kept) -> Query:
+    # now() and not clock_timestamp(): only a stable function lets an index find what is old.
+    return Query(f"""
+DELETE FROM {kept.table} WHERE ctid IN (
+  SELECT ctid FROM {kept.table} t
+  WHERE {kept.since} < now() - interval '{kept.span}' AND NOT {kept.but_not} LIMIT :batch)""")
+
+
+_STATEMENTS = tuple(_statement(kept) for kept in KEPT.values() if kept.span is not None)
 
 
 async def prune(gateway: Gateway) -> None:
-    """In batches, each its own statement, so that no lock is held for long."""
+    """In batches, each its own transaction, so that no lock is held for long."""
     for statement in _STATEMENTS:
         async with gateway.connection() as db:
-            while (await db.execute(statement)).rowcount == BATCH:
+            while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
                 continue

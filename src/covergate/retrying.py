@@ -1,6 +1,6 @@
-"""Trying again with tenacity, entered only where the first try failed: its bookkeeping costs as much as a short call itself.
+"""Retries with tenacity, but only after a first failure: its bookkeeping costs as much as a short call.
 
-Only for what had no effect, or what may be done twice; every longer wait is a job.
+For what had no effect or may be done twice. Longer waits are scheduled instead.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from tenacity import AsyncRetrying, retry_if_exception
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 async def retrying(
-    call: Callable[[], Awaitable[T]], *, when: Callable[[BaseException], bool], stop: stop_base, wait: wait_base
-) -> T:
-    """What `call` returns, called again for as long as `when` holds for its error and `stop` does not; then that error."""
+    call: Callable[[], Awaitable[_T]], *, when: Callable[[BaseException], bool], stop: stop_base, wait: wait_base
+) -> _T:
+    """The result of `call`, which is called again while `when` holds for its error and `stop` does not; then that error."""
     failed: Exception | None = None
     try:
         return await call()
-    # Nothing narrower will do: which errors are worth it is the caller's to say.
+    # Broad on purpose: which errors are worth another try is the caller's to say.
     except Exception as error:
         if not when(error):
             raise
         failed = error
     tries = AsyncRetrying(retry=retry_if_exception(when), stop=stop, wait=wait, reraise=True)
 
-    async def again() -> T:
+    async def again() -> _T:
         nonlocal failed
         if failed is not None:
             first, failed = failed, None

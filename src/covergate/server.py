@@ -21,10 +21,10 @@ from covergate.errors import ConfigurationError, PartFailed
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 25
-"""What requests in flight get to end after `stop`; the worker takes as long for its jobs."""
+"""The time that requests in flight get after `stop`; the worker gives its jobs as long."""
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than the 60 s after which load balancers usually let go, so that it is they who close an idle connection."""
+"""Longer than the usual 60 s of load balancers, so that an idle connection is closed from their side."""
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (what is shown, not bound)
 
@@ -63,13 +63,18 @@ async def until_stopped(parts: Sequence[Part], stop: asyncio.Event) -> None:
         stopped.cancel()
     for part in parts:
         if part.task.done() and not stop.is_set():
-            log.error("part_ended", part=part.name, exc_info=part.task.exception())
+            error = part.task.exception()
+            if isinstance(error, ConfigurationError):
+                # Its text is for operators. The other parts still have to end, which may take a while.
+                log.error("part_ended", part=part.name, reason=str(error))
+                raise error
+            log.error("part_ended", part=part.name, exc_info=error)
             raise PartFailed(f"the {part.name} ended by itself; the log says why")
 
 
 @contextmanager
 def listening(host: str, port: int, variable: str) -> Iterator[socket.socket]:
-    """A bound and listening socket (port 0: a free one). `variable` is the setting to change where that is impossible."""
+    """A bound and listening socket (port 0: a free one). `variable` is the setting to change if that is impossible."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError):
@@ -87,7 +92,7 @@ def listening(host: str, port: int, variable: str) -> Iterator[socket.socket]:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a client on this machine reaches it."""
+    """The URL for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = EVERYWHERE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -131,7 +136,7 @@ async def start_server(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals alone, raises where it would end the process, and stops without a tick's delay."""
+    """uvicorn that leaves signals alone, raises instead of ending the process, and stops without a tick's delay."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,7 +1,7 @@
-"""What the process is told from outside: `COVERGATE_…` variables and `.env` (design.md section 8).
+"""The process's settings: `COVERGATE_…` variables and `.env` (.env.example has each).
 
-Vendors' variables are theirs (`vendors.vendor.Connection`). Invariant: a value that is wrong is never repeated, because a
-secret may stand in the wrong variable; the error names the variable and, by the field's description, what it takes.
+Vendors' variables are theirs (`vendors.vendor.Connection`). Invariant: a wrong value is never repeated, because it may be
+a secret in the wrong variable; the error names the variable and, by the field's description, what it takes.
 """
 
 from __future__ import annotations

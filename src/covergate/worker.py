@@ -29,10 +29,11 @@ from covergate.db.queue_schema import channel_of, make_queries
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
 from covergate.retention import prune
+from covergate.server import DRAIN_SECONDS
 from covergate.transport.transport import Transport
-from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS
+from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendors import VENDORS
-from covergate.verifications.advance import Advancer
+from covergate.verifications.engine import Engine
 from covergate.verifications.sweep import CLOSERS, sweep
 from covergate.verifications.view import read_view
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
@@ -45,13 +46,12 @@ DEQUEUE_TIMEOUT = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=0.2)
 """While a lane is full and more is due in it, its group looks so often for a free place. Each look takes some milliseconds, which
 whoever comes just then waits: this keeps it to one in forty."""
-DRAIN_SECONDS = 25.0
 SWEEP_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
 LARGEST_BATCH = 50
-CONNECT_SECONDS = 10
+QUEUE_CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5.0
 FIRST_REST, LONGEST_REST = 0.1, 1.0
@@ -84,6 +84,7 @@ class Worker:
 
     gateway: Gateway
     transport: Transport
+    breakers: CircuitBreakers
     drain_seconds: float = DRAIN_SECONDS
     delivery_seconds: float = TIMEOUT_SECONDS
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -97,7 +98,7 @@ class Worker:
             manager.shutdown.set()
 
     async def run(self) -> None:
-        advancer = Advancer(self.gateway, self.transport)
+        engine = Engine(self.gateway, self.transport, self.breakers)
         async with (
             Deliverer(self.gateway, read_view, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
@@ -106,7 +107,7 @@ class Worker:
             lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
             budget = self.gateway.settings.worker_tasks
             groups = (
-                Group(jobs.ADVANCE, advancer.advance, advancer.failed_inside, lanes, max(budget, sum(lanes.values()))),
+                Group(jobs.ADVANCE, engine.advance, engine.failed_inside, lanes, max(budget, sum(lanes.values()))),
                 _group(jobs.DELIVER, deliverer.deliver, deliverer.failed_inside, budget),
                 _group(jobs.DELIVER_SLOWLY, deliverer.deliver_slowly, deliverer.failed_inside, budget),
             )
@@ -115,7 +116,7 @@ class Worker:
                 tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, replace(self.gateway, database=apart))))
                 tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway)))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
-                tasks.create_task(self._regularly(FLUSH_SECONDS, advancer.circuits.flush))
+                tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush))
                 tasks.create_task(
                     self._regularly(PAYERS_SECONDS, partial(sync_if_due, self.gateway, self.transport), at_once=False)
                 )
@@ -196,7 +197,7 @@ class Worker:
                 # besides; planned once, 3 and 12.
                 "plan_cache_mode": "force_generic_plan",
             },
-            timeout=CONNECT_SECONDS,
+            timeout=QUEUE_CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
         )
         driver, channel = AsyncpgPoolDriver(pool), channel_of(group.name)

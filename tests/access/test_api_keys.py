@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from covergate.access.api_keys import SCOPES, KnownKeys, create_key, list_keys, revoke_key
+from covergate.access.api_keys import SCOPES, ApiKeyCache, create_key, list_keys, revoke_key
 from covergate.api.waiters import Waiters
-from covergate.db.database import Database, asyncpg_dsn
+from covergate.db.database import Database
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
 from covergate.settings import Settings
+from tests.support.postgres import pool_of
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -20,16 +22,16 @@ def gateway(database: Database) -> Gateway:
 
 
 @pytest.fixture
-async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
+async def known(gateway: Gateway) -> AsyncIterator[ApiKeyCache]:
     """As an API process has it: told of changes by NOTIFY."""
-    keys = KnownKeys(gateway)
+    keys = ApiKeyCache(gateway)
     told = asyncio.Event()
 
     def forget() -> None:
         keys.forget()
         told.set()
 
-    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=forget)
+    waiters = Waiters(gateway.database.url, on_keys_changed=forget)
     task = asyncio.create_task(waiters.run())
     await asyncio.wait_for(told.wait(), 10)
     yield keys
@@ -37,7 +39,7 @@ async def known(gateway: Gateway) -> AsyncIterator[KnownKeys]:
     await asyncio.wait({task})
 
 
-async def test_a_key_names_tenant_mode_and_scopes(gateway: Gateway, known: KnownKeys) -> None:
+async def test_a_key_names_tenant_mode_and_scopes(gateway: Gateway, known: ApiKeyCache) -> None:
     first = await create_key(gateway, tenant="Clinic North", mode="test")
     second = await create_key(gateway, tenant=" Clinic North ", mode="live", scopes=["verifications:read"])
     other = await create_key(gateway, tenant="Clinic South", mode="test")
@@ -62,34 +64,37 @@ async def test_keys_are_listed_without_themselves(gateway: Gateway) -> None:
     assert key not in stored
 
 
-async def test_a_revoked_key_is_known_no_longer(gateway: Gateway, known: KnownKeys) -> None:
+async def test_a_revoked_key_is_known_no_longer(gateway: Gateway, known: ApiKeyCache) -> None:
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     caller = await known.authenticate(key)
     assert caller is not None
     assert await revoke_key(gateway, caller.api_key_id)
-    async with asyncio.timeout(5):
-        while await known.authenticate(key) is not None:
-            await asyncio.sleep(0.01)
+
+    async def unknown() -> bool:
+        return await known.authenticate(key) is None
+
+    await eventually(unknown)
     assert not await revoke_key(gateway, caller.api_key_id)
     assert not await revoke_key(gateway, "key_00000000000000000000000000")
     assert (await list_keys(gateway))[0].revoked_at is not None
 
 
 async def test_a_known_key_costs_no_query(gateway: Gateway) -> None:
-    known = KnownKeys(gateway)
+    known = ApiKeyCache(gateway)
     key = await create_key(gateway, tenant="Clinic North", mode="test")
     first = await known.authenticate(key)
-    await gateway.engine.dispose()
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    engine = gateway.database.engine
+    await engine.dispose()
+    assert pool_of(engine).checkedin() == 0
     assert await known.authenticate(key) is first
-    assert gateway.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
+    assert pool_of(engine).checkedin() == 0
 
 
 @pytest.mark.parametrize(
     "key", ["", "x", "cg_test_", "cg_prod_" + "x" * 43, "cg_test_" + "\x00" * 43, "cg_test_" + "x" * 43]
 )
 async def test_what_is_no_key(gateway: Gateway, key: str) -> None:
-    assert await KnownKeys(gateway).authenticate(key) is None
+    assert await ApiKeyCache(gateway).authenticate(key) is None
 
 
 @pytest.mark.parametrize(

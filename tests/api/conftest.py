@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
 
-from covergate.access.api_keys import create_key
 from covergate.api import examples
 from covergate.api.app import create_app
 from covergate.db.database import Database
 from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.verifications import transitions
-from covergate.verifications.record import fail, finish
-from covergate.verifications.state import Exchange, locked
-
-Headers = dict[str, str]
+from covergate.states import AttemptState
+from covergate.verifications import lifecycle, store
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Exchange
+from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
+from tests.support.sql import run_sql
 
 
 @pytest.fixture
@@ -46,30 +48,13 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@dataclass(frozen=True)
-class Keys:
-    """Headers with a key of each kind. `other` is another tenant's, `live` the same tenant's in the other mode."""
-
-    full: Headers
-    other: Headers
-    live: Headers
-
-
-def bearer(key: str) -> Headers:
-    return {"authorization": f"Bearer {key}"}
-
-
 @pytest.fixture
 async def keys(gateway: Gateway) -> Keys:
-    return Keys(
-        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test")),
-        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test")),
-        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live")),
-    )
+    return await make_keys(gateway)
 
 
 @pytest.fixture
-def body() -> Callable[..., dict[str, Any]]:
+def body() -> Body:
     """A body that the named vendor can answer, with top-level changes."""
 
     def make(**changes: Any) -> dict[str, Any]:
@@ -94,12 +79,8 @@ def body() -> Callable[..., dict[str, Any]]:
     return make
 
 
-Post = Callable[..., Awaitable[dict[str, Any]]]
-End = Callable[..., Awaitable[None]]
-
-
 @pytest.fixture
-def post(client: httpx.AsyncClient, keys: Keys, body: Callable[..., dict[str, Any]]) -> Post:
+def post(client: httpx.AsyncClient, keys: Keys, body: Body) -> Post:
     """Accepts a verification and returns it."""
 
     async def create(key: Headers | None = None, **changes: Any) -> dict[str, Any]:
@@ -119,39 +100,29 @@ def end(gateway: Gateway) -> End:
         verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
     ) -> None:
         async with gateway.transaction() as db:
-            state = await locked(db, verification_id)
-            assert state is not None
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
             if failure is not None:
-                change = fail(gateway.sealer, state, failure, "for a test")
+                change = lifecycle.failed(v, failure_of(failure), "for a test")
             else:
-                sealed = gateway.sealer.seal_json("verifications", "result", state.id, examples.RESULT)
-                change = transitions.completed(state, "eligible", None, sealed)
-            await finish(db, gateway.sealer, state, change, exchanges)
+                change = lifecycle.completed(v, "eligible", None, orjson.dumps(examples.RESULT))
+            await apply(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
 
     return close
 
 
 @pytest.fixture
-def stuck(gateway: Gateway) -> Callable[[str], Awaitable[None]]:
+def stuck(gateway: Gateway) -> Stuck:
     """Has a verification wait for an operator, as after a submission whose fate nobody could find out."""
 
     async def wait_for_operator(verification_id: str) -> None:
         async with gateway.transaction() as db:
-            state = await locked(db, verification_id)
-            assert state is not None
-            state.attempt.state = "submitting"
-            await finish(db, gateway.sealer, state, transitions.wait_for_operator(state))
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
+            v = replace(v, attempt=replace(v.attempt, state=AttemptState.SUBMITTING))
+            await apply(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
 
     return wait_for_operator
 
 
 @pytest.fixture
-def rows(gateway: Gateway) -> Callable[..., Awaitable[list[Any]]]:
-    """What the database holds."""
-
-    async def query(statement: str, **values: Any) -> list[Any]:
-        async with gateway.connection() as db:
-            result = await db.execute(text(statement), values)
-            return list(result.all()) if result.returns_rows else []
-
-    return query
+def rows(gateway: Gateway) -> Rows:
+    return partial(run_sql, gateway)

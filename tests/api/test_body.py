@@ -4,9 +4,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.support.clients import Body, Keys
 
 PATH = "/v1/verifications"
 JSON = {"content-type": "application/json"}
@@ -39,7 +42,7 @@ JSON = {"content-type": "application/json"}
         b"/* */ {}",
     ],
 )
-async def test_what_is_not_strict_json(client: Any, keys: Any, content: bytes) -> None:
+async def test_what_is_not_strict_json(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
     answer = await client.post(PATH, content=content, headers={**keys.full, **JSON})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json"), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -61,7 +64,7 @@ async def test_what_is_not_strict_json(client: Any, keys: Any, content: bytes) -
         b'{"service": {"procedure_codes": {"0": "90837"}}, "vendor_options": {"health_harbor": []}}',
     ],
 )
-async def test_json_that_is_no_verification(client: Any, keys: Any, content: bytes) -> None:
+async def test_json_that_is_no_verification(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
     answer = await client.post(PATH, content=content, headers={**keys.full, **JSON})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
     assert answer.json()["errors"]
@@ -76,18 +79,18 @@ async def test_json_that_is_no_verification(client: Any, keys: Any, content: byt
         {**JSON, "content-encoding": "gzip"},
     ],
 )
-async def test_other_content_types(client: Any, keys: Any, body: Any, headers: Any) -> None:
+async def test_other_content_types(client: httpx.AsyncClient, keys: Keys, body: Body, headers: dict[str, str]) -> None:
     answer = await client.post(PATH, content=json.dumps(body()), headers={**keys.full, **headers})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-async def test_json_by_other_spellings(client: Any, keys: Any, body: Any, content_type: str) -> None:
+async def test_json_by_other_spellings(client: httpx.AsyncClient, keys: Keys, body: Body, content_type: str) -> None:
     headers = {**keys.full, "content-type": content_type}
     assert (await client.post(PATH, content=json.dumps(body()), headers=headers)).status_code == 202
 
 
-async def test_too_large_with_and_without_a_length(client: Any, keys: Any) -> None:
+async def test_too_large_with_and_without_a_length(client: httpx.AsyncClient, keys: Keys) -> None:
     read = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -103,7 +106,7 @@ async def test_too_large_with_and_without_a_length(client: Any, keys: Any) -> No
     assert fits.status_code == 422
 
 
-async def test_errors_are_capped_and_long_keys_not_repeated(client: Any, keys: Any) -> None:
+async def test_errors_are_capped_and_long_keys_not_repeated(client: httpx.AsyncClient, keys: Keys) -> None:
     many = await client.post(PATH, json={str(number): 1 for number in range(20_000)}, headers=keys.full)
     assert len(many.json()["errors"]) == 200
     long = await client.post(PATH, json={"k" * 5000: 1}, headers=keys.full)
@@ -153,7 +156,7 @@ EVIL = st.sampled_from(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.sampled_from(POINTERS), VALUES | EVIL, min_size=1, max_size=4))
-async def test_no_body_yields_a_500(client: Any, keys: Any, body: Any, changes: dict[str, Any]) -> None:
+async def test_no_body_yields_a_500(client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(body()))
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -171,7 +174,7 @@ async def test_no_body_yields_a_500(client: Any, keys: Any, body: Any, changes: 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
-async def test_no_bytes_yield_a_500(client: Any, keys: Any, content: bytes) -> None:
+async def test_no_bytes_yield_a_500(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
     for path in (PATH, "/v1/webhook-endpoints", f"{PATH}/search"):
         answer = await client.post(path, content=content, headers={**keys.full, **JSON})
         assert answer.status_code in (200, 422)
@@ -185,6 +188,6 @@ async def test_no_bytes_yield_a_500(client: Any, keys: Any, content: bytes) -> N
         max_size=4,
     )
 )
-async def test_no_query_yields_a_500(client: Any, keys: Any, query: dict[str, str]) -> None:
+async def test_no_query_yields_a_500(client: httpx.AsyncClient, keys: Keys, query: dict[str, str]) -> None:
     for path in (PATH, "/v1/events", "/v1/vendors"):
         assert (await client.get(path, params=query, headers=keys.full)).status_code in (200, 400, 422)

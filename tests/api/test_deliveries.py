@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
+from covergate.gateway import Gateway
 from covergate.verifications.view import read_view
 from covergate.webhooks.sender import Deliverer
+from tests.support.clients import End, Keys, Post, Rows
+from tests.support.due import due_in
 
 
 @pytest.fixture
-async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any]:
+async def delivery(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> dict[str, Any]:
     made = await client.post(
         "/v1/webhook-endpoints", json={"url": "https://covergate-test.invalid/x"}, headers=keys.full
     )
@@ -20,7 +24,9 @@ async def delivery(client: Any, keys: Any, post: Any, end: Any) -> dict[str, Any
     return row
 
 
-async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: Any, gateway: Any) -> None:
+async def test_a_delivery_lists_its_attempts(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], gateway: Gateway
+) -> None:
     assert delivery["status"] == "pending" and delivery["attempts"] == []
     async with Deliverer(gateway, read_view) as deliverer:
         await deliverer.deliver(f"{delivery['id']}:0")
@@ -33,7 +39,9 @@ async def test_a_delivery_lists_its_attempts(client: Any, keys: Any, delivery: A
 
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "exhausted"])
-async def test_redeliver_whatever_the_status(client: Any, keys: Any, delivery: Any, rows: Any, status: str) -> None:
+async def test_redeliver_whatever_the_status(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], rows: Rows, gateway: Gateway, status: str
+) -> None:
     await rows(
         "UPDATE deliveries SET status = CAST(:status AS text), tries = 12, step = 7,"
         " next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending' THEN next_attempt_at + interval '1 day' END"
@@ -46,11 +54,12 @@ async def test_redeliver_whatever_the_status(client: Any, keys: Any, delivery: A
     assert (shown["status"], shown["event_id"]) == ("pending", delivery["event_id"])
     [row] = await rows("SELECT step, tries, next_attempt_at <= clock_timestamp() AS due, ended_at FROM deliveries")
     assert tuple(row) == (8, 0, True, None)
-    jobs = await rows("SELECT convert_from(payload, 'UTF8') AS key FROM pgqueuer WHERE entrypoint LIKE 'deliver%'")
-    assert f"{delivery['id']}:8" in [job.key for job in jobs]
+    assert ("deliver", f"{delivery['id']}:8") in await due_in(gateway).deliveries()
 
 
-async def test_redelivering_to_a_disabled_endpoint(client: Any, keys: Any, delivery: Any) -> None:
+async def test_redelivering_to_a_disabled_endpoint(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any]
+) -> None:
     endpoint = f"/v1/webhook-endpoints/{delivery['endpoint_id']}"
     await client.patch(endpoint, json={"status": "disabled"}, headers=keys.full)
     answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+
 from covergate.eligibility.failure import FailureCode
+from tests.support.clients import End, Keys, Post, Rows
 
 
-async def test_events_are_read_forward_from_a_cursor_or_an_event(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_events_are_read_forward_from_a_cursor_or_an_event(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End
+) -> None:
     made = [await post(external_id=f"intake-{number}") for number in range(3)]
     await end(made[0]["id"])
     await end(made[1]["id"], FailureCode.MEMBER_ID_INVALID)
@@ -35,12 +40,14 @@ async def test_events_are_read_forward_from_a_cursor_or_an_event(client: Any, ke
     assert (last["data"], last["has_more"], last["next_cursor"]) == ([], False, None)
 
 
-async def test_an_unknown_type(client: Any, keys: Any) -> None:
+async def test_an_unknown_type(client: httpx.AsyncClient, keys: Keys) -> None:
     answer = await client.get("/v1/events?type=verification.gone&x=1", headers=keys.full)
     assert {error["parameter"] for error in answer.json()["errors"]} == {"type", "x"}
 
 
-async def test_events_older_than_30_days_are_not_shown(client: Any, keys: Any, post: Any, end: Any, rows: Any) -> None:
+async def test_events_older_than_30_days_are_not_shown(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, rows: Rows
+) -> None:
     await end((await post())["id"])
     await rows("UPDATE events SET created_at = created_at - interval '31 days' RETURNING 1")
     assert (await client.get("/v1/events", headers=keys.full)).json()["data"] == []

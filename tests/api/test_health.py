@@ -1,24 +1,29 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from covergate.api.app import create_app
 from covergate.db.database import Database, asyncpg_dsn, make_engine
+from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway, connections_of
+from tests.support.clients import Body, Keys, Post, Rows
 
 
-async def test_up_and_ready_without_a_key(client: Any) -> None:
+async def test_up_and_ready_without_a_key(client: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/readyz"):
         answer = await client.get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
         assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_not_ready_while_stopping_or_on_another_schema(client: Any, app: Any, database: Any) -> None:
+async def test_not_ready_while_stopping_or_on_another_schema(
+    client: httpx.AsyncClient, app: FastAPI, database: Database
+) -> None:
     connection = await asyncpg.connect(asyncpg_dsn(database.url))
     await connection.execute("UPDATE alembic_version SET version_num = 'older'")
     await connection.close()
@@ -30,7 +35,7 @@ async def test_not_ready_while_stopping_or_on_another_schema(client: Any, app: A
 
 
 @pytest.fixture
-async def away(gateway: Any, sealer: Any) -> Any:
+async def away(gateway: Gateway, sealer: Sealer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app whose database does not answer."""
     url = "postgresql://nobody@127.0.0.1:9/nothing"
     database = Database(url, make_engine(url, pool_size=1, application_name="tests"), sealer)
@@ -40,7 +45,7 @@ async def away(gateway: Any, sealer: Any) -> Any:
     await database.aclose()
 
 
-async def test_database_away(away: Any, body: Any) -> None:
+async def test_database_away(away: httpx.AsyncClient, body: Body) -> None:
     headers = {"authorization": "Bearer cg_test_" + "x" * 43}
     for method, path in [("GET", "/readyz"), ("POST", "/v1/verifications"), ("GET", "/v1/events")]:
         answer = await away.request(method, path, headers=headers)
@@ -50,7 +55,9 @@ async def test_database_away(away: Any, body: Any) -> None:
     assert (await away.get("/metrics")).status_code == 200
 
 
-async def test_backends_that_are_terminated_are_a_503_once(client: Any, keys: Any, rows: Any, gateway: Any) -> None:
+async def test_backends_that_are_terminated_are_a_503_once(
+    client: httpx.AsyncClient, keys: Keys, rows: Rows, gateway: Gateway
+) -> None:
     assert (await client.get("/v1/verifications", headers=keys.full)).status_code == 200
     killer = await asyncpg.connect(asyncpg_dsn(gateway.database.url))
     await killer.execute(
@@ -61,7 +68,9 @@ async def test_backends_that_are_terminated_are_a_503_once(client: Any, keys: An
     assert set(statuses) <= {200, 503} and statuses[-1] == 200
 
 
-async def test_metrics_count_routes_and_hold_no_phi(client: Any, keys: Any, post: Any, body: Any) -> None:
+async def test_metrics_count_routes_and_hold_no_phi(
+    client: httpx.AsyncClient, keys: Keys, post: Post, body: Body
+) -> None:
     verification = await post()
     await client.get(f"/v1/verifications/{verification['id']}", headers=keys.full)
     await client.request("BREW", "/v1/verifications")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from covergate.access.api_keys import SCOPES, create_key
+from covergate.gateway import Gateway
+from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
 
 VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
 
@@ -45,7 +49,7 @@ BODIES: dict[tuple[str, str], Any] = {
 
 
 @pytest.fixture
-async def made(client: Any, keys: Any, post: Any, end: Any, stuck: Any) -> dict[str, str]:
+async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuck: Stuck) -> dict[str, str]:
     endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
     await end((await post())["id"])
     verification, unknown = await post(), await post()
@@ -55,14 +59,16 @@ async def made(client: Any, keys: Any, post: Any, end: Any, stuck: Any) -> dict[
     return {"ver": verification["id"], "stuck": unknown["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
 
 
-async def call(client: Any, method: str, path: str, headers: Any, **ids: str) -> Any:
+async def call(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], **ids: str
+) -> httpx.Response:
     body = BODIES.get((method, path))
     return await client.request(method, path.format(**ids), headers=headers, **({} if body is None else {"json": body}))
 
 
 @pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
 async def test_only_its_own_tenant_and_mode_find_it(
-    client: Any, keys: Any, made: Any, rows: Any, method: str, path: str, _scope: str
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], rows: Rows, method: str, path: str, _scope: str
 ) -> None:
     for stranger in (keys.other, keys.live):
         answer = await call(client, method, path, stranger, **made)
@@ -76,14 +82,16 @@ async def test_only_its_own_tenant_and_mode_find_it(
 
 @pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
 @pytest.mark.parametrize("id_", ["{0}", "x", "%00", "{1}%00", "ver_%F0%9F%92%A9", "{1}A", "..%2f..", "a" * 5000])
-async def test_ids_that_are_none(client: Any, keys: Any, method: str, path: str, _scope: str, id_: str) -> None:
+async def test_ids_that_are_none(
+    client: httpx.AsyncClient, keys: Keys, method: str, path: str, _scope: str, id_: str
+) -> None:
     unknown = {"ver": VER, "stuck": VER, "whe": WHE, "dlv": DLV}
     named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
     answer = await call(client, method, path, keys.full, **named)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_lists_show_nothing_of_others(client: Any, keys: Any, made: Any) -> None:
+async def test_lists_show_nothing_of_others(client: httpx.AsyncClient, keys: Keys, made: dict[str, str]) -> None:
     for stranger in (keys.other, keys.live):
         for path in ("/v1/verifications", "/v1/webhook-endpoints", "/v1/events"):
             assert (await client.get(path, headers=stranger)).json()["data"] == []
@@ -91,7 +99,9 @@ async def test_lists_show_nothing_of_others(client: Any, keys: Any, made: Any) -
         assert (await client.post("/v1/verifications/search", json=search, headers=stranger)).json()["data"] == []
 
 
-async def test_a_retry_links_only_to_an_own_verification(client: Any, keys: Any, made: Any, body: Any) -> None:
+async def test_a_retry_links_only_to_an_own_verification(
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], body: Body
+) -> None:
     linked = await client.post("/v1/verifications", json=body(retry_of=made["ver"]), headers=keys.full)
     assert linked.status_code == 202 and linked.json()["retry_of"] == made["ver"]
     refused = await client.post("/v1/verifications", json=body(retry_of=made["ver"]), headers=keys.other)
@@ -99,7 +109,7 @@ async def test_a_retry_links_only_to_an_own_verification(client: Any, keys: Any,
 
 
 async def test_each_route_takes_its_own_scope_and_no_other(
-    client: Any, gateway: Any, keys: Any, made: Any, body: Any
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, made: dict[str, str], body: Body
 ) -> None:
     for scope in SCOPES:
         key = await create_key(gateway, tenant="Clinic North", mode="test", scopes=[scope])
@@ -120,7 +130,7 @@ async def test_each_route_takes_its_own_scope_and_no_other(
     "header",
     [None, "", "Bearer", "Bearer ", "Bearer cg_test_nope", "Basic eDp5", "Bearer cg_test_" + "x" * 43, "Bearer \xff"],
 )
-async def test_without_a_valid_key(client: Any, header: str | None) -> None:
+async def test_without_a_valid_key(client: httpx.AsyncClient, header: str | None) -> None:
     headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
     for method, path, _ in WITHOUT_ID + ROUTES:
         answer = await client.request(method, path.format(ver=VER, stuck=VER, whe=WHE, dlv=DLV), headers=headers)
@@ -129,7 +139,7 @@ async def test_without_a_valid_key(client: Any, header: str | None) -> None:
         assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
-def test_the_matrix_names_every_route(app: Any) -> None:
+def test_the_matrix_names_every_route(app: FastAPI) -> None:
     named = {
         (
             method,

@@ -6,22 +6,31 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from covergate import ids
 from covergate.access.api_keys import SCOPES, create_key
 from covergate.api import examples
-from covergate.verifications.state import Exchange
+from covergate.gateway import Gateway
+from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import CircuitBreakers
+from covergate.verifications import store
+from covergate.verifications.engine import Engine
+from covergate.verifications.model import Exchange
+from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
 
 
 @pytest.fixture
-async def partner(gateway: Any) -> dict[str, str]:
+async def partner(gateway: Gateway) -> dict[str, str]:
     """A key with every scope but `operations`."""
     scopes = [scope for scope in SCOPES if scope != "operations"]
     return {"authorization": f"Bearer {await create_key(gateway, tenant='Clinic North', mode='test', scopes=scopes)}"}
 
 
-async def test_an_operator_has_it_submitted_again(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+async def test_an_operator_has_it_submitted_again(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
+) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     await stuck(verification["id"])
@@ -40,7 +49,7 @@ async def test_an_operator_has_it_submitted_again(client: Any, keys: Any, post: 
     assert again.json()["detail"] == "the verification is in_progress, waiting for vendor"
 
 
-async def test_an_operator_gives_up(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+async def test_an_operator_gives_up(client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     await stuck(verification["id"])
@@ -50,7 +59,9 @@ async def test_an_operator_gives_up(client: Any, keys: Any, post: Any, stuck: An
     assert (again.status_code, again.json()["detail"]) == (409, "the verification is failed")
 
 
-async def test_two_operators_at_once_resolve_once(client: Any, keys: Any, post: Any, stuck: Any) -> None:
+async def test_two_operators_at_once_resolve_once(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
+) -> None:
     verification = await post()
     await stuck(verification["id"])
     path = f"/v1/verifications/{verification['id']}/resolve"
@@ -61,7 +72,7 @@ async def test_two_operators_at_once_resolve_once(client: Any, keys: Any, post: 
 
 
 async def test_resolve_is_for_operators_and_for_the_own_tenant(
-    client: Any, keys: Any, post: Any, stuck: Any, partner: Any
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, partner: dict[str, str]
 ) -> None:
     verification = await post()
     await stuck(verification["id"])
@@ -79,14 +90,16 @@ async def test_resolve_is_for_operators_and_for_the_own_tenant(
     ("sent", "pointer"),
     [({}, "/action"), ({"action": "retry"}, "/action"), ({"action": "give_up", "why": "x"}, "/why")],
 )
-async def test_resolve_says_what_it_takes(client: Any, keys: Any, post: Any, sent: Any, pointer: str) -> None:
+async def test_resolve_says_what_it_takes(
+    client: httpx.AsyncClient, keys: Keys, post: Post, sent: Any, pointer: str
+) -> None:
     verification = await post()
     answer = await client.post(f"/v1/verifications/{verification['id']}/resolve", json=sent, headers=keys.full)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
-async def test_hold_and_resume(client: Any, keys: Any) -> None:
+async def test_hold_and_resume(client: httpx.AsyncClient, keys: Keys) -> None:
     held = [await client.post("/v1/vendors/sohar/hold", headers=keys.full) for _ in range(2)]
     assert [answer.status_code for answer in held] == [200, 200]
     assert held[0].json()["held"] is True and held[0].json()["enabled"] is True
@@ -102,14 +115,16 @@ async def test_hold_and_resume(client: Any, keys: Any) -> None:
     ]
 
 
-async def test_hold_is_for_operators_and_for_known_vendors(client: Any, keys: Any, partner: Any) -> None:
+async def test_hold_is_for_operators_and_for_known_vendors(
+    client: httpx.AsyncClient, keys: Keys, partner: dict[str, str]
+) -> None:
     for action in ("hold", "resume"):
         assert (await client.post(f"/v1/vendors/sohar/{action}", headers=partner)).status_code == 403
         unknown = await client.post(f"/v1/vendors/nobody/{action}", headers=keys.full)
         assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
 
 
-async def test_a_hold_is_told_to_who_subscribed(client: Any, keys: Any) -> None:
+async def test_a_hold_is_told_to_who_subscribed(client: httpx.AsyncClient, keys: Keys) -> None:
     """The event types are known to endpoints and to the list of events."""
     endpoint = {"url": "https://a.example.com", "event_types": ["vendor.degraded", "vendor.recovered"]}
     assert (await client.post("/v1/webhook-endpoints", json=endpoint, headers=keys.full)).status_code == 201
@@ -123,7 +138,7 @@ async def test_a_hold_is_told_to_who_subscribed(client: Any, keys: Any) -> None:
     ]
 
 
-async def test_an_open_circuit_is_shown(client: Any, keys: Any, rows: Any) -> None:
+async def test_an_open_circuit_is_shown(client: httpx.AsyncClient, keys: Keys, rows: Rows) -> None:
     assert (await vendor(client, keys.full))["circuit"] == {"state": "closed", "since": None, "rests_until": None}
     await rows(
         "INSERT INTO vendor_standing (vendor, mode, circuit, rests_until)"
@@ -134,7 +149,7 @@ async def test_an_open_circuit_is_shown(client: Any, keys: Any, rows: Any) -> No
     assert shown["circuit"]["since"] < shown["circuit"]["rests_until"]
 
 
-async def test_nothing_is_stated_where_nothing_ended(client: Any, keys: Any) -> None:
+async def test_nothing_is_stated_where_nothing_ended(client: httpx.AsyncClient, keys: Keys) -> None:
     shown = await vendor(client, keys.full)
     nothing = {"attempts": 0, "success_rate": None, "wait_seconds": {"p50": None, "p95": None}}
     assert shown["last_hour"] == shown["last_day"] == nothing
@@ -142,7 +157,7 @@ async def test_nothing_is_stated_where_nothing_ended(client: Any, keys: Any) -> 
 
 
 async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
-    client: Any, keys: Any, post: Any, end: Any, gateway: Any, rows: Any
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, gateway: Gateway, rows: Rows
 ) -> None:
     first = await post()
     exchange = Exchange(ids.new(ids.EXCHANGE), datetime.now(UTC), "GET /x", 200, "application/json", b'{"status":"ok"}')
@@ -174,13 +189,15 @@ async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
         ({"max_age": 0}, "/max_age"),
     ],
 )
-async def test_bad_routes(client: Any, keys: Any, body: Any, changes: Any, pointer: str) -> None:
+async def test_bad_routes(
+    client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any], pointer: str
+) -> None:
     answer = await client.post("/v1/verifications", json=body(vendor=None, **changes), headers=keys.full)
     assert answer.status_code == 422
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 
 
-async def test_a_route_with_a_disabled_vendor(client: Any, keys: Any, body: Any) -> None:
+async def test_a_route_with_a_disabled_vendor(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     """Live mode has no vendors here."""
     sent = body(vendor=None, routing={"vendors": ["sohar", "integrex"]})
     answer = await client.post("/v1/verifications", json=sent, headers=keys.live)
@@ -188,18 +205,17 @@ async def test_a_route_with_a_disabled_vendor(client: Any, keys: Any, body: Any)
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/routing/vendors/0", "/routing/vendors/1"]
 
 
-async def vendor(client: Any, headers: Any, name: str = "sohar") -> dict[str, Any]:
+async def vendor(client: httpx.AsyncClient, headers: dict[str, str], name: str = "sohar") -> dict[str, Any]:
     shown = (await client.get("/v1/vendors", headers=headers)).json()["data"]
     found: dict[str, Any] = next(row for row in shown if row["name"] == name)
     return found
 
 
-async def take_over(gateway: Any, verification_id: str) -> None:
+async def take_over(gateway: Gateway, verification_id: str) -> None:
     """As a worker would."""
-    from covergate.verifications.reuse import follow
-    from covergate.verifications.state import read
-
+    breakers = CircuitBreakers(gateway)
     async with gateway.connection() as db:
-        state = await read(db, verification_id)
-    assert state is not None and state.follows is not None
-    await follow(gateway, state)
+        claimed = await store.read_claimed(db, gateway.sealer, verification_id)
+    assert claimed is not None and claimed.verification.follows is not None
+    async with Transport(allow_private_network=True, ended=breakers.count) as transport:
+        await Engine(gateway, transport, breakers).advance(f"{verification_id}:{claimed.verification.step}")

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
-
-from .conftest import Keys, bearer
+from tests.support.clients import Body, Keys, bearer
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
-Body = Callable[..., dict[str, Any]]
 
 
 async def test_every_payer_by_name_page_by_page(client: httpx.AsyncClient, keys: Keys) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fastapi import Request
 
-from covergate.api.prefer import wait_seconds
+from covergate.api.http import wait_seconds
 
 
 @pytest.mark.parametrize(

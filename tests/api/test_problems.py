@@ -4,11 +4,14 @@ import json
 import logging
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from opentelemetry import trace
 from structlog.testing import capture_logs
 
 from covergate.errors import PROBLEMS
+from tests.support.clients import Body, End, Keys, Rows
 
 PERSON = [
     "Zebulon",
@@ -34,7 +37,7 @@ def person() -> dict[str, Any]:
     }
 
 
-async def test_problems_have_one_shape(client: Any, keys: Any) -> None:
+async def test_problems_have_one_shape(client: httpx.AsyncClient, keys: Keys) -> None:
     answer = await client.get("/v1/nowhere", headers=keys.full)
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -45,21 +48,33 @@ async def test_problems_have_one_shape(client: Any, keys: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/verifications/", "/", "/v1", "//", "/v1/verifications/a/b/c", "/openapi.yaml"])
-async def test_unknown_routes(client: Any, path: str) -> None:
+async def test_unknown_routes(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_unknown_methods(client: Any, keys: Any) -> None:
-    answer = await client.put("/v1/verifications", headers=keys.full)
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "BREW"])
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/verifications", "GET, POST"),
+        ("/v1/verifications/search", "GET, POST"),
+        ("/v1/verifications/ver_1", "GET"),
+        ("/v1/webhook-endpoints/whe_1", "DELETE, GET, PATCH"),
+        ("/v1/vendor-events/sohar", "POST"),
+        ("/openapi.json", "GET"),
+    ],
+)
+async def test_other_methods(client: httpx.AsyncClient, keys: Keys, path: str, methods: str, method: str) -> None:
+    answer = await client.request(method, path, headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"] or "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == methods
 
 
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/metrics", "/v1/verifications/ver_00000000000000000000000000", "/v1/vendors"]
 )
-async def test_unknown_parameters_are_an_error_everywhere(client: Any, keys: Any, path: str) -> None:
+async def test_unknown_parameters_are_an_error_everywhere(client: httpx.AsyncClient, keys: Keys, path: str) -> None:
     answer = await client.get(f"{path}?verbose=1", headers=keys.full)
     assert answer.status_code == 422
     assert answer.json()["errors"][0] | {"message": ""} == {
@@ -70,7 +85,13 @@ async def test_unknown_parameters_are_an_error_everywhere(client: Any, keys: Any
 
 
 async def test_phi_is_in_no_log_and_no_error(
-    client: Any, keys: Any, body: Any, person: Any, caplog: Any, rows: Any, end: Any
+    client: httpx.AsyncClient,
+    keys: Keys,
+    body: Body,
+    person: Any,
+    caplog: pytest.LogCaptureFixture,
+    rows: Rows,
+    end: End,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with capture_logs() as logs:
@@ -110,7 +131,7 @@ async def test_phi_is_in_no_log_and_no_error(
         assert secret not in everything
 
 
-async def test_what_an_exception_says_is_told_to_nobody(client: Any, app: Any) -> None:
+async def test_what_an_exception_says_is_told_to_nobody(client: httpx.AsyncClient, app: FastAPI) -> None:
     async def break_down() -> None:
         raise ValueError(f"cannot read {PERSON[0]}")
 
@@ -149,12 +170,12 @@ class Tracing(trace.TracerProvider):
     def __init__(self) -> None:
         self.tracers: list[str] = []
 
-    def get_tracer(self, name: str, *_: Any, **__: Any) -> trace.Tracer:
-        self.tracers.append(name)
+    def get_tracer(self, instrumenting_module_name: str, *_: Any, **__: Any) -> trace.Tracer:
+        self.tracers.append(instrumenting_module_name)
         return trace.NoOpTracer()
 
 
-async def test_requests_are_not_traced(client: Any) -> None:
+async def test_requests_are_not_traced(client: httpx.AsyncClient) -> None:
     """FastAPI would note URLs, with the token that VSee's callbacks carry, and what exceptions say."""
     tracing = Tracing()
     trace.set_tracer_provider(tracing)

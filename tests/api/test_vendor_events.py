@@ -5,15 +5,20 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
+
+from covergate.gateway import Gateway
+from tests.support.clients import Keys, Post, Rows
+from tests.support.gateways import sohar_secret
 
 PATH = "/v1/vendor-events/sohar"
 
 
-def signed(gateway: Any, body: bytes, *, message: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
+def signed(gateway: Gateway, body: bytes, *, message: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
     moment = at or datetime.now(UTC)
-    secret = gateway.account("test", "sohar").webhook_secret
+    secret = sohar_secret(gateway)
     return {
         "svix-id": message,
         "svix-timestamp": str(int(moment.timestamp())),
@@ -21,7 +26,9 @@ def signed(gateway: Any, body: bytes, *, message: str = "msg_1", at: datetime | 
     }
 
 
-async def test_an_event_wakes_its_verification_once(client: Any, keys: Any, gateway: Any, post: Any, rows: Any) -> None:
+async def test_an_event_wakes_its_verification_once(
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, post: Post, rows: Rows
+) -> None:
     verification = await post()
     content = json.dumps(
         {"event": "verification.updated", "verificationId": "r1", "id": verification["attempts"][0]["id"]}
@@ -39,7 +46,9 @@ async def test_an_event_wakes_its_verification_once(client: Any, keys: Any, gate
 
 
 @pytest.mark.parametrize("forgery", ["none", "body", "old", "garbage"])
-async def test_forged_events_store_nothing(client: Any, gateway: Any, rows: Any, forgery: str) -> None:
+async def test_forged_events_store_nothing(
+    client: httpx.AsyncClient, gateway: Gateway, rows: Rows, forgery: str
+) -> None:
     content = b'{"verificationId": "r1"}'
     headers: dict[str, Any] = {
         "none": {},
@@ -55,13 +64,13 @@ async def test_forged_events_store_nothing(client: Any, gateway: Any, rows: Any,
 
 
 @pytest.mark.parametrize("vendor", ["nobody", "integrex", "%00", "sohar%2F"])
-async def test_vendors_that_send_no_events(client: Any, vendor: str) -> None:
+async def test_vendors_that_send_no_events(client: httpx.AsyncClient, vendor: str) -> None:
     answer = await client.post(f"/v1/vendor-events/{vendor}", content=b"{}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert "nobody" not in (await client.get("/metrics")).text
 
 
-async def test_more_than_two_megabytes(client: Any) -> None:
+async def test_more_than_two_megabytes(client: httpx.AsyncClient) -> None:
     answer = await client.post(PATH, content=b" " * (2 * 1024 * 1024 + 1))
     assert answer.status_code == 413
 
@@ -77,7 +86,7 @@ async def test_more_than_two_megabytes(client: Any) -> None:
         b'{"verificationId": "' + b"x" * 9000 + b'"}',
     ],
 )
-async def test_odd_events_of_a_genuine_vendor(client: Any, gateway: Any, content: bytes) -> None:
+async def test_odd_events_of_a_genuine_vendor(client: httpx.AsyncClient, gateway: Gateway, content: bytes) -> None:
     answer = await client.post(
         PATH, content=content, headers=signed(gateway, content, message=random.Random(1).randbytes(3000).hex())
     )

@@ -8,13 +8,21 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from covergate import ids
 from covergate.eligibility.failure import FailureCode
-from covergate.verifications.state import Exchange
+from covergate.gateway import Gateway
+from covergate.verifications.model import Exchange
+from tests.support.clients import Body, End, Keys, Post, Rows
+from tests.support.due import due_in
+from tests.support.postgres import pool_of
+from tests.support.waiting import eventually
 
 
-async def test_create_is_accepted_stored_and_queued(client: Any, keys: Any, body: Any, rows: Any) -> None:
+async def test_create_is_accepted_stored_and_queued(
+    client: httpx.AsyncClient, keys: Keys, body: Body, gateway: Gateway
+) -> None:
     answer = await client.post("/v1/verifications", json=body(), headers=keys.full)
 
     assert answer.status_code == 202
@@ -22,19 +30,16 @@ async def test_create_is_accepted_stored_and_queued(client: Any, keys: Any, body
     assert answer.headers["location"] == f"/v1/verifications/{shown['id']}"
     assert ids.is_id("ver", shown["id"]) and shown["status"] == "queued" and shown["mode"] == "test"
     assert "ssn" not in shown["inquiry"]["patient"] and "987654321" not in answer.text
-    assert (
-        len(await rows("SELECT 1 FROM pgqueuer WHERE convert_from(payload, 'UTF8') = :key", key=f"{shown['id']}:0"))
-        == 1
-    )
+    assert await due_in(gateway).steps() == [f"{shown['id']}:0"]
     read = (await client.get(answer.headers["location"], headers=keys.full)).json()
     assert read == shown
 
 
-async def test_prefer_wait_is_woken_by_the_end(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_prefer_wait_is_woken_by_the_end(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     waiting = asyncio.create_task(
         client.post("/v1/verifications", json=_asked(), headers={**keys.full, "prefer": "wait=30"})
     )
-    created = await _eventually(lambda: _only_row(client, keys))
+    created = await eventually(lambda: _only_row(client, keys))
     started = time.monotonic()
     await end(created["id"])
     answer = await waiting
@@ -45,17 +50,19 @@ async def test_prefer_wait_is_woken_by_the_end(client: Any, keys: Any, post: Any
     assert answer.headers["location"] == f"/v1/verifications/{created['id']}"
 
 
-async def test_prefer_wait_gives_up_and_says_how_far_it_is(client: Any, keys: Any, body: Any) -> None:
+async def test_prefer_wait_gives_up_and_says_how_far_it_is(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     answer = await client.post("/v1/verifications", json=body(), headers={**keys.full, "prefer": "wait=1"})
     assert answer.status_code == 202 and answer.json()["status"] == "queued"
     assert "preference-applied" not in answer.headers
 
 
-async def test_get_waits_too_and_failed_counts_as_ended(client: Any, keys: Any, post: Any, end: Any, app: Any) -> None:
+async def test_get_waits_too_and_failed_counts_as_ended(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, app: FastAPI
+) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     waiting = asyncio.create_task(client.get(path, headers={**keys.full, "prefer": "wait=999"}))
-    await _eventually(lambda: _waits(app, verification["id"]))
+    await eventually(lambda: _waiting(app, verification["id"]) == 1)
     await end(verification["id"], FailureCode.MEMBER_ID_INVALID)
     answer = await waiting
     assert answer.status_code == 200 and answer.headers["preference-applied"] == "wait=60"
@@ -63,20 +70,22 @@ async def test_get_waits_too_and_failed_counts_as_ended(client: Any, keys: Any, 
 
 
 async def test_waiting_holds_no_connection_and_ends_when_the_process_stops(
-    client: Any, keys: Any, post: Any, app: Any, gateway: Any
+    client: httpx.AsyncClient, keys: Keys, post: Post, app: FastAPI, gateway: Gateway
 ) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     waiting = [asyncio.create_task(client.get(path, headers={**keys.full, "prefer": "wait=60"})) for _ in range(30)]
-    await _eventually(lambda: _waits(app, verification["id"], 30))
-    await _eventually(lambda: _none_checked_out(gateway))
+    await eventually(lambda: _waiting(app, verification["id"]) == 30)
+    await eventually(lambda: pool_of(gateway.database.engine).checkedout() == 0)
     assert (await client.get(path, headers=keys.full)).status_code == 200
     app.state.waiters.close()
     answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_idempotent_replay_while_open_and_after_the_end(client: Any, keys: Any, body: Any, end: Any) -> None:
+async def test_idempotent_replay_while_open_and_after_the_end(
+    client: httpx.AsyncClient, keys: Keys, body: Body, end: End
+) -> None:
     headers = {**keys.full, "idempotency-key": "k" * 255}
     first = await client.post("/v1/verifications", json=body(), headers=headers)
     again = await client.post("/v1/verifications", json=body(), headers=headers)
@@ -93,7 +102,7 @@ async def test_idempotent_replay_while_open_and_after_the_end(client: Any, keys:
     assert other.status_code == 202 and other.json()["id"] != first.json()["id"]
 
 
-async def test_a_refused_request_uses_no_key_up(client: Any, keys: Any, body: Any) -> None:
+async def test_a_refused_request_uses_no_key_up(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     headers = {**keys.full, "idempotency-key": "once"}
     refused = await client.post("/v1/verifications", json=body(external_id=1), headers=headers)
     assert refused.status_code == 422
@@ -101,15 +110,15 @@ async def test_a_refused_request_uses_no_key_up(client: Any, keys: Any, body: An
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "ü", "a\x7f"])
-async def test_a_key_must_be_visible_characters(client: Any, keys: Any, body: Any, key: str) -> None:
-    headers = [*keys.full.items(), ("Idempotency-Key", key.encode())]
+async def test_a_key_must_be_visible_characters(client: httpx.AsyncClient, keys: Keys, body: Body, key: str) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in {**keys.full, "idempotency-key": key}.items()]
     answer = await client.post("/v1/verifications", json=body(), headers=headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
 
 
 async def test_200_concurrent_creates_with_one_key_make_one_verification(
-    client: Any, keys: Any, body: Any, rows: Any
+    client: httpx.AsyncClient, keys: Keys, body: Body, rows: Rows
 ) -> None:
     headers = {**keys.full, "idempotency-key": "same"}
     answers = await asyncio.gather(
@@ -121,7 +130,7 @@ async def test_200_concurrent_creates_with_one_key_make_one_verification(
     assert (await rows("SELECT count(*) FROM verifications"))[0][0] == 1
 
 
-async def test_list_filters_and_pages(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_list_filters_and_pages(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     made = [await post(external_id=f"intake-{number}") for number in range(5)]
     await end(made[0]["id"])
     await end(made[1]["id"], FailureCode.MEMBER_ID_INVALID)
@@ -160,7 +169,9 @@ async def test_list_filters_and_pages(client: Any, keys: Any, post: Any, end: An
     assert "inquiry" not in row and "result" not in row
 
 
-async def test_search_by_member_and_birth_date_is_audited(client: Any, keys: Any, post: Any, rows: Any) -> None:
+async def test_search_by_member_and_birth_date_is_audited(
+    client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows
+) -> None:
     verification = await post()
     await post(patient={**_asked()["patient"], "member_id": "OTHER-1"})
 
@@ -176,7 +187,9 @@ async def test_search_by_member_and_birth_date_is_audited(client: Any, keys: Any
     assert len(audited) == 3
 
 
-async def test_reads_are_audited_with_key_and_request(client: Any, keys: Any, post: Any, end: Any, rows: Any) -> None:
+async def test_reads_are_audited_with_key_and_request(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, rows: Rows
+) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     assert await rows("SELECT 1 FROM audit_log") == []
@@ -194,7 +207,7 @@ async def test_reads_are_audited_with_key_and_request(client: Any, keys: Any, po
     assert {(row.verification_id, row.known) for row in found} == {(verification["id"], True)}
 
 
-async def test_cancel_again_and_after_the_end(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_cancel_again_and_after_the_end(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}/cancel"
     first = await client.post(path, headers=keys.full)
@@ -209,7 +222,7 @@ async def test_cancel_again_and_after_the_end(client: Any, keys: Any, post: Any,
     assert with_body.status_code == 422 and with_body.json()["errors"][0]["pointer"] == "/reason"
 
 
-async def test_timeline_pages_oldest_first(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_timeline_pages_oldest_first(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     verification = await post()
     await end(verification["id"])
     path = f"/v1/verifications/{verification['id']}/timeline"
@@ -221,7 +234,7 @@ async def test_timeline_pages_oldest_first(client: Any, keys: Any, post: Any, en
     assert first["data"] + rest["data"] == whole["data"]
 
 
-async def test_raw_keeps_bodies_as_they_came(client: Any, keys: Any, post: Any, end: Any) -> None:
+async def test_raw_keeps_bodies_as_they_came(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     verification = await post()
     now = datetime.now(UTC)
     contents = [b'{"a": 0.10, "b": 123456789012345678901}', b"<html>", b"\xff\x00", b""]
@@ -260,7 +273,7 @@ async def test_raw_keeps_bodies_as_they_came(client: Any, keys: Any, post: Any, 
         ("date_of_birth=1990-09-20", "date_of_birth"),
     ],
 )
-async def test_bad_parameters_are_named(client: Any, keys: Any, query: str, parameter: str) -> None:
+async def test_bad_parameters_are_named(client: httpx.AsyncClient, keys: Keys, query: str, parameter: str) -> None:
     answer = await client.get(f"/v1/verifications?{query}", headers=keys.full)
     assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
     assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
@@ -270,7 +283,7 @@ async def test_bad_parameters_are_named(client: Any, keys: Any, query: str, para
 @pytest.mark.parametrize(
     "path", ["/v1/verifications", "/v1/webhook-endpoints", "/v1/events", "/v1/vendors", "timeline", "deliveries"]
 )
-async def test_unknown_cursors(client: Any, keys: Any, post: Any, path: str, cursor: str) -> None:
+async def test_unknown_cursors(client: httpx.AsyncClient, keys: Keys, post: Post, path: str, cursor: str) -> None:
     if path == "timeline":
         path = f"/v1/verifications/{(await post())['id']}/timeline"
     elif path == "deliveries":
@@ -280,18 +293,18 @@ async def test_unknown_cursors(client: Any, keys: Any, post: Any, path: str, cur
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
-async def test_a_cursor_of_another_list(client: Any, keys: Any) -> None:
+async def test_a_cursor_of_another_list(client: httpx.AsyncClient, keys: Keys) -> None:
     cursor = base64.b64encode(b"whe_" + b"0" * 26).decode().rstrip("=")
     assert (await client.get("/v1/webhook-endpoints", params={"after": cursor}, headers=keys.full)).status_code == 200
     assert (await client.get("/v1/verifications", params={"after": cursor}, headers=keys.full)).status_code == 400
 
 
-async def test_unknown_cursor_in_a_search(client: Any, keys: Any) -> None:
+async def test_unknown_cursor_in_a_search(client: httpx.AsyncClient, keys: Keys) -> None:
     answer = await client.post("/v1/verifications/search", json={"after": "nope"}, headers=keys.full)
     assert answer.status_code == 400 and answer.json()["errors"][0]["pointer"] == "/after"
 
 
-async def test_a_422_lists_everything_at_once(client: Any, keys: Any, body: Any) -> None:
+async def test_a_422_lists_everything_at_once(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     wrong = body(
         patient={"first_name": 3, "last_name": "", "date_of_birth": "2999-01-01", "member_id": "x" * 81, "nick": 1},
         provider={"npi": "1234567890"},
@@ -344,14 +357,16 @@ async def test_a_422_lists_everything_at_once(client: Any, keys: Any, body: Any)
     ],
 )
 async def test_what_cannot_be_accepted(
-    client: Any, keys: Any, body: Any, changes: dict[str, Any], code: str, where: list[str]
+    client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any], code: str, where: list[str]
 ) -> None:
     answer = await client.post("/v1/verifications", json=body(**changes), headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
     assert [error["pointer"] for error in answer.json()["errors"]] == where
 
 
-async def test_a_past_date_is_unsupported_by_those_who_answer_for_today(client: Any, keys: Any, body: Any) -> None:
+async def test_a_past_date_is_unsupported_by_those_who_answer_for_today(
+    client: httpx.AsyncClient, keys: Keys, body: Body
+) -> None:
     day = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
     service = {**body()["service"], "date": day}
     answer = await client.post("/v1/verifications", json=body(service=service), headers=keys.full)
@@ -359,7 +374,7 @@ async def test_a_past_date_is_unsupported_by_those_who_answer_for_today(client: 
     assert answer.json()["errors"][0]["pointer"] == "/service/date" and answer.json()["errors"][0]["vendor"] == "sohar"
 
 
-async def test_no_vendor_is_enabled_for_live_mode(client: Any, keys: Any, body: Any) -> None:
+async def test_no_vendor_is_enabled_for_live_mode(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     answer = await client.post("/v1/verifications", json=body(), headers=keys.live)
     assert (answer.status_code, answer.json()["code"]) == (422, "vendor_not_enabled")
 
@@ -379,21 +394,10 @@ def _asked() -> dict[str, Any]:
     }
 
 
-async def _only_row(client: httpx.AsyncClient, keys: Any) -> Any:
+async def _only_row(client: httpx.AsyncClient, keys: Keys) -> dict[str, Any] | None:
     data = (await client.get("/v1/verifications", headers=keys.full)).json()["data"]
     return data[0] if data else None
 
 
-async def _waits(app: Any, verification_id: str, number: int = 1) -> bool:
-    return len(app.state.waiters._events.get(verification_id, ())) >= number
-
-
-async def _none_checked_out(gateway: Any) -> bool:
-    return gateway.database.engine.pool.checkedout() == 0
-
-
-async def _eventually(check: Any) -> Any:
-    async with asyncio.timeout(10):
-        while not (found := await check()):
-            await asyncio.sleep(0.01)
-    return found
+def _waiting(app: FastAPI, verification_id: str) -> int:
+    return len(app.state.waiters._events.get(verification_id, ()))

@@ -3,17 +3,21 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import httpx
 import pytest
 
 from covergate.access.api_keys import create_key
+from covergate.gateway import Gateway
 from covergate.webhooks.endpoints import MOST_ENDPOINTS
+from tests.support.clients import End, Keys, Post, Rows
+from tests.support.due import due_in
 
 URL = "https://intake.example.com/hook"
 PATH = "/v1/webhook-endpoints"
 
 
 @pytest.fixture
-async def endpoint(client: Any, keys: Any) -> dict[str, Any]:
+async def endpoint(client: httpx.AsyncClient, keys: Keys) -> dict[str, Any]:
     answer = await client.post(PATH, json={"url": URL}, headers=keys.full)
     assert answer.status_code == 201
     made: dict[str, Any] = answer.json()
@@ -21,7 +25,7 @@ async def endpoint(client: Any, keys: Any) -> dict[str, Any]:
 
 
 async def test_the_secret_is_shown_at_creation_and_rotation_only(
-    client: Any, keys: Any, endpoint: Any, rows: Any
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows
 ) -> None:
     assert len(base64.b64decode(endpoint["secret"].removeprefix("whsec_"))) == 32
     path = f"{PATH}/{endpoint['id']}"
@@ -35,7 +39,7 @@ async def test_the_secret_is_shown_at_creation_and_rotation_only(
 
 
 async def test_after_a_rotation_both_secrets_open(
-    client: Any, keys: Any, endpoint: Any, rows: Any, gateway: Any
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows, gateway: Gateway
 ) -> None:
     rotated = await client.post(f"{PATH}/{endpoint['id']}/rotate-secret", headers=keys.full)
     kept = (await rows("SELECT secret_sealed, previous_secret_sealed FROM webhook_endpoints"))[0]
@@ -46,7 +50,9 @@ async def test_after_a_rotation_both_secrets_open(
     assert opened == [rotated.json()["secret"], endpoint["secret"]]
 
 
-async def test_update_changes_what_is_given(client: Any, keys: Any, endpoint: Any, rows: Any) -> None:
+async def test_update_changes_what_is_given(
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows
+) -> None:
     path = f"{PATH}/{endpoint['id']}"
     changes = {"event_types": ["verification.failed"], "description": "front desk", "payload": "full"}
     changed = (await client.patch(path, json=changes, headers=keys.full)).json()
@@ -81,7 +87,13 @@ async def test_update_changes_what_is_given(client: Any, keys: Any, endpoint: An
 )
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_bad_endpoints(
-    client: Any, keys: Any, endpoint: Any, method: str, changes: dict[str, Any], where: str, code: str
+    client: httpx.AsyncClient,
+    keys: Keys,
+    endpoint: dict[str, Any],
+    method: str,
+    changes: dict[str, Any],
+    where: str,
+    code: str,
 ) -> None:
     path, body = (PATH, {"url": URL, **changes}) if method == "POST" else (f"{PATH}/{endpoint['id']}", changes)
     answer = await client.request(method, path, json=body, headers=keys.full)
@@ -90,7 +102,9 @@ async def test_bad_endpoints(
     assert "secret@" not in answer.text
 
 
-async def test_full_payloads_need_the_scope_to_read(client: Any, keys: Any, gateway: Any, endpoint: Any) -> None:
+async def test_full_payloads_need_the_scope_to_read(
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, endpoint: dict[str, Any]
+) -> None:
     manager = {
         "authorization": "Bearer "
         + await create_key(gateway, tenant="Clinic North", mode="test", scopes=["webhooks:manage"])
@@ -106,7 +120,7 @@ async def test_full_payloads_need_the_scope_to_read(client: Any, keys: Any, gate
 
 
 async def test_delete_ends_what_is_pending_and_hides_the_endpoint(
-    client: Any, keys: Any, endpoint: Any, post: Any, end: Any, rows: Any
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], post: Post, end: End, rows: Rows
 ) -> None:
     await end((await post())["id"])
     path = f"{PATH}/{endpoint['id']}"
@@ -126,7 +140,7 @@ async def test_delete_ends_what_is_pending_and_hides_the_endpoint(
 
 
 async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(
-    client: Any, keys: Any, endpoint: Any, rows: Any
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows, gateway: Gateway
 ) -> None:
     only_failed = {"url": URL, "event_types": ["verification.failed"]}
     other = (await client.post(PATH, json=only_failed, headers=keys.full)).json()
@@ -139,20 +153,21 @@ async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(
         "pending",
     )
     assert (await rows("SELECT count(*) FROM deliveries"))[0][0] == 1
-    jobs = await rows("SELECT convert_from(payload, 'UTF8') AS key FROM pgqueuer WHERE entrypoint = 'deliver'")
-    assert [row.key for row in jobs] == [f"{delivery['id']}:0"]
+    assert await due_in(gateway).deliveries() == [("deliver", f"{delivery['id']}:0")]
     events = (await client.get("/v1/events?type=endpoint.test", headers=keys.full)).json()["data"]
     assert [(event["id"], event["data"]) for event in events] == [(delivery["event_id"], {"id": other["id"]})]
 
 
-async def test_a_disabled_endpoint_is_not_tested(client: Any, keys: Any, endpoint: Any) -> None:
+async def test_a_disabled_endpoint_is_not_tested(
+    client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any]
+) -> None:
     path = f"{PATH}/{endpoint['id']}"
     await client.patch(path, json={"status": "disabled"}, headers=keys.full)
     answer = await client.post(f"{path}/test", headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (409, "endpoint_disabled")
 
 
-async def test_there_is_a_limit(client: Any, keys: Any, endpoint: Any, rows: Any) -> None:
+async def test_there_is_a_limit(client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows) -> None:
     await rows(
         "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed)"
         " SELECT 'whe_' || n, w.tenant_id, w.mode, w.url, w.event_types, w.payload, w.status, w.secret_sealed"
@@ -164,7 +179,7 @@ async def test_there_is_a_limit(client: Any, keys: Any, endpoint: Any, rows: Any
     assert (await client.post(PATH, json={"url": URL}, headers=keys.other)).status_code == 201
 
 
-async def test_pages(client: Any, keys: Any) -> None:
+async def test_pages(client: httpx.AsyncClient, keys: Keys) -> None:
     made = [(await client.post(PATH, json={"url": URL}, headers=keys.full)).json()["id"] for _ in range(3)]
     first = (await client.get(f"{PATH}?limit=2", headers=keys.full)).json()
     rest = (await client.get(PATH, params={"after": first["next_cursor"]}, headers=keys.full)).json()

@@ -7,32 +7,26 @@ moved only where no call can be under way any more: looking while one is would b
 from __future__ import annotations
 
 from tests.chaos.cluster import Cluster
+from tests.support.due import NEAR, Due
 
 SEND_WITHIN_SECONDS = 6
 """An intent older than this was sent, or never will be (the engine's own limit is five)."""
 
-_NEAR = "v.deadline < clock_timestamp() + interval '1 minute'"
 _VERIFICATIONS = f"""
 UPDATE verifications v SET next_check_at = clock_timestamp() - interval '20 seconds'
-WHERE status IN ('queued', 'in_progress') AND NOT {_NEAR} AND waiting_for IN ('vendor', 'vendor_retry', 'rate_limit')
+WHERE status IN ('queued', 'in_progress') AND NOT {NEAR} AND waiting_for IN ('vendor', 'vendor_retry', 'rate_limit')
   AND next_check_at BETWEEN clock_timestamp() + interval '2 seconds' AND clock_timestamp() + make_interval(mins => $1)"""
 _LOOK_UPS = f"""
 UPDATE attempts a SET lookup_after = clock_timestamp() FROM verifications v
-WHERE v.attempt_id = a.id AND NOT {_NEAR} AND a.intent_at < $2
+WHERE v.attempt_id = a.id AND NOT {NEAR} AND a.intent_at < $2
   AND a.lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
 _DELIVERIES = """
 UPDATE deliveries SET next_attempt_at = clock_timestamp() - interval '60 seconds'
 WHERE status = 'pending' AND next_attempt_at BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
-_JOBS = f"""
-UPDATE pgqueuer SET execute_after = clock_timestamp()
-WHERE status = 'queued' AND execute_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)
-  AND NOT EXISTS (SELECT FROM verifications v
-                  WHERE v.id = split_part(convert_from(payload, 'UTF8'), ':', 1) AND {_NEAR})"""
 _DEADLINES = """
 UPDATE verifications SET deadline = clock_timestamp() + interval '2 seconds',
                          next_check_at = clock_timestamp() + interval '2 seconds'
 WHERE tenant_id = $1 AND status IN ('queued', 'in_progress') AND deadline > clock_timestamp() + interval '2 seconds'"""
-_HEARTBEATS = "UPDATE pgqueuer SET heartbeat = heartbeat - interval '1 hour' WHERE status = 'picked'"
 
 
 async def move(cluster: Cluster, minutes: int) -> None:
@@ -45,7 +39,7 @@ async def move(cluster: Cluster, minutes: int) -> None:
 
 async def move_deliveries(cluster: Cluster, minutes: int) -> None:
     await cluster.rows(_DELIVERIES, minutes)
-    await cluster.rows(_JOBS, minutes)
+    await Due(cluster.rows).hasten_within(minutes, late=True)
 
 
 async def bring_deadlines(cluster: Cluster, tenant_id: str) -> None:
@@ -55,4 +49,4 @@ async def bring_deadlines(cluster: Cluster, tenant_id: str) -> None:
 
 async def miss_heartbeats(cluster: Cluster) -> None:
     """All jobs under way look abandoned: they are taken up again, those of the living too."""
-    await cluster.rows(_HEARTBEATS)
+    await Due(cluster.rows).lose_heartbeats()

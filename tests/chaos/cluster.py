@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import shutil
 import signal
 import socket
@@ -27,7 +26,6 @@ import httpx
 from sqlalchemy import make_url
 
 from covergate.db import embedded
-from covergate.db.database import Database, make_engine
 from covergate.db.embedded.cluster import MAJOR, bring_up
 from covergate.db.embedded.cluster import Cluster as EmbeddedCluster
 from covergate.db.migrate import migrate
@@ -35,6 +33,9 @@ from covergate.db.sealing import KeyRing, Sealer
 from covergate.gateway import Gateway
 from covergate.settings import Settings
 from tests.chaos.releases import Release, next_release, this_release
+from tests.support.commands import bare_environment
+from tests.support.postgres import opened_database
+from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
 COVERGATE = Path(sys.executable).with_name("covergate")
@@ -44,20 +45,6 @@ WORKERS = ("worker-1", "worker-2")
 EVERYTHING = ("proxy", "sandbox", "partner", *APIS, *WORKERS)
 START_SECONDS = 60
 VENDOR_DELAY_SECONDS = 0.3
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float) -> Any:
-    """The condition's first true value; it may be a coroutine function."""
-    ends = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() > ends:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -135,7 +122,7 @@ class Cluster:
                 raise AssertionError(f"{name} did not start: {process.log.read_text()[-2000:]}")
             return await process.ready(process)
 
-        await until(ready, f"start of {name}", START_SECONDS)
+        await eventually(ready, START_SECONDS, what=f"start of {name}", every=0.05)
         return process
 
     async def kill(self, name: str) -> None:
@@ -175,7 +162,8 @@ class Cluster:
             code = process.popen.poll() if process.popen is not None else 0
             return None if code is None else (code,)
 
-        return int((await until(ended, f"end of {name}", seconds))[0])
+        [code] = await eventually(ended, seconds, what=f"end of {name}", every=0.05)
+        return code
 
     def _made(self, name: str, release: Release) -> Process:
         kind = name.partition("-")[0]
@@ -204,10 +192,8 @@ class Cluster:
         return Process(name, commands[kind], environment, self.directory / f"{name}.log", ready)
 
     def environment(self, release: Release) -> dict[str, str]:
-        """Without any COVERGATE_ variable of whoever runs this."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")}
         return (
-            clean
+            bare_environment()
             | release.environment
             | {
                 "COVERGATE_DATABASE_URL": self.database_url,
@@ -278,14 +264,9 @@ class Cluster:
     @asynccontextmanager
     async def gateway(self) -> AsyncIterator[Gateway]:
         """For what has no route of its own: keys, and the operator's word."""
-        engine = make_engine(self.database_url, pool_size=2, application_name="chaos")
-        try:
-            yield Gateway(
-                Settings(database_url=self.database_url, _env_file=None),
-                Database(self.database_url, engine, Sealer(KeyRing.parse(KEYS))),
-            )
-        finally:
-            await engine.dispose()
+        sealer = Sealer(KeyRing.parse(KEYS))
+        async with opened_database(self.database_url, sealer, pool_size=2, application_name="chaos") as database:
+            yield Gateway(Settings(database_url=self.database_url, _env_file=None), database)
 
     # The network.
 

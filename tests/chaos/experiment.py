@@ -21,7 +21,7 @@ import httpx
 from covergate.access.api_keys import create_key
 from covergate.access.caller import Caller
 from covergate.errors import Problem
-from covergate.verifications.resolve import Resolution, resolve
+from covergate.verifications.operator import Resolution, resolve
 from tests.chaos import clock
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledger import Account, partner_lines, settle_accounts

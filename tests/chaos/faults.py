@@ -1,4 +1,7 @@
-"""Everything that goes wrong here, one thing at a time: each fault is a function that makes it happen and takes it back."""
+"""Everything that goes wrong here, one thing at a time: each fault is a function that makes it happen and takes it back.
+
+Sleeps in it are how long the fault lasts, not waits for something.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def fault(text: str, **facts: Any) -> Callable[[Inject], Inject]:
     """Enters the function into the table under its name."""
 
     def enter(inject: Inject) -> Inject:
-        name = inject.__name__  # type: ignore[attr-defined]
+        name = inject.__name__
         FAULTS[name] = Fault(name, text, inject, **facts)
         return inject
 

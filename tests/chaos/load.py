@@ -42,7 +42,7 @@ PATIENT: dict[str, Any] = {
 }
 
 SCENARIOS: dict[str, str] = {
-    # api.md section 7: start of the member id → how it ends where nothing goes wrong
+    # docs/api.md#7-sandbox-scenarios: start of the member id → how it ends if nothing goes wrong
     "ELIGIBLE": "eligible",
     "SLOW": "eligible",
     "DUPLICATEEVENT": "eligible",

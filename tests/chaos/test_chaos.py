@@ -1,4 +1,4 @@
-"""Faults against the promises (design.md section 1): the short ones each time, all of them with `-m chaos`."""
+"""Faults against the promises (docs/architecture.md#the-promises): the short ones each time, all of them with `-m chaos`."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def _said(cluster: Cluster, **settings: str) -> list[str]:
 
 
 async def _line(cluster: Cluster, command: str, **settings: str) -> str:
-    code, said = await cluster.command(command, COVERGATE_PORT="0", **settings)
+    code, said = await cluster.command(command, release=None, COVERGATE_PORT="0", **settings)
     assert code == 2, said
     [line] = said.strip().splitlines()
     return line

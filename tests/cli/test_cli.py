@@ -6,11 +6,12 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 KEYS = "k1:" + "A" * 43 + "="
 
@@ -26,6 +27,11 @@ def run(covergate: Commands, tmp_path: Path) -> Run:
         return covergate(*arguments, directory=tmp_path, environment=bare_environment() | given)
 
     return run
+
+
+def test_it_says_its_version(run: Run) -> None:
+    told = run("--version")
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"covergate {version('covergate')}\n", "")
 
 
 def test_a_key_is_made_alone_on_stdout_listed_and_revoked(run: Run, database_url: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from covergate.db.database import Database
 from covergate.payers import store
-from covergate.payers.seed import plant
+from covergate.payers.seed import seed_directory
 from covergate.payers.store import Candidate
 from covergate.vendors.flow import ListedPayer
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CANDIDATE = Candidate("pyc_1", "vsee", "live", ListedPayer("AETNA SENIOR", {"carrier_code": "c3"}), (AETNA,))
@@ -48,7 +48,7 @@ def payers(covergate: Commands, tmp_path: Path, database_url: str) -> Payers:
 
 
 async def test_a_candidate_is_listed_and_linked(payers: Payers, database: Database) -> None:
-    await plant(database)
+    await seed_directory(database)
     async with database.transaction() as db:
         await store.replace_candidates(db, "vsee", "live", [CANDIDATE])
 

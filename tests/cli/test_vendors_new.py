@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from covergate.cli.vendor_template import MARK, CannotWrite, left_to_fill_in, write
+from tests.support.commands import bare_environment
 
 HERE = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -29,8 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERGATE_")}
-    environment = {**clean, "PYTHONPATH": str(checkout / "src")}
+    environment = {**bare_environment(), "PYTHONPATH": str(checkout / "src")}
     return subprocess.run(
         [sys.executable, *command],
         cwd=checkout,
@@ -88,9 +87,9 @@ def test_a_new_vendor_runs_and_the_conformance_test_lists_what_is_left(checkout:
     }
     assert all(line in tested.stdout for line in left)
 
-    sources = [path for path in written if path.endswith(".py")]
-    for tool in (("ruff", "format", "--check"), ("ruff", "check")):
-        subprocess.run([BIN / tool[0], *tool[1:], *sources], cwd=checkout, check=True, capture_output=True)
+    sources: list[str] = [path for path in written if path.endswith(".py")]
+    for command in ("format --check", "check"):
+        subprocess.run([str(BIN / "ruff"), *command.split(), *sources], cwd=checkout, check=True, capture_output=True)
     types = run(checkout, "-m", "mypy", "src/covergate/vendors/acme_health", "src/covergate/sandbox/acme_health.py")
     assert types.returncode == 0, types.stdout
 
@@ -104,7 +103,7 @@ def test_a_new_vendor_runs_and_the_conformance_test_lists_what_is_left(checkout:
 @pytest.mark.parametrize("name", ["zz_health", "aardvark", "integrated"])
 def test_imports_stay_in_order_whatever_the_name(checkout: Path, name: str) -> None:
     write(checkout, name)
-    command = [BIN / "ruff", "check", "--select", "I", "src/covergate/vendors", "src/covergate/sandbox"]
+    command = [str(BIN / "ruff"), "check", "--select", "I", "src/covergate/vendors", "src/covergate/sandbox"]
     subprocess.run(command, cwd=checkout, check=True, capture_output=True)
 
 

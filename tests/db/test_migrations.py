@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
+from pathlib import Path
 
 import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
+from covergate.db import migrate as migrating
 from covergate.db import queue_schema
 from covergate.db.database import make_engine
-from covergate.db.migrate import downgrade, migrate, ours
+from covergate.db.migrate import compatible_revisions, downgrade, migrate, ours, require_current
 from covergate.db.tables import metadata
+from covergate.errors import ConfigurationError
 
 # Everything a migration could forget, as PostgreSQL itself spells it.
 CATALOG = """
@@ -135,3 +141,86 @@ async def test_a_migration_that_fails_leaves_the_database_free_for_the_next(empt
 
 def test_pgqueuer_is_not_ours() -> None:
     assert [name for name in ("pgqueuer", "pgqueuer_log", "events") if ours(name, "table", {})] == ["events"]
+
+
+OTHER = """
+revision = {revision!r}
+down_revision = {before!r}
+{compatible}
+"""
+
+
+def test_compatible_revisions_are_those_named_and_those_that_the_named_one_before_names(tmp_path: Path) -> None:
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    for revision, before, compatible in (
+        ("a", None, ""),
+        ("b", "a", "compatible_with = ('a',)"),
+        ("c", "b", "compatible_with = ('b',)"),
+        ("d", "c", ""),
+        ("e", "d", "compatible_with = ('d',)"),
+    ):
+        content = OTHER.format(revision=revision, before=before, compatible=compatible)
+        (versions / f"{revision}.py").write_text(content)
+    known = ScriptDirectory(str(tmp_path))
+    found = {revision: "".join(sorted(compatible_revisions(known, revision))) for revision in "abcde"}
+    assert found == {"a": "a", "b": "ab", "c": "abc", "d": "d", "e": "de"}
+
+
+async def head_and_comment(url: str) -> tuple[str, str]:
+    connection = await asyncpg.connect(url)
+    try:
+        row = await connection.fetchrow(
+            "SELECT version_num, obj_description('alembic_version'::regclass) FROM alembic_version"
+        )
+    finally:
+        await connection.close()
+    return row[0], row[1]
+
+
+async def test_the_database_says_whose_code_works_with_it(database_url: str) -> None:
+    head, comment = await head_and_comment(database_url)
+    assert head in comment.split()
+
+
+@pytest.mark.parametrize("compatible", [True, False])
+async def test_a_newer_schema_is_taken_if_it_says_that_it_works_with_this_version(
+    database_url: str, compatible: bool
+) -> None:
+    head, _ = await head_and_comment(database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE alembic_version SET version_num = 'next_year'")
+    await connection.execute(f"COMMENT ON TABLE alembic_version IS '{head if compatible else 'another'} next_year'")
+    await connection.close()
+    engine = make_engine(database_url, pool_size=1, application_name="tests")
+    for _ in range(2):
+        with nullcontext() if compatible else pytest.raises(ConfigurationError, match="newer version"):
+            async with engine.connect() as db:
+                await require_current(db)
+        with nullcontext() if compatible else pytest.raises(ConfigurationError, match="newer version"):
+            await migrate(database_url)
+    await engine.dispose()
+    assert (await head_and_comment(database_url))[0] == "next_year"
+
+
+async def test_a_migration_behind_a_long_read_keeps_no_one_waiting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "TABLE_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(migrating, "MIGRATION_PAUSE_SECONDS", 0.1)
+    reader = await asyncpg.connect(database_url)
+    reading = reader.transaction()
+    await reading.start()
+    await reader.execute("SELECT FROM verifications")
+    other = await asyncpg.connect(database_url)
+    with capture_logs() as logs:
+        downgrading = asyncio.create_task(downgrade(database_url, "base"))
+        async with asyncio.timeout(20):
+            while sum(entry["event"] == "migration_waits" for entry in logs) < 3:
+                await other.execute("SELECT FROM verifications", timeout=5)
+                await asyncio.sleep(0.01)
+            await reading.rollback()
+            await downgrading
+    await reader.close()
+    await other.close()
+    assert without_others(await catalog(database_url)) == []

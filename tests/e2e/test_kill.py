@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from covergate.vendors import VENDORS
-from tests.e2e.conftest import until, waits_for_operator
-
-if TYPE_CHECKING:
-    from conftest import House
+from tests.e2e.house import House, waits_for_operator
+from tests.e2e.processes import StartWorker
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("nobody_left")]
 
@@ -27,14 +25,14 @@ BATCH, SOME = 20, 5
 KILLED_BATCH, KILLED_SOME = 30, 10
 """A fault strikes when some of a batch have been submitted, counted from before the batch was asked: more always come."""
 SENT_BY_SECONDS = 6.0
-"""Five seconds after its intent nobody sends any more (design.md section 5), and the sandbox has then seen what was sent."""
+"""Five seconds after its intent nobody sends any more, and the sandbox has then seen what was sent."""
 _UNDER_WAY = """
 SELECT 1 FROM verifications
 WHERE id = ANY(:ids) AND status IN ('queued', 'in_progress') AND waiting_for IS DISTINCT FROM 'operator' LIMIT 1"""
 INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs_attention', 'next_attempt')"
 
 
-async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
+async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_house: House, workers: StartWorker) -> None:
     house = bare_house
     asked: dict[str, str] = {}
     async with house.fast_clock(minutes=90):
@@ -49,7 +47,9 @@ async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_hous
         await _ledger_balances(house, asked)
 
 
-async def test_cut_database_connections_lose_nothing_and_repeat_nothing(bare_house: House, workers: Any) -> None:
+async def test_cut_database_connections_lose_nothing_and_repeat_nothing(
+    bare_house: House, workers: StartWorker
+) -> None:
     house = bare_house
     asked: dict[str, str] = {}
     await workers()
@@ -64,7 +64,7 @@ async def test_cut_database_connections_lose_nothing_and_repeat_nothing(bare_hou
 
 
 async def test_a_worker_that_froze_past_its_heartbeat_repeats_nothing_when_it_goes_on(
-    bare_house: House, workers: Any
+    bare_house: House, workers: StartWorker
 ) -> None:
     house = bare_house
     before = house.submitted
@@ -82,7 +82,9 @@ async def test_a_worker_that_froze_past_its_heartbeat_repeats_nothing_when_it_go
         await _ledger_balances(house, asked)
 
 
-async def test_a_worker_that_froze_between_intent_and_sending_sends_no_more(bare_house: House, workers: Any) -> None:
+async def test_a_worker_that_froze_between_intent_and_sending_sends_no_more(
+    bare_house: House, workers: StartWorker
+) -> None:
     """Meanwhile the other one was told that the vendor has nothing, and made the submission again."""
     house, member = bare_house, "ELIGIBLE-frozenbeforesending"
     verification_id = await house.create("health_harbor", member)
@@ -112,7 +114,7 @@ async def _ledger_balances(house: House, asked: dict[str, str]) -> None:
     async def rested() -> bool:
         return not await house.sql(_UNDER_WAY, ids=list(asked))
 
-    await until(rested, "rest", seconds=120)
+    await eventually(rested, 120, what="rest")
     waiting = [id_ for id_ in asked if waits_for_operator(await house.read(id_))]
     for id_ in waiting:
         await house.give_up(id_)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import pytest
 import pytest_asyncio
 
 from covergate.vendors import VENDORS
-
-if TYPE_CHECKING:
-    from conftest import House
+from tests.e2e.house import House
+from tests.e2e.processes import StartWorker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -36,14 +35,10 @@ POINTS: dict[str, dict[str, str]] = {
 }
 """Point → vendors for which it does not end `eligible`."""
 
-PUT_ASIDE = (
-    "UPDATE pgqueuer SET heartbeat = now() + interval '1 hour' WHERE status = 'picked'",
-    "UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE status = 'queued'",
-    "UPDATE verifications SET next_check_at = deadline WHERE status IN ('queued', 'in_progress')",
-)
-"""What a dead worker left is not for the next one, which has a death of its own."""
-
 CELLS = [(vendor, point) for point in POINTS for vendor in VENDORS]
+
+Rested: TypeAlias = dict[tuple[str, str], dict[str, Any] | BaseException]
+"""(vendor, point) → the verification as it came to rest, or why it did not."""
 
 
 def _member(vendor: str, point: str) -> str:
@@ -51,8 +46,8 @@ def _member(vendor: str, point: str) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def interrupted(bare_house: House, workers: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    """(vendor, point) → the verification as it came to rest, after a worker died at that point and another one went on."""
+async def interrupted(bare_house: House, workers: StartWorker) -> Rested:
+    """A worker died at that point, and another one went on."""
     house = bare_house
     made = {}
     for vendor, point in CELLS:
@@ -63,8 +58,7 @@ async def interrupted(bare_house: House, workers: Any) -> dict[tuple[str, str], 
             worker = await workers(COVERGATE_TEST_KILL_AT=point)
             assert await worker.ended() == -signal.SIGKILL, (vendor, point)
         await house.vendors_rest()
-        for statement in PUT_ASIDE:
-            await house.sql(statement)
+        await house.put_aside()  # what a dead worker left is not for the next one, which has a death of its own
     # It is an hour later.
     await house.lose_heartbeats()
     await house.sql("UPDATE attempts SET intent_at = intent_at - interval '1 hour'")
@@ -72,10 +66,10 @@ async def interrupted(bare_house: House, workers: Any) -> dict[tuple[str, str], 
     async with house.fast_clock(minutes=70):
         rested = await asyncio.gather(*(house.settled(id_) for id_ in made.values()), return_exceptions=True)
     await worker.kill()
-    return dict(zip(made, rested, strict=True))  # type: ignore[arg-type]
+    return dict(zip(made, rested, strict=True))
 
 
-async def _killed_while_sent(house: House, workers: Any) -> None:
+async def _killed_while_sent(house: House, workers: StartWorker) -> None:
     """The vendor did what it was asked to do, and the worker dies before the reply is on its way."""
     held = house.held
     held.holding, held.caught = True, 0
@@ -89,7 +83,7 @@ async def _killed_while_sent(house: House, workers: Any) -> None:
 
 @pytest.mark.parametrize(("vendor", "point"), CELLS)
 async def test_nothing_is_lost_and_nothing_is_submitted_twice(
-    bare_house: House, interrupted: dict[tuple[str, str], Any], vendor: str, point: str
+    bare_house: House, interrupted: Rested, vendor: str, point: str
 ) -> None:
     seen = interrupted[vendor, point]
     if isinstance(seen, BaseException):

@@ -12,15 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.commands import Commands, bare_environment
+from tests.support.commands import Commands, bare_environment
 
 COVERGATE = Path(sys.executable).with_name("covergate")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verification.json"
@@ -61,7 +62,7 @@ def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
     )
     log: queue.Queue[str] = queue.Queue()
     assert process.stderr is not None
-    reader = threading.Thread(target=lambda lines: [log.put(line) for line in lines], args=(process.stderr,))
+    reader = threading.Thread(target=_pass_on, args=(process.stderr, log))
     reader.start()
     try:
         url = _line(log, "ready")["url"]
@@ -113,6 +114,25 @@ def test_it_answers_and_ends_with_nothing_left_running(up: Up, data_dir: Path) -
     assert _using(data_dir) == []
 
 
+def test_its_database_is_started_again_when_it_is_killed(up: Up, data_dir: Path) -> None:
+    killed = _postmaster(data_dir)
+    psutil.Process(killed).kill()
+    until = time.monotonic() + 10
+    while _postmaster(data_dir) in (None, killed) or httpx.get(f"{up.url}/readyz").status_code != 200:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert up.verify().returncode == 0
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(30) == 0
+    assert _using(data_dir) == []
+
+
+def _postmaster(data_dir: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((data_dir / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+    return None
+
+
 def test_a_second_signal_ends_it_at_once_and_its_database_is_found_again(up: Up, data_dir: Path) -> None:
     url = httpx.URL(up.url)
     with socket.create_connection((url.host, url.port or 0)) as slow:
@@ -128,6 +148,11 @@ def test_a_second_signal_ends_it_at_once_and_its_database_is_found_again(up: Up,
     assert listed.returncode == 0, listed.stderr
     assert up.key[-4:] in listed.stdout
     assert _using(data_dir) == []
+
+
+def _pass_on(lines: IO[str], log: queue.Queue[str]) -> None:
+    for line in lines:
+        log.put(line)
 
 
 def _line(log: queue.Queue[str], event: str) -> dict[str, Any]:

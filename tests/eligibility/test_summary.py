@@ -1,4 +1,4 @@
-"""What stands in the summary, and when it says nothing and warns instead (api.md section 4, vendors.md 6.7)."""
+"""The summary's values, and when it is null and warns instead (docs/x12.md#choosing-an-amount)."""
 
 from __future__ import annotations
 

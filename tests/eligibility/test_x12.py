@@ -1,4 +1,4 @@
-"""The code tables: AAA rejects to failures as in api.md section 5, VSee's texts, and that no table misses a known code."""
+"""The code tables: AAA rejects to failures, VSee's texts, and that no table misses a listed code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from covergate.eligibility.x12.codes import (
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB01_NAMES, EB03_NAMES, EB04_NAMES, EB06_NAMES, EB09_NAMES
 
-# api.md section 5, column "from", one line each.
+# docs/api.md#5-the-failure, column "from", one line each.
 FROM_THE_CONTRACT = {
     "payer_unavailable": "42 80",
     "member_id_invalid": "64 72",

@@ -8,7 +8,7 @@ import ipaddress
 import socket
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,53 +18,34 @@ import pytest
 
 from covergate.outbound.address_guard import ForbiddenAddress, check_url, is_public
 from covergate.outbound.body import ReplyTooLarge, UnreadableReply, read_capped, read_start
-from covergate.outbound.client import NOT_AFTER, TooLate, causes, forbidden, make_client, retry_after, was_sent
+from covergate.outbound.client import (
+    NOT_AFTER,
+    HttpClient,
+    HttpResponse,
+    causes,
+    forbidden,
+    make_client,
+    retry_after,
+    was_sent,
+)
+from covergate.outbound.resolver import Resolver
+from covergate.outbound.send_by import SendBy, TooLate, earliest
+from tests.support.dns_server import dns_server
+from tests.support.http_server import answering, request_head, serving
+from tests.support.http_server import http_reply as reply
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+async def get(client: HttpClient, url: str) -> HttpResponse:
+    return await client.send(client.build_request("GET", url))
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
-    """A server that treats each connection with `handler`; yields its base URL."""
-
-    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(closing, "127.0.0.1", 0)
+async def stream(client: HttpClient, url: str) -> AsyncIterator[HttpResponse]:
+    response = await client.send(client.build_request("GET", url), stream=True)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield response
     finally:
-        server.close()
-
-
-async def head(reader: asyncio.StreamReader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
-def reply(body: bytes = b"{}", status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def answering(*replies: bytes, seen: list[bytes] | None = None) -> Handler:
-    """Answers the requests of each connection in order, the last reply for ever."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = 0
-        while True:
-            request = await head(reader)
-            if seen is not None:
-                seen.append(request)
-            writer.write(replies[min(number, len(replies) - 1)])
-            await writer.drain()
-            number += 1
-
-    return handler
+        await response.aclose()
 
 
 def closed_port() -> int:
@@ -141,30 +122,24 @@ async def test_the_guard_refuses_at_the_moment_of_connecting(host: str) -> None:
     assert connections == []
 
 
-@pytest.mark.parametrize("addresses", [["10.0.0.5"], ["10.0.0.5", "192.168.0.9"], ["10.0.0.5", "fd00::1", "127.0.0.1"]])
-async def test_the_guard_refuses_a_name_that_resolves_to_private_addresses(
-    addresses: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def resolve(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        assert host == "partner.example"
-        return [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
-            if ":" in address
-            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-            for address in addresses
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    async with make_client(guarded=True) as client:
-        with pytest.raises(httpx.HTTPError) as caught:
-            await client.get("https://partner.example/hooks")
+@pytest.mark.parametrize(
+    "addresses", [("10.0.0.5",), ("10.0.0.5", "192.168.0.9"), ("10.0.0.5", "fd00::1", "127.0.0.1")]
+)
+async def test_the_guard_refuses_a_name_that_resolves_to_private_addresses(addresses: tuple[str, ...]) -> None:
+    async with dns_server({"partner.example": addresses}) as dns:
+        resolver = Resolver(servers=[dns.address])
+        async with make_client(guarded=True, resolver=resolver) as client:
+            with pytest.raises(httpx.HTTPError) as caught:
+                await get(client, "https://partner.example/hooks")
+        await resolver.close()
+    assert "partner.example" in dns.asked
     assert any(isinstance(cause, ForbiddenAddress) for cause in causes(caught.value))
     assert not was_sent(caught.value)
 
 
 async def test_without_the_guard_local_addresses_are_reached() -> None:
     async with serving(answering(reply(b'{"a":1}'))) as base, make_client(guarded=False) as client:
-        assert (await client.get(base)).json() == {"a": 1}
+        assert (await get(client, base)).json() == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +198,7 @@ async def test_a_refused_connection_was_not_sent() -> None:
 @pytest.mark.parametrize("before_cutting", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"])
 async def test_sent_then_cut_was_sent(before_cutting: bytes) -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await head(reader)
+        await request_head(reader)
         writer.write(before_cutting)
         await writer.drain()
 
@@ -239,7 +214,7 @@ async def test_a_timeout_while_waiting_for_a_free_connection_was_not_sent() -> N
     hanging = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await head(reader)
+        await request_head(reader)
         hanging.set()
         await reader.read()
 
@@ -259,21 +234,21 @@ async def test_a_timeout_while_waiting_for_a_free_connection_was_not_sent() -> N
 
 
 async def test_not_after_is_kept_at_the_door_and_while_waiting_for_a_connection() -> None:
-    loop = asyncio.get_running_loop()
     seen: list[bytes] = []
     hanging = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await head(reader))
+        seen.append(await request_head(reader))
         hanging.set()
         await reader.read()
 
     async with serving(hang) as base, make_client(guarded=False, limit_per_host=1) as client:
+        late = client.build_request("POST", base, extensions={NOT_AFTER: SendBy.within(-0.001)})
         with pytest.raises(TooLate) as too_late:
-            await client.post(base, extensions={NOT_AFTER: loop.time() - 0.001})
-        sending = asyncio.create_task(client.post(base))
+            await client.send(late)
+        sending = asyncio.create_task(client.send(client.build_request("POST", base)))
         await asyncio.wait_for(hanging.wait(), 5)
-        waiting = client.build_request("POST", base, extensions={NOT_AFTER: loop.time() + 0.05})
+        waiting = client.build_request("POST", base, extensions={NOT_AFTER: SendBy.within(0.05)})
         async with asyncio.timeout(5):
             with pytest.raises(httpx.TimeoutException) as caught:
                 await client.send(waiting)
@@ -285,13 +260,48 @@ async def test_not_after_is_kept_at_the_door_and_while_waiting_for_a_connection(
     assert len(seen) == 1
 
 
+async def test_a_machine_that_was_paused_while_it_connected_does_not_send() -> None:
+    """The loop's clock stood still meanwhile; only the wall clock shows it."""
+    seen: list[bytes] = []
+    wall = 1000.0
+
+    class Pausing(Resolver):
+        async def resolve(self, *args: Any, **kwargs: Any) -> Any:
+            nonlocal wall
+            wall += 40
+            return await super().resolve(*args, **kwargs)
+
+    async with serving(answering(reply(), seen=seen)) as base:
+        resolver = Pausing()
+        async with make_client(guarded=False, resolver=resolver) as client:
+            url = base.replace("127.0.0.1", "localhost")
+            not_after = SendBy.within(5, wall_clock=lambda: wall)
+            paused = client.build_request("POST", url, extensions={NOT_AFTER: not_after})
+            with pytest.raises(TooLate) as caught:
+                await client.send(paused)
+            assert not was_sent(caught.value, paused)
+            assert seen == []
+            on_time = client.build_request("POST", base, extensions={NOT_AFTER: SendBy.within(5)})
+            assert (await client.send(on_time)).status_code == 200
+        await resolver.close()
+
+
+@pytest.mark.parametrize(("loop_passed", "wall_passed", "late"), [(0, 0, False), (6, 0, True), (0, 6, True)])
+async def test_either_clock_makes_a_request_late(loop_passed: float, wall_passed: float, late: bool) -> None:
+    loop, wall = asyncio.get_running_loop(), 1000.0
+    moment = SendBy(loop.time() + 5 - loop_passed, wall + 5, lambda: wall + wall_passed)
+    assert (moment.seconds_left <= 0) is late
+    assert earliest([None, moment, SendBy.within(60)]) is moment
+    assert earliest([None]) is None
+
+
 async def test_fifty_hanging_requests_to_one_host_do_not_delay_another() -> None:
     in_flight = 0
     all_hang = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal in_flight
-        await head(reader)
+        await request_head(reader)
         in_flight += 1
         if in_flight == 50:
             all_hang.set()
@@ -302,10 +312,10 @@ async def test_fifty_hanging_requests_to_one_host_do_not_delay_another() -> None
         serving(answering(reply())) as quick,
         make_client(guarded=False, limit_per_host=50) as client,
     ):
-        sending = [asyncio.create_task(client.get(slow)) for _ in range(120)]
+        sending = [asyncio.create_task(get(client, slow)) for _ in range(120)]
         await asyncio.wait_for(all_hang.wait(), 10)
         async with asyncio.timeout(2):
-            assert (await client.get(quick)).status_code == 200
+            assert (await get(client, quick)).status_code == 200
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
@@ -322,28 +332,27 @@ async def test_a_kept_connection_is_used_again_only_while_it_is_fresh() -> None:
     async with serving(counting) as base:
         async with make_client(guarded=False, keepalive_seconds=15) as client:
             for _ in range(3):
-                await client.get(base)
+                await get(client, base)
         assert connections == 1
         async with make_client(guarded=False, keepalive_seconds=0.001) as client:
-            await client.get(base)
+            await get(client, base)
             idle_since = asyncio.get_running_loop().time()
             while asyncio.get_running_loop().time() - idle_since < 0.002:
                 await asyncio.sleep(0)
-            await client.get(base)
+            await get(client, base)
         assert connections == 3
 
 
 async def test_cookies_are_not_carried_and_redirects_not_followed() -> None:
     seen: list[bytes] = []
     replies = (
-        reply(b"", "302 Found", "Location: /elsewhere", "Set-Cookie: session=jane; Path=/"),
-        reply(b"{}", "200 OK", "Set-Cookie: other=jane"),
+        reply(b"", "Location: /elsewhere", "Set-Cookie: session=jane; Path=/", status="302 Found"),
+        reply(b"{}", "Set-Cookie: other=jane"),
     )
     async with serving(answering(*replies, seen=seen)) as base, make_client(guarded=False) as client:
-        assert (await client.get(base)).status_code == 302
-        assert (await client.get(base)).status_code == 200
-        assert (await client.get(base)).status_code == 200
-        assert not list(client.cookies.jar)
+        assert (await get(client, base)).status_code == 302
+        assert (await get(client, base)).status_code == 200
+        assert (await get(client, base)).status_code == 200
     assert len(seen) == 3
     assert all(b"cookie" not in request.lower() and request.startswith(b"GET / ") for request in seen)
 
@@ -351,7 +360,7 @@ async def test_cookies_are_not_carried_and_redirects_not_followed() -> None:
 async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
     async with serving(answering(reply())) as base, make_client(guarded=False) as client:
-        assert (await client.get(base)).status_code == 200
+        assert (await get(client, base)).status_code == 200
 
 
 BOMB = gzip.compress(b"0" * 50_000_000)
@@ -363,10 +372,10 @@ BOMB = gzip.compress(b"0" * 50_000_000)
     ids=["plain", "gzip", "deflate"],
 )
 async def test_a_reply_over_the_limit_is_given_up(body: bytes, coding: str) -> None:
-    message = reply(body, "200 OK", f"Content-Encoding: {coding}")
+    message = reply(body, f"Content-Encoding: {coding}")
     async with serving(answering(message)) as base, make_client(guarded=False, reply_limit=1000) as client:
         with pytest.raises(ReplyTooLarge):
-            await client.get(base)
+            await get(client, base)
 
 
 @pytest.mark.parametrize(
@@ -381,9 +390,11 @@ async def test_a_reply_over_the_limit_is_given_up(body: bytes, coding: str) -> N
     ids=["plain", "gzip", "two members", "deflate", "empty"],
 )
 async def test_a_reply_within_the_limit_is_decoded(body: bytes, coding: str, decoded: bytes) -> None:
-    message = reply(body, "200 OK", f"Content-Encoding: {coding}")
+    message = reply(body, f"Content-Encoding: {coding}")
     async with serving(answering(message)) as base, make_client(guarded=False, reply_limit=1000) as client:
-        assert (await client.get(base)).content == decoded
+        response = await get(client, base)
+    assert (response.content, await response.aread()) == (decoded, decoded)
+    assert "content-encoding" not in response.headers or coding == "identity"
 
 
 @pytest.mark.parametrize(
@@ -392,10 +403,10 @@ async def test_a_reply_within_the_limit_is_decoded(body: bytes, coding: str, dec
     ids=["not gzip", "cut", "unknown", "stacked"],
 )
 async def test_a_body_that_cannot_be_decoded(body: bytes, coding: str) -> None:
-    message = reply(body, "200 OK", f"Content-Encoding: {coding}")
+    message = reply(body, f"Content-Encoding: {coding}")
     async with serving(answering(message)) as base, make_client(guarded=False, reply_limit=1000) as client:
         with pytest.raises(UnreadableReply):
-            await client.get(base)
+            await get(client, base)
 
 
 async def test_a_bomb_is_not_unpacked_past_the_limit() -> None:
@@ -411,9 +422,9 @@ async def test_a_bomb_is_not_unpacked_past_the_limit() -> None:
 
 async def test_read_capped_of_a_streamed_reply() -> None:
     async with serving(answering(reply(b"abc"))) as base, make_client(guarded=False) as client:
-        async with client.stream("GET", base) as response:
+        async with stream(client, base) as response:
             assert await read_capped(response, 3) == b"abc"
-        async with client.stream("GET", base) as response:
+        async with stream(client, base) as response:
             with pytest.raises(ReplyTooLarge):
                 await read_capped(response, 2)
 
@@ -422,7 +433,7 @@ async def test_read_start_reads_raw_bytes_of_an_endless_reply_and_closes() -> No
     cut = asyncio.Event()
 
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await head(reader)
+        await request_head(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
         try:
             while True:
@@ -432,7 +443,7 @@ async def test_read_start_reads_raw_bytes_of_an_endless_reply_and_closes() -> No
             cut.set()
 
     async with serving(endless) as base, make_client(guarded=False) as client:
-        async with client.stream("GET", base) as response:
+        async with stream(client, base) as response:
             assert await read_start(response, 2048) == b"x" * 2048
         await asyncio.wait_for(cut.wait(), 5)
 

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from covergate.payers.candidates import NEW, Linked, link, list_candidates
-from covergate.payers.directory import KnownPayers
-from covergate.payers.store import Payer
-
-from .conftest import Lists, Syncer, carrier, plan
+from covergate.payers.directory import DirectoryCache
+from covergate.payers.store import DirectoryPayer
+from tests.support.payer_lists import Lists, Syncer, carrier, plan
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 
 
-async def search(syncer: Syncer, text: str) -> list[Payer]:
-    return (await KnownPayers(syncer.gateway).directory("test")).search(text, None)
+async def search(syncer: Syncer, text: str) -> list[DirectoryPayer]:
+    return (await DirectoryCache(syncer.gateway).directory("test")).search(text, None)
 
 
 async def doubtful(syncer: Syncer, lists: Lists) -> str:

@@ -7,16 +7,18 @@ import pytest
 from covergate.eligibility.inquiry import Payer as Asked
 from covergate.gateway import Gateway
 from covergate.payers import directory, store
-from covergate.payers.directory import Directory, KnownPayers, Named
-from covergate.payers.store import Payer
+from covergate.payers.directory import Directory, DirectoryCache, Named
+from covergate.payers.store import DirectoryPayer
 
-AETNA = Payer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
-TEXAS = Payer("pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}})
-CALIFORNIA = Payer("pyr_3", "Blue Shield of California", ("94036",), (), {})
-ANTHEM = Payer("pyr_4", "Anthem Blue Shield", (), (), {"vsee": {"carrier_code": "car11406"}})
+AETNA = DirectoryPayer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
+TEXAS = DirectoryPayer(
+    "pyr_2", "Blue Cross Blue Shield of Texas", ("84980", "G84980"), (), {"sohar": {"payer_id": "84980"}}
+)
+CALIFORNIA = DirectoryPayer("pyr_3", "Blue Shield of California", ("94036",), (), {})
+ANTHEM = DirectoryPayer("pyr_4", "Anthem Blue Shield", (), (), {"vsee": {"carrier_code": "car11406"}})
 ONE, OTHER = (
-    Payer("pyr_5", "One", ("99999",), (), {"sohar": {"payer_id": "1"}}),
-    Payer("pyr_6", "Other", ("99999",), (), {"sohar": {}}),
+    DirectoryPayer("pyr_5", "One", ("99999",), (), {"sohar": {"payer_id": "1"}}),
+    DirectoryPayer("pyr_6", "Other", ("99999",), (), {"sohar": {}}),
 )
 
 
@@ -84,27 +86,27 @@ def test_an_ambiguous_name_has_candidates_the_closest_first(known: Directory) ->
         ("nobody at all", None, []),
     ],
 )
-def test_search(known: Directory, text: str | None, vendor: str | None, found: list[Payer]) -> None:
+def test_search(known: Directory, text: str | None, vendor: str | None, found: list[DirectoryPayer]) -> None:
     assert known.search(text, vendor) == found
 
 
 async def test_it_is_read_again_only_when_it_changed(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
-    known = KnownPayers(gateway)
+    known = DirectoryCache(gateway)
     first = await known.directory("test")
     assert await known.directory("test") is first
     async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await store.changed(db)
+        await store.bump_version(db)
     assert (await known.named("test", Asked(name="brand new payer"))).payer.name == "brand new payer"
     assert [payer.id for payer in (await known.directory("test")).search("brand new", None)] == ["pyr_new"]
     assert (await known.directory("live")).search("brand new", None) == []
 
 
 async def test_while_it_is_fresh_no_round_trip_is_made(gateway: Gateway) -> None:
-    known = KnownPayers(gateway)
+    known = DirectoryCache(gateway)
     first = await known.directory("test")
     async with gateway.transaction() as db:
         await store.add_payers(db, "test", [("pyr_new", "Brand New Payer", None)])
-        await store.changed(db)
+        await store.bump_version(db)
     assert await known.directory("test") is first

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from covergate import ids
 from covergate.db.database import Database
-from covergate.payers.seed import plant
+from covergate.payers.seed import seed_directory
 from covergate.payers.store import read_payers
 from covergate.vendors import VENDORS
 
@@ -31,14 +31,14 @@ async def _rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
 
 
 async def test_planted_once_by_any_number_of_processes(database: Database) -> None:
-    await asyncio.gather(*(plant(database) for _ in range(4)))
-    await plant(database)
+    await asyncio.gather(*(seed_directory(database) for _ in range(4)))
+    await seed_directory(database)
     assert len(await _rows(database, "SELECT id FROM payers")) == len(SEEDS)
     assert len(await _rows(database, "SELECT version FROM payer_directory")) == 1
 
 
 async def test_a_carrier_code_of_the_documents_never_reaches_live_mode(database: Database) -> None:
-    await plant(database)
+    await seed_directory(database)
     async with database.connection() as db:
         modes = {mode: await read_payers(db, mode) for mode in ("test", "live")}
     vendors = {mode: {vendor for payer in payers for vendor in payer.vendors} for mode, payers in modes.items()}
@@ -46,16 +46,16 @@ async def test_a_carrier_code_of_the_documents_never_reaches_live_mode(database:
 
 
 async def test_a_newer_file_overwrites_nothing(database: Database) -> None:
-    await plant(database)
+    await seed_directory(database)
     async with database.connection() as db:
         await db.execute(text("UPDATE payer_codes SET payer_id = (SELECT max(id) FROM payers), source = 'person'"))
         await db.execute(text("UPDATE payer_directory SET seed_digest = 'older'"))
-    await plant(database)
+    await seed_directory(database)
     assert await _rows(database, "SELECT DISTINCT source FROM payer_codes") == [("person",)]
 
 
 async def test_a_payer_that_a_list_brought_first_stays_the_only_one_of_its_id(database: Database) -> None:
     async with database.connection() as db:
         await db.execute(text("INSERT INTO payers (id, mode, name, electronic_id) VALUES ('p1', 'test', 'A', '60054')"))
-    await plant(database)
+    await seed_directory(database)
     assert await _rows(database, "SELECT id FROM payers WHERE electronic_id = '60054'") == [("p1",)]

@@ -5,21 +5,20 @@ import asyncio
 import httpx
 
 from covergate.gateway import Gateway
-from covergate.payers.directory import KnownPayers
-from covergate.payers.sync import LONGEST_NAME, Synced, sync_all, sync_if_due, usable
+from covergate.payers.directory import DirectoryCache
+from covergate.payers.sync import LONGEST_PAYER_NAME, Synced, sync_all, sync_if_due, usable
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.transport.transport import Transport
 from covergate.vendors.flow import ListedPayer
-
-from .conftest import Lists, Syncer, carrier, plan
+from tests.support.payer_lists import Lists, Syncer, carrier, plan
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CODES = "SELECT codes->>'carrier_code', p.name, source FROM payer_codes JOIN payers p ON p.id = payer_id"
 
 
 async def vsee_codes(syncer: Syncer, mode: str = "live") -> set[tuple[str, str, str]]:
-    return set(await syncer.rows(f"{CODES} WHERE vendor = 'vsee' AND payer_codes.mode = :mode", mode=mode))  # type: ignore[arg-type]
+    return set(await syncer.rows(f"{CODES} WHERE vendor = 'vsee' AND payer_codes.mode = :mode", mode=mode))
 
 
 async def test_certain_new_and_doubtful_rows(syncer: Syncer, lists: Lists) -> None:
@@ -94,7 +93,7 @@ async def test_an_electronic_id_decides(syncer: Syncer, lists: Lists) -> None:
     assert (await syncer())["sohar"] == Synced("sohar", "test", listed=4, linked=2, created=1, doubtful=1)
     ((code, suggested),) = await syncer.rows("SELECT codes->>'payer_id', suggested FROM payer_candidates")
     assert (code, suggested[0]) == ("H1234", AETNA)
-    known = KnownPayers(syncer.gateway)
+    known = DirectoryCache(syncer.gateway)
     (aetna,) = (await known.directory("test")).search("60054", None)
     assert (aetna.id, aetna.aliases) == (AETNA, ("Aetna Health Plans", "Aetna Life and Casualty", "Old Aetna"))
     (arizona,) = (await known.directory("test")).search("H9999", None)
@@ -106,7 +105,7 @@ async def test_an_electronic_id_decides(syncer: Syncer, lists: Lists) -> None:
 async def test_the_vendors_list_comes_before_the_seed_in_its_mode(syncer: Syncer, lists: Lists) -> None:
     lists.vsee = [carrier("c1", "AETNA")]
     await syncer("test")
-    (aetna,) = (await KnownPayers(syncer.gateway).directory("test")).search(AETNA, None)
+    (aetna,) = (await DirectoryCache(syncer.gateway).directory("test")).search(AETNA, None)
     assert aetna.vendors["vsee"] == {"carrier_code": "c1"}
 
 
@@ -139,7 +138,7 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
         ListedPayer("no codes", {}),
         ListedPayer(" ", {"c": "2"}),
         ListedPayer("N\x00", {"c": "3"}),
-        ListedPayer("x" * (LONGEST_NAME + 1), {"c": "4"}),
+        ListedPayer("x" * (LONGEST_PAYER_NAME + 1), {"c": "4"}),
         ListedPayer("long code", {"c": "x" * 101}),
     ]
     assert usable(rows) == [good]
@@ -148,12 +147,12 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
 
 async def test_the_lists_of_the_sandbox(gateway: Gateway) -> None:
     """The flows of the three vendors that list their payers, against their simulated selves."""
-    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))  # type: ignore[call-arg]
+    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))
     async with Transport(allow_private_network=True, wire=sandbox) as transport:
         found = await sync_all(gateway, transport, "test")
     assert [(synced.vendor, synced.error) for synced in found] == [("sohar", None), ("vsee", None), ("healthie", None)]
     assert all(synced.listed for synced in found)
-    (aetna,) = (await KnownPayers(gateway).directory("test")).search(AETNA, None)
+    (aetna,) = (await DirectoryCache(gateway).directory("test")).search(AETNA, None)
     assert aetna.vendors["vsee"] == {"carrier_code": "car7551"}
     assert aetna.vendors["sohar"] == {"payer_id": "60054"}
     assert aetna.vendors["healthie"]["payer_id"] == "60054"

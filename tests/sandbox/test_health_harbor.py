@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.support.sandboxes import Sandbox
+from tests.support.waiting import eventually
 
 SECRET = "sandbox"
 BATCH = "/health_harbor/api/v0/mental_health/batch_inquiries"
@@ -35,21 +37,21 @@ def inquiry(member_id: str = "ELIGIBLE1", **fields: Any) -> dict[str, Any]:
     }
 
 
-async def create(sandbox: Any, *rows: dict[str, Any]) -> list[str]:
+async def create(sandbox: Sandbox, *rows: dict[str, Any]) -> list[str]:
     reply = await sandbox.http.post(BATCH, json=list(rows), auth=BASIC)
     assert reply.status_code == 200, reply.text
     assert all(set(row) == {"success", "inquiry_id"} for row in reply.json())
     return [row["inquiry_id"] for row in reply.json()]
 
 
-async def read(sandbox: Any, inquiry_id: str) -> dict[str, Any]:
+async def read(sandbox: Sandbox, inquiry_id: str) -> dict[str, Any]:
     reply = await sandbox.http.get(f"{INQUIRIES}/{inquiry_id}", auth=BASIC)
     assert reply.status_code == 200, reply.text
     body: dict[str, Any] = reply.json()
     return body
 
 
-async def finished(sandbox: Any, inquiry_id: str) -> dict[str, Any]:
+async def finished(sandbox: Sandbox, inquiry_id: str) -> dict[str, Any]:
     for _ in range(1000):
         body = await read(sandbox, inquiry_id)
         if body["status"] not in ("PENDING", "IN_PROGRESS"):
@@ -58,7 +60,7 @@ async def finished(sandbox: Any, inquiry_id: str) -> dict[str, Any]:
     raise AssertionError("the call never ended")
 
 
-async def test_a_token_and_basic_both_open_the_account(sandbox: Any) -> None:
+async def test_a_token_and_basic_both_open_the_account(sandbox: Sandbox) -> None:
     form = {"username": (None, "sandbox"), "password": (None, SECRET)}
     reply = await sandbox.http.post("/health_harbor/api/v0/auth/token", files=form)
     assert reply.status_code == 200
@@ -72,13 +74,13 @@ async def test_a_token_and_basic_both_open_the_account(sandbox: Any) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic c2FuZGJveDp3cm9uZw=="}]
 )
-async def test_bad_credentials_are_401(sandbox: Any, headers: dict[str, str]) -> None:
+async def test_bad_credentials_are_401(sandbox: Sandbox, headers: dict[str, str]) -> None:
     reply = await sandbox.http.post(BATCH, json=[inquiry()], headers=headers)
     assert reply.status_code == 401 and isinstance(reply.json()["detail"], str)
     assert sandbox.world.submissions == []
 
 
-async def test_a_wrong_password_and_a_form_that_is_not_multipart_give_no_token(sandbox: Any) -> None:
+async def test_a_wrong_password_and_a_form_that_is_not_multipart_give_no_token(sandbox: Sandbox) -> None:
     url = "/health_harbor/api/v0/auth/token"
     wrong = await sandbox.http.post(url, files={"username": (None, "sandbox"), "password": (None, "x")})
     assert wrong.status_code == 401
@@ -87,7 +89,7 @@ async def test_a_wrong_password_and_a_form_that_is_not_multipart_give_no_token(s
     assert [error["loc"] for error in missing.json()["detail"]] == [["body", "password"]]
 
 
-async def test_an_inquiry_goes_through_the_calls_states_to_its_results(sandbox: Any) -> None:
+async def test_an_inquiry_goes_through_the_calls_states_to_its_results(sandbox: Sandbox) -> None:
     [inquiry_id] = await create(sandbox, inquiry(insurance_in_network=False))
     assert (await read(sandbox, inquiry_id))["status"] in ("PENDING", "IN_PROGRESS")
 
@@ -115,7 +117,7 @@ async def test_an_inquiry_goes_through_the_calls_states_to_its_results(sandbox: 
     assert body["results"]["call_details"][0]["reference_number"].startswith("REF-")
 
 
-async def test_codes_of_queries_are_answered_beside_the_asked_codes(sandbox: Any) -> None:
+async def test_codes_of_queries_are_answered_beside_the_asked_codes(sandbox: Sandbox) -> None:
     queries = ["PSYCHOTHERAPY", "CODE_LOOKUP_PRIOR_AUTH"]
     [inquiry_id] = await create(sandbox, inquiry(benefits_query=queries, benefits_codes=["90834"]))
     rows = (await finished(sandbox, inquiry_id))["results"]["procedure_codes"]
@@ -145,7 +147,7 @@ async def test_codes_of_queries_are_answered_beside_the_asked_codes(sandbox: Any
     ],
 )
 async def test_a_row_that_breaks_the_document_is_422_at_its_index(
-    sandbox: Any, changes: dict[str, Any], field: str
+    sandbox: Sandbox, changes: dict[str, Any], field: str
 ) -> None:
     reply = await sandbox.http.post(BATCH, json=[inquiry(), inquiry() | changes], auth=BASIC)
     assert reply.status_code == 422
@@ -156,25 +158,25 @@ async def test_a_row_that_breaks_the_document_is_422_at_its_index(
     assert (await sandbox.http.get(INQUIRIES, auth=BASIC)).json() == []
 
 
-async def test_all_missing_fields_of_all_rows_are_named(sandbox: Any) -> None:
+async def test_all_missing_fields_of_all_rows_are_named(sandbox: Sandbox) -> None:
     reply = await sandbox.http.post(BATCH, json=[{"type": "BENEFITS"}, inquiry(), {}], auth=BASIC)
     required = ["desired_completion_date", "patient_name", "dob", "member_id", "tax_id"]
     locs = [tuple(error["loc"]) for error in reply.json()["detail"]]
     assert locs == [("body", 0, name) for name in required] + [("body", 2, name) for name in ("type", *required)]
 
 
-async def test_a_call_script_stands_in_for_queries(sandbox: Any) -> None:
+async def test_a_call_script_stands_in_for_queries(sandbox: Sandbox) -> None:
     await create(sandbox, inquiry(benefits_query=[], benefits_codes=[], call_script_id="script-1"))
 
 
-async def test_one_inquiry_is_an_object_and_its_errors_have_no_index(sandbox: Any) -> None:
+async def test_one_inquiry_is_an_object_and_its_errors_have_no_index(sandbox: Sandbox) -> None:
     reply = await sandbox.http.post(INQUIRIES, json=inquiry(), auth=BASIC)
     assert reply.json()["success"] is True
     broken = await sandbox.http.post(INQUIRIES, json=inquiry(dob="x"), auth=BASIC)
     assert broken.json()["detail"][0]["loc"] == ["body", "dob"]
 
 
-async def test_the_list_is_found_by_external_id_newest_first(sandbox: Any) -> None:
+async def test_the_list_is_found_by_external_id_newest_first(sandbox: Sandbox) -> None:
     first, second, _ = await create(
         sandbox,
         inquiry(external_id="att_1"),
@@ -189,15 +191,13 @@ async def test_the_list_is_found_by_external_id_newest_first(sandbox: Any) -> No
     assert (await sandbox.http.get(f"{INQUIRIES}/nobody", auth=BASIC)).status_code == 404
 
 
-async def test_each_row_is_recorded_once_with_its_echo(sandbox: Any) -> None:
+async def test_each_row_is_recorded_once_with_its_echo(sandbox: Sandbox) -> None:
     ids = await create(sandbox, inquiry(external_id="att_1"), inquiry("SLOW1", external_id="att_2"))
     seen = [(row.vendor, row.echo, row.member_id, row.ref) for row in sandbox.world.submissions]
     assert seen == [("health_harbor", "att_1", "ELIGIBLE1", ids[0]), ("health_harbor", "att_2", "SLOW1", ids[1])]
 
 
-async def test_events_are_signed_arrays_for_begun_in_progress_and_finished(
-    sandbox: Any, eventually: Callable[..., Awaitable[None]]
-) -> None:
+async def test_events_are_signed_arrays_for_begun_in_progress_and_finished(sandbox: Sandbox) -> None:
     ids = await create(sandbox, *(inquiry(f"ELIGIBLE{n}") for n in range(30)))
     await eventually(lambda: len(sandbox.gateway.events) == 6)
     key = hashlib.sha256(f"{SECRET}:health_harbor".encode()).hexdigest()
@@ -213,9 +213,7 @@ async def test_events_are_signed_arrays_for_begun_in_progress_and_finished(
     assert statuses == {inquiry_id: {"IN_PROGRESS", "SUCCESS"} for inquiry_id in ids}
 
 
-async def test_a_duplicate_event_has_the_same_hash_and_noevent_has_none(
-    sandbox: Any, eventually: Callable[..., Awaitable[None]]
-) -> None:
+async def test_a_duplicate_event_has_the_same_hash_and_noevent_has_none(sandbox: Sandbox) -> None:
     ids = await create(sandbox, inquiry("DUPLICATEEVENT1"), inquiry("NOEVENT1"))
     await eventually(lambda: len(sandbox.gateway.events) == 6)
     hashes = [json.loads(event.body)["message_hash"] for event in sandbox.gateway.events]
@@ -224,7 +222,7 @@ async def test_a_duplicate_event_has_the_same_hash_and_noevent_has_none(
     assert all(row["id"] == ids[0] for e in sandbox.gateway.events for row in json.loads(e.body)["inquiries"])
 
 
-async def test_the_subscription_can_be_overwritten_and_removed(sandbox: Any) -> None:
+async def test_the_subscription_can_be_overwritten_and_removed(sandbox: Sandbox) -> None:
     before = (await sandbox.http.get(SUBSCRIPTION, auth=BASIC)).json()
     again = await sandbox.http.post(SUBSCRIPTION, json={"callback_url": before["callback_url"]}, auth=BASIC)
     assert again.json()["subscription_id"] != before["subscription_id"]
@@ -237,7 +235,7 @@ async def test_the_subscription_can_be_overwritten_and_removed(sandbox: Any) -> 
     assert sandbox.gateway.events == []
 
 
-async def test_inactive_and_not_covered(sandbox: Any) -> None:
+async def test_inactive_and_not_covered(sandbox: Sandbox) -> None:
     inactive, not_covered = await create(sandbox, inquiry("INACTIVE1"), inquiry("NOTCOVERED1"))
     gone = (await finished(sandbox, inactive))["results"]
     assert gone["plan_information"]["is_active"] is False and gone["procedure_codes"] == []
@@ -247,12 +245,12 @@ async def test_inactive_and_not_covered(sandbox: Any) -> None:
 
 
 @pytest.mark.parametrize("member_id", ["BADMEMBER1", "BADNAME1", "BADDOB1", "BADNPI1", "PAYERDOWN1"])
-async def test_what_a_phone_call_cannot_express_is_eligible(sandbox: Any, member_id: str) -> None:
+async def test_what_a_phone_call_cannot_express_is_eligible(sandbox: Sandbox, member_id: str) -> None:
     [inquiry_id] = await create(sandbox, inquiry(member_id))
     assert (await finished(sandbox, inquiry_id))["results"]["procedure_codes"][0][1]["is_covered"] is True
 
 
-async def test_a_failed_call_and_a_refused_row(sandbox: Any) -> None:
+async def test_a_failed_call_and_a_refused_row(sandbox: Sandbox) -> None:
     reply = await sandbox.http.post(BATCH, json=[inquiry("CALLFAILED1"), inquiry("ROWREFUSED1")], auth=BASIC)
     failed, refused = reply.json()
     assert refused == {"success": False, "inquiry_id": ""}
@@ -261,14 +259,14 @@ async def test_a_failed_call_and_a_refused_row(sandbox: Any) -> None:
     assert len(sandbox.world.submissions) == 1
 
 
-async def test_never_stays_in_progress(sandbox: Any, eventually: Callable[..., Awaitable[None]]) -> None:
+async def test_never_stays_in_progress(sandbox: Sandbox) -> None:
     never, other = await create(sandbox, inquiry("NEVER1"), inquiry("ELIGIBLE1"))
     await finished(sandbox, other)
     await eventually(lambda: len(sandbox.gateway.events) == 5)
     assert (await read(sandbox, never))["status"] == "IN_PROGRESS"
 
 
-async def test_rate_limit_refuses_the_first_submission_and_creates_nothing(sandbox: Any) -> None:
+async def test_rate_limit_refuses_the_first_submission_and_creates_nothing(sandbox: Sandbox) -> None:
     rows = [inquiry("RATELIMIT1"), inquiry("RATELIMIT2"), inquiry()]
     reply = await sandbox.http.post(BATCH, json=rows, auth=BASIC)
     assert reply.status_code == 429 and reply.headers["retry-after"] == "3"
@@ -276,13 +274,13 @@ async def test_rate_limit_refuses_the_first_submission_and_creates_nothing(sandb
     assert len(await create(sandbox, *rows)) == 3
 
 
-async def test_a_500_once_on_reading(sandbox: Any) -> None:
+async def test_a_500_once_on_reading(sandbox: Sandbox) -> None:
     [inquiry_id] = await create(sandbox, inquiry("HTTP500ONCE1"))
     assert (await sandbox.http.get(f"{INQUIRIES}/{inquiry_id}", auth=BASIC)).status_code == 500
     assert (await finished(sandbox, inquiry_id))["status"] == "SUCCESS"
 
 
-async def test_broken_json(sandbox: Any) -> None:
+async def test_broken_json(sandbox: Sandbox) -> None:
     [inquiry_id] = await create(sandbox, inquiry("BROKENJSON1"))
     reply = await sandbox.http.get(f"{INQUIRIES}/{inquiry_id}", auth=BASIC)
     assert reply.status_code == 200
@@ -290,7 +288,7 @@ async def test_broken_json(sandbox: Any) -> None:
         reply.json()
 
 
-async def test_a_dropped_reply_did_the_work_for_every_row(sandbox: Any) -> None:
+async def test_a_dropped_reply_did_the_work_for_every_row(sandbox: Sandbox) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         await sandbox.http.post(BATCH, json=[inquiry("DROPREPLY1"), inquiry()], auth=BASIC)
     [found] = (await sandbox.http.get(INQUIRIES, params={"external_id": "att_DROPREPLY1"}, auth=BASIC)).json()

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
+from tests.support.sandboxes import Sandbox
+from tests.support.waiting import eventually
 
 SECRET = "sandbox"
 HEADERS = {"Authorization": f"Basic {SECRET}", "AuthorizationSource": "API"}
@@ -63,14 +65,14 @@ query policy($id: ID) {
 """
 
 
-async def post(sandbox: Any, query: str, **variables: Any) -> httpx.Response:
+async def post(sandbox: Sandbox, query: str, **variables: Any) -> httpx.Response:
     reply: httpx.Response = await sandbox.http.post(
         URL, json={"query": query, "variables": variables}, headers=HEADERS, timeout=10
     )
     return reply
 
 
-async def ask(sandbox: Any, query: str, **variables: Any) -> Any:
+async def ask(sandbox: Sandbox, query: str, **variables: Any) -> Any:
     """The one field of the answer's data."""
     reply = await post(sandbox, query, **variables)
     assert reply.status_code == 200 and "errors" not in reply.json(), reply.text
@@ -91,14 +93,14 @@ def client(**fields: Any) -> dict[str, Any]:
     }
 
 
-async def make_client(sandbox: Any, **fields: Any) -> str:
+async def make_client(sandbox: Sandbox, **fields: Any) -> str:
     created = await ask(sandbox, CREATE, input=client(**fields))
     assert created["messages"] is None
     user_id: str = created["user"]["id"]
     return user_id
 
 
-async def make_policy(sandbox: Any, member_id: str, **fields: Any) -> str:
+async def make_policy(sandbox: Sandbox, member_id: str, **fields: Any) -> str:
     """A new client's primary policy with Aetna."""
     user_id = await make_client(sandbox)
     plans = await ask(sandbox, PLANS, keywords="60054", is_accepted=True)
@@ -109,7 +111,7 @@ async def make_policy(sandbox: Any, member_id: str, **fields: Any) -> str:
     return policy_id
 
 
-async def answer(sandbox: Any, member_id: str, codes: list[str] | None = None, **fields: Any) -> Any:
+async def answer(sandbox: Sandbox, member_id: str, codes: list[str] | None = None, **fields: Any) -> Any:
     """The parsed `response` of a check."""
     policy_id = await make_policy(sandbox, member_id, **fields)
     ran = await ask(sandbox, RUN, id=policy_id, codes=codes or ["MH"])
@@ -127,13 +129,13 @@ async def answer(sandbox: Any, member_id: str, codes: list[str] | None = None, *
         {"Authorization": "Basic " + base64.b64encode(f"{SECRET}:".encode()).decode(), "AuthorizationSource": "API"},
     ],
 )
-async def test_only_the_raw_key_opens_the_api(sandbox: Any, headers: dict[str, str]) -> None:
+async def test_only_the_raw_key_opens_the_api(sandbox: Sandbox, headers: dict[str, str]) -> None:
     reply = await sandbox.http.post(URL, json={"query": "{ users { id } }"}, headers=headers)
     assert reply.status_code == 401
     assert reply.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_document_that_does_not_fit_the_schema_is_refused(sandbox: Any) -> None:
+async def test_a_document_that_does_not_fit_the_schema_is_refused(sandbox: Sandbox) -> None:
     for query, variables in (
         ("{ users { nonsense } }", {}),
         ("query {", {}),
@@ -149,7 +151,7 @@ async def test_a_document_that_does_not_fit_the_schema_is_refused(sandbox: Any) 
     assert missing.status_code == 404 and missing.headers["content-type"].startswith("text/html")
 
 
-async def test_clients_are_found_when_every_word_fits(sandbox: Any) -> None:
+async def test_clients_are_found_when_every_word_fits(sandbox: Sandbox) -> None:
     jane = await make_client(sandbox, record_identifier="rec-7")
     john = await make_client(sandbox, first_name="John")
     assert [user["id"] for user in await ask(sandbox, FIND, keywords="Jane Sample 1990-09-20")] == [jane]
@@ -176,14 +178,14 @@ async def test_clients_are_found_when_every_word_fits(sandbox: Any) -> None:
     ],
 )
 async def test_a_client_that_is_refused_comes_back_as_messages(
-    sandbox: Any, changes: dict[str, Any], field: str
+    sandbox: Sandbox, changes: dict[str, Any], field: str
 ) -> None:
     created = await ask(sandbox, CREATE, input=client(**changes))
     assert created["user"] is None and [message["field"] for message in created["messages"]] == [field]
     assert await ask(sandbox, FIND, keywords="") == []
 
 
-async def test_email_and_name_are_taken_once(sandbox: Any) -> None:
+async def test_email_and_name_are_taken_once(sandbox: Sandbox) -> None:
     await make_client(sandbox, email="jane@sample.example")
     again = await ask(sandbox, CREATE, input=client(email="jane@sample.example"))
     assert again["messages"][0]["field"] == "email"
@@ -192,7 +194,7 @@ async def test_email_and_name_are_taken_once(sandbox: Any) -> None:
     await make_client(sandbox)
 
 
-async def test_plans_are_found_by_payer_id_and_paged(sandbox: Any) -> None:
+async def test_plans_are_found_by_payer_id_and_paged(sandbox: Sandbox) -> None:
     aetna = await ask(sandbox, PLANS, keywords="60054")
     assert [plan["is_accepted"] for plan in aetna] == [True, False]
     assert aetna[0]["name_and_id"] == "Aetna - 60054"
@@ -203,7 +205,7 @@ async def test_plans_are_found_by_payer_id_and_paged(sandbox: Any) -> None:
     assert await ask(sandbox, PLANS, offset=20) == []
 
 
-async def test_policies_are_created_changed_and_removed(sandbox: Any) -> None:
+async def test_policies_are_created_changed_and_removed(sandbox: Sandbox) -> None:
     user_id = await make_client(sandbox)
     plan = (await ask(sandbox, PLANS, keywords="60054"))[0]["id"]
 
@@ -229,7 +231,7 @@ async def test_policies_are_created_changed_and_removed(sandbox: Any) -> None:
     assert unknown["messages"][0]["field"] == "id"
 
 
-async def test_a_check_answers_with_claim_md_json_and_stays_readable(sandbox: Any) -> None:
+async def test_a_check_answers_with_claim_md_json_and_stays_readable(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "ELIGIBLE1", group_num="G1")
     ran = await ask(sandbox, RUN, id=policy_id, codes=["MH"])
     check = ran["eligibility_check"]
@@ -262,7 +264,7 @@ async def test_a_check_answers_with_claim_md_json_and_stays_readable(sandbox: An
     assert pick("G", "30", benefit_period_code="29", **inside)["benefit_amount"] == "4000"
 
 
-async def test_the_default_service_is_discontinued_and_a_check_needs_a_policy(sandbox: Any) -> None:
+async def test_the_default_service_is_discontinued_and_a_check_needs_a_policy(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "ELIGIBLE1")
     default = RUN.replace(", eligibility_check_service: claim_md", "")
     refused = await ask(sandbox, default, id=policy_id, codes=["30"])
@@ -275,15 +277,15 @@ async def test_the_default_service_is_discontinued_and_a_check_needs_a_policy(sa
     assert sandbox.world.submissions == []
 
 
-async def test_without_service_codes_the_whole_plan_is_asked(sandbox: Any) -> None:
+async def test_without_service_codes_the_whole_plan_is_asked(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "ELIGIBLE1")
     ran = await ask(sandbox, RUN.replace("service_codes: $codes,", "").replace(", $codes: [String]", ""), id=policy_id)
     rows = json.loads(ran["eligibility_check"]["response"])["result"]["elig"]["benefit"]
     assert {row["benefit_code"] for row in rows} == {"30"}
 
 
-async def test_the_holder_is_the_insured_of_a_dependent(sandbox: Any) -> None:
-    holder = {"holder_relationship": "Child", "holder_first": "John", "holder_last": "Sample"}
+async def test_the_holder_is_the_insured_of_a_dependent(sandbox: Sandbox) -> None:
+    holder: dict[str, Any] = {"holder_relationship": "Child", "holder_first": "John", "holder_last": "Sample"}
     elig = (await answer(sandbox, "ELIGIBLE1", holder_dob="1960-01-02", holder_gender="Male", **holder))["result"][
         "elig"
     ]
@@ -292,7 +294,7 @@ async def test_the_holder_is_the_insured_of_a_dependent(sandbox: Any) -> None:
     assert refused["error"][0]["error_code"] == "65"
 
 
-async def test_inactive_is_a_single_benefit_and_not_covered_names_the_service(sandbox: Any) -> None:
+async def test_inactive_is_a_single_benefit_and_not_covered_names_the_service(sandbox: Sandbox) -> None:
     inactive = (await answer(sandbox, "INACTIVE1"))["result"]["elig"]["benefit"]
     assert inactive["benefit_coverage_code"] == "6" and inactive["benefit_code"] == "30"
     rows = (await answer(sandbox, "NOTCOVERED1"))["result"]["elig"]["benefit"]
@@ -309,7 +311,7 @@ async def test_inactive_is_a_single_benefit_and_not_covered_names_the_service(sa
         ("BADNPI1", "51", False),
     ],
 )
-async def test_a_refusal_is_a_claim_md_error(sandbox: Any, member_id: str, code: str, is_list: bool) -> None:
+async def test_a_refusal_is_a_claim_md_error(sandbox: Sandbox, member_id: str, code: str, is_list: bool) -> None:
     policy_id = await make_policy(sandbox, member_id)
     check = (await ask(sandbox, RUN, id=policy_id))["eligibility_check"]
     error = json.loads(check["response"])["error"]
@@ -321,19 +323,19 @@ async def test_a_refusal_is_a_claim_md_error(sandbox: Any, member_id: str, code:
     assert known["code"] == code
 
 
-async def test_a_payer_that_claim_md_cannot_ask_is_error_410(sandbox: Any) -> None:
+async def test_a_payer_that_claim_md_cannot_ask_is_error_410(sandbox: Sandbox) -> None:
     plan = (await ask(sandbox, PLANS, keywords="NOELG"))[0]["id"]
     assert (await answer(sandbox, "ELIGIBLE1", insurance_plan_id=plan))["error"]["error_code"] == "410"
 
 
-async def test_broken_json_is_inside_the_response_string(sandbox: Any) -> None:
+async def test_broken_json_is_inside_the_response_string(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "BROKENJSON1")
     check = (await ask(sandbox, RUN, id=policy_id))["eligibility_check"]
     with pytest.raises(json.JSONDecodeError):
         json.loads(check["response"])
 
 
-async def test_the_rate_limit_is_an_error_under_http_200(sandbox: Any) -> None:
+async def test_the_rate_limit_is_an_error_under_http_200(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "RATELIMIT1")
     for _ in range(2):
         refused = await post(sandbox, RUN, id=policy_id)
@@ -344,7 +346,7 @@ async def test_the_rate_limit_is_an_error_under_http_200(sandbox: Any) -> None:
     assert len(sandbox.world.submissions) == 2
 
 
-async def test_a_500_once_before_anything_is_stored(sandbox: Any) -> None:
+async def test_a_500_once_before_anything_is_stored(sandbox: Sandbox) -> None:
     user_id = await make_client(sandbox)
     failed = await post(sandbox, UPDATE, id=user_id, policies=[{"num": "HTTP500ONCE1"}])
     assert failed.status_code == 500
@@ -352,7 +354,7 @@ async def test_a_500_once_before_anything_is_stored(sandbox: Any) -> None:
     assert len(again["user"]["policies"]) == 1
 
 
-async def test_a_dropped_reply_did_the_check(sandbox: Any) -> None:
+async def test_a_dropped_reply_did_the_check(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "DROPREPLY1")
     assert (await ask(sandbox, LATEST, id=policy_id))["latest_eligibility_check"] is None
     with pytest.raises(httpx.RemoteProtocolError):
@@ -361,7 +363,7 @@ async def test_a_dropped_reply_did_the_check(sandbox: Any) -> None:
     assert latest["id"] == sandbox.world.submissions[0].ref and json.loads(latest["response"])
 
 
-async def test_never_hangs_is_cut_and_leaves_no_check(sandbox: Any) -> None:
+async def test_never_hangs_is_cut_and_leaves_no_check(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "NEVER1")
     with pytest.raises(httpx.RemoteProtocolError):
         await post(sandbox, RUN, id=policy_id)
@@ -369,9 +371,7 @@ async def test_never_hangs_is_cut_and_leaves_no_check(sandbox: Any) -> None:
     assert len(sandbox.world.submissions) == 1
 
 
-async def test_policy_events_are_signed_as_the_guides_sample_verifies_them(
-    sandbox: Any, eventually: Callable[..., Awaitable[None]]
-) -> None:
+async def test_policy_events_are_signed_as_the_guides_sample_verifies_them(sandbox: Sandbox) -> None:
     policy_id = await make_policy(sandbox, "ELIGIBLE1")
     await ask(sandbox, RUN, id=policy_id)
     await eventually(lambda: len(sandbox.gateway.events) == 2)
@@ -391,7 +391,7 @@ async def test_policy_events_are_signed_as_the_guides_sample_verifies_them(
     assert updated == {**about, "event_type": "policy.updated", "changed_fields": ["updated_at"]}
 
 
-async def test_duplicate_events_and_no_events(sandbox: Any, eventually: Callable[..., Awaitable[None]]) -> None:
+async def test_duplicate_events_and_no_events(sandbox: Sandbox) -> None:
     await make_policy(sandbox, "NOEVENT1")
     await make_policy(sandbox, "DUPLICATEEVENT1")
     await eventually(lambda: len(sandbox.gateway.events) == 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from operator import add
+from typing import Any
 
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from tests.sandbox.conftest import Sandbox, StartSandbox
+from tests.support.sandboxes import Sandbox, StartSandbox
 
 AUTH = "/integrex/api/v2/auth"
 ELIGIBILITY = "/integrex/api/v2/enhanced-eligibility"
@@ -76,7 +77,8 @@ async def answer_of(sandbox: Sandbox, ticket_id: str) -> dict[str, str]:
         got = await sandbox.http.get(ELIGIBILITY, params={"id": ticket_id}, headers=headers)
         if got.status_code != 202:
             assert got.status_code == 200
-            return got.json()
+            found: dict[str, str] = got.json()
+            return found
     pytest.fail("the answer never came")
 
 
@@ -288,7 +290,7 @@ async def test_it_is_202_until_the_answer_is_there(start_sandbox: StartSandbox, 
     ticket_id = (await submit(sandbox, request_body(member_id))).json()["id"]
     submitted = sandbox.world.now()
     for after, status in ((0, 202), (seconds - 2, 202), (seconds + 2, 200)):
-        sandbox.world.now = lambda after=after: submitted + after
+        sandbox.world.now = partial(add, submitted, after)
         assert (await read(sandbox, ticket_id)).status_code == status
 
 

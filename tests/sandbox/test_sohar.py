@@ -6,13 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
 
-if TYPE_CHECKING:
-    from tests.sandbox.conftest import Eventually, ReceivedEvent, Sandbox, StartSandbox
+from tests.support.sandboxes import ReceivedEvent, Sandbox, StartSandbox
+from tests.support.waiting import eventually
 
 FORBIDDEN = (403, {"error": "invalid_request_error"})
 
@@ -51,15 +51,16 @@ async def read(sandbox: Sandbox, verification_id: str) -> httpx.Response:
 
 
 def payload(event: ReceivedEvent) -> dict[str, Any]:
-    return json.loads(event.body)
+    told: dict[str, Any] = json.loads(event.body)
+    return told
 
 
-async def answer(sandbox: Sandbox, eventually: Eventually, body: dict[str, Any]) -> dict[str, Any]:
+async def answer(sandbox: Sandbox, body: dict[str, Any]) -> dict[str, Any]:
     """Create, wait for the event, read."""
     reply = await create(sandbox, body)
     assert reply.status_code == 201
     await eventually(lambda: len(sandbox.gateway.events) == 1)
-    document = (await read(sandbox, reply.json()["verificationId"])).json()
+    document: dict[str, Any] = (await read(sandbox, reply.json()["verificationId"])).json()
     assert payload(sandbox.gateway.events[0]) == {
         "event": "sandbox.verification.updated",
         "verificationId": document["verificationId"],
@@ -186,8 +187,8 @@ async def test_an_unknown_verification_is_not_found(sandbox: Sandbox) -> None:
 # Answers.
 
 
-async def test_the_document_of_an_eligible_patient(sandbox: Sandbox, eventually: Eventually) -> None:
-    document = await answer(sandbox, eventually, request_body())
+async def test_the_document_of_an_eligible_patient(sandbox: Sandbox) -> None:
+    document = await answer(sandbox, request_body())
     assert document["status"] == "complete.eligible"
     assert document["statusReason"] is None
     assert document["benefits"] == [
@@ -218,20 +219,18 @@ async def test_the_document_of_an_eligible_patient(sandbox: Sandbox, eventually:
     assert {"placeOfServiceCode": "10", "specialtyCode": "PSY"}.items() <= document.items()
 
 
-async def test_the_guides_own_example_is_eligible(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_the_guides_own_example_is_eligible(sandbox: Sandbox) -> None:
     body = request_body("00000000")
     del body["id"]
-    document = await answer(sandbox, eventually, body)
+    document = await answer(sandbox, body)
     assert (document["status"], document["id"]) == ("complete.eligible", None)
     assert document["patient"]["memberId"] == "00000000"
 
 
 @pytest.mark.parametrize(("subscriber_born", "code"), [("01/31/1980", "19"), ("01/31/2004", "01")])
-async def test_a_dependent_is_a_child_or_a_spouse(
-    sandbox: Sandbox, eventually: Eventually, subscriber_born: str, code: str
-) -> None:
+async def test_a_dependent_is_a_child_or_a_spouse(sandbox: Sandbox, subscriber_born: str, code: str) -> None:
     subscriber = {"firstName": "Jane", "lastName": "Sample", "dateOfBirth": subscriber_born}
-    document = await answer(sandbox, eventually, request_body(subscriber=subscriber))
+    document = await answer(sandbox, request_body(subscriber=subscriber))
     assert document["patient"]["subscriberRelationshipCode"] == code
     assert document["subscriber"] == {**subscriber, "memberId": "ELIGIBLE1"}
 
@@ -248,20 +247,18 @@ async def test_a_dependent_is_a_child_or_a_spouse(
         ("BADNPI1", "error.payer.npi", None),
     ],
 )
-async def test_a_patient_who_is_not_eligible(
-    sandbox: Sandbox, eventually: Eventually, member_id: str, status: str, reason: str | None
-) -> None:
-    document = await answer(sandbox, eventually, request_body(member_id))
+async def test_a_patient_who_is_not_eligible(sandbox: Sandbox, member_id: str, status: str, reason: str | None) -> None:
+    document = await answer(sandbox, request_body(member_id))
     assert (document["status"], document["statusReason"], document["benefits"]) == (status, reason, [])
     assert (document["plan"] is None) == status.startswith("error.")
 
 
-async def test_only_an_inactive_plan_has_ended(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_only_an_inactive_plan_has_ended(sandbox: Sandbox) -> None:
     sandbox.world.now = lambda: 1767225599.0  # 2025-12-31T23:59:59Z: in this second every time zone must see it active
-    eligible = await answer(sandbox, eventually, request_body())
+    eligible = await answer(sandbox, request_body())
     assert (eligible["plan"]["startDate"], eligible["plan"]["endDate"]) == ("01/01/2025", "12/31/2026")
     sandbox.gateway.events.clear()
-    inactive = await answer(sandbox, eventually, request_body("INACTIVE1"))
+    inactive = await answer(sandbox, request_body("INACTIVE1"))
     assert (inactive["plan"]["startDate"], inactive["plan"]["endDate"]) == ("01/01/2024", "12/31/2024")
 
 
@@ -271,13 +268,13 @@ async def test_only_an_inactive_plan_has_ended(sandbox: Sandbox, eventually: Eve
 async def test_it_is_pending_before_the_answer_is_there(start_sandbox: StartSandbox) -> None:
     sandbox = await start_sandbox(delay_seconds=60)
     reply = await create(sandbox, request_body("INACTIVE1"))
-    document = (await read(sandbox, reply.json()["verificationId"])).json()
+    document: dict[str, Any] = (await read(sandbox, reply.json()["verificationId"])).json()
     assert (document["status"], document["statusReason"]) == ("pending", None)
     assert (document["benefits"], document["plan"], document["group"]) == ([], None, None)
     assert sandbox.gateway.events == []
 
 
-async def test_an_event_is_signed_as_svix_signs(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_an_event_is_signed_as_svix_signs(sandbox: Sandbox) -> None:
     await create(sandbox, request_body())
     await eventually(lambda: len(sandbox.gateway.events) == 1)
     event = sandbox.gateway.events[0]
@@ -288,7 +285,7 @@ async def test_an_event_is_signed_as_svix_signs(sandbox: Sandbox, eventually: Ev
     assert abs(int(event.headers["svix-timestamp"]) - sandbox.world.now()) < 60
 
 
-async def test_a_refused_event_comes_again_under_its_id(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_refused_event_comes_again_under_its_id(sandbox: Sandbox) -> None:
     sandbox.gateway.statuses = [503]
     await create(sandbox, request_body())
     await eventually(lambda: len(sandbox.gateway.events) == 2)
@@ -296,7 +293,7 @@ async def test_a_refused_event_comes_again_under_its_id(sandbox: Sandbox, eventu
     assert first.headers["svix-id"] == second.headers["svix-id"]
 
 
-async def test_a_slow_payer_is_announced_as_pending(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_slow_payer_is_announced_as_pending(sandbox: Sandbox) -> None:
     began = sandbox.world.now()
     await create(sandbox, request_body("SLOW1"))
     await eventually(lambda: len(sandbox.gateway.events) == 2)
@@ -307,14 +304,14 @@ async def test_a_slow_payer_is_announced_as_pending(sandbox: Sandbox, eventually
     ]
 
 
-async def test_a_duplicate_event_comes_three_times_under_one_id(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_duplicate_event_comes_three_times_under_one_id(sandbox: Sandbox) -> None:
     await create(sandbox, request_body("DUPLICATEEVENT1"))
     await eventually(lambda: len(sandbox.gateway.events) == 3)
     assert len({event.headers["svix-id"] for event in sandbox.gateway.events}) == 1
     assert len({event.body for event in sandbox.gateway.events}) == 1
 
 
-async def test_without_an_event_polling_finds_the_answer(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_without_an_event_polling_finds_the_answer(sandbox: Sandbox) -> None:
     reply = await create(sandbox, request_body("NOEVENT1"))
     headers = await login(sandbox)
     statuses = ["pending"]
@@ -328,7 +325,7 @@ async def test_without_an_event_polling_finds_the_answer(sandbox: Sandbox, event
     assert [payload(event)["id"] for event in sandbox.gateway.events] == ["att_2"]
 
 
-async def test_never_stays_pending(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_never_stays_pending(sandbox: Sandbox) -> None:
     reply = await create(sandbox, request_body("NEVER1"))
     await create(sandbox, request_body("ELIGIBLE1", id="att_2"))
     await eventually(lambda: bool(sandbox.gateway.events))
@@ -351,7 +348,7 @@ async def test_the_first_submission_may_be_told_to_wait(sandbox: Sandbox) -> Non
     assert [submission.echo for submission in sandbox.world.submissions] == ["att_1", "att_2"]
 
 
-async def test_broken_json_is_always_broken(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_broken_json_is_always_broken(sandbox: Sandbox) -> None:
     reply = await create(sandbox, request_body("BROKENJSON1"))
     await eventually(lambda: len(sandbox.gateway.events) == 1)
     for _ in range(2):
@@ -361,7 +358,7 @@ async def test_broken_json_is_always_broken(sandbox: Sandbox, eventually: Eventu
             broken.json()
 
 
-async def test_a_dropped_reply_still_did_the_work(sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_dropped_reply_still_did_the_work(sandbox: Sandbox) -> None:
     headers = await login(sandbox)
     with pytest.raises(httpx.RemoteProtocolError):
         await sandbox.http.post("/sohar/v2/verifications", json=request_body("DROPREPLY1"), headers=headers)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.support.sandboxes import Sandbox
+from tests.support.waiting import eventually
 
 SECRET = "sandbox"
 API = "/vsee/api_v3"
@@ -36,7 +39,7 @@ GUARANTOR = {
 }
 
 
-async def sign_on(sandbox: Any, code: str = "p-1", **fields: str) -> tuple[str, dict[str, str]]:
+async def sign_on(sandbox: Sandbox, code: str = "p-1", **fields: str) -> tuple[str, dict[str, str]]:
     """The user's id and the headers that carry the user's token."""
     form = {"first_name": "Jane", "last_name": "Sample", "type": "200", "code": code, **fields}
     reply = await sandbox.http.post(f"{API}/users/sso", files=multipart(form), headers=SSO)
@@ -58,7 +61,7 @@ def insurance(member_id: str, respparty: str = "self", **parts: Any) -> dict[str
     }
 
 
-async def ready(sandbox: Any, member_id: str, respparty: str = "self") -> tuple[str, dict[str, str]]:
+async def ready(sandbox: Sandbox, member_id: str, respparty: str = "self") -> tuple[str, dict[str, str]]:
     """A user with everything that a check needs."""
     user_id, own = await sign_on(sandbox, f"p-{member_id}-{respparty}")
     body = {**PATIENT, "insurance": insurance(member_id, respparty)}
@@ -67,14 +70,16 @@ async def ready(sandbox: Any, member_id: str, respparty: str = "self") -> tuple[
     return user_id, own
 
 
-def check(sandbox: Any, user_id: str, headers: dict[str, str], carrier: str = "car7551") -> Awaitable[httpx.Response]:
+def check(
+    sandbox: Sandbox, user_id: str, headers: dict[str, str], carrier: str = "car7551"
+) -> Awaitable[httpx.Response]:
     reply: Awaitable[httpx.Response] = sandbox.http.post(
         f"{API}/users/{user_id}/{carrier}/eligibility", headers=headers
     )
     return reply
 
 
-async def answered(sandbox: Any, user_id: str, order: str = "primary") -> dict[str, Any]:
+async def answered(sandbox: Sandbox, user_id: str, order: str = "primary") -> dict[str, Any]:
     for _ in range(1000):
         reply = await sandbox.http.get(f"{API}/users/{user_id}", headers=ADMIN)
         coverage: dict[str, Any] = reply.json()["data"]["insurance"][order]
@@ -83,7 +88,7 @@ async def answered(sandbox: Any, user_id: str, order: str = "primary") -> dict[s
     raise AssertionError("the check never ended")
 
 
-async def outcome(sandbox: Any, member_id: str, respparty: str = "self") -> dict[str, Any]:
+async def outcome(sandbox: Sandbox, member_id: str, respparty: str = "self") -> dict[str, Any]:
     user_id, own = await ready(sandbox, member_id, respparty)
     assert (await check(sandbox, user_id, own)).status_code == 200
     return await answered(sandbox, user_id)
@@ -111,7 +116,7 @@ def benefit_rows(coverage: dict[str, Any]) -> list[dict[str, str]]:
     return [{name[1:5]: value for name, value in segment.items()} for segment in segments]
 
 
-async def test_sso_is_idempotent_on_the_code_and_gives_fresh_tokens(sandbox: Any) -> None:
+async def test_sso_is_idempotent_on_the_code_and_gives_fresh_tokens(sandbox: Sandbox) -> None:
     user_id, own = await sign_on(sandbox)
     again_id, again = await sign_on(sandbox)
     assert user_id == again_id and own != again
@@ -125,7 +130,7 @@ async def test_sso_is_idempotent_on_the_code_and_gives_fresh_tokens(sandbox: Any
 @pytest.mark.parametrize(
     "changes", [{"X-AccountCode": "other"}, {"X-ApiKey": ""}, {"X-ApiSecret": "wrong"}, {"X-ApiSecret": ""}]
 )
-async def test_sso_with_bad_keys_is_401(sandbox: Any, changes: dict[str, str]) -> None:
+async def test_sso_with_bad_keys_is_401(sandbox: Sandbox, changes: dict[str, str]) -> None:
     form = multipart({"first_name": "Jane", "last_name": "Sample", "type": "200", "code": "p-1"})
     reply = await sandbox.http.post(f"{API}/users/sso", files=form, headers=SSO | changes)
     assert reply.status_code == 401
@@ -144,19 +149,19 @@ async def test_sso_with_bad_keys_is_401(sandbox: Any, changes: dict[str, str]) -
         {"state": "California"},
     ],
 )
-async def test_a_bad_sso_form_is_400(sandbox: Any, changes: dict[str, str]) -> None:
+async def test_a_bad_sso_form_is_400(sandbox: Sandbox, changes: dict[str, str]) -> None:
     form = {"first_name": "Jane", "last_name": "Sample", "type": "200", "code": "p-1"} | changes
     reply = await sandbox.http.post(f"{API}/users/sso", files=multipart(form), headers=SSO)
     assert reply.status_code == 400 and reply.json()["code"] == 400
 
 
-async def test_sso_wants_a_multipart_form(sandbox: Any) -> None:
+async def test_sso_wants_a_multipart_form(sandbox: Sandbox) -> None:
     form = {"first_name": "Jane", "last_name": "Sample", "type": "200", "code": "p-1"}
     assert (await sandbox.http.post(f"{API}/users/sso", data=form, headers=SSO)).status_code == 400
     assert (await sandbox.http.post(f"{API}/users/sso", json=form, headers=SSO)).status_code == 400
 
 
-async def test_tokens_open_only_what_they_may(sandbox: Any) -> None:
+async def test_tokens_open_only_what_they_may(sandbox: Sandbox) -> None:
     first, own = await sign_on(sandbox, "p-1")
     second, _ = await sign_on(sandbox, "p-2")
     users = f"{API}/users"
@@ -172,7 +177,7 @@ async def test_tokens_open_only_what_they_may(sandbox: Any) -> None:
     assert (await sandbox.http.get(f"{users}/{first}", headers=own)).status_code == 401
 
 
-async def test_both_spellings_list_the_insurers(sandbox: Any) -> None:
+async def test_both_spellings_list_the_insurers(sandbox: Sandbox) -> None:
     for path in ("/insurances/", "/insurance/"):
         reply = await sandbox.http.get(API + path, headers=ADMIN)
         assert {"id": "car7551", "name": "AETNA"} in reply.json()["data"]["insurers"]
@@ -196,7 +201,7 @@ async def test_both_spellings_list_the_insurers(sandbox: Any) -> None:
         [],
     ],
 )
-async def test_me_refuses_what_breaks_the_page_and_stores_nothing(sandbox: Any, body: Any) -> None:
+async def test_me_refuses_what_breaks_the_page_and_stores_nothing(sandbox: Sandbox, body: Any) -> None:
     user_id, own = await sign_on(sandbox)
     if isinstance(body, dict):
         body = {"city": "Elsewhere", **body}
@@ -207,7 +212,7 @@ async def test_me_refuses_what_breaks_the_page_and_stores_nothing(sandbox: Any, 
 
 
 @pytest.mark.parametrize("path", ["/me", "/me.json"])
-async def test_me_stores_the_nested_insurance(sandbox: Any, path: str) -> None:
+async def test_me_stores_the_nested_insurance(sandbox: Sandbox, path: str) -> None:
     user_id, own = await sign_on(sandbox)
     secondary = {"carrier_code": "car11406", "subscriber_num": "S2"}
     body = {**PATIENT, "insurance": insurance("ELIGIBLE1", secondary=secondary)}
@@ -220,7 +225,7 @@ async def test_me_stores_the_nested_insurance(sandbox: Any, path: str) -> None:
     assert user["insurance"]["patient"]["member_id"] != user_id
 
 
-async def test_a_check_needs_complete_data_and_a_stored_carrier(sandbox: Any) -> None:
+async def test_a_check_needs_complete_data_and_a_stored_carrier(sandbox: Sandbox) -> None:
     user_id, own = await sign_on(sandbox)
     assert (await check(sandbox, user_id, own)).status_code == 400
     body = {"insurance": {"primary": insurance("X")["primary"], "patient": {"respparty": "child"}}}
@@ -235,7 +240,7 @@ async def test_a_check_needs_complete_data_and_a_stored_carrier(sandbox: Any) ->
     assert (await check(sandbox, user_id, own)).status_code == 200
 
 
-async def test_a_check_is_answered_later_in_the_user_record(sandbox: Any) -> None:
+async def test_a_check_is_answered_later_in_the_user_record(sandbox: Sandbox) -> None:
     user_id, own = await ready(sandbox, "ELIGIBLE1")
     before = int(sandbox.world.now())
     reply = await check(sandbox, user_id, own)
@@ -257,7 +262,7 @@ async def test_a_check_is_answered_later_in_the_user_record(sandbox: Any) -> Non
     assert list(walk(coverage["raw_response"], "AAASegment")) == []
 
 
-async def test_the_eligible_benefits(sandbox: Any) -> None:
+async def test_the_eligible_benefits(sandbox: Sandbox) -> None:
     coverage = await outcome(sandbox, "ELIGIBLE1")
     rows = benefit_rows(coverage)
 
@@ -282,7 +287,7 @@ async def test_the_eligible_benefits(sandbox: Any) -> None:
     assert dates["@DTP01_DateTimeQualifier"] == "291" and len(dates["@DTP03_DateTimePeriod"]) == 17
 
 
-async def test_a_dependents_benefits_stand_in_the_dependent_loop(sandbox: Any) -> None:
+async def test_a_dependents_benefits_stand_in_the_dependent_loop(sandbox: Sandbox) -> None:
     coverage = await outcome(sandbox, "ELIGIBLE1", "child")
     transaction = coverage["raw_response"]["PPMDResults"]["Results"]["Edi271"]["TransactionSets"]["TransactionSet"]
     assert transaction["SubscriberDetail"]["Name"]["Name"]["@NM104_FirstName"] == "JOHN"
@@ -304,7 +309,7 @@ async def test_a_dependents_benefits_stand_in_the_dependent_loop(sandbox: Any) -
     ],
 )
 async def test_a_refusal_has_an_aaa_and_its_text_and_no_benefits(
-    sandbox: Any, member_id: str, respparty: str, code: str, text: str
+    sandbox: Sandbox, member_id: str, respparty: str, code: str, text: str
 ) -> None:
     coverage = await outcome(sandbox, member_id, respparty)
     [segment] = walk(coverage["raw_response"], "AAASegment")
@@ -313,21 +318,19 @@ async def test_a_refusal_has_an_aaa_and_its_text_and_no_benefits(
     assert benefit_rows(coverage) == []
 
 
-async def test_inactive_and_not_covered(sandbox: Any) -> None:
+async def test_inactive_and_not_covered(sandbox: Sandbox) -> None:
     [inactive] = benefit_rows(await outcome(sandbox, "INACTIVE1"))
     assert inactive["EB01"] == "6"
     rows = benefit_rows(await outcome(sandbox, "NOTCOVERED1"))
     assert [(row["EB01"], row["EB03"]) for row in rows[:2]] == [("1", "30"), ("I", "30^MH")]
 
 
-async def test_broken_json_is_a_string_of_garbage(sandbox: Any) -> None:
+async def test_broken_json_is_a_string_of_garbage(sandbox: Sandbox) -> None:
     coverage = await outcome(sandbox, "BROKENJSON1")
     assert isinstance(coverage["raw_response"], str) and coverage["raw_response"].startswith("<?xml")
 
 
-async def test_the_event_carries_the_callback_token_and_no_benefits(
-    sandbox: Any, eventually: Callable[..., Awaitable[None]]
-) -> None:
+async def test_the_event_carries_the_callback_token_and_no_benefits(sandbox: Sandbox) -> None:
     user_id, own = await ready(sandbox, "DUPLICATEEVENT1")
     eligibility_id = (await check(sandbox, user_id, own)).json()["data"]["eligibility_id"]
     await eventually(lambda: len(sandbox.gateway.events) == 2)
@@ -340,9 +343,7 @@ async def test_the_event_carries_the_callback_token_and_no_benefits(
     assert set(event["data"]) == {"eligibility_id", "member_id", "eligibility_response", "external_member_id"}
 
 
-async def test_noevent_is_answered_silently_and_never_is_not_answered(
-    sandbox: Any, eventually: Callable[..., Awaitable[None]]
-) -> None:
+async def test_noevent_is_answered_silently_and_never_is_not_answered(sandbox: Sandbox) -> None:
     never_id, never = await ready(sandbox, "NEVER1")
     await check(sandbox, never_id, never)
     await outcome(sandbox, "NOEVENT1")
@@ -352,7 +353,7 @@ async def test_noevent_is_answered_silently_and_never_is_not_answered(
     assert "last_checked" not in user["insurance"]["primary"]
 
 
-async def test_rate_limit_refuses_every_first_try(sandbox: Any) -> None:
+async def test_rate_limit_refuses_every_first_try(sandbox: Sandbox) -> None:
     user_id, own = await ready(sandbox, "RATELIMIT1")
     for _ in range(2):
         refused = await check(sandbox, user_id, own)
@@ -361,7 +362,7 @@ async def test_rate_limit_refuses_every_first_try(sandbox: Any) -> None:
     assert len(sandbox.world.submissions) == 2
 
 
-async def test_a_500_once_on_reading_the_user(sandbox: Any) -> None:
+async def test_a_500_once_on_reading_the_user(sandbox: Sandbox) -> None:
     user_id, own = await ready(sandbox, "HTTP500ONCE1")
     await check(sandbox, user_id, own)
     failed = await sandbox.http.get(f"{API}/users/{user_id}", headers=ADMIN)
@@ -369,7 +370,7 @@ async def test_a_500_once_on_reading_the_user(sandbox: Any) -> None:
     assert await answered(sandbox, user_id)
 
 
-async def test_a_dropped_reply_did_the_check(sandbox: Any) -> None:
+async def test_a_dropped_reply_did_the_check(sandbox: Sandbox) -> None:
     user_id, own = await ready(sandbox, "DROPREPLY1")
     with pytest.raises(httpx.RemoteProtocolError):
         await check(sandbox, user_id, own)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tests.sandbox.conftest import Eventually, Sandbox, StartSandbox
+from tests.support.sandboxes import Sandbox, StartSandbox
+from tests.support.waiting import eventually
 
 
 async def test_healthz_and_an_empty_record(sandbox: Sandbox) -> None:
@@ -37,9 +36,7 @@ async def test_an_event_is_sent_again_until_it_is_taken(sandbox: Sandbox) -> Non
     ] * 3
 
 
-async def test_a_background_task_that_fails_or_hangs_stops_nothing(
-    start_sandbox: StartSandbox, eventually: Eventually
-) -> None:
+async def test_a_background_task_that_fails_or_hangs_stops_nothing(start_sandbox: StartSandbox) -> None:
     sandbox = await start_sandbox()
     ended: list[str] = []
 

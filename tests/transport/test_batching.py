@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport
 from covergate.vendors.auth import HeaderAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
@@ -63,7 +64,7 @@ class Side:
         self.bodies.append(json.loads(request.content))
         return self.answer(self.bodies[-1])
 
-    async def send(self, name: Any, not_after: float | None = None, mode: str = "live") -> Reply:
+    async def send(self, name: Any, not_after: SendBy | None = None, mode: str = "live") -> Reply:
         call = Call("POST", PATH, json=name, commits=True)
         return await self.transport.send(
             self.vendor, mode, self.connection, call, f"/exchanges/{name}", not_after=not_after
@@ -99,14 +100,32 @@ async def test_a_full_batch_does_not_wait_and_the_rest_goes_in_the_next() -> Non
 async def test_a_call_ends_once_however_many_rows_it_carried() -> None:
     """That is what circuits count; a row that was never sent is none."""
     ends: list[tuple[str, str, type[VendorError] | None]] = []
-    now = asyncio.get_running_loop().time()
     for answer, error in ((echo, None), (lambda rows: httpx.Response(500), VendorUnavailable)):
         async with Side(answer) as side:
-            side.transport.ended = lambda name, mode, error: ends.append((name, mode, error and type(error)))
+            side.transport.ended = lambda name, mode, error: ends.append((name, mode, type(error) if error else None))
             rows = [side.send(name) for name in "abc"]
-            await asyncio.gather(*rows, side.send("late", not_after=now - 1), return_exceptions=True)
+            await asyncio.gather(*rows, side.send("late", not_after=SendBy.within(-1)), return_exceptions=True)
         assert ends.pop() == ("sample", "live", error)
         assert ends == []
+
+
+async def test_a_call_leaves_by_the_earliest_time_of_its_rows() -> None:
+    """It is not built before the wait is over: the time is looked at again when it leaves."""
+    wall = 1000.0
+
+    def pausing() -> float:
+        nonlocal wall
+        wall += 1
+        return wall
+
+    async with Side(echo) as side:
+        ends = await asyncio.gather(
+            side.send("a", not_after=SendBy.within(60)),
+            side.send("b", not_after=SendBy(asyncio.get_running_loop().time() + 60, wall + 2, pausing)),
+            return_exceptions=True,
+        )
+    assert [isinstance(end, VendorUnavailable) and end.reason for end in ends] == ["too_late_to_send"] * 2
+    assert side.bodies == []
 
 
 async def test_modes_are_never_joined() -> None:
@@ -170,13 +189,19 @@ async def test_an_error_of_the_whole_goes_to_every_row(
 
 
 async def test_a_row_whose_time_has_passed_is_left_out() -> None:
-    now = asyncio.get_running_loop().time()
+    wall = 1000.0
+    moved = SendBy.within(5, wall_clock=lambda: wall)
+    wall += 6
     async with Side(echo) as side:
-        late, punctual = await asyncio.gather(
-            side.send("late", not_after=now - 1), side.send("b", not_after=now + 60), return_exceptions=True
+        late, paused, punctual = await asyncio.gather(
+            side.send("late", not_after=SendBy.within(-1)),
+            side.send("paused", not_after=moved),
+            side.send("b", not_after=SendBy.within(60)),
+            return_exceptions=True,
         )
-    assert isinstance(late, VendorUnavailable)
-    assert not late.sent
+    for end in (late, paused):
+        assert isinstance(end, VendorUnavailable)
+        assert (end.reason, end.sent, end.ours) == ("too_late_to_send", False, True)
     assert isinstance(punctual, Reply)
     assert side.bodies == [["b"]]
 
@@ -212,3 +237,4 @@ async def test_closing_leaves_waiting_rows_unsent_and_says_so_of_the_others() ->
     await transport.aclose()
     ends = await asyncio.gather(*rows, return_exceptions=True)
     assert [end.sent for end in ends if isinstance(end, VendorUnavailable)] == [True, True, False]
+    assert all(isinstance(end, VendorUnavailable) and end.ours for end in ends)

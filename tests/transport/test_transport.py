@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import socket
@@ -18,11 +19,24 @@ import pytest
 import respx
 from structlog.testing import capture_logs
 
-from covergate.transport.transport import REPLY_LIMIT, Transport, redact
+from covergate.outbound.client import REPLY_LIMIT
+from covergate.outbound.resolver import Resolver
+from covergate.outbound.send_by import SendBy
+from covergate.transport import transport as transport_module
+from covergate.transport.transport import Transport, redact
 from covergate.vendors.auth import HeaderAuth, TokenAuth
-from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.vendors.errors import (
+    ErrorKind,
+    VendorAuthFailed,
+    VendorBroken,
+    VendorError,
+    VendorRateLimited,
+    VendorUnavailable,
+)
 from covergate.vendors.flow import Call, Flow
 from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, ServiceDates, Vendor
+from tests.support.dns_server import dns_server
+from tests.support.http_server import answering, http_reply, request_head, serving
 
 BASE = "https://vendor.example/api"
 
@@ -62,43 +76,6 @@ async def over(handler: Any, vendor: Vendor | None = None) -> AsyncIterator[Call
             return await transport.send(sample, "live", at(BASE), call, pointer, **more)
 
         yield send
-
-
-@asynccontextmanager
-async def serving(
-    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[str]:
-    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(closing, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-
-
-async def request_of(reader: asyncio.StreamReader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
-def answering(message: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await request_of(reader)
-            writer.write(message)
-            await writer.drain()
-
-    return handler
-
-
-def message(body: bytes, *headers: str) -> bytes:
-    return "\r\n".join(["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]).encode() + b"\r\n\r\n" + body
 
 
 async def send_to(base_url: str, call: Call, *, mode: str = "test", allow_private_network: bool = False) -> Any:
@@ -150,10 +127,10 @@ class TestRequests:
         bodies: list[bytes] = []
 
         async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = await request_of(reader)
+            head = await request_head(reader)
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             bodies.append(await reader.readexactly(int(length.split(b":")[1])))
-            writer.write(message(b"{}"))
+            writer.write(http_reply(b"{}"))
             await writer.drain()
 
         async with serving(read) as base:
@@ -208,6 +185,8 @@ class TestReplies:
         [
             (401, VendorAuthFailed, False),
             (403, VendorAuthFailed, False),
+            (408, VendorUnavailable, True),
+            (425, VendorUnavailable, False),
             (429, VendorRateLimited, False),
             (500, VendorUnavailable, True),
             (502, VendorUnavailable, True),
@@ -231,7 +210,7 @@ class TestReplies:
     @pytest.mark.parametrize("packed", [False, True])
     async def test_a_body_over_the_limit_is_broken(self, packed: bool) -> None:
         body = b'"' + b"0" * REPLY_LIMIT + b'"'
-        bomb = message(gzip.compress(body), "Content-Encoding: gzip") if packed else message(body)
+        bomb = http_reply(gzip.compress(body), "Content-Encoding: gzip") if packed else http_reply(body)
         async with serving(answering(bomb)) as base:
             with pytest.raises(VendorBroken) as caught:
                 await send_to(base, Call("POST", "/x", commits=True))
@@ -240,7 +219,7 @@ class TestReplies:
 
     async def test_a_body_of_the_limit_is_read(self) -> None:
         body = b'"' + b"0" * (REPLY_LIMIT - 2) + b'"'
-        async with serving(answering(message(gzip.compress(body), "Content-Encoding: gzip"))) as base:
+        async with serving(answering(http_reply(gzip.compress(body), "Content-Encoding: gzip"))) as base:
             assert (await send_to(base, Call("GET", "/x"))).content == body
 
 
@@ -280,7 +259,7 @@ class TestNothingCame:
 
         async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal requests
-            await request_of(reader)
+            await request_head(reader)
             requests += 1
             writer.write(first)
             await writer.drain()
@@ -294,7 +273,7 @@ class TestNothingCame:
     @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\n\r\n{"])
     async def test_a_hanging_vendor_is_left_after_the_calls_timeout(self, first: bytes) -> None:
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await request_of(reader)
+            await request_head(reader)
             while True:
                 writer.write(first)  # drip by drip: no single read ever times out
                 await writer.drain()
@@ -334,9 +313,207 @@ class TestNothingCame:
         assert len(seen) == 1
 
 
+class TestWhatIsOurs:
+    """What this process stopped, or was late for itself, says nothing about the vendor."""
+
+    @staticmethod
+    @asynccontextmanager
+    async def counting(
+        handler: Any, vendor: Vendor | None = None
+    ) -> AsyncIterator[tuple[Callable[..., Awaitable[Any]], list[VendorError | None]]]:
+        ends: list[VendorError | None] = []
+        async with Transport(
+            allow_private_network=True,
+            ended=lambda vendor, mode, error: ends.append(error),
+            wire=httpx.MockTransport(handler),
+        ) as transport:
+
+            async def send(call: Call, **more: Any) -> Any:
+                return await transport.send(vendor or make_vendor(), "live", at(BASE), call, "", **more)
+
+            yield send, ends
+
+    async def test_a_call_that_came_too_late(self) -> None:
+        seen: list[httpx.Request] = []
+
+        def note(request: httpx.Request) -> httpx.Response:
+            seen.append(request)
+            return httpx.Response(200, json={})
+
+        async with self.counting(note) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("POST", "/x", commits=True), not_after=SendBy.within(-1))
+            assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("too_late_to_send", False, True)
+            assert (seen, ends) == ([], [])
+            await send(Call("POST", "/x", commits=True), not_after=SendBy.within(5))
+            assert (len(seen), ends) == (1, [None])
+
+    async def test_a_machine_that_was_paused_while_the_token_came_does_not_send(self) -> None:
+        """Five seconds have passed by the wall clock alone: the loop's stood still with the machine."""
+        wall = 1000.0
+        paths: list[str] = []
+
+        def pausing(request: httpx.Request) -> httpx.Response:
+            nonlocal wall
+            paths.append(request.url.path)
+            wall += 6
+            return httpx.Response(200, json={"access_token": "t"})
+
+        vendor = make_vendor(lambda connection: TokenAuth(f"{BASE}/token", sends="json", identity="i", secret="s"))
+        async with self.counting(pausing, vendor) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("POST", "/x", commits=True), not_after=SendBy.within(5, wall_clock=lambda: wall))
+        assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("too_late_to_send", False, True)
+        assert (paths, ends) == (["/api/token"], [])
+
+    async def test_a_request_that_cannot_be_built(self) -> None:
+        async with self.counting(lambda request: httpx.Response(200, json={})) as (send, ends):
+            with pytest.raises(VendorBroken) as caught:
+                await send(Call("POST", "/x", json={"a": object()}))
+        assert (caught.value.sent, caught.value.ours, ends) == (False, True, [])
+
+    async def test_no_file_left_for_a_connection(self) -> None:
+        def exhausted(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("") from OSError(errno.EMFILE, "too many open files")
+
+        async with self.counting(exhausted) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("GET", "/x"))
+        assert (caught.value.reason, caught.value.ours, ends) == ("out_of_sockets", True, [])
+
+    async def test_a_timeout_that_came_late_because_this_process_stood_still(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport_module, "FROZEN_SECONDS", 0.02)
+
+        async def freeze(request: httpx.Request) -> httpx.Response:
+            time.sleep(0.1)  # noqa: ASYNC251 – standing still is the point
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async with self.counting(freeze) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("POST", "/x", commits=True, timeout=0.05))
+        assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("timeout", True, True)
+        assert ends == []
+
+    @pytest.mark.parametrize(
+        "failure", [httpx.ConnectTimeout("reset by peer"), RuntimeError(), httpx.Response(503), httpx.Response(408)]
+    )
+    async def test_everything_else_is_the_vendors(self, failure: Any) -> None:
+        def fail(request: httpx.Request) -> httpx.Response:
+            if isinstance(failure, httpx.Response):
+                return failure
+            raise failure
+
+        async with self.counting(fail) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("POST", "/x", commits=True))
+        assert (caught.value.ours, ends) == (False, [caught.value])
+
+    async def test_a_vendor_that_cannot_be_connected_to_until_it_is_too_late(self) -> None:
+        """The pause before another try would end past the time to send: that is not our lateness."""
+
+        async def unreachable(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectTimeout("") from aiohttp.ConnectionTimeoutError()
+
+        async with self.counting(unreachable) as (send, ends):
+            with pytest.raises(VendorUnavailable) as caught:
+                await send(Call("POST", "/x", commits=True), not_after=SendBy.within(0.15))
+        assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("no_connection", False, False)
+        assert ends == [caught.value]
+
+    async def test_any_number_of_slow_submissions_is_under_way_at_once(self) -> None:
+        """The lane is the limit. A limit of connections below it made submissions wait until they were too late."""
+        waiting, all_there, release = 0, asyncio.Event(), asyncio.Event()
+
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal waiting
+            await request_head(reader)
+            waiting += 1
+            if waiting == 120:
+                all_there.set()
+            await release.wait()
+            writer.write(http_reply())
+            await writer.drain()
+
+        ends: list[VendorError | None] = []
+        async with serving(slow) as base, Transport(allow_private_network=False) as transport:
+            transport.ended = lambda vendor, mode, error: ends.append(error)
+            call = Call("POST", "/x", commits=True)
+            sending = [
+                asyncio.create_task(
+                    transport.send(make_vendor(), "test", at(base), call, "", not_after=SendBy.within(5))
+                )
+                for _ in range(120)
+            ]
+            await asyncio.wait_for(all_there.wait(), 5)
+            release.set()
+            assert all(reply.ok for reply in await asyncio.gather(*sending))
+        assert ends == [None] * 120
+
+
+async def test_a_vendor_whose_name_hangs_does_not_delay_another() -> None:
+    hanging, healthy = make_vendor(name="hanging"), make_vendor(name="healthy")
+    async with (
+        serving(answering(http_reply())) as base,
+        dns_server({"healthy.example": ("127.0.0.1",)}) as dns,
+        Transport(allow_private_network=True, resolver=Resolver(servers=[dns.address])) as transport,
+    ):
+        port = base.rpartition(":")[2]
+        sending = [
+            asyncio.create_task(transport.send(hanging, "live", at(f"http://hang-{n}.example"), Call("GET", "/x"), ""))
+            for n in range(40)
+        ]
+        async with asyncio.timeout(2):
+            while len(dns.asked) < 80:
+                await asyncio.sleep(0)
+            url = f"http://healthy.example:{port}"
+            assert (await transport.send(healthy, "live", at(url), Call("GET", "/x"), "")).ok
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+
+
+async def test_a_name_that_cannot_be_looked_up_is_asked_for_once_and_nothing_was_sent() -> None:
+    async with (
+        dns_server({}) as dns,
+        Transport(allow_private_network=True, resolver=Resolver(servers=[dns.address])) as transport,
+    ):
+        call = Call("POST", "/x", commits=True)
+        with pytest.raises(VendorUnavailable) as caught:
+            await transport.send(make_vendor(), "live", at("http://unknown.example"), call, "")
+    assert (caught.value.reason, caught.value.sent, caught.value.ours) == ("no_address", False, False)
+    assert dns.asked.count("unknown.example") == 2  # IPv4 and IPv6
+
+
+async def test_errors_carry_their_kind() -> None:
+    """What is counted in a row: a 503 is not an unreadable reply."""
+    kinds = {
+        401: ErrorKind.AUTH_FAILED,
+        429: ErrorKind.RATE_LIMITED,
+        503: ErrorKind.UNAVAILABLE,
+        408: ErrorKind.UNAVAILABLE,
+        200: ErrorKind.UNREADABLE,
+    }
+    for status, kind in kinds.items():
+        async with over(lambda request, status=status: httpx.Response(status, text="<html>")) as send:
+            with pytest.raises(VendorError) as caught:
+                await send(Call("POST", "/x", commits=True))
+        assert caught.value.kind is kind
+
+
+def test_the_same_error_for_another_call() -> None:
+    error = VendorRateLimited("http_429", retry_after=9)
+    error.ours = True
+    copy = error.copied()
+    assert copy is not error
+    assert (type(copy), copy.args, vars(copy)) == (type(error), error.args, vars(error))
+
+
 class TestWhoIsReached:
     async def test_live_mode_does_not_reach_local_addresses(self) -> None:
-        async with serving(answering(message(b"{}"))) as base:
+        async with serving(answering(http_reply(b"{}"))) as base:
             with pytest.raises(VendorUnavailable) as caught:
                 await send_to(base, Call("GET", "/x"), mode="live")
             assert (caught.value.reason, caught.value.sent) == ("address_not_allowed", False)
@@ -349,8 +526,8 @@ class TestWhoIsReached:
 
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal in_flight
-            if (await request_of(reader)).startswith(b"GET /quick"):
-                writer.write(message(b"{}"))
+            if (await request_head(reader)).startswith(b"GET /quick"):
+                writer.write(http_reply(b"{}"))
                 await writer.drain()
                 return
             in_flight += 1
@@ -380,7 +557,7 @@ class TestWhoIsReached:
         async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal opened
             opened += 1
-            await answering(message(b"{}"))(reader, writer)
+            await answering(http_reply(b"{}"))(reader, writer)
 
         call = Call("POST", "/x", commits=commits)
         async with serving(count) as base, Transport(allow_private_network=False) as transport:
@@ -395,7 +572,7 @@ class TestWhoIsReached:
         async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal opened
             opened += 1
-            await answering(message(b"{}"))(reader, writer)
+            await answering(http_reply(b"{}"))(reader, writer)
 
         async with serving(count) as base, Transport(allow_private_network=False) as transport:
             for commits in (False, False, True, True):
@@ -472,7 +649,7 @@ class TestAuthentication:
 
     async def test_a_token_endpoint_that_cannot_be_reached_leaves_the_call_unsent(self) -> None:
         async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await request_of(reader)
+            await request_head(reader)
 
         async with serving(cut) as base, Transport(allow_private_network=False) as transport:
             with pytest.raises(VendorUnavailable) as caught:

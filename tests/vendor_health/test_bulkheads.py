@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import httpx
-from sqlalchemy import text
 
-from covergate.db.database import Database, make_engine
 from covergate.gateway import Gateway
-from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
-from covergate.verifications.create import create
-from covergate.verifications.request import CreateVerification
-from covergate.worker import Worker
-from tests.verifications.conftest import ACTIVE, CALLER, REQUEST
+from tests.support.engine import accept
+from tests.support.sql import run_sql
+from tests.support.waiting import eventually
+from tests.support.wire import ACTIVE
+from tests.support.workers import working
 
 BACKLOG = 300
 """Three times the lane; benchmarks/bulkheads.py has 2,000."""
@@ -55,55 +53,34 @@ class Vendors:
             self._go.release()
 
 
-@asynccontextmanager
-async def working(gateway: Gateway, vendors: Vendors) -> AsyncIterator[Worker]:
-    """A worker with a pool of its own, as another process has."""
-    engine = make_engine(gateway.database.url, pool_size=10, application_name="worker under test")
-    database = Database(gateway.database.url, engine, gateway.sealer)
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(vendors)) as transport:
-        worker = Worker(Gateway(gateway.settings, database, gateway.connections), transport, drain_seconds=0.5)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            worker.stop()
-            await asyncio.wait_for(running, 20)
-            await engine.dispose()
-
-
-async def accept(gateway: Gateway, count: int, **changes: Any) -> None:
-    request = CreateVerification.model_validate({**REQUEST, **changes})
+async def accept_many(gateway: Gateway, count: int) -> None:
+    """So many verifications at Sohar, eight at a time."""
     left = iter(range(count))
 
     async def some() -> None:
         for _ in left:
-            await create(gateway, CALLER, request, None)
+            await accept(gateway, vendor="sohar")
 
     await asyncio.gather(*(some() for _ in range(8)))
 
 
 async def value(gateway: Gateway, statement: str, **values: Any) -> Any:
-    async with gateway.connection() as db:
-        return (await db.execute(text(statement), values)).scalar_one()
+    [[only]] = await run_sql(gateway, statement, **values)
+    return only
 
 
-async def until(gateway: Gateway, statement: str, seconds: float) -> None:
+async def until(gateway: Gateway, condition: str) -> None:
     """Until the SQL condition holds."""
-    async with asyncio.timeout(seconds):
-        while not await value(gateway, f"SELECT {statement}"):
-            await asyncio.sleep(0.05)
+    await eventually(partial(value, gateway, f"SELECT {condition}"), 60, what=condition, every=0.05)
 
 
 async def p95_of_others(gateway: Gateway) -> float:
     """Seconds from acceptance to submission, of verifications that come in one by one at another vendor."""
     begun = await value(gateway, "SELECT clock_timestamp()")
     for _ in range(MEASURED):
-        await accept(gateway, 1, vendor="integrex")
-        await asyncio.sleep(0.02)  # the pace, not a wait for something
+        await accept(gateway, vendor="integrex")
     submitted = "FROM attempts a JOIN verifications v ON v.id = a.verification_id WHERE v.vendor = 'integrex'"
-    await until(
-        gateway, f"NOT EXISTS (SELECT 1 {submitted} AND a.submitted_at IS NULL AND a.ended_at IS NULL)", seconds=60
-    )
+    await until(gateway, f"NOT EXISTS (SELECT 1 {submitted} AND a.submitted_at IS NULL AND a.ended_at IS NULL)")
     return float(
         await value(
             gateway,
@@ -117,21 +94,16 @@ async def p95_of_others(gateway: Gateway) -> float:
 async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gateway: Gateway) -> None:
     """benchmarks/bulkheads.py measures how much; here the others only must not wait for the backlog."""
     vendors = Vendors()
-    async with working(gateway, vendors):
+    async with working(gateway, vendors, pool_size=10, drain_seconds=0.5):
         alone = await p95_of_others(gateway)
-        await accept(gateway, BACKLOG, vendor="sohar")
-        async with asyncio.timeout(30):
-            while vendors.hanging < LANE:
-                await asyncio.sleep(0.02)
+        await accept_many(gateway, BACKLOG)
+        await eventually(lambda: vendors.hanging >= LANE, 30)
         beside = await p95_of_others(gateway)
         assert vendors.hanging == LANE
         assert beside < alone + 3, (alone, beside)  # in the backlog they would wait for as long as Sohar hangs
 
-        async with gateway.connection() as db:
-            await db.execute(text(ALL_DUE_AT_ONCE))
-        await until(
-            gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE vendor = 'sohar' AND completed_at IS NULL)", 60
-        )
+        await run_sql(gateway, ALL_DUE_AT_ONCE)
+        await until(gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE vendor = 'sohar' AND completed_at IS NULL)")
         late = await value(
             gateway, "SELECT max(extract(epoch FROM completed_at - deadline)) FROM verifications WHERE vendor = 'sohar'"
         )
@@ -141,16 +113,14 @@ async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gate
 
 async def test_two_workers_keep_one_limit(gateway: Gateway) -> None:
     vendors = Vendors()
-    await accept(gateway, 2 * LANE, vendor="sohar")
+    await accept_many(gateway, 2 * LANE)
     async with AsyncExitStack() as fleet:
         for _ in range(2):
-            await fleet.enter_async_context(working(gateway, vendors))
+            await fleet.enter_async_context(working(gateway, vendors, pool_size=10, drain_seconds=0.5))
         for done in (0, LANE // 2, LANE):
             vendors.let_go(LANE // 2 if done else 0)
-            async with asyncio.timeout(60):
-                ended = "SELECT count(*) FROM verifications WHERE completed_at IS NOT NULL"
-                while vendors.hanging < LANE or await value(gateway, ended) < done:
-                    await asyncio.sleep(0.05)
+            await until(gateway, f"(SELECT count(*) FROM verifications WHERE completed_at IS NOT NULL) >= {done}")
+            await eventually(lambda: vendors.hanging >= LANE, 60)
         assert vendors.most == LANE
         vendors.let_go(2 * LANE)
-        await until(gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE completed_at IS NULL)", 60)
+        await until(gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE completed_at IS NULL)")

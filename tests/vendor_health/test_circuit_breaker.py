@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.gateway import Gateway
-from covergate.transport.transport import Transport
-from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold, resume
+from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
 from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
-from covergate.verifications.advance import Advancer
+from covergate.verifications.operator import resume
 from covergate.verifications.sweep import sweep
-from tests.verifications.conftest import POLL, SUBMIT, Engine, Wire
-from tests.verifications.test_advance import ASKED_OF_VSEE
+from tests.support.engine import Engine, running_engine
+from tests.support.requests import FOR_HARBOR, FOR_VSEE, WHOLE_PATIENT
+from tests.support.wire import POLL, SUBMIT, Wire
 
 DOWN = VendorUnavailable("down", sent=True)
 SOHAR = ("sohar", "test")
@@ -63,9 +64,9 @@ async def test_rate_limits_and_credentials_are_not_failures(gateway: Gateway) ->
 async def test_a_later_failure_never_shortens_a_rest(gateway: Gateway, engine: Engine) -> None:
     await failing(gateway, failures=10)
     await engine.run_sql("UPDATE vendor_standing SET rests_until = rests_until + interval '1 hour'")
-    before = await engine._rows("SELECT rests_until, since FROM vendor_standing")
+    before = await engine.rows("SELECT rests_until, since FROM vendor_standing")
     await failing(gateway, failures=20)
-    assert await engine._rows("SELECT rests_until, since FROM vendor_standing") == before
+    assert await engine.rows("SELECT rests_until, since FROM vendor_standing") == before
 
 
 async def test_one_trial_in_the_whole_fleet(gateway: Gateway, engine: Engine) -> None:
@@ -87,9 +88,7 @@ async def test_a_good_trial_closes_and_a_bad_one_rests_longer(gateway: Gateway, 
         admission = await circuits.admit(*SOHAR, datetime.now(UTC) + timedelta(seconds=1))
         await circuits.conclude(*SOHAR, admission, DOWN)
         row = (
-            await engine._rows(
-                "SELECT extract(epoch FROM rests_until - clock_timestamp()) AS rest FROM vendor_standing"
-            )
+            await engine.rows("SELECT extract(epoch FROM rests_until - clock_timestamp()) AS rest FROM vendor_standing")
         )[0]
         rests.append(round(float(row.rest)))
     assert rests == [30, 60, 120]  # 15 s, doubled each time
@@ -126,18 +125,18 @@ async def test_work_waits_for_the_circuit_and_goes_on(engine: Engine, wire: Wire
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "circuit")
     assert wire.calls == []
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     for _ in range(3):
         await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
-    rows = await engine._rows("SELECT circuit FROM vendor_standing")
+    rows = await engine.rows("SELECT circuit FROM vendor_standing")
     assert rows[0].circuit == "closed"
 
 
 async def failing_integrex(engine: Engine) -> None:
     for _ in range(10):
-        engine.advancer.circuits.count("integrex", "test", DOWN)
-    await engine.advancer.circuits.flush()
+        engine.breakers.count("integrex", "test", DOWN)
+    await engine.breakers.flush()
 
 
 async def test_an_open_circuit_sends_new_work_to_the_next_vendor(engine: Engine, wire: Wire) -> None:
@@ -149,18 +148,17 @@ async def test_an_open_circuit_sends_new_work_to_the_next_vendor(engine: Engine,
     assert wire.calls == []
 
 
-async def test_real_failures_open_it(engine: Engine, gateway: Gateway) -> None:
+async def test_real_failures_open_it(gateway: Gateway) -> None:
     def down(request: httpx.Request) -> httpx.Response:
         return httpx.Response(503)
 
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(down)) as transport:
-        advancer = Advancer(gateway, transport)
+    async with running_engine(gateway, down) as engine:
         for _ in range(10):
             await engine.create()
-            await advancer.advance(await engine.take())
-            await engine.run_sql("DELETE FROM pgqueuer")
-        await advancer.circuits.flush()
-        admission = await advancer.circuits.admit("integrex", "test", datetime.now(UTC))
+            await engine.step()
+            await engine.forget_due()
+        await engine.breakers.flush()
+        admission = await engine.breakers.admit("integrex", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.CIRCUIT
 
 
@@ -168,14 +166,14 @@ async def test_a_call_counts_once_however_many_submissions_it_carried(engine: En
     """A circuit opens on ten failed calls at least: twelve in one batch are one."""
     wire.on("POST /health_harbor/api/v0/mental_health/batch_inquiries", (503, {}))
     for _ in range(12):
-        await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+        await engine.create(**FOR_HARBOR)
     keys = [await engine.take() for _ in range(12)]
-    await asyncio.gather(*(engine.advancer.advance(key) for key in keys))
-    await engine.advancer.circuits.flush()
+    await asyncio.gather(*(engine.advance(key) for key in keys))
+    await engine.breakers.flush()
     assert 0 < len(wire.calls) < 10
-    rows = await engine._rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
+    rows = await engine.rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
     assert [(row.vendor, row.failed) for row in rows] == [("health_harbor", len(wire.calls))]
-    admission = await engine.advancer.circuits.admit("health_harbor", "test", datetime.now(UTC))
+    admission = await engine.breakers.admit("health_harbor", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.GO
 
 
@@ -184,14 +182,14 @@ async def test_our_own_rate_limit_is_no_call(engine: Engine, wire: Wire) -> None
     await engine.run_sql(
         "INSERT INTO vendor_rates (vendor, mode, tokens, at) VALUES ('healthie', 'test', -1000000, clock_timestamp())"
     )
-    limited = await engine.create(vendor="healthie", patient=ASKED_OF_VSEE["patient"])
+    limited = await engine.create(vendor="healthie", patient=WHOLE_PATIENT)
     await engine.step()
     assert (await engine.view(limited))["waiting_for"]["kind"] == "rate_limit"
-    await engine.run_sql("DELETE FROM pgqueuer")
+    await engine.forget_due()
     await engine.create()
     await engine.step()
-    await engine.advancer.circuits.flush()
-    rows = await engine._rows("SELECT vendor, answered, failed FROM vendor_calls")
+    await engine.breakers.flush()
+    rows = await engine.rows("SELECT vendor, answered, failed FROM vendor_calls")
     assert [tuple(row) for row in rows] == [("integrex", 1, 0)]
 
 
@@ -201,16 +199,16 @@ async def test_a_look_up_that_cannot_tell_yet_is_a_good_trial(engine: Engine, wi
     wire.on("POST /vsee/api_v3/me", (200, {}))
     wire.on(f"POST {users}/7/car7551/eligibility", httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {users}/7", (200, {"data": {"id": "7", "insurance": {}}}))
-    await engine.create(**ASKED_OF_VSEE)
+    await engine.create(**FOR_VSEE)
     await engine.step()
     await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
     for _ in range(10):
-        engine.advancer.circuits.count("vsee", "test", DOWN)
-    await engine.advancer.circuits.flush()
+        engine.breakers.count("vsee", "test", DOWN)
+    await engine.breakers.flush()
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.step()
-    assert [row.circuit for row in await engine._rows("SELECT circuit FROM vendor_standing")] == ["closed"]
+    assert [row.circuit for row in await engine.rows("SELECT circuit FROM vendor_standing")] == ["closed"]
 
 
 async def subscribe(engine: Engine) -> None:
@@ -224,10 +222,10 @@ async def subscribe(engine: Engine) -> None:
 async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> None:
     await subscribe(engine)
 
-    async def switch(action: Any) -> bool:
+    async def switch(action: Callable[[AsyncConnection, str, str], Awaitable[bool]]) -> bool:
         async with engine.gateway.transaction() as db:
-            done: bool = await action(db, "integrex", "test")
-        await engine.advancer.circuits.flush()
+            done = await action(db, "integrex", "test")
+        await engine.breakers.flush()
         return done
 
     assert [await switch(hold), await switch(hold)] == [True, False]
@@ -239,9 +237,9 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
         assert (view["waiting_for"]["kind"], view["next_check_at"]) == ("hold", view["deadline"])
         assert (await engine.timeline(id_))[-1] == "held_back"
     assert wire.calls == []
-    await engine.run_sql("DELETE FROM pgqueuer WHERE entrypoint LIKE 'advance%'")
+    await engine.forget_due()
     assert [await switch(resume), await switch(resume)] == [True, False]
-    assert len(await engine.jobs()) == 3
+    assert len(await engine.due()) == 3
     for _ in range(3):
         await engine.step()
     assert wire.calls == [SUBMIT] * 3
@@ -252,11 +250,11 @@ async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine)
     await subscribe(engine)
     await failing_integrex(engine)
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.create()
     await engine.step()
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
-    rows = await engine._rows("SELECT data FROM events ORDER BY id")
+    rows = await engine.rows("SELECT data FROM events ORDER BY id")
     assert rows[0].data == {"vendor": "integrex", "mode": "test", "state": "open"}
 
 
@@ -273,15 +271,15 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     """The hold ends between a worker's look and its record: the sweep finds what would wait to its deadline."""
     async with engine.gateway.transaction() as db:
         await hold(db, "integrex", "test")
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     async with engine.gateway.transaction() as db:
         await resume(db, "integrex", "test")
     id_ = await engine.create()
     await engine.step()  # still knows only of the hold
     assert (await engine.view(id_))["waiting_for"]["kind"] == "hold"
-    await engine.run_sql("DELETE FROM pgqueuer")
+    await engine.forget_due()
     assert [await sweep(engine.gateway), await sweep(engine.gateway)] == [1, 0]
-    await engine.advancer.circuits.flush()
+    await engine.breakers.flush()
     await engine.step()
     assert wire.calls == [SUBMIT]
 
@@ -290,15 +288,15 @@ async def test_who_waited_for_a_trial_goes_on_when_it_went_well(engine: Engine, 
     """Not only when the trial's own time would have been over, 90 seconds later."""
     await failing_integrex(engine)
     await rest_is_over(engine)
-    await engine.advancer.circuits.flush()
-    trial = await engine.advancer.circuits.admit("integrex", "test", datetime.now(UTC) + timedelta(seconds=1))
+    await engine.breakers.flush()
+    trial = await engine.breakers.admit("integrex", "test", datetime.now(UTC) + timedelta(seconds=1))
     waiting = await engine.create()
     await engine.step()
     assert (await engine.view(waiting))["waiting_for"]["kind"] == "circuit"
     assert await sweep(engine.gateway) == 0
-    await engine.advancer.circuits.conclude("integrex", "test", trial, None)
+    await engine.breakers.conclude("integrex", "test", trial, None)
     assert await sweep(engine.gateway) == 1
-    soon = await engine._rows("SELECT next_check_at < clock_timestamp() + interval '3 s' AS soon FROM verifications")
+    soon = await engine.rows("SELECT next_check_at < clock_timestamp() + interval '3 s' AS soon FROM verifications")
     assert soon[0].soon
 
 

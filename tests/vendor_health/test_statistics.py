@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,9 @@ from covergate.vendor_health.statistics import (
     judge,
     read_windows,
 )
-from tests.verifications.conftest import POLL, Engine, Wire
+from tests.support.engine import Engine
+from tests.support.requests import PATIENT
+from tests.support.wire import POLL, Wire
 
 
 def window(*payers: tuple[int, int, int], ours: int = 0, ended: int | None = None) -> Window:
@@ -159,7 +160,7 @@ async def test_the_attempts_of_the_engine_count(engine: Engine, gateway: Gateway
     assert (await read(gateway))["integrex"].whole.success_rate == 1
     wire.on(POLL, (200, {"requestStatusCode": "42"}))
     for _ in range(2):
-        await engine.create(max_age=60, patient={**_patient(), "member_id": "W000000002"})
+        await engine.create(max_age=60, patient={**PATIENT, "member_id": "W000000002"})
     for _ in range(4):
         await engine.step()
     numbers = (await read(gateway))["integrex"].whole
@@ -192,13 +193,7 @@ async def test_it_is_read_by_the_index(engine: Engine, gateway: Gateway) -> None
 async def _tuples_read(engine: Engine) -> int:
     """Rows of attempts that were read in this database, by scans of any kind; a session reports when it is idle."""
     await asyncio.sleep(0)
-    rows: Any = await engine._rows(
+    rows = await engine.rows(
         "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) AS n FROM pg_stat_user_tables WHERE relname = 'attempts'"
     )
     return int(rows[0].n)
-
-
-def _patient() -> dict[str, Any]:
-    from tests.verifications.conftest import REQUEST
-
-    return dict(REQUEST["patient"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from email.message import Message
 from email.parser import BytesParser
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from covergate.outbound.client import HttpAuth, HttpClient, make_client
 from covergate.vendors.auth import HeaderAuth, TokenAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from tests.support.wire import Handler
 
 BASE = "https://vendor.example"
 TOKEN_URL = f"{BASE}/oauth/token"
@@ -51,8 +55,31 @@ class VendorSide:
         self.calls.append(token)
         return httpx.Response(self.call_status(token), json={})
 
-    def client(self, auth: httpx.Auth) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.MockTransport(self), auth=auth, base_url=BASE)
+    def client(self, auth: HttpAuth) -> AbstractAsyncContextManager[Caller]:
+        return calling(self, auth)
+
+
+@dataclass
+class Caller:
+    """Calls the vendor, authenticated."""
+
+    client: HttpClient
+    auth: HttpAuth
+
+    async def get(
+        self, path: str, *, headers: dict[str, str] | None = None, auth: HttpAuth | None = None
+    ) -> httpx.Response:
+        request = self.client.build_request("GET", BASE + path, headers=headers)
+        return await self.client.send(request, auth=auth or self.auth)
+
+    async def post(self, path: str, *, json: Any = None) -> httpx.Response:
+        return await self.client.send(self.client.build_request("POST", BASE + path, json=json), auth=self.auth)
+
+
+@asynccontextmanager
+async def calling(vendor: Handler, auth: HttpAuth) -> AsyncIterator[Caller]:
+    async with make_client(guarded=False, wire=httpx.MockTransport(vendor)) as client:
+        yield Caller(client, auth)
 
 
 def token_auth(**changed: Any) -> TokenAuth:
@@ -100,7 +127,8 @@ async def test_password_as_multipart(vendor: VendorSide) -> None:
         b"Content-Type: " + request.headers["content-type"].encode() + b"\r\n\r\n" + request.content
     )
     assert form.get_content_type() == "multipart/form-data"
-    fields = {part.get_param("name", header="content-disposition"): part.get_payload() for part in form.get_payload()}
+    parts = cast(list[Message], form.get_payload())
+    fields = {part.get_param("name", header="content-disposition"): part.get_payload() for part in parts}
     assert fields == {"username": "id-1", "password": "s3cret"}
 
 
@@ -186,9 +214,7 @@ async def test_a_refusal_that_comes_late_does_not_drop_the_renewed_token(vendor:
         return await vendor(request)
 
     vendor.call_status = lambda token: 401 if token == "Bearer token-1" else 200
-    async with httpx.AsyncClient(
-        transport=httpx.MockTransport(late_for_one), auth=token_auth(), base_url=BASE
-    ) as client:
+    async with calling(late_for_one, token_auth()) as client:
         late = asyncio.create_task(client.get("/late"))
         assert (await client.get("/x")).status_code == 200
         renewed.set()
@@ -216,6 +242,8 @@ async def test_a_vendor_can_name_other_statuses(vendor: VendorSide) -> None:
     [
         (httpx.Response(400, json={"error": "invalid_client"}), VendorAuthFailed),
         (httpx.Response(401), VendorAuthFailed),
+        (httpx.Response(408), VendorUnavailable),
+        (httpx.Response(425), VendorUnavailable),
         (httpx.Response(500), VendorUnavailable),
         (httpx.Response(503, text="<html>"), VendorUnavailable),
         (httpx.Response(302, headers={"location": "/login"}), VendorBroken),
@@ -269,7 +297,7 @@ async def test_a_canceled_fetch_does_not_hold_up_the_others(vendor: VendorSide) 
             await release.wait()
         return await vendor(request)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(slow_first), auth=token_auth(), base_url=BASE) as client:
+    async with calling(slow_first, token_auth()) as client:
         first = asyncio.create_task(client.get("/1"))
         await asyncio.wait_for(asked.wait(), 5)
         second = asyncio.create_task(client.get("/2"))
@@ -288,7 +316,7 @@ async def test_header_auth_leaves_the_calls_own_headers() -> None:
         return httpx.Response(200)
 
     auth = HeaderAuth({"Authorization": "Basic raw-key", "X-ApiToken": "admin"})
-    async with httpx.AsyncClient(transport=httpx.MockTransport(note), auth=auth, base_url=BASE) as client:
+    async with calling(note, auth) as client:
         await client.get("/x", headers={"X-ApiToken": "user"})
         await client.get("/x", auth=HeaderAuth.basic("jane", "pä:ss"))
     assert seen[0].headers["authorization"] == "Basic raw-key"

@@ -1,12 +1,12 @@
 """Every vendor's cases: `tests/vendors/<name>/*.json`, one case a file, run through the vendor's own flows.
 
-A case is one of
+A file may be `"like"` another and say only what differs: `tests/support/cases.py` has the rules. In full, a case is one of
 
     {"title", "flow": "submit" | "check" | "find", "ref", "question", "not_asked", "first_exchange", "exchanges", "progress"}
     {"title", "question", "missing": [pointer, …]}
     {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
 
-`question`: `inquiry` as in api.md section 2, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
+`question`: `inquiry` as in docs/api.md#2-the-request, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
 `submitted_at`, `checks`, `payer_codes`; all but the inquiry optional.
 
 `exchanges`: `{"call": {…}, "reply": {"status", "headers", "body" | "text"}}`. A call lists what it has of method, path, json,
@@ -15,7 +15,7 @@ form, multipart, params, headers and commits, and nothing else; it is compared e
 
 `progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {"proven"}}`,
 `{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what
-`conclude` makes of the statement.
+`derive` makes of the statement.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 
@@ -38,19 +38,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covergate.cli.vendor_template import left_to_fill_in
-from covergate.eligibility.derive import conclude
+from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.vendors import VENDORS, errors
 from covergate.vendors.event import Inbound
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply, drive
 from covergate.vendors.vendor import Vendor
+from tests.support.cases import case_names, read_case, read_patch, repeated
 
 HERE = Path(__file__).parent
 NOW = "2026-11-21T17:00:00Z"
-CASES = [(path.parent.name, path.stem, orjson.loads(path.read_bytes())) for path in sorted(HERE.glob("*/*.json"))]
+CASES = [(vendor, name, read_case(vendor, name)) for vendor, name in case_names()]
 
 
-def cases(kind: str) -> Any:
+def cases(kind: str) -> pytest.MarkDecorator:
     chosen = [(vendor, case) for vendor, _, case in CASES if kind in case]
     names = [f"{vendor}-{stem}" for vendor, stem, case in CASES if kind in case]
     return pytest.mark.parametrize(("vendor", "case"), chosen, ids=names)
@@ -101,7 +102,7 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
         case Answered(answer=answer):
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(answer, told.inquiry, not_asked, today_eastern(told.now))
+            conclusion = derive(answer, told.inquiry, not_asked, today_eastern(told.now))
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
@@ -161,7 +162,7 @@ def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
             check_sources(progress.failure.model_dump(mode="json"), raw(replies, first))
         if isinstance(progress, Answered):
             not_asked = vendor.asked_nothing_of(told.inquiry, told.today)
-            conclusion = conclude(progress.answer, told.inquiry, not_asked, told.today)
+            conclusion = derive(progress.answer, told.inquiry, not_asked, told.today)
             orjson.dumps(conclusion.result.model_dump(mode="json"))
             check_sources(conclusion.result.model_dump(mode="json"), raw(replies, first))
 
@@ -235,6 +236,22 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
 
 
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_case_that_is_like_another_says_only_what_differs(vendor: str) -> None:
+    wrong = []
+    for name in [name for of, name, _ in CASES if of == vendor]:
+        patch = read_patch(vendor, name)
+        if "like" not in patch:
+            continue
+        base = read_case(vendor, patch.pop("like"))
+        wrong += [f"{name} says again what it is like: {pointer}" for pointer in repeated(base, patch)]
+        if "title" not in patch:
+            wrong.append(f"{name} has no title of its own")
+        if not patch.keys() - {"title"}:
+            wrong.append(f"{name} differs in nothing")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     """`covergate vendors new` leaves a mark wherever a fact of the vendor is missing."""
     left = left_to_fill_in(HERE.parents[1])
@@ -300,7 +317,7 @@ def shown(call: Call) -> dict[str, Any]:
 
 
 def raw(replies: list[Reply], first: int) -> dict[str, Any]:
-    """The document that `sources` point into (api.md section 1, `/raw`)."""
+    """The document that `sources` point into (docs/api.md#1-routes, `/raw`)."""
     earlier: list[dict[str, Any]] = [{"body": None}] * first
     return {
         "exchanges": [

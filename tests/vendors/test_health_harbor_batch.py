@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ def reply(body: Any, status: int = 200) -> Reply:
     return Reply(status, {"content-type": "application/json"}, orjson.dumps(body), "/exchanges/0", NOW)
 
 
-def bodies(replies: Any) -> list[Any]:
+def bodies(replies: Sequence[Reply | None]) -> list[Any]:
     return [None if part is None else (part.status, part.body) for part in replies]
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jsonpointer
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import conclude
+from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.document import Node
@@ -24,8 +22,8 @@ from covergate.vendors.vsee.advancedmd import read_response
 from covergate.vendors.vsee.answer import answer_of
 from covergate.vendors.vsee.connection import VSeeConnection
 from covergate.vendors.vsee.segments import LoopLevel, segments
+from tests.support.cases import read_case
 
-CASES = Path(__file__).parent / "vsee"
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 INQUIRY = Inquiry.model_validate(
     {
@@ -89,7 +87,7 @@ def test_both_spellings_of_the_list_of_insurers(path: str) -> None:
 
 def eligible_raw() -> Any:
     """The tree of a whole answer."""
-    case = orjson.loads((CASES / "check_eligible.json").read_bytes())
+    case = read_case("vsee", "check_eligible")
     return case["exchanges"][0]["reply"]["body"]["data"]["insurance"]["primary"]["raw_response"]
 
 
@@ -100,7 +98,7 @@ def section(raw: Any, **more: Any) -> Node:
 def concluded(raw: Any) -> dict[str, Any]:
     answer = answer_of(section(raw), INQUIRY, "1", NOW)
     assert isinstance(answer, Answer)
-    return conclude(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+    return derive(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
 
 
 def without_sources(value: Any) -> Any:
@@ -136,10 +134,10 @@ def test_repeated_elements_and_composites_may_be_children() -> None:
         "MessageTexts": {"MSGSegment": {"@MSG01_Text": "PER VISIT"}},
     }
     (found,) = read_response({"SubscriberDetail": {"Name": {"Rows": [row]}}}, "/raw").rows
-    assert [code.text for code in found.eb03] == ["30", "MH"]
-    assert found.eb07 is not None and found.eb07.text == "30"
-    assert [code.text for code in found.procedures] == ["90837"]
-    assert [message.text for message in found.msgs] == ["PER VISIT"]
+    assert [code.value for code in found.eb03] == ["30", "MH"]
+    assert found.eb07.value == "30"
+    assert [code.value for code in found.procedures] == ["90837"]
+    assert [message.value for message in found.msgs] == ["PER VISIT"]
 
 
 @pytest.mark.parametrize(
@@ -147,16 +145,16 @@ def test_repeated_elements_and_composites_may_be_children() -> None:
 )
 def test_procedure_in_one_string(text: str, code: str | None) -> None:
     (found,) = read_response({"SubscriberDetail": {"Row": {"EB": {"@EB01_": "1", "@EB13_": text}}}}, "/raw").rows
-    assert [procedure.text for procedure in found.procedures] == ([code] if code else [])
+    assert [procedure.value for procedure in found.procedures] == ([code] if code else [])
 
 
 def test_rows_that_share_one_object_keep_their_elements_apart() -> None:
     rows = [{"@EB01_Code": "1", "@EB03_": "30"}, {"@EB01_Code": "B", "@EB07_": "30"}]
     tree = {"SubscriberDetail": {"EB": rows, "MSGSegment": {"@MSG01_Text": "WHOSE IS THIS"}}}
     found = read_response(tree, "/raw")
-    assert [(row.code, row.eb07 and row.eb07.text) for row in found.rows] == [("1", None), ("B", "30")]
+    assert [(row.code, row.eb07.value) for row in found.rows] == [("1", None), ("B", "30")]
     assert [row.msgs for row in found.rows] == [(), ()]
-    assert [note.text for note in found.notes] == ["WHOSE IS THIS"]
+    assert [note.value for note in found.notes] == ["WHOSE IS THIS"]
 
 
 def test_levels_by_hl_where_the_names_say_nothing() -> None:
@@ -205,7 +203,7 @@ def test_no_raw_reply_crashes_and_every_source_is_there(raw: Any, more: dict[str
         shown = answer.model_dump(mode="json")
     else:
         assert isinstance(answer, Answer)
-        shown = conclude(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+        shown = derive(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
     for at in pointers_of(shown):
         jsonpointer.resolve_pointer(document, at)
 

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from covergate.verifications.cancel import cancel
-from tests.verifications.conftest import CALLER, REQUEST, Engine
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER
+from tests.support.requests import FOR_VSEE
 
 CHECK = "POST /vsee/api_v3/users/132407/car7551/eligibility"
 USER = {"id": "132407", "token": {"token": "t", "user_id": "132407", "expiry": 4102444800}}
@@ -34,18 +36,13 @@ def wire() -> VSee:
 
 
 def asked(first_name: str = "Jane") -> dict[str, Any]:
-    address = {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"}
-    return {
-        "vendor": "vsee",
-        "patient": {**REQUEST["patient"], "first_name": first_name, "gender": "F", "address": address},
-        "vendor_options": {"vsee": {"carrier_code": "car7551"}},
-    }
+    return {**FOR_VSEE, "patient": {**FOR_VSEE["patient"], "first_name": first_name}}
 
 
 async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None:
     first, second = await engine.create(**asked()), await engine.create(**asked())
     keys = [await engine.take(), await engine.take()]
-    await asyncio.gather(*(engine.advancer.advance(key) for key in keys))
+    await asyncio.gather(*(engine.advance(key) for key in keys))
     assert wire.calls.count(CHECK) == 1
     states = [(await engine.view(id_))["attempts"][0]["state"] for id_ in (first, second)]
     assert sorted(states) == ["preparing", "waiting"]
@@ -61,5 +58,5 @@ async def test_another_patient_need_not_wait(engine: Engine, wire: VSee) -> None
     for name in ("Jane", "John"):
         await engine.create(**asked(name))
         await engine.step()
-        await engine.run_sql("DELETE FROM pgqueuer")
+        await engine.forget_due()
     assert wire.calls.count(CHECK) == 2

@@ -10,12 +10,16 @@ import pytest
 
 from covergate.eligibility.failure import FailureCode
 from covergate.errors import Problem
-from covergate.verifications.remedies import REMEDIES, Remedy
-from covergate.verifications.resolve import Resolution, resolve
-from tests.verifications.conftest import ACTIVE, CALLER, POLL, SUBMIT, Engine, Wire
-from tests.verifications.test_vendor_events import REF, event
+from covergate.verifications.operator import Resolution, resolve
+from covergate.verifications.policy import REMEDIES, Remedy
+from covergate.verifications.vendor_events import receive
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER
+from tests.support.sohar import READ as READ_SOHAR
+from tests.support.sohar import REF, event
+from tests.support.sohar import SUBMIT as SOHAR
+from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Wire
 
-SOHAR = "POST /v2/verifications"
 ROUTE: dict[str, Any] = {"vendor": None, "routing": {"vendors": ["sohar", "integrex"]}}
 PAID: dict[str, Any] = {
     "vendor": None,
@@ -28,7 +32,7 @@ def wire() -> Wire:
     return (
         Wire()
         .on(SOHAR, (201, {"verificationId": REF}))
-        .on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": "pending"}))
+        .on(READ_SOHAR, (200, {"verificationId": REF, "status": "pending"}))
         .on(SUBMIT, (200, {"id": "1"}))
         .on(POLL, (200, ACTIVE))
     )
@@ -45,7 +49,7 @@ def test_every_failure_code_has_its_ways_out() -> None:
     "answer", [(429, {}), (403, {}), (400, {"error": "invalid_request_error", "param": "payerId"})]
 )
 async def test_trouble_before_the_submission_goes_to_the_next_vendor_at_once(
-    engine: Engine, wire: Wire, answer: Any
+    engine: Engine, wire: Wire, answer: Answer
 ) -> None:
     wire.on(SOHAR, answer)
     id_ = await engine.create(**ROUTE)
@@ -53,7 +57,7 @@ async def test_trouble_before_the_submission_goes_to_the_next_vendor_at_once(
     view = await engine.view(id_)
     assert (view["vendor"], [row["state"] for row in view["attempts"]]) == ("integrex", ["failed", "preparing"])
     assert "/service/place_of_service_code" in view["not_asked"]  # Integrex has no place for it
-    assert (await engine._rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications"))[0].due
+    assert (await engine.rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications"))[0].due
     await engine.step()
     await engine.step()
     view = await engine.view(id_)
@@ -63,7 +67,7 @@ async def test_trouble_before_the_submission_goes_to_the_next_vendor_at_once(
 
 @pytest.mark.parametrize("status", ["error.member.id", "error.payer", "error.payer.npi"])
 async def test_a_payers_refusal_ends_it(engine: Engine, wire: Wire, status: str) -> None:
-    wire.on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": status}))
+    wire.on(READ_SOHAR, (200, {"verificationId": REF, "status": status}))
     id_ = await engine.create(**PAID)
     await engine.step()
     await engine.step()
@@ -72,7 +76,7 @@ async def test_a_payers_refusal_ends_it(engine: Engine, wire: Wire, status: str)
 
 
 async def test_payer_retries_resubmit_under_another_name(engine: Engine, wire: Wire) -> None:
-    wire.on(f"GET /v2/verifications/{REF}", (200, {"verificationId": REF, "status": "error.payer"}))
+    wire.on(READ_SOHAR, (200, {"verificationId": REF, "status": "error.payer"}))
     id_ = await engine.create(vendor="sohar", routing={"payer_retries": 1})
     for _ in range(4):
         await engine.step()
@@ -95,7 +99,7 @@ async def lost(engine: Engine, wire: Wire, **changes: Any) -> str:
 async def test_a_second_vendor_is_paid_only_if_allowed(engine: Engine, wire: Wire) -> None:
     view = await engine.view(await lost(engine, wire, **ROUTE))
     assert (view["vendor"], view["waiting_for"]["kind"]) == ("sohar", "operator")
-    await engine.run_sql("DELETE FROM pgqueuer")
+    await engine.forget_due()
     view = await engine.view(await lost(engine, wire, **PAID))
     assert (view["vendor"], view["attempts"][0]["failure_code"]) == ("integrex", "submission_unknown")
 
@@ -109,7 +113,7 @@ async def test_an_operator_has_it_submitted_again(engine: Engine, wire: Wire) ->
         return httpx.Response(201, json={"verificationId": REF})
 
     wire.on(SOHAR, again)
-    await engine.run_sql("DELETE FROM pgqueuer")
+    await engine.forget_due()
     await resolve(engine.gateway, CALLER, id_, Resolution.RESUBMIT)
     await engine.step()
     view = await engine.view(id_)
@@ -157,8 +161,6 @@ async def test_nothing_to_resolve(engine: Engine) -> None:
 
 
 async def test_news_of_an_attempt_that_was_given_up_is_only_noted(engine: Engine, wire: Wire) -> None:
-    from covergate.verifications.vendor_events import receive
-
     id_ = await lost(engine, wire, **PAID)
     first = (await engine.view(id_))["attempts"][0]["id"]
     assert await receive(engine.gateway, "sohar", event(first)) == 1
@@ -194,7 +196,7 @@ async def test_a_route_skips_who_cannot_answer_and_says_why(engine: Engine) -> N
         service={"place_of_service_code": "10"},
     )
     assert (await engine.view(id_))["vendor"] == "integrex"
-    rows = await engine._rows("SELECT message FROM timeline")
+    rows = await engine.rows("SELECT message FROM timeline")
     assert rows[0].message == "accepted; asking integrex; not sohar: /service/specialty required"
     with pytest.raises(Problem) as refused:
         await engine.create(vendor=None, routing={"vendors": ["sohar"]}, service={"place_of_service_code": "10"})

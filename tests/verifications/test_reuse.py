@@ -9,29 +9,19 @@ import httpx
 import pytest
 
 from covergate.verifications.cancel import cancel
-from covergate.verifications.resolve import Resolution, resolve
+from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.sweep import sweep
-from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Engine, Wire
-
-
-async def run_all(engine: Engine) -> None:
-    """Every job that is due, until none is."""
-    while keys := [
-        row[0]
-        for row in await engine._rows(
-            "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE execute_after <= now() + interval '20 s' ORDER BY id"
-        )
-    ]:
-        for key in keys:
-            await engine.run_sql("DELETE FROM pgqueuer WHERE dedupe_key = :key", key=key)
-            await engine.advancer.advance(key)
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER
+from tests.support.requests import PATIENT
+from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
 
 async def test_an_answer_young_enough_is_taken_over(engine: Engine, wire: Wire) -> None:
     first = await engine.create()
-    await run_all(engine)
+    await engine.run_all()
     second = await engine.create(max_age=60)
-    await run_all(engine)
+    await engine.run_all()
     shown = await engine.view(second)
     assert (shown["status"], shown["reused_from"]) == ("completed", first)
     assert shown["result"] == (await engine.view(first))["result"]
@@ -39,21 +29,21 @@ async def test_an_answer_young_enough_is_taken_over(engine: Engine, wire: Wire) 
     assert await engine.events() == ["verification.completed"] * 2
     await engine.run_sql("UPDATE verifications SET completed_at = completed_at - interval '61 s'")
     third = await engine.create(max_age=60)
-    await run_all(engine)
+    await engine.run_all()
     assert ((await engine.view(third))["reused_from"], wire.calls.count(SUBMIT)) == (None, 2)
 
 
 async def test_off_unless_asked_for(engine: Engine, wire: Wire) -> None:
     for _ in range(2):
         await engine.create()
-    await run_all(engine)
+    await engine.run_all()
     assert wire.calls.count(SUBMIT) == 2
 
 
 async def test_another_question_is_another_question(engine: Engine, wire: Wire) -> None:
     changes: list[dict[str, Any]] = [
         {},
-        {"patient": {**REQUEST["patient"], "member_id": "W000000001"}},
+        {"patient": {**PATIENT, "member_id": "W000000001"}},
         {"payer": {"id": "62308"}},
         {"provider": {"npi": "1000000004"}},
         {"service": {"service_type_codes": ["98"]}},
@@ -61,13 +51,13 @@ async def test_another_question_is_another_question(engine: Engine, wire: Wire) 
     ]
     for change in changes:
         await engine.create(max_age=60, **change)
-    await run_all(engine)
+    await engine.run_all()
     assert wire.calls.count(SUBMIT) == len(changes)
 
 
 async def test_equal_inquiries_at_the_same_moment_share_one_call(engine: Engine, wire: Wire) -> None:
     ids = await asyncio.gather(*(engine.create(max_age=60) for _ in range(8)))
-    await run_all(engine)
+    await engine.run_all()
     shown = [await engine.view(id_) for id_ in ids]
     assert {view["status"] for view in shown} == {"completed"}
     assert sum(view["reused_from"] is None for view in shown) == 1
@@ -77,7 +67,7 @@ async def test_equal_inquiries_at_the_same_moment_share_one_call(engine: Engine,
 async def test_followers_share_a_failure_too(engine: Engine, wire: Wire) -> None:
     wire.on(POLL, (200, {"requestStatusCode": "72"}))
     ids = [await engine.create(max_age=60) for _ in range(3)]
-    await run_all(engine)
+    await engine.run_all()
     assert {(await engine.view(id_))["failure"]["code"] for id_ in ids} == {"member_id_invalid"}
     assert wire.calls.count(SUBMIT) == 1
 
@@ -103,7 +93,7 @@ async def test_when_the_leaders_deadline_comes_who_has_more_time_asks(
     await expire(engine, leader, late)
     for id_ in (leader, late):
         assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
-    await run_all(engine)
+    await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers]
     assert {view["status"] for view in shown} == {"completed"}
     assert [view["reused_from"] for view in shown] == [None, followers[0], followers[0]]
@@ -117,13 +107,13 @@ async def test_a_submission_whose_fate_is_unknown_is_not_made_again_by_a_followe
     """Neither when the leader's deadline comes, nor when an operator gives it up."""
     wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
     leader, follower = [await engine.create(max_age=60) for _ in range(2)]
-    await run_all(engine)
+    await engine.run_all()
     assert (await engine.view(leader))["waiting_for"]["kind"] == "operator"
     if decided:
         await resolve(engine.gateway, CALLER, leader, Resolution.GIVE_UP)
     else:
         await expire(engine, leader)
-    await run_all(engine)
+    await engine.run_all()
     view = await engine.view(follower)
     assert (view["failure"]["code"], view["reused_from"]) == ("submission_unknown", leader)
     assert wire.calls.count(SUBMIT) == 1
@@ -141,7 +131,7 @@ async def test_a_deadline_while_the_submission_is_under_way_makes_no_second_one(
     await engine.step()
     assert (await engine.view(leader))["failure"]["code"] == "deadline_exceeded"
     await engine.run_sql("UPDATE attempts SET submitted_at = NULL WHERE verification_id = :id", id=leader)
-    await run_all(engine)
+    await engine.run_all()
     assert (await engine.view(follower))["reused_from"] == leader
     assert wire.calls.count(SUBMIT) == 1
 
@@ -151,7 +141,7 @@ async def test_when_the_leader_is_canceled_one_follower_leads(engine: Engine, wi
     key = await engine.take()
     assert key.startswith(leader)
     await cancel(engine.gateway, CALLER, leader)
-    await run_all(engine)
+    await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers]
     assert {view["status"] for view in shown} == {"completed"}
     assert [view["reused_from"] for view in shown] == [None, followers[0], followers[0]]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from covergate.verifications.sweep import sweep
-from tests.verifications.conftest import Engine
+from tests.support.engine import Engine
 
 
 async def test_a_lost_job_is_sent_again(engine: Engine) -> None:
@@ -16,7 +16,7 @@ async def test_a_lost_job_is_sent_again(engine: Engine) -> None:
     assert await sweep(engine.gateway) == 0  # it may still be under way
     await engine.run_sql("UPDATE verifications SET next_check_at = next_check_at - interval '20 s'")
     assert await sweep(engine.gateway) == 1
-    assert await engine.jobs() == [f"{id_}:0"]
+    assert await engine.due() == [f"{id_}:0"]
     assert await sweep(engine.gateway) == 0
 
 
@@ -33,7 +33,7 @@ async def test_what_is_not_due_is_left_alone(engine: Engine) -> None:
     await engine.create()
     await engine.step()
     assert await sweep(engine.gateway) == 0
-    assert len(await engine.jobs()) == 1
+    assert len(await engine.due()) == 1
 
 
 async def test_one_that_cannot_be_closed_does_not_keep_the_others_open(engine: Engine) -> None:
@@ -58,7 +58,7 @@ async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) ->
     await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     assert sum(await asyncio.gather(*(sweep(engine.gateway) for _ in range(2)))) == 60
     assert await engine.events() == ["verification.failed"] * 60
-    assert await engine.jobs() == []
+    assert await engine.due() == []
 
 
 async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> None:
@@ -71,7 +71,7 @@ async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> No
     views = [await engine.view(id_) for id_ in (waiting, fresh)]
     assert [view["failure"]["code"] for view in views] == ["vendor_unavailable", "deadline_exceeded"]
     assert [(await engine.timeline(id_))[-1] for id_ in (waiting, fresh)] == ["failed", "failed"]
-    rows = await engine._rows(
+    rows = await engine.rows(
         "SELECT v.next_check_at, v.completed_at, a.state, a.vendor_ref, a.failure_code, a.ended_at, v.exchange_count, e.data"
         " FROM verifications v JOIN attempts a ON a.id = v.attempt_id JOIN events e ON e.verification_id = v.id ORDER BY v.id"
     )
@@ -90,7 +90,7 @@ async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> No
         "failure_code": "deadline_exceeded",
         "metadata": {"clinic": "north"},
     }
-    for _ in range(len(await engine.jobs())):
+    for _ in range(len(await engine.due())):
         await engine.step()
     assert await engine.events() == ["verification.failed"] * 2
 

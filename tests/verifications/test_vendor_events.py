@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import json
-import time
 from typing import Any
 
 import httpx
@@ -16,29 +14,17 @@ import pytest
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.cancel import cancel
 from covergate.verifications.vendor_events import UnknownVendor, receive
-from tests.verifications.conftest import CALLER, Engine, Wire
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER
+from tests.support.requests import FOR_HARBOR
+from tests.support.sohar import READ, REF, SUBMIT, event
+from tests.support.wire import Wire
 
-SUBMIT = "POST /v2/verifications"
-REF = "990cdad8-1438-4bbd-8b55-120b56e87540"
-READ = f"GET /v2/verifications/{REF}"
-SECRET = hashlib.sha256(b"sandbox:sohar").digest()
 PENDING = {"verificationId": REF, "status": "pending"}
 
 
 def answer(status: str = "complete.eligible", reason: str | None = None) -> dict[str, Any]:
     return {"verificationId": REF, "status": status, "statusReason": reason, "benefits": []}
-
-
-def event(echo: str | None = None, message_id: str = "msg_1", *, key: bytes = SECRET, age: int = 0) -> Inbound:
-    body = json.dumps({"verificationId": REF, "id": echo, "status": "complete.eligible"}).encode()
-    at = str(int(time.time()) - age)
-    digest = hmac.digest(key, f"{message_id}.{at}.".encode() + body, "sha256")
-    headers = {
-        "svix-id": message_id,
-        "svix-timestamp": at,
-        "svix-signature": "v1," + base64.b64encode(digest).decode(),
-    }
-    return Inbound("POST", "/v1/vendor-events/sohar", "", headers, body)
 
 
 @pytest.fixture
@@ -50,7 +36,7 @@ async def test_an_event_brings_the_answer_at_once(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
     assert await receive(engine.gateway, "sohar", event()) == 1
-    assert await engine.jobs() == [f"{id_}:1", f"{id_}:2"]
+    assert await engine.due() == [f"{id_}:1", f"{id_}:2"]
     await engine.take()  # the poll that was planned; stale now
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
@@ -83,14 +69,12 @@ async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wir
     """Whichever is second sees the first, in twenty tries of the race."""
     for turn in range(20):
         await engine.run_sql("DELETE FROM vendor_events; ")
-        await engine.run_sql("DELETE FROM pgqueuer")
+        await engine.forget_due()
         id_ = await engine.create(vendor="sohar")
         await engine.run_sql("UPDATE attempts SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
         key = await engine.take()
-        await asyncio.gather(
-            engine.advancer.advance(key), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}"))
-        )
-        rows = await engine._rows(
+        await asyncio.gather(engine.advance(key), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}")))
+        rows = await engine.rows(
             "SELECT status = 'completed' OR next_check_at <= clock_timestamp() AS seen FROM verifications WHERE id = :id",
             id=id_,
         )
@@ -133,7 +117,7 @@ async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine,
     wire.on(f"POST {HARBOR}/batch_inquiries", httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {HARBOR}/inquiries", (200, [{"id": "another"}]))
     wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
-    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
     if parked:
         await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
@@ -159,7 +143,7 @@ async def test_an_event_that_brings_nothing_while_the_submission_is_under_way(en
 
     wire.on(f"POST {HARBOR}/batch_inquiries", submitting)
     wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
-    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
     for _ in range(2):
         if "checked" not in await engine.timeline(id_):
@@ -170,11 +154,11 @@ async def test_an_event_that_brings_nothing_while_the_submission_is_under_way(en
 
 async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: Wire) -> None:
     wire.on(f"POST {HARBOR}/batch_inquiries", (200, [{"success": True, "inquiry_id": "i1"}]))
-    id_ = await engine.create(vendor="health_harbor", provider={"npi": "1234567893", "tax_id": "123456789"})
+    id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
-    before = await engine.jobs()
+    before = await engine.due()
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
-    assert await engine.jobs() == before
+    assert await engine.due() == before
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
@@ -196,8 +180,8 @@ async def test_poll_and_event_race_closes_once(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
     poll = await engine.take()
-    await asyncio.gather(engine.advancer.advance(poll), receive(engine.gateway, "sohar", event()))
-    while await engine.jobs():
+    await asyncio.gather(engine.advance(poll), receive(engine.gateway, "sohar", event()))
+    while await engine.due():
         await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["late_result"]) == ("completed", None)
@@ -259,14 +243,14 @@ async def test_a_cancellation_while_the_submission_is_under_way(engine: Engine, 
     view = await engine.view(id_)
     assert (view["status"], view["attempts"][0]["vendor_ref"]) == ("canceled", REF)
     assert view["attempts"][0]["submitted_at"] is not None
-    assert await engine.jobs() == []
+    assert await engine.due() == []
 
 
 @pytest.mark.parametrize("forged", [{"key": b"another key"}, {"age": 310}, {"age": -310}])
 async def test_a_forged_or_old_event_stores_nothing(engine: Engine, forged: dict[str, Any]) -> None:
     with pytest.raises(ForgedEvent):
         await receive(engine.gateway, "sohar", event(**forged))
-    assert (await engine._rows("SELECT count(*) FROM vendor_events"))[0][0] == 0
+    assert (await engine.rows("SELECT count(*) FROM vendor_events"))[0][0] == 0
 
 
 async def test_an_event_of_nobody_we_know(engine: Engine) -> None:

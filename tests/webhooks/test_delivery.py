@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -17,64 +15,30 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from covergate import ids
 from covergate.db.database import Database
 from covergate.gateway import Gateway
-from covergate.transport.transport import Transport
-from covergate.verifications.advance import Advancer
-from covergate.verifications.create import create
-from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view
 from covergate.webhooks.sender import Deliverer, sweep_deliveries
-from covergate.worker import Worker
-from tests.verifications.conftest import ACTIVE, CALLER, POLL, REQUEST, SUBMIT, Wire
-from tests.webhooks.conftest import (
-    THIN,
-    Hooks,
-    Partner,
-    answer,
-    eventually,
-    hang,
-    make_gateway,
-    new_secret,
-    partner_server,
-)
-from tests.webhooks.test_schedule import STATED
-
-
-@asynccontextmanager
-async def working(gateway: Gateway, wire: Wire | None = None, **limits: float) -> AsyncIterator[Worker]:
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire or Wire())) as transport:
-        worker = Worker(gateway, transport, **limits)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            worker.stop()
-            await asyncio.wait_for(running, 20)
+from tests.support.engine import running_engine
+from tests.support.gateways import make_gateway
+from tests.support.hooks import SCHEDULE, THIN, Hooks, new_secret
+from tests.support.partner import Partner, answer, hang, partner_server
+from tests.support.waiting import eventually
+from tests.support.wire import ACTIVE, POLL, SUBMIT, SUBMITTED, Wire
+from tests.support.workers import working
 
 
 async def completed(gateway: Gateway) -> str:
     """A verification that Integrex answered."""
-    wire = Wire().on(SUBMIT, (200, {"id": "7"})).on(POLL, (200, ACTIVE))
-    async with Transport(allow_private_network=True, wire=httpx.MockTransport(wire)) as transport:
-        advancer = Advancer(gateway, transport)
-        id_ = (await create(gateway, CALLER, CreateVerification.model_validate(REQUEST), None, {})).id
-        for step in (0, 1):
-            await advancer.advance(f"{id_}:{step}")
-    await Hooks(gateway).run_sql("DELETE FROM pgqueuer WHERE entrypoint LIKE 'advance:%'")
+    async with running_engine(gateway, Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))) as engine:
+        id_ = await engine.create()
+        for _ in range(2):
+            await engine.step()
     return id_
-
-
-async def deliver_next(hooks: Hooks, deliverer: Deliverer) -> str:
-    """Runs the oldest job, in whichever group it is."""
-    [(group, _)] = (await hooks.jobs())[:1]
-    key = await hooks.take()
-    await (deliverer.deliver_slowly if group == "deliver_slowly" else deliverer.deliver)(key)
-    return key
 
 
 async def test_a_partner_gets_a_signed_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     _, secret = await hooks.endpoint(partner.url())
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [got] = partner.received
     [event] = await hooks.rows("SELECT id FROM events")
     assert got.verified_with(secret) == got.json
@@ -91,8 +55,8 @@ async def test_success_is_recorded_with_status_duration_and_the_sealed_start_of_
     hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(201, b"Jane Sample" + b"x" * 3000)))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     delivery = await hooks.delivery()
     [attempt] = await hooks.attempts()
     assert (delivery.status, delivery.tries, delivery.next_attempt_at) == ("delivered", 1, None)
@@ -102,13 +66,13 @@ async def test_success_is_recorded_with_status_duration_and_the_sealed_start_of_
     assert b"Jane" not in attempt.answer_sealed
     opened = gateway.sealer.open("delivery_attempts", "answer", delivery.id, attempt.answer_sealed)
     assert opened == (b"Jane Sample" + b"x" * 3000)[:2048]
-    assert await hooks.jobs() == []
+    assert await hooks.due() == []
 
 
 async def test_thin_holds_no_phi(hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway) -> None:
     await hooks.endpoint(partner.url())
     id_ = await completed(gateway)
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     [got] = partner.received
     assert got.json["data"] == {**THIN, "id": id_}
     assert not any(word in got.body for word in (b"Jane", b"Sample", b"1990-02-03", b"W123456789", b"copay"))
@@ -120,7 +84,7 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
 ) -> None:
     await hooks.endpoint(partner.url(), payload="full")
     id_ = await completed(gateway)
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     [got] = partner.received
     async with gateway.connection() as db:
         shown = await read_view(db, gateway.sealer, "ten_test", "test", id_)
@@ -133,8 +97,8 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
 
 async def test_full_without_a_verification_is_the_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url(), payload="full")
-    await hooks.announce("endpoint.test", data={"id": "whe_1"})
-    await deliver_next(hooks, deliverer)
+    await hooks.publish("endpoint.test", data={"id": "whe_1"})
+    await hooks.deliver_next(deliverer)
     assert partner.received[0].json["data"] == {"id": "whe_1"}
 
 
@@ -143,8 +107,8 @@ async def test_every_other_status_is_a_failed_try(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, status: int
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(status, b"no", f"location: {partner.url('/elsewhere')}")))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (status, f"http_{status}")
     delivery = await hooks.delivery()
@@ -158,8 +122,8 @@ async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 async def test_a_cut_connection_is_a_failed_try(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", cut))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "connection_lost")
     assert len(partner.received) == 1
@@ -170,8 +134,8 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     await hooks.endpoint(f"http://127.0.0.1:{port}/")
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "connection_failed")
     assert (await hooks.delivery()).status == "pending"
@@ -179,9 +143,9 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
 
 async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", hang))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
-        await deliver_next(hooks, deliverer)
+        await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "timeout")
     assert 190 <= attempt.duration_ms < 2000
@@ -204,9 +168,9 @@ async def test_a_status_that_came_decides_even_if_the_rest_never_does(
     hooks: Hooks, gateway: Gateway, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", trickle))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
-        await deliver_next(hooks, deliverer)
+        await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (200, None)
     assert (await hooks.delivery()).status == "delivered"
@@ -217,10 +181,10 @@ async def test_an_endless_answer_holds_neither_memory_nor_time(
     hooks: Hooks, deliverer: Deliverer, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", endless))
-    await hooks.announce()
+    await hooks.publish()
     tracemalloc.start()
     try:
-        await deliver_next(hooks, deliverer)
+        await hooks.deliver_next(deliverer)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -234,8 +198,8 @@ async def test_a_compressed_answer_is_not_unpacked(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(200, b"\x1f\x8b broken", "content-encoding: gzip")))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     opened = gateway.sealer.open("delivery_attempts", "answer", attempt.delivery_id, attempt.answer_sealed)
     assert (attempt.status, opened) == (200, b"\x1f\x8b broken")
@@ -244,40 +208,40 @@ async def test_a_compressed_answer_is_not_unpacked(
 
 async def test_one_connection_serves_many_deliveries(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce(times=5)
+    await hooks.publish(times=5)
     for _ in range(5):
-        await deliver_next(hooks, deliverer)
+        await hooks.deliver_next(deliverer)
     assert (len(partner.received), partner.connections) == (5, 1)
 
 
 async def test_the_whole_schedule_to_exhaustion(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
+    await hooks.publish()
     pauses = []
-    for seconds in STATED:
-        await deliver_next(hooks, deliverer)
+    for seconds in SCHEDULE:
+        await hooks.deliver_next(deliverer)
         delivery = await hooks.delivery()
         assert delivery.status == "pending"
         assert seconds - 2 <= delivery.due_in <= seconds * 1.1
-        [job] = await hooks.rows("SELECT extract(epoch FROM execute_after - clock_timestamp()) AS due_in FROM pgqueuer")
-        assert abs(job.due_in - delivery.due_in) < 2
+        [(_, key)] = await hooks.due()
+        assert abs(await hooks.work.seconds_to(key) - float(delivery.due_in)) < 2
         pauses.append(delivery.due_in)
         await hooks.move_clock()
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     delivery = await hooks.delivery()
     assert (delivery.status, delivery.tries, delivery.next_attempt_at) == ("exhausted", 12, None)
     assert sum(pauses) > 72 * 3600
     assert [attempt.status for attempt in await hooks.attempts()] == [500] * 12
-    assert await hooks.jobs() == []
+    assert await hooks.due() == []
     assert len({got.headers["webhook-id"] for got in partner.received}) == 1
 
 
 async def test_a_retry_tells_the_same_and_is_signed_anew(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     _, secret = await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     partner.on("/hooks", answer())
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     first, second = partner.received
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
     second.verified_with(secret)
@@ -287,23 +251,23 @@ async def test_a_retry_tells_the_same_and_is_signed_anew(hooks: Hooks, deliverer
 
 async def test_retry_after_is_honoured(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(503, b"", "retry-after: 3000")))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     assert 2990 <= (await hooks.delivery()).due_in <= 3300
 
 
 async def test_410_disables_the_endpoint_at_once(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(410)))
-    await hooks.announce(times=2)
-    await deliver_next(hooks, deliverer)
+    await hooks.publish(times=2)
+    await hooks.deliver_next(deliverer)
     [endpoint] = await hooks.rows("SELECT status, disabled_reason FROM webhook_endpoints")
     assert (endpoint.status, endpoint.disabled_reason) == ("disabled", "it answered 410 Gone")
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     rows = await hooks.rows("SELECT status, tries FROM deliveries ORDER BY id")
     assert [(row.status, row.tries) for row in rows] == [("exhausted", 1), ("exhausted", 0)]
     assert [(a.status, a.error) for a in await hooks.attempts()] == [(410, "http_410"), (None, "endpoint_disabled")]
     assert len(partner.received) == 1
-    assert await hooks.jobs() == []
+    assert await hooks.due() == []
 
 
 async def test_410_from_an_address_that_was_replaced_meanwhile_disables_nothing(
@@ -314,8 +278,8 @@ async def test_410_from_an_address_that_was_replaced_meanwhile_disables_nothing(
         writer.write(answer(410))
 
     await hooks.endpoint(partner.on("/old", gone))
-    await hooks.announce()
-    await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    await hooks.deliver_next(deliverer)
     [endpoint] = await hooks.rows("SELECT status FROM webhook_endpoints")
     assert endpoint.status == "enabled"
 
@@ -328,9 +292,9 @@ async def test_an_endpoint_that_is_gone_ends_what_waits_for_it(
     hooks: Hooks, deliverer: Deliverer, partner: Partner, change: str, error: str
 ) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce()
+    await hooks.publish()
     await hooks.run_sql(f"UPDATE webhook_endpoints SET {change}")
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     delivery = await hooks.delivery()
     assert (delivery.status, delivery.tries, delivery.ended_at is not None) == ("exhausted", 0, True)
     assert [(a.status, a.error) for a in await hooks.attempts()] == [(None, error)]
@@ -342,13 +306,13 @@ async def test_for_a_day_after_a_rotation_both_secrets_sign(
 ) -> None:
     before = new_secret()
     _, secret = await hooks.endpoint(partner.url(), previous_secret=before)
-    await hooks.announce(times=2)
-    await deliver_next(hooks, deliverer)
+    await hooks.publish(times=2)
+    await hooks.deliver_next(deliverer)
     assert len(partner.received[0].headers["webhook-signature"].split(" ")) == 2
     for one in (secret, before):
         partner.received[0].verified_with(one)
     await hooks.run_sql("UPDATE webhook_endpoints SET previous_secret_until = clock_timestamp()")
-    await deliver_next(hooks, deliverer)
+    await hooks.deliver_next(deliverer)
     partner.received[1].verified_with(secret)
     with pytest.raises(WebhookVerificationError):
         partner.received[1].verified_with(before)
@@ -356,8 +320,8 @@ async def test_for_a_day_after_a_rotation_both_secrets_sign(
 
 async def test_a_stale_step_does_nothing(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", answer(500)))
-    await hooks.announce()
-    stale = await deliver_next(hooks, deliverer)
+    await hooks.publish()
+    stale = await hooks.deliver_next(deliverer)
     before = (await hooks.delivery()).next_attempt_at
     await deliverer.deliver(stale)
     await deliverer.failed_inside(stale)
@@ -378,12 +342,12 @@ async def test_a_job_that_runs_twice_at_once_is_recorded_once(
         writer.write(answer(500))
 
     await hooks.endpoint(partner.on("/hooks", together))
-    await hooks.announce()
+    await hooks.publish()
     key = await hooks.take()
     await asyncio.wait_for(asyncio.gather(deliverer.deliver(key), deliverer.deliver(key)), 10)
     assert len({got.headers["webhook-id"] for got in partner.received}) == 1
     assert len(await hooks.attempts()) == 1
-    assert len(await hooks.jobs()) == 1
+    assert len(await hooks.due()) == 1
     assert (await hooks.delivery()).tries == 1
 
 
@@ -391,8 +355,8 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
     """An endpoint whose secret cannot be opened."""
     await hooks.endpoint(partner.url())
     await hooks.run_sql("UPDATE webhook_endpoints SET secret_sealed = '\\x00'")
-    await hooks.announce()
-    async with working(gateway):
+    await hooks.publish()
+    async with working(gateway, Wire()):
         await eventually(hooks.attempts)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "internal_error")
@@ -403,14 +367,14 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
 
 async def test_a_lost_job_is_found(hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url())
-    await hooks.announce()
+    await hooks.publish()
     lost = await hooks.take()
     assert await sweep_deliveries(gateway) == 0
     await hooks.run_sql("UPDATE deliveries SET next_attempt_at = next_attempt_at - interval '31 seconds'")
     assert await sweep_deliveries(gateway) == 1
     assert await sweep_deliveries(gateway) == 0
-    assert await hooks.jobs() == [("deliver", lost)]
-    await deliver_next(hooks, deliverer)
+    assert await hooks.due() == [("deliver", lost)]
+    await hooks.deliver_next(deliverer)
     assert (await hooks.delivery()).status == "delivered"
 
 
@@ -419,9 +383,9 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
     gateway = await make_gateway(database, allow_private_network=False)
     hooks = Hooks(gateway)
     await hooks.endpoint(url)
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view) as deliverer:
-        await deliver_next(hooks, deliverer)
+        await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
     assert (await hooks.delivery()).status == "pending"
@@ -430,18 +394,18 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
 async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     database: Database, partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resolve(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+    async def resolve(_: Any, host: str, port: int, family: int) -> list[dict[str, Any]]:
         assert host == "partner.example"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
 
     gateway = await make_gateway(database, allow_private_network=False)
     hooks = Hooks(gateway)
     await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
-    await hooks.announce()
+    await hooks.publish()
     async with Deliverer(gateway, read_view) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
         await deliverer.deliver(key)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
@@ -450,14 +414,18 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
 
 async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     """It hangs for longer than the test may take: what waited for it would never arrive."""
+
+    def came(count: int) -> bool:
+        return len(partner.at("/quick")) == count
+
     await hooks.endpoint(partner.on("/hangs", hang), event_types=["verification.failed"])
     await hooks.endpoint(partner.url("/quick"), event_types=["verification.completed"])
-    await hooks.announce("verification.failed", times=200)
-    async with working(gateway, delivery_seconds=600, drain_seconds=0.1):
+    await hooks.publish("verification.failed", times=200)
+    async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         for number in range(1, 21):
-            await hooks.announce("verification.completed")
-            await eventually(lambda wanted=number: len(partner.at("/quick")) == wanted)
+            await hooks.publish("verification.completed")
+            await eventually(partial(came, number))
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
         assert {row.slow: row.n for row in waiting}[True] >= 192
@@ -467,8 +435,8 @@ async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
     hooks: Hooks, gateway: Gateway, partner: Partner
 ) -> None:
     await hooks.endpoint(partner.on("/hangs", hang))
-    await hooks.announce(times=60)
-    async with working(gateway, delivery_seconds=1.0):
+    await hooks.publish(times=60)
+    async with working(gateway, Wire(), delivery_seconds=1.0):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         partner.on("/hangs", answer())
         partner.received.clear()
@@ -489,12 +457,12 @@ async def test_a_burst_for_one_quick_endpoint_stays_in_the_quick_group(
     async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal most
         most = max(most, partner.open)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # the partner's own work
         writer.write(answer())
 
     await hooks.endpoint(partner.on("/hooks", busy))
-    await hooks.announce(times=150)
-    async with working(gateway):
+    await hooks.publish(times=150)
+    async with working(gateway, Wire()):
         await eventually(lambda: len(partner.received) == 150)
     rows = await hooks.rows(
         "SELECT count(*) AS n, sum((step = 1)::int) AS quick FROM deliveries WHERE status = 'delivered'"
@@ -509,8 +477,8 @@ async def test_partners_share_nothing(hooks: Hooks, deliverer: Deliverer, partne
     async with partner_server() as other:
         await hooks.endpoint(partner.on("/hooks", answer(200, b"", "set-cookie: patient=jane")))
         await hooks.endpoint(other.url())
-        await hooks.announce(times=2)
-        while await hooks.jobs():
-            await deliver_next(hooks, deliverer)
+        await hooks.publish(times=2)
+        while await hooks.due():
+            await hooks.deliver_next(deliverer)
         assert (len(partner.received), len(other.received)) == (2, 2)
         assert not any("cookie" in got.headers for got in partner.received + other.received)

@@ -1,1 +1,1 @@
-"""Who may do what: callers, API keys, the audit log."""
+"""Access: callers, their API keys, the audit log."""

@@ -1,6 +1,6 @@
-"""API keys: who may ask what. A key decides tenant, mode and scopes; it is shown once and only its SHA-256 digest is kept.
+"""API keys. A key decides tenant, mode and scopes; it is shown once, and only its SHA-256 digest is kept.
 
-A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `KnownKeys` remembers
+A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `ApiKeyCache` remembers
 keys for as long as a revocation is sure to arrive: until a NOTIFY, at most `KNOWN_SECONDS`.
 """
 
@@ -13,12 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import LargeBinary, Text
-
 from covergate import ids
 from covergate.access.caller import Caller
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
@@ -37,27 +35,31 @@ KNOWN_SECONDS = 60.0
 MOST_KNOWN = 10_000
 LONGEST_TENANT_NAME = 200
 
+KEPT = (
+    Kept("tenants", "few, and everything names its tenant"),
+    Kept("api_keys", "few, and the audit log names them; a revoked one is marked"),
+)
+
 _SHAPE = re.compile(r"cg_(test|live)_[A-Za-z0-9_-]{20,100}")
 
-_CREATE = text("""
+_CREATE = Query("""
 WITH t AS (
   INSERT INTO tenants (id, name) VALUES (:tenant_id, :tenant)
   ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id
 )
 INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes)
-SELECT :id, t.id, :mode, :digest, :hint, :scopes FROM t""").bindparams(
-    bindparam("digest", type_=LargeBinary), bindparam("scopes", type_=ARRAY(Text))
-)
-_LIST = text("""
+SELECT :id, t.id, :mode, :digest, :hint, :scopes FROM t""")
+_LIST = Query(
+    """
 SELECT k.id, t.name AS tenant, k.mode, k.hint, k.scopes, k.created_at, k.revoked_at
 FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""").bindparams(bindparam("tenant", type_=Text))
-_REVOKE = text("""
+WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""",
+    tenant="text",
+)
+_REVOKE = Query("""
 WITH k AS (UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id)
 SELECT pg_notify(:channel, id) FROM k""")
-_FIND = text(
-    "SELECT id, tenant_id, mode, scopes FROM api_keys WHERE digest = :digest AND revoked_at IS NULL"
-).bindparams(bindparam("digest", type_=LargeBinary))
+_FIND = Query("SELECT id, tenant_id, mode, scopes FROM api_keys WHERE digest = :digest AND revoked_at IS NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
         raise ConfigurationError(f"a key's scopes are some of: {', '.join(SCOPES)}")
     key = ids.new_api_key(mode)
     async with gateway.connection() as db:
-        await db.execute(
-            _CREATE,
+        await _CREATE.run(
+            db,
             {
                 "tenant_id": ids.new(ids.TENANT),
                 "tenant": name,
@@ -106,21 +108,21 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
 async def list_keys(gateway: Gateway, *, tenant: str | None = None) -> list[ApiKey]:
     """Revoked ones too, by tenant and age."""
     async with gateway.connection() as db:
-        rows = await db.execute(_LIST, {"tenant": tenant})
-        return [ApiKey(**{**row._mapping, "scopes": tuple(row.scopes)}) for row in rows]
+        rows = await _LIST.all(db, {"tenant": tenant})
+    return [ApiKey(**{**row, "scopes": tuple(row.scopes)}) for row in rows]
 
 
 async def revoke_key(gateway: Gateway, key_id: str) -> bool:
     """At once in every process that listens. False: there is no such key, or it was revoked before."""
     async with gateway.connection() as db:
-        return (await db.execute(_REVOKE, {"id": key_id, "channel": KEYS_CHANGED})).one_or_none() is not None
+        return await _REVOKE.one(db, {"id": key_id, "channel": KEYS_CHANGED}) is not None
 
 
 def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-class KnownKeys:
+class ApiKeyCache:
     """Keys that were looked up lately. Only valid ones are remembered, so guessing fills nothing."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -134,7 +136,7 @@ class KnownKeys:
         self._forgotten += 1
 
     async def authenticate(self, key: str) -> Caller | None:
-        """Who asks with this key; None for a key that does not exist or was revoked."""
+        """The key's caller; None for a key that does not exist or was revoked."""
         if _SHAPE.fullmatch(key) is None:
             return None
         digested = digest(key)
@@ -143,7 +145,7 @@ class KnownKeys:
             return known[0]
         forgotten = self._forgotten
         async with self._gateway.connection() as db:
-            row = (await db.execute(_FIND, {"digest": digested})).one_or_none()
+            row = await _FIND.one(db, {"digest": digested})
         if row is None:
             self._known.pop(digested, None)
             return None

@@ -1,4 +1,4 @@
-"""Who calls the API: tenant, mode and scopes, decided by the key."""
+"""The caller of the API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: decided by the API key."""
+    """Tenant, mode and scopes of a request, as its API key decides them."""
 
     tenant_id: str
     mode: str

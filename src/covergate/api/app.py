@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from covergate.access.api_keys import KnownKeys
+from covergate.access.api_keys import ApiKeyCache
 from covergate.api import (
     deliveries,
     docs,
@@ -25,10 +25,9 @@ from covergate.api import (
 from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
 from covergate.api.waiters import Waiters
-from covergate.db.database import asyncpg_dsn
 from covergate.gateway import Gateway
-from covergate.payers.directory import KnownPayers
-from covergate.payers.seed import plant
+from covergate.payers.directory import DirectoryCache
+from covergate.payers.seed import seed_directory
 from covergate.vendor_health.statistics import Statistics
 
 RESOURCES = (
@@ -46,13 +45,13 @@ RESOURCES = (
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """`app.state.waiters.close()` lets every waiting request answer at once: call it before the server is stopped."""
-    keys, metrics = KnownKeys(gateway), Metrics()
-    waiters = Waiters(asyncpg_dsn(gateway.database.url), on_keys_changed=keys.forget)
+    """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
+    keys, metrics = ApiKeyCache(gateway), Metrics()
+    waiters = Waiters(gateway.database.url, on_keys_changed=keys.forget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await plant(gateway.database)
+        await seed_directory(gateway.database)
         listening = asyncio.create_task(waiters.run(), name="waiters")
         try:
             yield
@@ -64,15 +63,14 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(
         title="CoverGate",
-        version=openapi.VERSION,
+        version=openapi.COVERGATE_VERSION,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        # An OpenTelemetry provider in the process, or a variable in the environment, would be told what exceptions say,
-        # which can quote a patient, and URLs with VSee's token in them.
+        # Otherwise an OpenTelemetry provider in the process, or a variable in the environment, would receive exception
+        # texts, which can quote a patient, and URLs that carry VSee's token.
         telemetry={
             "tracing": False,
             "metrics": False,
@@ -82,10 +80,10 @@ def create_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
-    app.state.payers, app.state.statistics = KnownPayers(gateway), Statistics(gateway)
+    app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
-    problems.install(app)
-    openapi.install(app, RESOURCES)
+    problems.install_handlers(app, RESOURCES)
+    openapi.install_document(app, RESOURCES)
     app.add_middleware(Middleware, metrics=metrics)
     return app

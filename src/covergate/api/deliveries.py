@@ -1,17 +1,16 @@
-"""Deliveries of one webhook endpoint, and delivering again by hand."""
+"""`/v1/webhook-endpoints/{id}/deliveries` and `/v1/deliveries`: each delivery with its attempts, and redelivery by hand."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from covergate import ids
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
-from covergate.api.body import no_body
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
 from covergate.api.describe import Described, documented
+from covergate.api.http import NoBody, json_answer
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.webhooks import deliveries
 
@@ -21,13 +20,14 @@ router = APIRouter(tags=["Webhooks"])
 @router.get(
     "/v1/webhook-endpoints/{endpoint_id}/deliveries",
     **documented(
+        "list_deliveries",
         "List an endpoint's deliveries",
-        "Newest first, each with every attempt that was made.",
-        answers={200: Described("A page", schemas.DeliveryList, examples.DELIVERIES)},
+        "Newest first, each with all its attempts.",
+        answers={200: Described("A page", schemas.DeliveryList, examples.DELIVERY_PAGE)},
         problems=(400, 404, 422),
     ),
 )
-async def list_deliveries(
+async def get_deliveries(
     gateway: GatewayOf, caller: WebhookManager, query: Annotated[PageQuery, Query()], endpoint_id: str
 ) -> Response:
     after = position_of(ids.DELIVERY, query.after)
@@ -38,18 +38,19 @@ async def list_deliveries(
     "/v1/deliveries/{delivery_id}/redeliver",
     status_code=202,
     **documented(
+        "redeliver",
         "Deliver again",
-        "A new attempt at once, whatever became of the earlier ones, with the same `webhook-id`.",
+        "Makes a new attempt at once, whatever the earlier ones came to, with the same `webhook-id`.",
         answers={202: Described("The delivery", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
-async def redeliver(
+async def post_redelivery(
     request: Request,
     gateway: GatewayOf,
     caller: WebhookManager,
     _: NoQuery,
-    __: Annotated[None, Depends(no_body)],
+    __: NoBody,
     delivery_id: str,
 ) -> Response:
     delivery = await deliveries.redeliver(gateway, caller, delivery_id)

@@ -1,4 +1,4 @@
-"""What handlers are given: the gateway and who calls. A handler's signature says which scope it needs."""
+"""Handlers' dependencies: the gateway and the caller. A handler's signature names the scope it needs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from covergate.access.api_keys import KnownKeys
+from covergate.access.api_keys import ApiKeyCache
 from covergate.access.caller import Caller
+from covergate.api.validation import UNKNOWN_PARAMETER
 from covergate.api.waiters import Waiters
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
@@ -29,27 +30,27 @@ def waiters_of(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
-async def caller(
+async def authenticated(
     request: Request,
     needs: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    keys = cast(KnownKeys, request.app.state.keys)
-    found = None if credentials is None else await keys.authenticate(credentials.credentials)
-    if found is None:
+    keys = cast(ApiKeyCache, request.app.state.keys)
+    caller = None if credentials is None else await keys.authenticate(credentials.credentials)
+    if caller is None:
         raise Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")
-    lacking = [scope for scope in needs.scopes if scope not in found.scopes]
+    lacking = [scope for scope in needs.scopes if scope not in caller.scopes]
     if lacking:
         raise Problem("insufficient_scope", f"this needs the scope {', '.join(lacking)}")
-    return found
+    return caller
 
 
 async def no_query(request: Request) -> None:
-    """For routes without query parameters: unknown ones are an error everywhere."""
+    """For routes without query parameters. Unknown parameters are an error everywhere."""
     if request.scope["query_string"]:
         names = dict.fromkeys(request.query_params)
-        found = [FieldError("unknown_parameter", "is not known here", parameter=name[:100]) for name in names]
-        raise Problem("invalid_request", "errors lists everything that is wrong", found[:100])
+        errors = [FieldError("unknown_parameter", UNKNOWN_PARAMETER, parameter=name[:100]) for name in names]
+        raise Problem("invalid_request", "errors lists everything that is wrong", errors[:100])
 
 
 async def _gateway(request: Request) -> Gateway:
@@ -65,8 +66,8 @@ NoQuery = Annotated[None, Depends(no_query)]
 GatewayOf = Annotated[Gateway, Depends(_gateway)]
 RequestId = Annotated[str, Depends(_request_id)]
 
-Writer = Annotated[Caller, Security(caller, scopes=["verifications:write"])]
-Reader = Annotated[Caller, Security(caller, scopes=["verifications:read"])]
-RawReader = Annotated[Caller, Security(caller, scopes=["verifications:raw"])]
-Operator = Annotated[Caller, Security(caller, scopes=["operations"])]
-WebhookManager = Annotated[Caller, Security(caller, scopes=["webhooks:manage"])]
+Writer = Annotated[Caller, Security(authenticated, scopes=["verifications:write"])]
+Reader = Annotated[Caller, Security(authenticated, scopes=["verifications:read"])]
+RawReader = Annotated[Caller, Security(authenticated, scopes=["verifications:raw"])]
+Operator = Annotated[Caller, Security(authenticated, scopes=["operations"])]
+WebhookManager = Annotated[Caller, Security(authenticated, scopes=["webhooks:manage"])]

@@ -1,6 +1,6 @@
-"""What a route says about itself in the OpenAPI document: bodies, answers, headers, problems, each with an example.
+"""A route's own words in the OpenAPI document: bodies, answers, headers and problems, each with an example.
 
-Schemas are named here and defined in `openapi.py`; a handler answers bytes, so nothing of this runs per request.
+Schemas are named here and defined in `openapi.py`. Handlers answer with bytes, so none of this runs per request.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ ANSWER_HEADERS: dict[str, dict[str, Any]] = {
 
 
 def documented(
+    operation_id: str,
     summary: str,
     description: str,
     *,
@@ -55,7 +56,7 @@ def documented(
     headers: tuple[str, ...] = (),
     problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments for a route of a router. Routes with a key's scope get 401, 403 and 503 in `openapi.py`."""
+    """Keyword arguments of a route. `openapi.py` adds 500 and 503, and 401 and 403 to routes that need a scope."""
     extra: dict[str, Any] = {}
     if headers:
         extra["parameters"] = [
@@ -63,12 +64,13 @@ def documented(
         ]
     if body is not None:
         model, example = body
-        schema = reference(model) if model is not None else True
+        schema = reference(model) if model is not None else {}
         extra["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": example}},
         }
     return {
+        "operation_id": operation_id,
         "summary": summary,
         "description": description,
         "response_class": Response,
@@ -79,12 +81,17 @@ def documented(
     }
 
 
+def component(model: type[BaseModel]) -> str:
+    """The model's name in the document."""
+    return str(model.model_config.get("title") or model.__name__)
+
+
 def reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"{REFERENCE}{model.__name__}"}
+    return {"$ref": f"{REFERENCE}{component(model)}"}
 
 
 def problem(status: int) -> dict[str, Any]:
-    example = examples.PROBLEMS[status]
+    example = examples.PROBLEM_OF_STATUS[status]
     return {
         "description": example["title"],
         "headers": _headers(),

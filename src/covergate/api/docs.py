@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI out of the package, so that the page needs no other server. Its origin: docs/decisions.md."""
+"""`/docs`: Swagger UI, served from the package so that the page needs no other server. Its origin: docs/decisions.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PAGE = """<!doctype html>
+DOCS_PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -40,7 +40,7 @@ PAGE = """<!doctype html>
 
 @router.get("/docs")
 async def docs() -> Response:
-    return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
+    return Response(DOCS_PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
 
 
 @router.get("/docs/{name}")

@@ -1,4 +1,4 @@
-"""`GET /v1/events`: what a partner may have missed, oldest first.
+"""`GET /v1/events`: events that a partner may have missed, oldest first.
 
 Unlike the other lists, this one is read forward: `after` may be a cursor or the id of the last event that was received.
 """
@@ -10,23 +10,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from covergate import ids
+from covergate import ids, states
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
 from covergate.api.deps import GatewayOf, Reader
 from covergate.api.describe import Described, documented
+from covergate.api.http import json_answer
 from covergate.api.pages import PageQuery, listed, position_of
-from covergate.api.validation import one_of
-from covergate.webhooks.event_types import EVENT_TYPES
+from covergate.api.validation import OneOf
 from covergate.webhooks.events import list_events
 
 router = APIRouter(tags=["Webhooks"])
 
-EventType = Annotated[str, one_of(*EVENT_TYPES)]
+KnownEventType = Annotated[str, OneOf(tuple(states.EventType))]
 
 
 class EventQuery(PageQuery):
-    type: Annotated[list[EventType], Field(max_length=20, description="May be given several times")] = Field(
+    type: Annotated[list[KnownEventType], Field(max_length=20, description="May be given several times")] = Field(
         default_factory=list
     )
 
@@ -34,15 +33,16 @@ class EventQuery(PageQuery):
 @router.get(
     "/v1/events",
     **documented(
+        "list_events",
         "List events",
-        "The last 30 days', oldest first. `after` takes a `next_cursor` or the id of an event (the `webhook-id` of its"
-        " delivery). Events that happen at the same moment may become visible out of order: to miss none while events"
-        " happen, go on from an event some seconds back and drop the ids that you have.",
-        answers={200: Described("A page", schemas.EventList, examples.EVENTS)},
+        "Those of the last 30 days, oldest first. `after` takes a `next_cursor` or an event's id (its `webhook-id`). Events"
+        " of the same moment may become visible out of order: to miss none, continue from an event a few seconds back and"
+        " drop the ids you already have.",
+        answers={200: Described("A page", schemas.EventList, examples.EVENT_PAGE)},
         problems=(400, 422),
     ),
 )
-async def list_of_events(gateway: GatewayOf, caller: Reader, query: Annotated[EventQuery, Query()]) -> Response:
+async def get_events(gateway: GatewayOf, caller: Reader, query: Annotated[EventQuery, Query()]) -> Response:
     after = query.after
     if after is None or not ids.is_id(ids.EVENT, after):
         after = position_of(ids.EVENT, after)

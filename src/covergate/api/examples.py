@@ -1,12 +1,23 @@
-"""Examples for the OpenAPI document: one synthetic patient, asked and answered. A test validates each against its schema."""
+"""Examples for the OpenAPI document: one synthetic patient, asked and answered on one day.
+
+Each fits its schema and each request is accepted, whatever the day: `on_day` moves them to the day on which they are shown.
+"""
 
 from __future__ import annotations
 
+import re
+from datetime import date, datetime
 from typing import Any
 
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
-from covergate.errors import PROBLEMS as CODES
+from covergate.errors import PROBLEMS
+from covergate.states import AttemptState, EventType
+
+EXAMPLE_DAY = date(2026, 11, 21)
+"""The day of everything here except a birth; the service is a week later."""
+
+_DATE = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T|$)")
 
 _VER = "ver_01jd7k3v0te0r9m2zn4x8b6wqa"
 _ATT = "att_01jd7k3v0te0r9m2zn4x8b6wqb"
@@ -27,11 +38,16 @@ _ASKED: dict[str, Any] = {
         "address": {"state": "CA"},
     },
     "provider": {"npi": "1234567893"},
-    "service": {"date": "2026-11-21", "procedure_codes": ["90837"], "place_of_service_code": "10", "specialty": "PSY"},
+    "service": {"date": "2026-11-28", "procedure_codes": ["90837"], "place_of_service_code": "10", "specialty": "PSY"},
 }
-CREATE: dict[str, Any] = {"external_id": "intake-8841", "vendor": "sohar", **_ASKED, "metadata": {"clinic": "north"}}
-RESOLVE: dict[str, Any] = {"action": "resubmit"}
-SEARCH: dict[str, Any] = {
+CREATE_VERIFICATION: dict[str, Any] = {
+    "external_id": "intake-8841",
+    "vendor": "sohar",
+    **_ASKED,
+    "metadata": {"clinic": "north"},
+}
+RESOLVE_VERIFICATION: dict[str, Any] = {"action": "resubmit"}
+SEARCH_VERIFICATIONS: dict[str, Any] = {
     "member_id": "ELIGIBLE-0001",
     "date_of_birth": "1990-09-20",
     "status": ["completed"],
@@ -42,7 +58,7 @@ _ATTEMPT: dict[str, Any] = {
     "id": _ATT,
     "vendor": "sohar",
     "vendor_ref": None,
-    "state": "preparing",
+    "state": AttemptState.PREPARING.value,
     "submitted_at": None,
     "expires_at": None,
     "ended_at": None,
@@ -70,7 +86,11 @@ _QUEUED: dict[str, Any] = {
     "failure": None,
     "metadata": {"clinic": "north"},
 }
-ACCEPTED: dict[str, Any] = {**_QUEUED, "inquiry": Inquiry.model_validate(_ASKED).without_ssn(), "result": None}
+ACCEPTED_VERIFICATION: dict[str, Any] = {
+    **_QUEUED,
+    "inquiry": Inquiry.model_validate(_ASKED).without_ssn(),
+    "result": None,
+}
 
 _MONEY = {"total": "1000.00", "used": None, "remaining": "250.00"}
 _NO_LEVEL: dict[str, Any] = {"individual": None, "family": None, "unknown_level": None}
@@ -174,9 +194,9 @@ _FAILED_ROW = {
     "attempts": [{**_ANSWERED, "state": "refused", "failure_code": "member_id_invalid"}],
     "failure": failure(FailureCode.MEMBER_ID_INVALID, vendor_code="error.member.id").model_dump(mode="json"),
 }
-_INQUIRY = ACCEPTED["inquiry"]
-COMPLETED: dict[str, Any] = {**_COMPLETED_ROW, "inquiry": _INQUIRY, "result": RESULT}
-RESUBMITTED: dict[str, Any] = {
+_INQUIRY = ACCEPTED_VERIFICATION["inquiry"]
+COMPLETED_VERIFICATION: dict[str, Any] = {**_COMPLETED_ROW, "inquiry": _INQUIRY, "result": RESULT}
+RESUBMITTED_VERIFICATION: dict[str, Any] = {
     **_QUEUED,
     "status": "in_progress",
     "waiting_for": {"kind": "vendor", "since": _ENDED},
@@ -187,7 +207,7 @@ RESUBMITTED: dict[str, Any] = {
     "inquiry": _INQUIRY,
     "result": None,
 }
-CANCELED: dict[str, Any] = {
+CANCELED_VERIFICATION: dict[str, Any] = {
     **_ENDED_ROW,
     "status": "canceled",
     "attempts": [{**_ANSWERED, "state": "abandoned"}],
@@ -200,8 +220,8 @@ def _listed(*rows: dict[str, Any], next_cursor: str | None = None) -> dict[str, 
     return {"object": "list", "data": list(rows), "has_more": next_cursor is not None, "next_cursor": next_cursor}
 
 
-VERIFICATIONS = _listed(_FAILED_ROW, _COMPLETED_ROW, next_cursor="dmVyXzAxamQ3azN2MHRlMHI5bTJ6bjR4OGI2d3Fh")
-TIMELINE = _listed(
+VERIFICATION_PAGE = _listed(_FAILED_ROW, _COMPLETED_ROW, next_cursor="dmVyXzAxamQ3azN2MHRlMHI5bTJ6bjR4OGI2d3Fh")
+TIMELINE_PAGE = _listed(
     {
         "at": _CREATED,
         "type": "created",
@@ -250,7 +270,7 @@ _NUMBERS: dict[str, Any] = {
     "success_rate": 0.9903,
     "wait_seconds": {"p50": 5.8, "p95": 21.4},
 }
-VENDOR: dict[str, Any] = {
+RUNNING_VENDOR: dict[str, Any] = {
     "name": "sohar",
     "title": "Sohar",
     "enabled": True,
@@ -283,9 +303,9 @@ VENDOR: dict[str, Any] = {
     "payers": [{"payer_id": "60054", "last_hour": None, "last_day": {**_NUMBERS, "attempts": 96}}],
     "docs_url": "https://docs.soharhealth.com",
 }
-VENDORS = _listed(VENDOR)
-HELD_VENDOR: dict[str, Any] = {**VENDOR, "held": True, "held_since": _ENDED}
-PAYERS = _listed(
+VENDOR_PAGE = _listed(RUNNING_VENDOR)
+HELD_VENDOR: dict[str, Any] = {**RUNNING_VENDOR, "held": True, "held_since": _ENDED}
+PAYER_PAGE = _listed(
     {
         "id": "pyr_01m80aq8c7epyshsw0x172jhr7",
         "object": "payer",
@@ -295,28 +315,31 @@ PAYERS = _listed(
         "vendors": {"sohar": {"payer_id": "60054"}, "vsee": {"carrier_code": "car7551"}},
     }
 )
-CREATE_ENDPOINT: dict[str, Any] = {
+CREATE_WEBHOOK_ENDPOINT: dict[str, Any] = {
     "url": "https://intake.example.com/covergate",
     "event_types": ["*"],
     "payload": "thin",
     "description": None,
 }
-UPDATE_ENDPOINT: dict[str, Any] = {
+UPDATE_WEBHOOK_ENDPOINT: dict[str, Any] = {
     "event_types": ["verification.completed", "verification.failed"],
     "status": "enabled",
 }
-ENDPOINT: dict[str, Any] = {
+WEBHOOK_ENDPOINT: dict[str, Any] = {
     "id": _WHE,
     "object": "webhook_endpoint",
-    **CREATE_ENDPOINT,
+    **CREATE_WEBHOOK_ENDPOINT,
     "status": "enabled",
     "disabled_reason": None,
     "previous_secret_until": None,
     "created_at": _CREATED,
     "updated_at": _CREATED,
 }
-ENDPOINT_WITH_SECRET: dict[str, Any] = {**ENDPOINT, "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw=="}
-ENDPOINTS = _listed(ENDPOINT)
+NEW_WEBHOOK_ENDPOINT: dict[str, Any] = {
+    **WEBHOOK_ENDPOINT,
+    "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw==",
+}
+WEBHOOK_ENDPOINT_PAGE = _listed(WEBHOOK_ENDPOINT)
 PENDING_DELIVERY: dict[str, Any] = {
     "id": _DLV,
     "object": "delivery",
@@ -328,7 +351,7 @@ PENDING_DELIVERY: dict[str, Any] = {
     "next_attempt_at": _ENDED,
     "created_at": _ENDED,
 }
-DELIVERIES = _listed(
+DELIVERY_PAGE = _listed(
     {
         **PENDING_DELIVERY,
         "status": "delivered",
@@ -339,7 +362,7 @@ DELIVERIES = _listed(
         ],
     }
 )
-THIN: dict[str, Any] = {
+THIN_DATA: dict[str, Any] = {
     "id": _VER,
     "external_id": "intake-8841",
     "status": "completed",
@@ -348,37 +371,56 @@ THIN: dict[str, Any] = {
     "failure_code": None,
     "metadata": {"clinic": "north"},
 }
-EVENTS = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN})
+EVENT_PAGE = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN_DATA})
 VENDOR_DATA: dict[str, dict[str, Any]] = {
     "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open"},
     "vendor.recovered": {"vendor": "sohar", "mode": "test", "state": "closed"},
 }
 TEST_DATA: dict[str, Any] = {"id": _WHE}
-VENDOR_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
+INBOUND_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
 RECEIVED: dict[str, Any] = {"received": True}
 HEALTH: dict[str, Any] = {"status": "ok"}
 METRICS = 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 12.0\n'
 
-WEBHOOK_HEADERS: dict[str, str] = {
-    "webhook-id": _EVT,
-    "webhook-timestamp": "1795273206",
-    "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
-}
+
+def on_day(example: Any, day: date) -> Any:
+    """The example as if it had all happened on `day`."""
+    if isinstance(example, dict):
+        return {name: on_day(value, day) for name, value in example.items()}
+    if isinstance(example, list):
+        return [on_day(value, day) for value in example]
+    return _DATE.sub(lambda found: _moved(found[0], day), example) if isinstance(example, str) else example
+
+
+def _moved(text: str, day: date) -> str:
+    shown = date.fromisoformat(text)
+    return text if shown < EXAMPLE_DAY else (shown + (day - EXAMPLE_DAY)).isoformat()
+
+
+def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
+    """The headers and the body of a webhook of this type, sent on `day`."""
+    data = VENDOR_DATA.get(type_) or (TEST_DATA if type_ == EventType.ENDPOINT_TEST else thin_of(type_))
+    headers = {
+        "webhook-id": _EVT,
+        "webhook-timestamp": str(int(datetime.fromisoformat(on_day(_ENDED, day)).timestamp())),
+        "webhook-signature": "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    }
+    return headers, on_day({"type": type_, "timestamp": _ENDED, "data": data}, day)
 
 
 def thin_of(type_: str) -> dict[str, Any]:
-    """What a thin webhook of this type carries."""
+    """A thin webhook's `data` for this type."""
     changed: dict[str, dict[str, Any]] = {
         "verification.failed": {"status": "failed", "outcome": None, "failure_code": "member_id_invalid"},
         "verification.canceled": {"status": "canceled", "outcome": None},
         "verification.answered_late": {"status": "failed", "outcome": None, "failure_code": "deadline_exceeded"},
         "verification.needs_attention": {"status": "in_progress", "outcome": None},
     }
-    return {**THIN, **changed.get(type_, {})}
+    return {**THIN_DATA, **changed.get(type_, {})}
 
 
 def _problem(code: str, detail: str, *errors: dict[str, str]) -> dict[str, Any]:
-    status, title = CODES[code]
+    status, title = PROBLEMS[code]
     return {
         "type": f"urn:covergate:problem:{code}",
         "title": title,
@@ -390,7 +432,7 @@ def _problem(code: str, detail: str, *errors: dict[str, str]) -> dict[str, Any]:
     }
 
 
-PROBLEMS: dict[int, dict[str, Any]] = {
+PROBLEM_OF_STATUS: dict[int, dict[str, Any]] = {
     400: _problem(
         "invalid_cursor",
         "take next_cursor as it was given",

@@ -1,4 +1,4 @@
-"""`/healthz`: the process runs. `/readyz`: it can do its work. `/metrics`: how it fares. None of them needs a key."""
+"""`/healthz`: the process is up. `/readyz`: it can do its work. `/metrics`: numbers for Prometheus. None needs a key."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import asyncio
 import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy.exc import SQLAlchemyError
 
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
 from covergate.api.deps import GatewayOf, NoQuery, waiters_of
 from covergate.api.describe import Described, documented
-from covergate.api.problems import is_away
+from covergate.api.http import json_answer
 from covergate.db.migrate import require_current
+from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.errors import ConfigurationError, Problem
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,13 @@ READY_WITHIN_SECONDS = 3.0
 
 @router.get(
     "/healthz",
-    **documented("Is the process up?", "", answers={200: Described("It is", schemas.Health, examples.HEALTH)}),
+    **documented(
+        "check_health",
+        "Is the process up?",
+        "It answers, whatever the database does.",
+        answers={200: Described("It is", schemas.Health, examples.HEALTH)},
+        problems=(422,),
+    ),
 )
 async def healthz(_: NoQuery) -> Response:
     return json_answer({"status": "ok"})
@@ -35,10 +40,11 @@ async def healthz(_: NoQuery) -> Response:
 @router.get(
     "/readyz",
     **documented(
+        "check_readiness",
         "Can it do its work?",
         "The database answers and has this version's schema, and the process is not being stopped.",
         answers={200: Described("It can", schemas.Health, examples.HEALTH)},
-        problems=(503,),
+        problems=(422,),
     ),
 )
 async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
@@ -55,18 +61,20 @@ async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
 @router.get(
     "/metrics",
     **documented(
+        "read_metrics",
         "Metrics for Prometheus",
         "Counts and times; no ids, no tenants, no PHI.",
         answers={200: Described("Text exposition", None, examples.METRICS, media_type="text/plain")},
+        problems=(422,),
     ),
 )
 async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     measured = request.app.state.metrics
     try:
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            await measured.look_at_backlog(gateway)
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        # What the process counted itself is wanted most when the database is in trouble.
+            await measured.read_backlog(gateway)
+    except DATABASE_ERRORS as error:
+        # The process's own counts are wanted most when the database is in trouble.
         if not is_away(error):
             raise
         log.warning("backlog_unknown", error=type(error).__name__)

@@ -1,7 +1,7 @@
-"""What Prometheus reads at `/metrics`: counts and times with bounded sets of labels. No tenant, no id, no PHI.
+"""The metrics at `/metrics`: counts and times whose labels are bounded sets. No tenant, no id, no PHI.
 
-Each app has a registry of its own. The backlog is read from the database when somebody looks, at most every
-`BACKLOG_SECONDS`, so every API process shows the same.
+Each app has its own registry. The backlog is read from the database on request, at most every `BACKLOG_SECONDS`, so every
+API process shows the same.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from sqlalchemy import text
 
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.states import IS_OPEN
 
 METHODS = frozenset({"GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "PUT"})
 BACKLOG_SECONDS = 15.0
 
-_BACKLOG = text("""
+_BACKLOG = Query(f"""
 SELECT 'verification' AS kind, coalesce(waiting_for, 'start') AS name, count(*) AS number
-FROM verifications WHERE status IN ('queued', 'in_progress') GROUP BY 2
+FROM verifications WHERE {IS_OPEN} GROUP BY 2
 UNION ALL
 SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
 FROM deliveries WHERE status = 'pending' GROUP BY 2""")
@@ -61,19 +62,19 @@ class Metrics:
         self._pending = Gauge(
             "covergate_deliveries_pending", "Webhook deliveries still to be made", ["lane"], registry=self.registry
         )
-        self._looked_at = float("-inf")
+        self._read_at = float("-inf")
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         known = method if method in METHODS else "other"
         self._requests.labels(known, route, str(status)).inc()
         self._seconds.labels(known, route).observe(seconds)
 
-    async def look_at_backlog(self, gateway: Gateway) -> None:
-        if time.monotonic() - self._looked_at < BACKLOG_SECONDS:
+    async def read_backlog(self, gateway: Gateway) -> None:
+        if time.monotonic() - self._read_at < BACKLOG_SECONDS:
             return
         async with gateway.connection() as db:
-            rows = (await db.execute(_BACKLOG)).all()
-        self._looked_at = time.monotonic()
+            rows = await _BACKLOG.all(db)
+        self._read_at = time.monotonic()
         self._open.clear()
         self._pending.clear()
         for row in rows:

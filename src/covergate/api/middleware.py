@@ -1,4 +1,4 @@
-"""The outermost layer: names every request, counts it, and answers for whatever was not foreseen."""
+"""The outermost layer: names every request, counts it, and turns unexpected errors into 500 problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIENT_WENT_AWAY = 499
 
 
 class Middleware:
-    """Pure ASGI: it costs a few microseconds, and a streamed body passes through untouched."""
+    """Pure ASGI: costs a few microseconds and passes a streamed body through untouched."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -43,18 +43,18 @@ class Middleware:
             await self._app(scope, receive, send_named)
         except ClientDisconnect:
             status = CLIENT_WENT_AWAY
-        # Whatever a handler raises, the caller gets a problem and the log a line without PHI.
+        # Broad on purpose: whatever a handler raises, the caller gets a problem and the log a line without PHI.
         except Exception as error:
-            problem = unexpected(error, request_id, route_of(scope))
+            problem = unexpected(error, request_id, matched_route(scope))
             if status is not None:
                 raise
             await problem_answer(problem, request_id)(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.request(scope["method"], route_of(scope), status or CLIENT_WENT_AWAY, seconds)
+            self._metrics.request(scope["method"], matched_route(scope), status or CLIENT_WENT_AWAY, seconds)
 
 
-def route_of(scope: Scope) -> str:
-    """The route's template, never the path: paths are not a bounded set, and a caller decides what they hold."""
+def matched_route(scope: Scope) -> str:
+    """The route's template, never the path: paths are unbounded and hold what a caller puts there."""
     route: Any = scope.get("route")
     return getattr(route, "path", "unmatched")

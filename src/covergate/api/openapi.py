@@ -1,8 +1,14 @@
-"""The OpenAPI 3.1 document: FastAPI's paths, our schemas, and the webhooks that partners receive."""
+"""The OpenAPI 3.1 document: FastAPI's paths, our schemas, and the webhooks that partners receive.
+
+Clients are made from it, so every operation id and every schema's title is unique, and no field has a title, which
+generators would turn into a class. `make contract` makes clients and has them verify a patient.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -11,17 +17,20 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import PydanticOmit
+from pydantic_core.core_schema import ModelSchema, WithDefaultSchema
 
 from covergate.access.api_keys import SCOPES
 from covergate.api import examples, schemas
 from covergate.api.describe import REFERENCE, problem, reference
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
+from covergate.eligibility.inquiry import today_eastern
+from covergate.states import EventType
 from covergate.verifications.request import CreateVerification
-from covergate.webhooks.event_types import EVENT_TYPES, TEST
 
-VERSION = version("covergate")
+COVERGATE_VERSION = version("covergate")
 
 BODIES: tuple[type[BaseModel], ...] = (
     CreateVerification,
@@ -32,8 +41,6 @@ BODIES: tuple[type[BaseModel], ...] = (
 )
 
 DESCRIPTION = f"""
-One REST API for insurance-eligibility verification in front of five vendors.
-
 Dates are `YYYY-MM-DD`, instants RFC 3339 in UTC, money decimal strings of US dollars. Every key shown is always present; `null`,
 `[]` and `"unknown"` mean *not stated*, never zero. New keys and enum values may appear. Unknown keys and query parameters in a
 request are an error, and a 422 lists everything that is wrong at once.
@@ -49,6 +56,22 @@ WEBHOOK_HEADERS = {
     " with blanks between, for a day after a rotation (Standard Webhooks)",
 }
 
+TAGS = {
+    "Verifications": "Ask about a patient's coverage and read the answer.",
+    "Vendors": "The vendors that are asked, and how each fares.",
+    "Payers": "The payer directory.",
+    "Webhooks": "Where events are sent, their deliveries, and the events themselves.",
+    "Webhook messages": "What is POSTed to an endpoint.",
+    "Health": "For probes and Prometheus.",
+}
+
+PATH_PARAMETERS = {
+    "verification_id": "`ver_…`",
+    "endpoint_id": "`whe_…`",
+    "delivery_id": "`dlv_…`",
+    "vendor": "A vendor's `name`",
+}
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -57,44 +80,85 @@ async def openapi_document(request: Request) -> Response:
     return Response(orjson.dumps(request.app.openapi()), media_type="application/json")
 
 
-def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """`routers` are those that the app includes."""
+class ComponentSchema(GenerateJsonSchema):
+    """Pydantic's schema without titles on fields, and without defaults in answers, which always have every key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return super().default_schema(schema) if self.mode == "validation" else self.generate_inner(schema["schema"])
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        if not schema["cls"].model_fields:
+            raise PydanticOmit  # a vendor without options; an empty block may be sent, but no client needs a class for it
+        return super().model_schema(schema)
+
+
+def install_document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """`routers` are those that the app includes. The document is made anew each day, because its examples have dates."""
+    documents: dict[date, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = make_document(app, routers)
-        return app.openapi_schema
+        today = today_eastern(datetime.now(UTC))
+        if today not in documents:
+            documents.clear()
+            documents[today] = make_document(app, routers, today)
+        return documents[today]
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def make_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
+def make_document(app: FastAPI, routers: Sequence[APIRouter], day: date) -> dict[str, Any]:
     document = get_openapi(
         title="CoverGate",
-        version=VERSION,
+        version=COVERGATE_VERSION,
         openapi_version="3.1.0",
+        summary="One REST API for insurance-eligibility verification in front of five vendors.",
         description=DESCRIPTION,
         routes=app.routes,
+        tags=[{"name": name, "description": description} for name, description in TAGS.items()],
+        servers=[{"url": "/", "description": "This gateway"}],
+        contact={"name": "The operator of this gateway"},
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         separate_input_output_schemas=True,
     )
     for path in document["paths"].values():
         for operation in path.values():
-            # FastAPI announces a 422 of its own for every path parameter; ours are strings, which never fail.
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
-            if operation.get("security"):
-                operation["responses"] |= {str(status): problem(status) for status in (401, 403)}
-            operation["responses"] |= {str(status): problem(status) for status in (500, 503)}
+            _complete(operation)
     for router in routers:
         _with_nulls(document, router)
-    components = document.setdefault("components", {})
-    components["schemas"] = _fastapi_schemas(components.get("schemas", {})) | _schemas()
-    document["webhooks"] = {type_: {"post": _webhook(type_)} for type_ in EVENT_TYPES}
+    document["components"]["schemas"] = _schemas()
+    # Behind references: openapi-generator writes broken Python for webhooks that are not.
+    document["components"]["pathItems"] = {type_.value: {"post": _webhook(type_, day)} for type_ in EventType}
+    document["webhooks"] = {type_.value: {"$ref": f"#/components/pathItems/{type_.value}"} for type_ in EventType}
+    _move_examples(document["paths"], day)
     return document
 
 
+def _complete(operation: dict[str, Any]) -> None:
+    # FastAPI announces a 422 of its own for every path parameter; ours are strings, which never fail.
+    if "HTTPValidationError" in str(operation["responses"].get("422")):
+        del operation["responses"]["422"]
+    if operation.setdefault("security", []):
+        (scopes,) = operation["security"][0].values()
+        # OpenAPI 3.1 lets a bearer scheme list scopes, but linters take them for OAuth's and /docs does not show them.
+        operation["security"] = [{"apiKey": []}]
+        operation["description"] += f" Needs the scope `{'`, `'.join(scopes)}`."
+        operation["responses"] |= {str(status): problem(status) for status in (401, 403)}
+    operation["responses"] |= {str(status): problem(status) for status in (500, 503)}
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        schema.pop("title", None)
+        if "anyOf" in schema:
+            # An optional parameter is `| None` in Python, but a query cannot say null.
+            (named,) = [branch for branch in schema.pop("anyOf") if branch != {"type": "null"}]
+            schema = parameter["schema"] = named | schema
+        parameter.setdefault("description", PATH_PARAMETERS.get(parameter["name"], schema.get("description")))
+
+
 def _with_nulls(document: dict[str, Any], router: APIRouter) -> None:
-    """FastAPI drops every null of the document, and an example without its nulls fits no schema of ours."""
+    """Puts back the examples: FastAPI drops every null, and without its nulls no example fits its schema."""
     for route in router.routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
@@ -102,30 +166,69 @@ def _with_nulls(document: dict[str, Any], router: APIRouter) -> None:
             operation = document["paths"][route.path][method.lower()]
             for status, response in route.responses.items():
                 if "content" in response:
-                    operation["responses"][str(status)]["content"] = response["content"]
-            operation |= {name: extra for name, extra in (route.openapi_extra or {}).items() if name == "requestBody"}
-
-
-def _fastapi_schemas(found: dict[str, Any]) -> dict[str, Any]:
-    """Those of query parameters."""
-    return {name: schema for name, schema in found.items() if not name.endswith("ValidationError")}
+                    operation["responses"][str(status)]["content"] = deepcopy(response["content"])
+            if body := (route.openapi_extra or {}).get("requestBody"):
+                operation["requestBody"] = deepcopy(body)
 
 
 def _schemas() -> dict[str, Any]:
-    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in BODIES]
-    wanted += [(model, "serialization") for model in schemas.ANSWERS]
-    _, defined = models_json_schema(wanted, ref_template=f"{REFERENCE}{{model}}")
-    return dict(defined["$defs"])
+    """Component → schema, each named by its title."""
+    asked, shown = _named("validation", BODIES), _named("serialization", schemas.ANSWERS)
+    twins = [name for name in asked.keys() & shown.keys() if asked[name] != shown[name]]
+    if twins:
+        raise ValueError(f"a request and an answer have schemas of one name: {', '.join(twins)}")
+    return asked | shown
 
 
-def _webhook(type_: str) -> dict[str, Any]:
-    data = examples.VENDOR_DATA.get(type_) or (examples.TEST_DATA if type_ == TEST else examples.thin_of(type_))
-    message = {"type": type_, "timestamp": "2026-11-21T15:00:06.120Z", "data": data}
+def _named(mode: JsonSchemaMode, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    _, document = models_json_schema(
+        [(model, mode) for model in models],
+        ref_template=f"{REFERENCE}{{model}}",
+        schema_generator=ComponentSchema,
+    )
+    definitions = document["$defs"]
+    titles = {name: definition["title"] for name, definition in definitions.items()}
+    if len(set(titles.values())) < len(titles):
+        raise ValueError("two schemas have one title")
+    for definition in definitions.values():
+        _rename(definition, titles)
+        if "properties" in definition and mode == "serialization":
+            definition["additionalProperties"] = True  # new keys may appear
+    return {titles[name]: definition for name, definition in definitions.items()}
+
+
+def _rename(node: Any, titles: dict[str, str]) -> None:
+    """Points every reference, named by class, at the title."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "$ref" or (isinstance(value, str) and value.startswith(REFERENCE)):
+                node[name] = REFERENCE + titles[value.removeprefix(REFERENCE)]
+            else:
+                _rename(value, titles)
+    elif isinstance(node, list):
+        for value in node:
+            _rename(value, titles)
+
+
+def _move_examples(node: Any, day: date) -> None:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "example":
+                node[name] = examples.on_day(value, day)
+            else:
+                _move_examples(value, day)
+    elif isinstance(node, list):
+        for value in node:
+            _move_examples(value, day)
+
+
+def _webhook(type_: str, day: date) -> dict[str, Any]:
+    headers, message = examples.webhook(type_, day)
     return {
         "operationId": type_.replace(".", "_"),
-        "tags": ["Webhooks"],
-        "summary": type_,
-        "description": f"{EVENT_TYPES[type_]} Answer with any 2xx within 15 seconds; 410 disables the endpoint.",
+        "tags": ["Webhook messages"],
+        "summary": EventType(type_).sentence.partition(";")[0].rstrip("."),
+        "description": f"{EventType(type_).sentence} Answer with any 2xx within 15 seconds; 410 disables the endpoint.",
         "parameters": [
             {
                 "name": name,
@@ -133,13 +236,13 @@ def _webhook(type_: str) -> dict[str, Any]:
                 "required": True,
                 "description": description,
                 "schema": {"type": "string"},
-                "example": examples.WEBHOOK_HEADERS[name],
+                "example": headers[name],
             }
             for name, description in WEBHOOK_HEADERS.items()
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": reference(schemas.WebhookMessage), "example": message}},
+            "content": {"application/json": {"schema": reference(schemas.WEBHOOK_MESSAGES[type_]), "example": message}},
         },
         "responses": {"2XX": {"description": "Received"}, "410": {"description": "No more events, please"}},
         "security": [],

@@ -1,4 +1,4 @@
-"""Lists over HTTP: `limit`, `after` and the cursor, which is the last id in base64 and nothing else."""
+"""Lists over HTTP: `limit`, `after`, and the cursor, which is the last row's id in base64 and nothing else."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from covergate.db.page import Page
 from covergate.eligibility.inquiry import invalid
 from covergate.errors import FieldError, Problem
 
-DEFAULT_LIMIT = 20
-MOST = 100
+DEFAULT_ROWS = 20
+MOST_ROWS = 100
 
 
 def _digits(value: object) -> object:
@@ -26,7 +26,10 @@ def _digits(value: object) -> object:
     raise invalid("invalid_value", "must be an integer from 1 to 100")
 
 
-Limit = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=MOST, description=f"Rows in the page, 1 to {MOST}")]
+# The bounds stand before the validator: behind it pydantic would not write them as `minimum` and `maximum`.
+PageLimit = Annotated[
+    int, Field(ge=1, le=MOST_ROWS, description=f"Rows in the page, 1 to {MOST_ROWS}"), BeforeValidator(_digits)
+]
 After = Annotated[str | None, Field(description="The `next_cursor` of the page before")]
 
 
@@ -35,12 +38,12 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    limit: Limit = DEFAULT_LIMIT
+    limit: PageLimit = DEFAULT_ROWS
     after: After = None
 
 
 def listed(page: Page) -> dict[str, Any]:
-    """The list as it is shown."""
+    """A page as the API shows it."""
     return {
         "object": "list",
         "data": page.data,
@@ -54,23 +57,23 @@ def cursor(id_: str) -> str:
 
 
 def position(after: str | None, is_valid: Callable[[str], bool], parameter: str = "after") -> str | None:
-    """The id that a cursor names. Raises Problem `invalid_cursor`."""
+    """The id in a cursor. Raises Problem `invalid_cursor`."""
     if after is None:
         return None
-    found = ""
+    id_ = ""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", after):
         try:
-            found = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)).decode("ascii")
+            id_ = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)).decode("ascii")
         except (binascii.Error, ValueError):
-            found = ""
-    if not is_valid(found) or cursor(found) != after:
-        wrong = FieldError("invalid_cursor", "must be the next_cursor of the page before", **_where(parameter))
-        raise Problem("invalid_cursor", "take next_cursor as it was given", [wrong])
-    return found
+            id_ = ""
+    if not is_valid(id_) or cursor(id_) != after:
+        error = FieldError("invalid_cursor", "must be the next_cursor of the page before", **_where(parameter))
+        raise Problem("invalid_cursor", "take next_cursor as it was given", [error])
+    return id_
 
 
 def position_of(prefix: str, after: str | None) -> str | None:
-    """The same for lists that are ordered by ids of one kind."""
+    """The same for a list ordered by ids of one kind."""
     return position(after, lambda id_: ids.is_id(prefix, id_))
 
 

@@ -1,42 +1,29 @@
-"""Problems as answers: `application/problem+json` (RFC 9457), the same shape for everything that goes wrong.
+"""Problems as answers: `application/problem+json` (RFC 9457), one shape for everything that goes wrong.
 
-Invariant: nothing that the caller sent, and nothing of an exception's text, is in a problem or in the log.
+Invariant: neither a problem nor the log holds anything the caller sent or an exception says.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
-import asyncpg
 import orjson
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from covergate.api.validation import field_errors
-from covergate.errors import FieldError, Problem
-from covergate.outbound.client import causes
+from covergate.db.outage import is_away
+from covergate.errors import Problem
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
-
-AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InterfaceError,
-    asyncpg.exceptions.ReadOnlySQLTransactionError,
-    PoolTimeout,
-    TimeoutError,
-    OSError,
-)
-"""The database cannot answer now; the same request may work in a moment."""
 
 
 def problem_answer(problem: Problem, request_id: str) -> Response:
@@ -60,7 +47,7 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
 
 
 def unexpected(error: Exception, request_id: str, route: str) -> Problem:
-    """What the caller is told of an exception, and what the log is: where it was raised, not its words."""
+    """The problem for an unexpected exception. The log gets where it was raised, never its text."""
     if is_away(error):
         log.warning("database_away", request_id=request_id, route=route, error=type(error).__name__)
         return Problem("unavailable", "try again in a moment", retry_after=RETRY_AFTER_SECONDS)
@@ -69,16 +56,25 @@ def unexpected(error: Exception, request_id: str, route: str) -> Problem:
     return Problem("internal_error", "this was logged under the request_id")
 
 
-def is_away(error: BaseException) -> bool:
-    """SQLAlchemy wraps what asyncpg raises, so the causes tell."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return any(isinstance(cause, AWAY) for cause in causes(error))
+def install_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """`routers` are those that the app includes."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
+    async def unrouted(request: Request, error: Exception) -> Response:
+        """The router's own answers: no such route, or not with this method."""
+        assert isinstance(error, HTTPException)
+        codes = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "see the Allow header")}
+        code, detail = codes.get(error.status_code, ("invalid_request", "the request cannot be read"))
+        answer = problem_answer(Problem(code, detail), request.state.request_id)
+        answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            # The router names the methods of the first route that fits the path; others may have it too.
+            fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            answer.headers["allow"] = ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
+        return answer
 
-def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(RequestValidationError, _query)
 
 
@@ -87,18 +83,8 @@ async def _problem(request: Request, error: Exception) -> Response:
     return problem_answer(error, request.state.request_id)
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    """What the router itself finds: no such route, not this method."""
-    assert isinstance(error, HTTPException)
-    codes = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "see the Allow header")}
-    code, detail = codes.get(error.status_code, ("invalid_request", "the request cannot be read"))
-    answer = problem_answer(Problem(code, detail), request.state.request_id)
-    answer.headers.update(error.headers or {})
-    return answer
-
-
 async def _query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found: list[FieldError] = field_errors(error.errors(), parameters=True)
-    problem = Problem("invalid_request", "errors lists everything that is wrong", found)
+    errors = field_errors(error.errors(), parameters=True)
+    problem = Problem("invalid_request", "errors lists everything that is wrong", errors)
     return problem_answer(problem, request.state.request_id)

@@ -1,19 +1,25 @@
-"""The shapes of answers, for the OpenAPI document: what `verifications.view` and its neighbours show, in words.
+"""The shapes of answers, for the OpenAPI document.
 
-Nothing is validated with these when a request is answered; a test holds every answer to them.
+No answer is validated with these at run time; a test holds every answer to them. `title` is a class's name in the document if
+it differs from its own. Clients are made from these names, so they stay.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from covergate import states
 from covergate.eligibility.failure import Failure, FailureCode
-from covergate.eligibility.inquiry import Inquiry, Patient, Subscriber
+from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Provider, Service, Subscriber
 from covergate.eligibility.result import Result
 from covergate.eligibility.terms import Outcome, OutcomeReason
+from covergate.states import AttemptState, CircuitState, DeliveryStatus, EndpointStatus, EventType, Status
 from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
@@ -24,37 +30,43 @@ class Shown(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-def _without(model: type[BaseModel], name: str, doc: str, **changed: Any) -> type[BaseModel]:
-    """The same fields without the one that is write-only."""
+def _shown(model: type[BaseModel], title: str, **changed: Any) -> type[BaseModel]:
+    """The request's fields without the write-only one; all are always present."""
     fields: dict[str, Any] = {
         field: (info.annotation, info) for field, info in model.model_fields.items() if field != "ssn"
     }
-    return create_model(name, __base__=Shown, __doc__=doc, **{**fields, **changed})
+    shown = create_model(title, __base__=Shown, __doc__=model.__doc__, **{**fields, **changed})
+    shown.model_config["title"] = title
+    return shown
 
 
-PatientShown = _without(Patient, "PatientShown", "The patient as asked, without the SSN.")
-SubscriberShown = _without(Subscriber, "SubscriberShown", "The subscriber as asked, without the SSN.")
-InquiryShown = _without(
+AddressShown = _shown(Address, "InquiryAddress")
+PatientShown = _shown(Patient, "InquiryPatient", address=(AddressShown | None, None))
+SubscriberShown = _shown(Subscriber, "InquirySubscriber", address=(AddressShown | None, None))
+ProviderShown = _shown(Provider, "InquiryProvider", address=(AddressShown | None, None))
+InquiryShown = _shown(
     Inquiry,
-    "InquiryShown",
-    "What was asked, with its defaults resolved.",
+    "Inquiry",
+    payer=(_shown(Payer, "InquiryPayer"), ...),
     patient=(PatientShown, ...),
     subscriber=(SubscriberShown | None, None),
+    provider=(ProviderShown, ...),
+    service=(_shown(Service, "InquiryService"), ...),
 )
 
 
-class WaitingFor(Shown):
-    kind: Literal["vendor", "vendor_retry", "rate_limit", "circuit", "hold", "operator"]
+class Waiting(Shown):
+    kind: states.WaitingFor
     since: datetime
 
 
-class Attempt(Shown):
+class AttemptShown(Shown, title="Attempt"):
     """One vendor's try at a verification."""
 
     id: str
     vendor: str
     vendor_ref: str | None
-    state: Literal["preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"]
+    state: AttemptState
     submitted_at: datetime | None
     expires_at: datetime | None
     ended_at: datetime | None
@@ -70,26 +82,26 @@ class VerificationRow(Shown):
     external_id: str | None
     retry_of: str | None
     reused_from: str | None
-    status: Literal["queued", "in_progress", "completed", "failed", "canceled"]
+    status: Status
     outcome: Outcome | None
     outcome_reason: OutcomeReason | None
     vendor: str
-    waiting_for: WaitingFor | None
+    waiting_for: Waiting | None
     next_check_at: datetime | None
     created_at: datetime
     completed_at: datetime | None
     deadline: datetime
-    attempts: list[Attempt]
+    attempts: list[AttemptShown]
     not_asked: Annotated[
-        list[str], Field(description="JSON pointers into the inquiry of what the vendor had no place for")
+        list[str], Field(description="JSON pointers into the inquiry: the fields that the vendor has no place for")
     ]
     late_result: Annotated[Result | None, Field(description="An answer that came after the end")]
     failure: Failure | None
     metadata: dict[str, str]
 
 
-class Verification(VerificationRow):
-    """One question and its life. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
+class VerificationShown(VerificationRow, title="Verification"):
+    """A question about one patient and its answer. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
 
     inquiry: InquiryShown  # type: ignore[valid-type]
     result: Result | None
@@ -106,7 +118,7 @@ class TimelineEntry(Shown):
 
 
 class RawExchange(Shown):
-    """`body` is parsed JSON or null; `text` is what was no JSON."""
+    """`body` is the parsed JSON or null; `text` a reply that was not JSON."""
 
     id: str
     attempt_id: str
@@ -128,7 +140,7 @@ class TypicalWait(Shown):
     slow: float
 
 
-class Capabilities(Shown):
+class CapabilitiesShown(Shown, title="Capabilities"):
     answers_by: list[AnswersBy]
     typical_wait_seconds: TypicalWait
     required_fields: list[str]
@@ -143,10 +155,10 @@ class Capabilities(Shown):
 
 
 class Circuit(Shown):
-    """Open: it failed too often and is not called before `rests_until`. Half open: one trial call decides."""
+    """Open: the vendor failed too often and is not called before `rests_until`. Half open: one trial call decides."""
 
-    state: Literal["closed", "open", "half_open"]
-    since: Annotated[datetime | None, Field(description="Null where it was never anything but closed")]
+    state: CircuitState
+    since: Annotated[datetime | None, Field(description="Null if it was never anything but closed")]
     rests_until: datetime | None
 
 
@@ -158,7 +170,7 @@ class Waits(Shown):
 
 
 class VendorNumbers(Shown):
-    """Of the attempts that ended in the span. A payer's refusal of the request is an answer, and so a success."""
+    """Counts the attempts that ended in the span. A payer's refusal is an answer, and so a success."""
 
     attempts: int
     success_rate: Annotated[float | None, Field(ge=0, le=1)]
@@ -166,24 +178,24 @@ class VendorNumbers(Shown):
 
 
 class PayerNumbers(Shown):
-    """A payer as this vendor reaches it; null where too few attempts ended in the span."""
+    """A payer as this vendor reaches it; null if too few attempts ended in the span."""
 
     payer_id: str
     last_hour: VendorNumbers | None
     last_day: VendorNumbers | None
 
 
-class VendorShown(Shown):
-    """The numbers are of all tenants in the key's mode; they tell nothing about who asked."""
+class VendorShown(Shown, title="Vendor"):
+    """A vendor and how it fares. The numbers sum up all tenants in the key's mode."""
 
     name: str
     title: str
     enabled: bool
-    capabilities: Capabilities
+    capabilities: CapabilitiesShown
     circuit: Circuit
-    held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it, its work waits")]
+    held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it and its work waits")]
     held_since: datetime | None
-    verdict: Annotated[Trouble, Field(description="Whose the trouble of the last hour is")]
+    verdict: Annotated[Trouble, Field(description="Who is to blame for the last hour's trouble")]
     verdict_reason: str
     verdict_payer_id: str | None
     last_hour: VendorNumbers
@@ -195,8 +207,8 @@ class VendorShown(Shown):
     docs_url: str
 
 
-class PayerShown(Shown):
-    """A payer of the directory. `vendors` has each vendor's own codes for it, as far as they are known in this mode."""
+class PayerShown(Shown, title="DirectoryPayer"):
+    """A payer of the directory. `vendors` has the codes that each vendor is known to have for it in this mode."""
 
     id: Annotated[str, Field(pattern="^pyr_")]
     object: Literal["payer"]
@@ -213,9 +225,9 @@ class WebhookEndpoint(Shown):
     event_types: list[str]
     payload: Literal["thin", "full"]
     description: str | None
-    status: Literal["enabled", "disabled"]
+    status: EndpointStatus
     disabled_reason: str | None
-    previous_secret_until: Annotated[datetime | None, Field(description="Until then the secret before signs too")]
+    previous_secret_until: Annotated[datetime | None, Field(description="Until then the previous secret signs too")]
     created_at: datetime
     updated_at: datetime
 
@@ -237,26 +249,31 @@ class Delivery(Shown):
     event_id: Annotated[str, Field(pattern="^evt_")]
     event_type: str
     endpoint_id: str
-    status: Literal["pending", "delivered", "exhausted"]
+    status: DeliveryStatus
     attempts: list[DeliveryAttempt]
     next_attempt_at: datetime | None
     created_at: datetime
 
 
 class ThinData(Shown):
-    """What a thin webhook tells about a verification: no PHI."""
+    """A verification in a webhook whose endpoint has `payload` "thin": no PHI."""
 
     id: str
     external_id: str | None
-    status: str
+    status: Status
     outcome: Outcome | None
     outcome_reason: OutcomeReason | None
     failure_code: FailureCode | None
     metadata: dict[str, str]
 
 
+# The whole verification comes first: generated clients take the first class that fits, and thin data never fit it.
+class VerificationData(RootModel[VerificationShown | ThinData]):
+    """By the endpoint's `payload`: "full" or "thin"."""
+
+
 class TestData(Shown):
-    """What `endpoint.test` tells: the endpoint."""
+    """The endpoint that is tested."""
 
     __test__ = False
 
@@ -264,26 +281,50 @@ class TestData(Shown):
 
 
 class VendorData(Shown):
-    """What `vendor.degraded` and `vendor.recovered` tell: a vendor's circuit opened or closed, or its hold began or ended."""
+    """A vendor whose circuit opened or closed, or whose hold began or ended."""
 
     vendor: str
     mode: Mode
     state: Literal["open", "closed", "held", "resumed"]
 
 
-class Event(Shown):
+class _Typed(Shown):
+    type: str
+    timestamp: datetime
+
+
+class _Stored(_Typed):
     id: Annotated[str, Field(pattern="^evt_")]
-    type: str
-    timestamp: datetime
-    data: ThinData | VendorData | TestData
 
 
-class WebhookMessage(Shown):
-    """What is POSTed to an endpoint. `data` is the whole verification where the endpoint's `payload` is "full"."""
+def _by_type(base: type[Shown], suffix: str, of_verification: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """A class for each event type, so that its `type` tells what its `data` is."""
 
-    type: str
-    timestamp: datetime
-    data: ThinData | VendorData | TestData | Verification
+    def data(type_: str) -> type[BaseModel]:
+        if type_ == EventType.ENDPOINT_TEST:
+            return TestData
+        return VendorData if type_.startswith("vendor.") else of_verification
+
+    return {
+        type_: create_model(
+            "".join(word.capitalize() for word in re.split("[._]", type_)) + suffix,
+            __base__=base,
+            __doc__=sentence,
+            type=(Literal[type_], ...),  # type: ignore[arg-type]
+            data=(data(type_), ...),
+        )
+        for type_, sentence in ((member.value, member.sentence) for member in EventType)
+    }
+
+
+WEBHOOK_MESSAGES = _by_type(_Typed, "Message", VerificationData)
+"""Event type → what is POSTed to an endpoint."""
+
+
+_any_event: Any = reduce(or_, _by_type(_Stored, "Event", ThinData).values())
+Event: Any = create_model(
+    "Event", __base__=RootModel[Annotated[_any_event, Field(discriminator="type")]], __doc__="`type` tells which."
+)
 
 
 class Received(Shown):
@@ -318,12 +359,12 @@ class ProblemDetails(Shown):
     errors: list[ProblemError]
 
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 
 
-class _List(Shown, Generic[Row]):
+class _List(Shown, Generic[Item]):
     object: Literal["list"]
-    data: list[Row]
+    data: list[Item]
     has_more: bool
     next_cursor: Annotated[str | None, Field(description="For `after`; null on the last page")]
 
@@ -357,7 +398,7 @@ class EventList(_List[Event]):
 
 
 ANSWERS: tuple[type[BaseModel], ...] = (
-    Verification,
+    VerificationShown,
     VerificationList,
     Timeline,
     Raw,
@@ -370,7 +411,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Delivery,
     DeliveryList,
     EventList,
-    WebhookMessage,
+    *WEBHOOK_MESSAGES.values(),
     Received,
     Health,
     ProblemDetails,

@@ -1,14 +1,13 @@
-"""`POST /v1/vendor-events/{vendor}`: vendors' own webhooks. The signature is the key; what does not verify leaves no trace."""
+"""`POST /v1/vendor-events/{vendor}`: vendors' webhooks. The signature is the key; a forged event leaves no trace."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
-from covergate.api.body import read_body
 from covergate.api.deps import GatewayOf
 from covergate.api.describe import Described, documented
+from covergate.api.http import json_answer, read_body
 from covergate.api.metrics import Metrics
 from covergate.errors import Problem
 from covergate.vendors import VENDORS
@@ -17,7 +16,7 @@ from covergate.verifications.vendor_events import UnknownVendor, receive
 
 router = APIRouter(tags=["Vendors"])
 
-LIMIT = 2 * 1024 * 1024
+MOST_EVENT_BYTES = 2 * 1024 * 1024
 """Some vendors put many of their own rows into one message."""
 
 
@@ -25,9 +24,11 @@ LIMIT = 2 * 1024 * 1024
     "/v1/vendor-events/{vendor}",
     status_code=202,
     **documented(
+        "receive_vendor_event",
         "Receive a vendor's event",
-        "For vendors: verified on the raw bytes, stored once, answered, then looked at. A resend is accepted again.",
-        body=(None, examples.VENDOR_EVENT),
+        "For vendors. An event is verified on its raw bytes, stored once and answered before it is looked at. A resend is"
+        " accepted too.",
+        body=(None, examples.INBOUND_EVENT),
         answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
         problems=(401, 404, 413),
     ),
@@ -43,7 +44,7 @@ async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str
         path=request.url.path,
         query=request.scope["query_string"].decode("latin-1"),
         headers=dict(request.headers),
-        body=await read_body(request, LIMIT),
+        body=await read_body(request, MOST_EVENT_BYTES),
     )
     try:
         stored = await receive(gateway, vendor, inbound)

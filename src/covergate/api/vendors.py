@@ -1,47 +1,48 @@
-"""`/v1/vendors`: who can be asked in the key's mode, what each can do, how each stands; operators hold and resume them."""
+"""`/v1/vendors`: which vendors the key can ask, what each can do and how it fares; operators hold and resume them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.access.caller import Caller
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
-from covergate.api.body import no_body
 from covergate.api.deps import GatewayOf, NoQuery, Operator, Reader
 from covergate.api.describe import Described, documented
+from covergate.api.http import NoBody, json_answer
 from covergate.api.pages import PageQuery, listed, position
 from covergate.db.page import page
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.states import CircuitState
 from covergate.timestamps import instant
-from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing, resume
+from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing
 from covergate.vendor_health.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Vendor
+from covergate.verifications.operator import resume
 
 router = APIRouter(tags=["Vendors"])
 
-NEVER_LEFT = Standing("closed", None, None, None)
-NoBody = Annotated[None, Depends(no_body)]
+NEVER_LEFT = Standing(CircuitState.CLOSED, None, None, None)
 
 
 @router.get(
     "/v1/vendors",
     **documented(
+        "list_vendors",
         "List vendors",
-        "Every vendor; `enabled` says whether it can be asked with this key. A vendor in trouble is still enabled: `circuit`,"
-        " `held`, the numbers of the last hour and day and `verdict` say how it stands. The numbers are of the whole gateway"
-        " in the key's mode, seconds to minutes old.",
-        answers={200: Described("A page", schemas.VendorList, examples.VENDORS)},
+        "All of them; `enabled` says whether this key can ask it. A vendor in trouble stays enabled: `circuit`, `held`,"
+        " `verdict` and the numbers of the last hour and day say how it fares. The numbers are the whole gateway's in the"
+        " key's mode, and seconds to minutes old.",
+        answers={200: Described("A page", schemas.VendorList, examples.VENDOR_PAGE)},
         problems=(400, 422),
     ),
 )
-async def list_vendors(
+async def get_vendors(
     request: Request, gateway: GatewayOf, caller: Reader, query: Annotated[PageQuery, Query()]
 ) -> Response:
     names = list(VENDORS)
@@ -54,9 +55,10 @@ async def list_vendors(
 @router.post(
     "/v1/vendors/{vendor}/hold",
     **documented(
+        "hold_vendor",
         "Hold a vendor",
-        "Nothing is sent to it in the key's mode until it is resumed: its work waits (`waiting_for.kind` is `hold`). Again is"
-        " fine. Deadlines go on.",
+        "Nothing is sent to it in the key's mode until it is resumed; its work waits (`waiting_for.kind` is `hold`) and"
+        " deadlines go on. Holding it again changes nothing.",
         answers={200: Described("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
@@ -70,9 +72,10 @@ async def hold_vendor(
 @router.post(
     "/v1/vendors/{vendor}/resume",
     **documented(
+        "resume_vendor",
         "Resume a vendor",
-        "What waited for it goes on. Again is fine.",
-        answers={200: Described("The vendor", schemas.VendorShown, examples.VENDOR)},
+        "Its waiting work goes on. Resuming it again changes nothing.",
+        answers={200: Described("The vendor", schemas.VendorShown, examples.RUNNING_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )
@@ -97,7 +100,7 @@ async def _switched(
 
 
 async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable[[str], dict[str, Any]]:
-    """A vendor's name → how it is shown now."""
+    """A function from a vendor's name to the vendor as the API shows it now."""
     statistics: Statistics = request.app.state.statistics
     async with gateway.connection() as db:
         standing = await read_standing(db)

@@ -1,37 +1,36 @@
-"""`/v1/verifications`: ask, read, list, search, cancel, and what happened on the way."""
+"""`/v1/verifications`: create, read, list, search, cancel, resolve; the timeline and the vendor's raw replies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from covergate import ids
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
-from covergate.api.body import json_body, no_body
 from covergate.api.deps import GatewayOf, NoQuery, Operator, RawReader, Reader, RequestId, Writer, gateway_of, no_query
 from covergate.api.describe import Described, documented
-from covergate.api.further_errors import further_errors
-from covergate.api.idempotency import idempotency_key
+from covergate.api.http import NoBody, ended_within, idempotency_key, json_answer, json_body, wait_seconds
 from covergate.api.metrics import Metrics
-from covergate.api.pages import Limit, PageQuery, listed, position, position_of
-from covergate.api.prefer import ended_within, wait_seconds
-from covergate.api.validation import one_of
-from covergate.db.tables import WAITING_FOR
+from covergate.api.pages import PageLimit, PageQuery, listed, position, position_of
+from covergate.api.validation import OneOf, path_of
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.terms import Outcome
-from covergate.payers.directory import KnownPayers
+from covergate.errors import FieldError
+from covergate.payers.directory import DirectoryCache
+from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
+from covergate.verifications.checks import errors_beyond_fields
 from covergate.verifications.create import create
-from covergate.verifications.listing import Filters, list_verifications
-from covergate.verifications.read import read, read_raw, read_timeline
+from covergate.verifications.operator import Resolution, resolve
+from covergate.verifications.queries import Filters, list_verifications, read_one, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
-from covergate.verifications.resolve import Resolution, resolve
 from covergate.verifications.view import created_view
 
 router = APIRouter(tags=["Verifications"])
@@ -40,14 +39,17 @@ TIMELINE_ROWS = 100
 
 
 def _storable(value: datetime) -> datetime:
-    """PostgreSQL's driver counts in UTC, where the first and last days of the calendar may not exist."""
+    """asyncpg converts to UTC, where the calendar's first and last days may not exist."""
     if not 1900 <= value.year <= 9000:
         raise invalid("out_of_range", "must be a year from 1900 to 9000")
     return value
 
 
 Moment = Annotated[Instant, AfterValidator(_storable)]
-Status = Literal["queued", "in_progress", "completed", "failed", "canceled"]
+
+
+def _further_errors(details: Sequence[ErrorDetails], document: Any) -> list[FieldError]:
+    return errors_beyond_fields([path_of(detail, document) for detail in details], document)
 
 
 class ListQuery(PageQuery):
@@ -56,15 +58,17 @@ class ListQuery(PageQuery):
     status: Annotated[list[Status], Field(max_length=5, description="May be given several times")] = Field(
         default_factory=list
     )
-    outcome: Outcome | None = None
-    vendor: Annotated[str, one_of(*VENDORS)] | None = None
-    failure_code: FailureCode | None = None
-    waiting_for: Annotated[str, one_of(*WAITING_FOR)] | None = None
-    payer_id: Annotated[str, Text(40)] | None = None
-    external_id: Annotated[str, Text(64)] | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    completed_after: Moment | None = None
+    outcome: Outcome | None = Field(default=None, description="How it ended")
+    vendor: Annotated[str, OneOf(tuple(VENDORS))] | None = Field(default=None, description="The vendor asked last")
+    failure_code: FailureCode | None = Field(default=None, description="Why it failed")
+    waiting_for: Annotated[str, OneOf(tuple(WaitingFor))] | None = Field(
+        default=None, description="What it waits for: `waiting_for.kind`"
+    )
+    payer_id: Annotated[str, Text(40)] | None = Field(default=None, description="The electronic id: `payer.id`")
+    external_id: Annotated[str, Text(64)] | None = Field(default=None, description="As it was sent")
+    created_after: Moment | None = Field(default=None, description="Created later than this")
+    created_before: Moment | None = Field(default=None, description="Created earlier than this")
+    completed_after: Moment | None = Field(default=None, description="Ended later than this")
 
     def filters(self) -> Filters:
         named = self.model_dump(exclude={"limit", "after", "status"})
@@ -72,7 +76,7 @@ class ListQuery(PageQuery):
 
 
 class SearchVerifications(ListQuery):
-    """The list's parameters as a body, with the two that are PHI and so never stand in a URL."""
+    """The list's parameters as a body, and two that are PHI and therefore never in a URL."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     member_id: Identifier | None = None
@@ -82,16 +86,19 @@ class SearchVerifications(ListQuery):
 @router.post(
     "/v1/verifications",
     **documented(
+        "create_verification",
         "Create a verification",
-        "Accepted means kept: the answer is sent after the verification is committed, whatever happens then.",
-        body=(CreateVerification, examples.CREATE),
+        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next.",
+        body=(CreateVerification, examples.CREATE_VERIFICATION),
         headers=("Idempotency-Key", "Prefer"),
         answers={
-            202: Described("Accepted; not ended yet", schemas.Verification, examples.ACCEPTED, ("Location",)),
+            202: Described(
+                "Accepted; not ended yet", schemas.VerificationShown, examples.ACCEPTED_VERIFICATION, ("Location",)
+            ),
             200: Described(
                 "It ended while waiting, or a replay of one that ended",
-                schemas.Verification,
-                examples.COMPLETED,
+                schemas.VerificationShown,
+                examples.COMPLETED_VERIFICATION,
                 ("Location", "Preference-Applied", "Idempotent-Replayed"),
             ),
         },
@@ -101,13 +108,13 @@ class SearchVerifications(ListQuery):
 async def create_verification(
     request: Request,
     caller: Writer,
-    body: Annotated[CreateVerification, Depends(json_body(CreateVerification, further_errors))],
+    body: Annotated[CreateVerification, Depends(json_body(CreateVerification, _further_errors))],
 ) -> Response:
-    # Called here and not as dependencies, which cost this route, the busiest, a tenth of a millisecond.
+    # Called here: as dependencies they would cost this route, the busiest, a tenth of a millisecond.
     await no_query(request)
     key, gateway = idempotency_key(request), gateway_of(request)
     metrics: Metrics = request.app.state.metrics
-    payers: KnownPayers = request.app.state.payers
+    payers: DirectoryCache = request.app.state.payers
     created = await create(gateway, caller, body, key, await payers.named(caller.mode, body.payer))
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:
@@ -120,36 +127,38 @@ async def create_verification(
         headers["preference-applied"] = f"wait={seconds}"
     elif created.row is not None:
         return json_answer(created_view(created.row), 202, headers)
-    shown = await read(gateway, caller, created.id, request.state.request_id)
+    shown = await read_one(gateway, caller, created.id, request.state.request_id)
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
 
 @router.get(
     "/v1/verifications",
     **documented(
+        "list_verifications",
         "List verifications",
         "Newest first. Rows leave out `inquiry` and `result`.",
-        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATION_PAGE)},
         problems=(400, 422),
     ),
 )
-async def list_of_verifications(
+async def get_verifications(
     gateway: GatewayOf, caller: Reader, request_id: RequestId, query: Annotated[ListQuery, Query()]
 ) -> Response:
     after = position_of(ids.VERIFICATION, query.after)
-    found = await list_verifications(
+    page = await list_verifications(
         gateway, caller, query.filters(), after, query.limit, "verification.list", request_id
     )
-    return json_answer(listed(found))
+    return json_answer(listed(page))
 
 
 @router.post(
     "/v1/verifications/search",
     **documented(
+        "search_verifications",
         "Search verifications",
         "The list's filters in the body, and `member_id` and `date_of_birth`: PHI never stands in a URL.",
-        body=(SearchVerifications, examples.SEARCH),
-        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATIONS)},
+        body=(SearchVerifications, examples.SEARCH_VERIFICATIONS),
+        answers={200: Described("A page", schemas.VerificationList, examples.VERIFICATION_PAGE)},
         problems=(400, 413, 415, 422),
     ),
 )
@@ -161,19 +170,24 @@ async def search_verifications(
     body: Annotated[SearchVerifications, Depends(json_body(SearchVerifications))],
 ) -> Response:
     after = position(body.after, lambda id_: ids.is_id(ids.VERIFICATION, id_), "/after")
-    found = await list_verifications(
+    page = await list_verifications(
         gateway, caller, body.filters(), after, body.limit, "verification.search", request_id
     )
-    return json_answer(listed(found))
+    return json_answer(listed(page))
 
 
 @router.get(
     "/v1/verifications/{verification_id}",
     **documented(
+        "read_verification",
         "Read a verification",
         "With its inquiry and result. `Prefer: wait=N` waits for its end.",
         headers=("Prefer",),
-        answers={200: Described("The verification", schemas.Verification, examples.COMPLETED, ("Preference-Applied",))},
+        answers={
+            200: Described(
+                "The verification", schemas.VerificationShown, examples.COMPLETED_VERIFICATION, ("Preference-Applied",)
+            )
+        },
         problems=(404, 422),
     ),
 )
@@ -184,15 +198,19 @@ async def read_verification(
     seconds = wait_seconds(request)
     if seconds is not None and await ended_within(request, caller, verification_id, seconds):
         headers["preference-applied"] = f"wait={seconds}"
-    return json_answer(await read(gateway, caller, verification_id, request_id), 200, headers)
+    return json_answer(await read_one(gateway, caller, verification_id, request_id), 200, headers)
 
 
 @router.post(
     "/v1/verifications/{verification_id}/cancel",
     **documented(
+        "cancel_verification",
         "Cancel a verification",
-        "It ends at once; again is fine. What the vendor is doing is not recalled: a later answer shows in timeline and raw.",
-        answers={200: Described("The canceled verification", schemas.Verification, examples.CANCELED)},
+        "It ends at once; canceling again changes nothing. The vendor's work is not recalled: a later answer shows in timeline"
+        " and raw replies.",
+        answers={
+            200: Described("The canceled verification", schemas.VerificationShown, examples.CANCELED_VERIFICATION)
+        },
         problems=(404, 409, 413, 415, 422),
     ),
 )
@@ -201,15 +219,15 @@ async def cancel_verification(
     caller: Writer,
     request_id: RequestId,
     _: NoQuery,
-    __: Annotated[None, Depends(no_body)],
+    __: NoBody,
     verification_id: str,
 ) -> Response:
     await cancel(gateway, caller, verification_id)
-    return json_answer(await read(gateway, caller, verification_id, request_id))
+    return json_answer(await read_one(gateway, caller, verification_id, request_id))
 
 
 class ResolveVerification(BaseModel):
-    """What an operator decided about a submission whose fate nobody could find out."""
+    """An operator's decision about a submission whose fate is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -222,10 +240,11 @@ class ResolveVerification(BaseModel):
 @router.post(
     "/v1/verifications/{verification_id}/resolve",
     **documented(
+        "resolve_verification",
         "Resolve an unknown submission",
         "For a verification whose `waiting_for.kind` is `operator`; any other is a 409 that says where it stands.",
-        body=(ResolveVerification, examples.RESOLVE),
-        answers={200: Described("The verification", schemas.Verification, examples.RESUBMITTED)},
+        body=(ResolveVerification, examples.RESOLVE_VERIFICATION),
+        answers={200: Described("The verification", schemas.VerificationShown, examples.RESUBMITTED_VERIFICATION)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
@@ -238,19 +257,20 @@ async def resolve_verification(
     body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
 ) -> Response:
     await resolve(gateway, caller, verification_id, body.action)
-    return json_answer(await read(gateway, caller, verification_id, request_id))
+    return json_answer(await read_one(gateway, caller, verification_id, request_id))
 
 
 class TimelineQuery(PageQuery):
-    limit: Limit = TIMELINE_ROWS
+    limit: PageLimit = TIMELINE_ROWS
 
 
 @router.get(
     "/v1/verifications/{verification_id}/timeline",
     **documented(
+        "read_verification_timeline",
         "Read a verification's timeline",
-        f"Everything that happened, oldest first, without PHI. `limit` is {TIMELINE_ROWS} here unless given.",
-        answers={200: Described("A page", schemas.Timeline, examples.TIMELINE)},
+        f"Everything that happened, oldest first, without PHI. `limit` defaults to {TIMELINE_ROWS} here.",
+        answers={200: Described("A page", schemas.Timeline, examples.TIMELINE_PAGE)},
         problems=(400, 404, 422),
     ),
 )
@@ -264,9 +284,10 @@ async def read_verification_timeline(
 @router.get(
     "/v1/verifications/{verification_id}/raw",
     **documented(
+        "read_verification_raw",
         "Read the vendor's raw replies",
-        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. Of an answer"
-        " that was taken over it is the document of the verification that `reused_from` names.",
+        "The document that a result's `sources` point into. Tokens and secrets were redacted before storing. For a reused"
+        " answer it is the document of the verification in `reused_from`.",
         answers={200: Described("Every exchange, in order", schemas.Raw, examples.RAW)},
         problems=(404, 422),
     ),

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import asyncpg
 import structlog
 
 from covergate.access.api_keys import KEYS_CHANGED
-from covergate.verifications.record import ENDED
+from covergate.db.connect import connect
+from covergate.db.outage import DATABASE_ERRORS
+from covergate.verifications.commit import ENDED
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +27,8 @@ HEARTBEAT_SECONDS = 10.0
 class Waiters:
     """`run` keeps the LISTEN connection up until it is canceled; `on_keys_changed` is called when API keys changed."""
 
-    def __init__(self, dsn: str, on_keys_changed: Callable[[], None] = lambda: None) -> None:
-        self._dsn = dsn
+    def __init__(self, url: str, on_keys_changed: Callable[[], None] = lambda: None) -> None:
+        self._url = url
         self._events: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._on_keys_changed = on_keys_changed
         self._closing = False
@@ -64,14 +65,14 @@ class Waiters:
         while True:
             try:
                 await self._listen()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("listen_connection_lost", error=type(error).__name__)
             self._on_keys_changed()
             self.wake_all()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        connection = await asyncpg.connect(self._dsn, timeout=10)
+        connection = await connect(self._url, application_name="covergate waiters")
         try:
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _: lost.set())

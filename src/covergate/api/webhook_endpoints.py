@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from covergate import ids
 from covergate.api import examples, schemas
-from covergate.api.answer import json_answer
-from covergate.api.body import json_body, no_body
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
 from covergate.api.describe import Described, documented
+from covergate.api.http import NoBody, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.eligibility.inquiry import Text
 from covergate.webhooks import deliveries, endpoints
@@ -23,7 +22,6 @@ EventTypes = Annotated[tuple[Annotated[str, Text(60)], ...], Field(min_length=1,
 Payload = Literal["thin", "full"]
 Description = Annotated[str, Text(200)]
 Url = Annotated[str, Text(2048)]
-NoBody = Annotated[None, Depends(no_body)]
 
 
 class CreateWebhookEndpoint(BaseModel):
@@ -37,27 +35,33 @@ class CreateWebhookEndpoint(BaseModel):
     description: Description | None = None
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """A field that is left out stays as it is: the default is only pydantic's."""
+    schema.pop("default", None)
+
+
 class UpdateWebhookEndpoint(BaseModel):
-    """Only what is given changes; `description` null removes it."""
+    """The fields to change; `description` null removes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: Url = Field(default="", json_schema_extra={"default": None})
-    event_types: EventTypes = Field(default=(), json_schema_extra={"default": None})
-    payload: Payload = Field(default="thin", json_schema_extra={"default": None})
-    description: Description | None = None
-    status: Literal["enabled", "disabled"] = Field(default="enabled", json_schema_extra={"default": None})
+    url: Url = Field(default="", json_schema_extra=_without_default)
+    event_types: EventTypes = Field(default=(), json_schema_extra=_without_default)
+    payload: Payload = Field(default="thin", json_schema_extra=_without_default)
+    description: Description | None = Field(default=None, json_schema_extra=_without_default)
+    status: Literal["enabled", "disabled"] = Field(default="enabled", json_schema_extra=_without_default)
 
 
 @router.post(
     "/v1/webhook-endpoints",
     status_code=201,
     **documented(
+        "create_webhook_endpoint",
         "Create a webhook endpoint",
-        "The secret is shown here and at rotation only.",
-        body=(CreateWebhookEndpoint, examples.CREATE_ENDPOINT),
+        "The secret is shown only here and at rotation.",
+        body=(CreateWebhookEndpoint, examples.CREATE_WEBHOOK_ENDPOINT),
         answers={
-            201: Described("Created", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET, ("Location",))
+            201: Described("Created", schemas.WebhookEndpointWithSecret, examples.NEW_WEBHOOK_ENDPOINT, ("Location",))
         },
         problems=(409, 413, 415, 422),
     ),
@@ -76,13 +80,14 @@ async def create_webhook_endpoint(
 @router.get(
     "/v1/webhook-endpoints",
     **documented(
+        "list_webhook_endpoints",
         "List webhook endpoints",
         "Newest first.",
-        answers={200: Described("A page", schemas.WebhookEndpointList, examples.ENDPOINTS)},
+        answers={200: Described("A page", schemas.WebhookEndpointList, examples.WEBHOOK_ENDPOINT_PAGE)},
         problems=(400, 422),
     ),
 )
-async def list_webhook_endpoints(
+async def get_webhook_endpoints(
     gateway: GatewayOf, caller: WebhookManager, query: Annotated[PageQuery, Query()]
 ) -> Response:
     after = position_of(ids.ENDPOINT, query.after)
@@ -92,9 +97,10 @@ async def list_webhook_endpoints(
 @router.get(
     "/v1/webhook-endpoints/{endpoint_id}",
     **documented(
+        "read_webhook_endpoint",
         "Read a webhook endpoint",
         "Without its secret.",
-        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.WEBHOOK_ENDPOINT)},
         problems=(404, 422),
     ),
 )
@@ -105,10 +111,11 @@ async def read_webhook_endpoint(gateway: GatewayOf, caller: WebhookManager, _: N
 @router.patch(
     "/v1/webhook-endpoints/{endpoint_id}",
     **documented(
+        "update_webhook_endpoint",
         "Change a webhook endpoint",
-        "Only what is given changes. Setting `status` to `enabled` brings back an endpoint that answered 410.",
-        body=(UpdateWebhookEndpoint, examples.UPDATE_ENDPOINT),
-        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.ENDPOINT)},
+        "Changes only the given fields. Setting `status` to `enabled` brings back an endpoint that answered 410.",
+        body=(UpdateWebhookEndpoint, examples.UPDATE_WEBHOOK_ENDPOINT),
+        answers={200: Described("The endpoint", schemas.WebhookEndpoint, examples.WEBHOOK_ENDPOINT)},
         problems=(404, 413, 415, 422),
     ),
 )
@@ -127,8 +134,9 @@ async def update_webhook_endpoint(
     "/v1/webhook-endpoints/{endpoint_id}",
     status_code=204,
     **documented(
+        "delete_webhook_endpoint",
         "Delete a webhook endpoint",
-        "What is still to be delivered to it ends `exhausted`.",
+        "Its pending deliveries end `exhausted`.",
         answers={204: Described("Deleted")},
         problems=(404, 413, 415, 422),
     ),
@@ -144,8 +152,9 @@ async def delete_webhook_endpoint(
     "/v1/webhook-endpoints/{endpoint_id}/test",
     status_code=202,
     **documented(
+        "send_test_event",
         "Send a test event",
-        "An `endpoint.test` event to this endpoint only, whatever it subscribes to.",
+        "Sends `endpoint.test` to this endpoint alone, whatever it subscribes to.",
         answers={202: Described("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
@@ -162,10 +171,11 @@ async def send_test_event(
 @router.post(
     "/v1/webhook-endpoints/{endpoint_id}/rotate-secret",
     **documented(
+        "rotate_webhook_secret",
         "Rotate a webhook endpoint's secret",
-        "The new secret is shown here only; the old one signs beside it for 24 hours.",
+        "The new secret is shown only here; the old one signs beside it for 24 hours.",
         answers={
-            200: Described("With the new secret", schemas.WebhookEndpointWithSecret, examples.ENDPOINT_WITH_SECRET)
+            200: Described("With the new secret", schemas.WebhookEndpointWithSecret, examples.NEW_WEBHOOK_ENDPOINT)
         },
         problems=(404, 413, 415, 422),
     ),

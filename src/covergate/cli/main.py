@@ -1,4 +1,4 @@
-"""The command `covergate`: what an operator types (design.md section 9).
+"""The command `covergate`: what an operator types (docs/operations.md#processes).
 
 Invariant: stdout carries answers only, stderr logs and errors. Exit codes: 0 done, 1 it ended otherwise than wished, 2 it
 could not be tried. What can be expected to go wrong is one line, never a traceback.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,6 +36,21 @@ keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(payers.app, name="payers")
 app.add_typer(vendors.app, name="vendors")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"covergate {version('covergate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def covergate(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -215,4 +231,5 @@ def _key_table(found: list[ApiKey]) -> Table:
 
 
 def _say(what: object) -> None:
+    logs.drain()  # this is the last line
     typer.echo(f"covergate: {what}", err=True)

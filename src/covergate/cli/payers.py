@@ -13,7 +13,7 @@ from covergate import settings as environment
 
 if TYPE_CHECKING:
     from covergate.payers.candidates import Linked
-    from covergate.payers.store import Candidate, Payer
+    from covergate.payers.store import Candidate, DirectoryPayer
     from covergate.payers.sync import Synced
     from covergate.settings import Settings
 
@@ -62,7 +62,7 @@ def list_candidates() -> None:
     from covergate import startup
     from covergate.payers import candidates
 
-    async def run() -> list[tuple[Candidate, list[Payer]]]:
+    async def run() -> list[tuple[Candidate, list[DirectoryPayer]]]:
         async with startup.opened(settings, 2, "covergate payers") as gateway:
             return await candidates.list_candidates(gateway)
 

@@ -1,6 +1,6 @@
 """`covergate verify`: a client of the public API that posts one verification and follows it to its end.
 
-Invariant: it knows only what api.md promises. It prints no patient data beyond what the answer is about: coverage, plan and
+Invariant: it knows only what docs/api.md promises. It prints no patient data beyond what the answer is about: coverage, plan and
 benefits.
 """
 
@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from covergate.errors import ConfigurationError
+from covergate.states import OPEN_STATUSES, Status
 
-OPEN = frozenset({"queued", "in_progress"})
 WAIT_SECONDS = 2
 """How long one request waits for the end; between two of them the timeline is read."""
 
@@ -44,7 +44,7 @@ async def verify_file(file: Path, url: str, key: str, console: Console) -> int:
     except UnicodeError:
         raise ConfigurationError("the API key has characters that no key has") from None
     console.print(result_table(ended, asked=orjson.loads(body)))
-    return 0 if ended["status"] == "completed" else 1
+    return 0 if ended["status"] == Status.COMPLETED else 1
 
 
 def result_table(verification: Json, asked: Json) -> Table:
@@ -78,7 +78,7 @@ async def _follow(client: httpx.AsyncClient, body: bytes, console: Console) -> J
     path = f"/v1/verifications/{verification['id']}"
     shown = 0
     while True:
-        ended = verification["status"] not in OPEN
+        ended = verification["status"] not in OPEN_STATUSES
         rows = _accepted(await client.get(f"{path}/timeline"))["data"]
         for row in rows[shown:]:
             console.print(Text(f"{row['at'][11:23]:<12}  {row['type']:<24}  {row['message']}"), soft_wrap=True)

@@ -1,7 +1,7 @@
 """The opened database that a process works with: engine, sealer and, by default, a share in the embedded server.
 
-Invariant: a database that is open has exactly the schema of this version and a key ring that belongs to it. What is
-wrong with it is one line (`ConfigurationError`) without the URL's password.
+Invariant: an open database has a schema that this version works with, and a key ring that belongs to it. Whatever is
+wrong with it becomes one line (`ConfigurationError`) without the URL's password.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
+from asyncpg.transaction import Transaction
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from covergate.db import embedded
-from covergate.db.connect import asyncpg_dsn, make_engine
+from covergate.db.connect import asyncpg_dsn, make_engine, shares_sessions
 from covergate.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from covergate.db.key_ring import load_key_ring
 from covergate.db.migrate import migrate as bring_up_to_date
 from covergate.db.migrate import require_current
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import Sealer
 from covergate.db.sql import driver_of
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
+
+ROLLBACK_SECONDS = 2
 
 __all__ = ["Database", "asyncpg_dsn", "make_engine", "open_database"]
 
@@ -50,15 +54,14 @@ class Database:
         async with self.autocommit.connect() as db:
             raw = await driver_of(db)
             transaction = raw.transaction()
-            await transaction.start()
             try:
+                await transaction.start()
                 yield db
-            # Whatever it was, a cancellation too: it is undone, and goes on its way.
+                await transaction.commit()
+            # Broad on purpose: a canceled transaction is undone, too.
             except BaseException:
-                if not raw.is_closed():  # else what happened would be hidden by the failure to roll back
-                    await transaction.rollback()
+                await _undo(raw, transaction)
                 raise
-            await transaction.commit()
 
     @asynccontextmanager
     async def apart(self, *, pool_size: int, application_name: str) -> AsyncIterator[Database]:
@@ -76,13 +79,30 @@ class Database:
             await asyncio.to_thread(self.server.stop_if_last)
 
 
+async def _undo(raw: asyncpg.Connection, transaction: Transaction) -> None:
+    """Rolls back. If that fails, for whatever reason, ends the connection, and the transaction with it."""
+    if raw.is_closed():
+        return
+    try:
+        async with asyncio.timeout(ROLLBACK_SECONDS):
+            await transaction.rollback()
+    # Broad on purpose: this error, or the second cancellation, must not hide the first one, which the caller raises.
+    except BaseException:
+        raw.terminate()
+
+
 async def open_database(settings: Settings, *, pool_size: int, application_name: str, migrate: bool) -> Database:
-    """Starts or joins the embedded server where no URL is set; then migrates, or checks that it was done."""
+    """Starts or joins the embedded server if no URL is set; then migrates, or checks that it was done."""
     server = await _start_embedded(settings) if settings.database_url is None else None
     url = settings.database_url or (server.url if server else "")
     engine: AsyncEngine | None = None
     try:
         async with _one_line(url):
+            if server is None and await shares_sessions(url):
+                raise ConfigurationError(
+                    f"the pooler at {_shown(url)} shares sessions between clients: "
+                    "use session pooling, or a URL that leads to PostgreSQL itself"
+                )
             if migrate:
                 await bring_up_to_date(url)
             engine = make_engine(url, pool_size=pool_size, application_name=application_name)
@@ -90,7 +110,7 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
                 await require_current(connection)
             ring = await load_key_ring(settings, engine)
         return Database(url, engine, Sealer(ring), server)
-    # Whatever it was, a cancellation too: what was opened is closed, and it goes on its way.
+    # Broad on purpose: what was opened is closed after a cancellation, too.
     except BaseException:
         if engine is not None:
             await engine.dispose()
@@ -110,7 +130,9 @@ async def _start_embedded(settings: Settings) -> EmbeddedPostgres:
 async def _one_line(url: str) -> AsyncIterator[None]:
     try:
         yield
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except asyncpg.TargetServerAttributeNotMatched:
+        raise ConfigurationError(f"cannot use the database at {_shown(url)}: it can only be read from") from None
+    except DATABASE_ERRORS as error:
         cause = error.__cause__ if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise ConfigurationError(f"cannot use the database at {_shown(url)}: {reason}") from None

@@ -13,18 +13,27 @@ import secrets
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from covergate.db.kept import Kept
 from covergate.db.sealing import KEY_BYTES, KeyRing, Sealer
-from covergate.db.tables import encryption_keys
+from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
 
 KEY_FILE = "encryption.key"
 
 log = structlog.get_logger(__name__)
+
+KEPT = (Kept("encryption_keys", "a row for each key that something may be sealed under"),)
+
+_KNOWN = Query("SELECT id, fingerprint FROM encryption_keys")
+_INTRODUCE = Query(
+    """
+INSERT INTO encryption_keys (id, fingerprint) SELECT * FROM unnest(:ids, :fingerprints) ON CONFLICT DO NOTHING""",
+    ids="text[]",
+    fingerprints="bytea[]",
+)
 
 
 async def load_key_ring(settings: Settings, engine: AsyncEngine) -> KeyRing:
@@ -102,8 +111,7 @@ async def _introduce(ring: KeyRing, known: dict[str, bytes], connection: AsyncCo
         )
     sealer = Sealer(ring)
     mine = {key_id: sealer.fingerprint(key_id) for key_id in ring.keys}
-    rows = [{"id": key_id, "fingerprint": fingerprint} for key_id, fingerprint in mine.items()]
-    await connection.execute(insert(encryption_keys).on_conflict_do_nothing(), rows)
+    await _INTRODUCE.run(connection, {"ids": list(mine), "fingerprints": list(mine.values())})
     # Read after the insert: another process may have been first with the same id.
     known = await _fingerprints(connection)
     if other := {key_id for key_id in mine if known[key_id] != mine[key_id]}:
@@ -116,8 +124,7 @@ async def _introduce(ring: KeyRing, known: dict[str, bytes], connection: AsyncCo
 
 
 async def _fingerprints(connection: AsyncConnection) -> dict[str, bytes]:
-    rows = await connection.execute(select(encryption_keys.c.id, encryption_keys.c.fingerprint))
-    return {row.id: row.fingerprint for row in rows}
+    return {row.id: row.fingerprint for row in await _KNOWN.all(connection)}
 
 
 def _listed(key_ids: dict[str, bytes] | set[str]) -> str:

@@ -1,28 +1,45 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-The order: an advisory lock, Alembic's migrations, PgQueuer's own upgrade, our index on its table. Invariant: running it
-any number of times, also from several processes at once, ends in the same schema.
+The order: an advisory lock, Alembic's migrations, PgQueuer's own upgrade, our index on its table. Invariants: running it
+any number of times, also from several processes at once, ends in the same schema; processes of the version before go on
+working while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others
+waiting for a lock.
+
+The database itself says which code works with its schema: `alembic_version` has its revision, and the comment on that
+table lists all revisions whose code works with it. An older process, to which the new revision is unknown, looks there.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import queue_schema
 from covergate.db.connect import asyncpg_dsn, make_engine
 from covergate.errors import ConfigurationError
 
-LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of whoever migrates
+log = structlog.get_logger(__name__)
+
+MIGRATION_LOCK = 0x636F766572676174  # "covergat" in ASCII: the advisory lock of a migration
 LONGEST_STATEMENT = 0  # no limit: a migration may rewrite a table, and waiting for the lock is a statement too
+TABLE_LOCK_SECONDS = 2.0
+"""The longest wait of a migration for a table, and so of everything that queues for the table behind it."""
+MIGRATION_PAUSE_SECONDS = 5.0
+"""The pause before it tries again from the start, e.g. because a long read had the table."""
+
+RETRIED = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 def scripts() -> Path:
@@ -34,9 +51,10 @@ def scripts() -> Path:
 
 async def migrate(url: str) -> None:
     async with _alone(url) as connection:
-        _refuse_newer(await _revision(connection))
+        if await _is_newer_and_compatible(connection):
+            return
         await connection.commit()
-        await connection.run_sync(_alembic, command.upgrade, "head")
+        await _run(connection, command.upgrade, "head")
         raw = await asyncpg.connect(asyncpg_dsn(url))
         try:
             await queue_schema.install(raw)
@@ -47,16 +65,18 @@ async def migrate(url: str) -> None:
 async def downgrade(url: str, revision: str) -> None:
     """Back to `revision` (`base`: nothing of ours is left); PgQueuer's tables stay."""
     async with _alone(url) as connection:
-        await connection.run_sync(_alembic, command.downgrade, revision)
+        await connection.commit()
+        await _run(connection, command.downgrade, revision)
 
 
 async def require_current(connection: AsyncConnection) -> None:
-    """Raises `ConfigurationError` unless the database has exactly the schema of this version."""
+    """Raises `ConfigurationError` unless the schema is this version's, or a newer one that works with it."""
     revision = await _revision(connection)
     if revision is None:
         raise ConfigurationError("the database has no CoverGate tables yet: run `covergate migrate`")
-    _refuse_newer(revision)
-    if revision != ScriptDirectory.from_config(_config()).get_current_head():
+    if await _is_newer_and_compatible(connection):
+        return
+    if revision != _known().get_current_head():
         raise ConfigurationError("the database is of an older version of CoverGate: run `covergate migrate`")
     if not await connection.scalar(text("SELECT to_regclass(:index) IS NOT NULL"), {"index": queue_schema.DUE_INDEX}):
         raise ConfigurationError("the database's job queue is not complete: run `covergate migrate`")
@@ -75,17 +95,49 @@ async def _alone(url: str) -> AsyncIterator[AsyncConnection]:
     )
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
             await connection.commit()
             yield connection
     finally:
         await engine.dispose()
 
 
+async def _run(connection: AsyncConnection, run: Callable[[Config, str], None], revision: str) -> None:
+    """In one transaction, begun again for as long as it does not get a lock in time."""
+    while True:
+        try:
+            async with connection.begin():
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_SECONDS}s'"))
+                await connection.run_sync(_alembic, run, revision)
+            return
+        except DBAPIError as error:
+            if not isinstance(error.__cause__ and error.__cause__.__cause__, RETRIED):
+                raise
+        log.info("migration_waits", reason="another transaction has a table that it needs")
+        await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
+
+
 def _alembic(connection: Connection, run: Callable[[Config, str], None], revision: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
     run(config, revision)
+    reached = MigrationContext.configure(connection).get_current_revision()
+    works_with = " ".join(sorted(compatible_revisions(_known(), reached))) if reached else ""
+    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{works_with}'"))
+
+
+def compatible_revisions(known: ScriptDirectory, revision: str) -> set[str]:
+    """The revisions whose code works with this schema: its own, those it names, and, if it names the one before, that one's."""
+    script = known.get_revision(revision)
+    named = set(getattr(script.module, "compatible_with", ()))
+    before = script.down_revision
+    if isinstance(before, str) and before in named:  # a tuple would be a merge of branches, which ours have not
+        return {revision} | named | compatible_revisions(known, before)
+    return {revision} | named
+
+
+def _known() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _config() -> Config:
@@ -101,9 +153,16 @@ async def _revision(connection: AsyncConnection) -> str | None:
     return revision
 
 
-def _refuse_newer(revision: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is not None and revision not in known:
+async def _is_newer_and_compatible(connection: AsyncConnection) -> bool:
+    """Raises `ConfigurationError` if it is newer and not compatible."""
+    known = _known()
+    revision = await _revision(connection)
+    if revision is None or revision in {script.revision for script in known.walk_revisions()}:
+        return False
+    comment = await connection.scalar(text("SELECT obj_description('alembic_version'::regclass, 'pg_class')"))
+    # Its own revision too: else the comment is about another schema.
+    if not {revision, known.get_current_head()} <= {*(comment or "").split()}:
         raise ConfigurationError(
             "the database is of a newer version of CoverGate, and `covergate migrate` cannot go back: run that version"
         )
+    return True

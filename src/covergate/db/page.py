@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-Row = TypeVar("Row")
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Page:
     next_after: str | None
 
 
-def page(rows: Sequence[Row], limit: int, key: Callable[[Row], str], view: Callable[[Row], dict[str, Any]]) -> Page:
+def page(rows: Sequence[_Row], limit: int, key: Callable[[_Row], str], view: Callable[[_Row], dict[str, Any]]) -> Page:
     """`rows` were asked for with `LIMIT limit + 1`: one too many says that there is more."""
     shown = rows[:limit]
     return Page([view(row) for row in shown], key(shown[-1]) if len(rows) > limit else None)

@@ -1,7 +1,7 @@
 """PgQueuer's schema in our database, and the only way to make its `Queries`.
 
-Its trigger is off: it would announce every job that is added, taken or done, from inside the transaction, to every group. Who
-adds a job announces it after the commit (`news.py`), to the group that it is for.
+Its trigger is off: it would announce every job that is added, taken or done, from inside the transaction, to every group. Jobs
+are announced after the commit (`notify.py`), to the group that they are for.
 
 Invariant: nothing but this file names or shapes its tables. PgQueuer itself reads bare variables such as DURABILITY,
 TRIGGER, FUNCTION and CHANNEL from the environment; here the environment is not a source, and every field is stated.

@@ -1,6 +1,6 @@
 """Every table, as SQLAlchemy Core metadata; Alembic's migrations are held equal to it by a test.
 
-Columns ending in `_sealed` are encrypted (`sealed.py`) with table, column and row id as associated data. Text ids are
+Columns ending in `_sealed` are encrypted (`sealing.py`) with table, column and row id as associated data. Text ids are
 TypeIDs, sortable by creation. States are few and CHECKs enforce them.
 """
 
@@ -27,6 +27,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
+from covergate.states import (
+    IS_OPEN,
+    AttemptState,
+    CircuitState,
+    DeliveryStatus,
+    EndpointStatus,
+    Status,
+    WaitingFor,
+)
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,7 +47,7 @@ metadata = MetaData(
     }
 )
 
-Instant = TIMESTAMP(timezone=True)
+Timestamp = TIMESTAMP(timezone=True)
 now = text("clock_timestamp()")
 
 
@@ -51,7 +61,7 @@ tenants = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
 )
 
 api_keys = Table(
@@ -63,8 +73,8 @@ api_keys = Table(
     Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the key, which is shown once"),
     Column("hint", Text, nullable=False, comment="the key's last four characters"),
     Column("scopes", ARRAY(Text), nullable=False),
-    Column("created_at", Instant, nullable=False, server_default=now),
-    Column("revoked_at", Instant),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("revoked_at", Timestamp),
     one_of("mode", "test", "live"),
 )
 
@@ -73,11 +83,8 @@ encryption_keys = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False, comment="proves that a key of this id is the one used before"),
-    Column("first_seen_at", Instant, nullable=False, server_default=now),
+    Column("first_seen_at", Timestamp, nullable=False, server_default=now),
 )
-
-OPEN = "status IN ('queued', 'in_progress')"
-WAITING_FOR = ("vendor", "vendor_retry", "rate_limit", "circuit", "hold", "operator")
 
 verifications = Table(
     "verifications",
@@ -116,11 +123,11 @@ verifications = Table(
     ),
     Column("wake_requested", Boolean, nullable=False, server_default=text("false")),
     Column("waiting_for", Text),
-    Column("waiting_since", Instant),
-    Column("next_check_at", Instant),
-    Column("deadline", Instant, nullable=False),
-    Column("created_at", Instant, nullable=False, server_default=now),
-    Column("completed_at", Instant),
+    Column("waiting_since", Timestamp),
+    Column("next_check_at", Timestamp),
+    Column("deadline", Timestamp, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("completed_at", Timestamp),
     Column("not_asked", ARRAY(Text), nullable=False),
     Column("metadata", JSONB, nullable=False),
     Column("exchange_count", Integer, nullable=False, server_default="0"),
@@ -135,15 +142,15 @@ verifications = Table(
     Column("late_result_sealed", LargeBinary),
     Column("failure_sealed", LargeBinary),
     one_of("mode", "test", "live"),
-    one_of("status", "queued", "in_progress", "completed", "failed", "canceled"),
-    one_of("waiting_for", *WAITING_FOR),
+    one_of("status", *Status),
+    one_of("waiting_for", *WaitingFor),
     CheckConstraint(
-        f"NOT ({OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
+        f"NOT ({IS_OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
     ),
-    CheckConstraint(f"({OPEN}) = (completed_at IS NULL)", name="completed_at_when_ended"),
-    CheckConstraint("(status = 'completed') = (outcome IS NOT NULL)", name="outcome_when_completed"),
-    CheckConstraint("(status = 'completed') = (result_sealed IS NOT NULL)", name="result_when_completed"),
-    CheckConstraint("(status = 'failed') = (failure_code IS NOT NULL)", name="failure_when_failed"),
+    CheckConstraint(f"({IS_OPEN}) = (completed_at IS NULL)", name="completed_at_when_ended"),
+    CheckConstraint(f"(status = '{Status.COMPLETED}') = (outcome IS NOT NULL)", name="outcome_when_completed"),
+    CheckConstraint(f"(status = '{Status.COMPLETED}') = (result_sealed IS NOT NULL)", name="result_when_completed"),
+    CheckConstraint(f"(status = '{Status.FAILED}') = (failure_code IS NOT NULL)", name="failure_when_failed"),
     Index("ix_verifications_listed", "tenant_id", "mode", text("id DESC")),
     Index(
         "ix_verifications_external",
@@ -155,9 +162,14 @@ verifications = Table(
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
     Index("ix_verifications_followers", "follows", postgresql_where=text("follows IS NOT NULL")),
-    Index("ix_verifications_held_back", "vendor", "mode", postgresql_where=text("waiting_for IN ('hold', 'circuit')")),
-    Index("ix_verifications_due", "next_check_at", postgresql_where=text(OPEN)),
-    Index("ix_verifications_deadline", "deadline", postgresql_where=text(OPEN)),
+    Index(
+        "ix_verifications_held_back",
+        "vendor",
+        "mode",
+        postgresql_where=text(f"waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}')"),
+    ),
+    Index("ix_verifications_due", "next_check_at", postgresql_where=text(IS_OPEN)),
+    Index("ix_verifications_deadline", "deadline", postgresql_where=text(IS_OPEN)),
 )
 
 attempts = Table(
@@ -170,12 +182,12 @@ attempts = Table(
     Column("payer_id", Text),
     Column("vendor_ref", Text),
     Column("state", Text, nullable=False),
-    Column("created_at", Instant, nullable=False, server_default=now),
-    Column("intent_at", Instant, comment="right before the committing call"),
-    Column("lookup_after", Instant, comment="from when on an unanswered submission may be looked up"),
-    Column("submitted_at", Instant, comment="when the committing call was answered or found"),
-    Column("expires_at", Instant, comment="when the vendor drops the answer, where that is before the deadline"),
-    Column("ended_at", Instant),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("intent_at", Timestamp, comment="right before the committing call"),
+    Column("lookup_after", Timestamp, comment="from when on an unanswered submission may be looked up"),
+    Column("submitted_at", Timestamp, comment="when the committing call was answered or found"),
+    Column("expires_at", Timestamp, comment="when the vendor drops the answer, where that is before the deadline"),
+    Column("ended_at", Timestamp),
     Column("failure_code", Text),
     Column("checks", Integer, nullable=False, server_default="0", comment="checks that came back pending"),
     Column(
@@ -189,7 +201,7 @@ attempts = Table(
         "exclusive_key", Text, comment="the patient at this vendor, where one open check at a time is all it can bear"
     ),
     one_of("mode", "test", "live"),
-    one_of("state", "preparing", "submitting", "waiting", "answered", "refused", "failed", "abandoned"),
+    one_of("state", *AttemptState),
     Index(
         "uq_attempts_exclusive",
         "vendor",
@@ -209,7 +221,7 @@ exchanges = Table(
     Column("position", Integer, nullable=False, comment="its index in the raw document"),
     Column("public_id", Text, nullable=False, comment="exc_…, also part of the associated data"),
     Column("attempt_id", Text, nullable=False),
-    Column("at", Instant, nullable=False),
+    Column("at", Timestamp, nullable=False),
     Column("call", Text, nullable=False),
     Column("status", SmallInteger, nullable=False),
     Column("content_type", Text),
@@ -222,7 +234,7 @@ timeline = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("at", Instant, nullable=False, server_default=now),
+    Column("at", Timestamp, nullable=False, server_default=now),
     Column("type", Text, nullable=False),
     Column("attempt_id", Text),
     Column("vendor", Text),
@@ -230,7 +242,7 @@ timeline = Table(
         "message", Text, nullable=False, comment="a constant of ours, with numbers and vendor words at most; never PHI"
     ),
     Column("waiting_for", Text),
-    Column("next_check_at", Instant),
+    Column("next_check_at", Timestamp),
 )
 
 idempotency_keys = Table(
@@ -242,7 +254,7 @@ idempotency_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False, comment="keyed HMAC of the validated canonical body"),
     Column("fingerprint_key_id", Text, nullable=False),
     Column("verification_id", Text, nullable=False),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
     PrimaryKeyConstraint("tenant_id", "mode", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
@@ -260,7 +272,7 @@ vendor_events = Table(
     Column("wakes", Boolean, nullable=False),
     Column("verification_id", Text, comment="set when it was matched"),
     Column("body_sealed", LargeBinary, nullable=False),
-    Column("received_at", Instant, nullable=False, server_default=now),
+    Column("received_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "dedupe_key"),
     Index("ix_vendor_events_unmatched", "vendor", "ref", postgresql_where=text("verification_id IS NULL")),
@@ -280,13 +292,13 @@ webhook_endpoints = Table(
     Column("disabled_reason", Text),
     Column("secret_sealed", LargeBinary, nullable=False),
     Column("previous_secret_sealed", LargeBinary),
-    Column("previous_secret_until", Instant),
-    Column("created_at", Instant, nullable=False, server_default=now),
-    Column("updated_at", Instant, nullable=False, server_default=now),
-    Column("deleted_at", Instant),
+    Column("previous_secret_until", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("updated_at", Timestamp, nullable=False, server_default=now),
+    Column("deleted_at", Timestamp),
     one_of("mode", "test", "live"),
     one_of("payload", "thin", "full"),
-    one_of("status", "enabled", "disabled"),
+    one_of("status", *EndpointStatus),
     Index("ix_webhook_endpoints_subscribed", "tenant_id", "mode", postgresql_where=text("deleted_at IS NULL")),
 )
 
@@ -299,7 +311,7 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("verification_id", Text),
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
     Index("ix_events_created_at", "created_at"),
@@ -319,13 +331,15 @@ deliveries = Table(
     Column(
         "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
     ),
-    Column("next_attempt_at", Instant),
-    Column("created_at", Instant, nullable=False, server_default=now),
-    Column("ended_at", Instant),
-    one_of("status", "pending", "delivered", "exhausted"),
-    CheckConstraint("(status = 'pending') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"),
+    Column("next_attempt_at", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("ended_at", Timestamp),
+    one_of("status", *DeliveryStatus),
+    CheckConstraint(
+        f"(status = '{DeliveryStatus.PENDING}') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"
+    ),
     Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
-    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
 )
 
 delivery_attempts = Table(
@@ -333,7 +347,7 @@ delivery_attempts = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("delivery_id", Text, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("at", Instant, nullable=False, server_default=now),
+    Column("at", Timestamp, nullable=False, server_default=now),
     Column("status", SmallInteger),
     Column("duration_ms", Integer, nullable=False),
     Column("error", Text),
@@ -345,17 +359,17 @@ vendor_standing = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
-    Column("circuit", Text, nullable=False, server_default="closed"),
-    Column("since", Instant, nullable=False, server_default=now),
-    Column("rests_until", Instant, comment="open: no call before; half_open: when the trial counts as lost"),
+    Column("circuit", Text, nullable=False, server_default=CircuitState.CLOSED.value),
+    Column("since", Timestamp, nullable=False, server_default=now),
+    Column("rests_until", Timestamp, comment="open: no call before; half_open: when the trial counts as lost"),
     Column(
         "rests", Integer, nullable=False, server_default="0", comment="rests in a row, each longer than the one before"
     ),
-    Column("held_at", Instant),
+    Column("held_at", Timestamp),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
-    one_of("circuit", "closed", "open", "half_open"),
-    CheckConstraint("(circuit = 'closed') = (rests_until IS NULL)", name="rests_while_not_closed"),
+    one_of("circuit", *CircuitState),
+    CheckConstraint(f"(circuit = '{CircuitState.CLOSED}') = (rests_until IS NULL)", name="rests_while_not_closed"),
 )
 
 vendor_calls = Table(
@@ -363,7 +377,7 @@ vendor_calls = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
-    Column("bucket", Instant, nullable=False, comment="the begin of ten seconds"),
+    Column("bucket", Timestamp, nullable=False, comment="the begin of ten seconds"),
     Column("answered", Integer, nullable=False, comment="calls that got a readable reply"),
     Column("failed", Integer, nullable=False, comment="calls that did not, by the vendor's doing"),
     PrimaryKeyConstraint("vendor", "mode", "bucket"),
@@ -376,7 +390,7 @@ vendor_rates = Table(
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
     Column("tokens", Double, nullable=False, comment="calls that may be made now, as of `at`"),
-    Column("at", Instant, nullable=False, server_default=now),
+    Column("at", Timestamp, nullable=False, server_default=now),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
 )
@@ -402,7 +416,7 @@ payers = Table(
     Column("mode", Text, nullable=False, comment="both: from the seed file; else where a vendor listed it"),
     Column("name", Text, nullable=False),
     Column("electronic_id", Text),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "both", "test", "live"),
     UniqueConstraint("mode", "electronic_id"),
 )
@@ -429,7 +443,7 @@ payer_codes = Table(
     Column(
         "source", Text, nullable=False, comment="a person's word comes before the vendor's list, that before the seed"
     ),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
     PrimaryKeyConstraint("vendor", "mode", "codes"),
     one_of("mode", "test", "live"),
     one_of("source", "seed", "list", "person"),
@@ -446,7 +460,7 @@ payer_candidates = Table(
     Column("electronic_id", Text),
     Column("aliases", ARRAY(Text), nullable=False),
     Column("suggested", ARRAY(Text), nullable=False, comment="ids of payers that it may be, the likeliest first"),
-    Column("created_at", Instant, nullable=False, server_default=now),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "codes"),
 )
@@ -456,8 +470,8 @@ payer_syncs = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
-    Column("started_at", Instant, nullable=False),
-    Column("synced_at", Instant, comment="when its list was last taken over"),
+    Column("started_at", Timestamp, nullable=False),
+    Column("synced_at", Timestamp, comment="when its list was last taken over"),
     Column("listed", Integer, comment="payers in that list"),
     Column("error", Text, comment="why the latest try failed, a constant of ours"),
     PrimaryKeyConstraint("vendor", "mode"),
@@ -468,7 +482,7 @@ audit_log = Table(
     "audit_log",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("at", Instant, nullable=False, server_default=now),
+    Column("at", Timestamp, nullable=False, server_default=now),
     Column("tenant_id", Text, nullable=False),
     Column("api_key_id", Text),
     Column("action", Text, nullable=False),

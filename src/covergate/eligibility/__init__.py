@@ -1,1 +1,1 @@
-"""The vocabulary of eligibility: what is asked, what is answered, why there is no answer. Pure; imports nothing of ours."""
+"""The vocabulary of eligibility: the inquiry, the answer, the result, the failure. Pure: no I/O, no import of ours."""

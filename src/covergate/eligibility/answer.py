@@ -1,4 +1,4 @@
-"""What a vendor stated: the rows of a result, before anything is derived from them."""
+"""A vendor's answer as stated: the parts of a result, before anything is derived from them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from covergate.eligibility.result import (
     Plan,
     References,
     RelatedEntity,
-    Row,
+    ResultPart,
     ServiceAnswer,
     Warning_,
 )
 from covergate.eligibility.terms import Coverage
 
 
-class Answer(Row):
-    """What a vendor stated, before anything is derived. Translators build this and nothing more."""
+class Answer(ResultPart):
+    """A vendor's statement. Translators build this and nothing more."""
 
     coverage: Coverage
     service_covered: bool | None = None
-    """Set only where the vendor answers for its own notion of the service (Sohar); else left to `services`."""
+    """Set only if the vendor answers for its own notion of the service; otherwise left to `services`."""
     provider_in_network: bool | None = None
     as_of: date
     answered_at: datetime
@@ -47,4 +47,4 @@ class Answer(Row):
     notes: list[str] = Field(default_factory=list)
     warnings: list[Warning_] = Field(default_factory=list)
     ineligible_without_reason: bool = False
-    """The vendor said "not eligible" and not why: outcome `ineligible`/`unspecified`."""
+    """The vendor said "not eligible" without a reason: outcome `ineligible`/`unspecified`."""

@@ -1,7 +1,7 @@
 """From what a vendor stated to the result: plan dates, whether the service is covered, the outcome, the canonical order.
 
-`conclude` is the only maker of a `Result`. It depends on nothing but its arguments, so the order in which a vendor lists
-its rows changes only `sources`.
+`derive` is the only maker of a `Result`. It depends on nothing but its arguments, so the order in which a vendor lists its
+rows changes only `sources`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import orjson
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
-from covergate.eligibility.result import Result, Row, Warning_
-from covergate.eligibility.summary import summarize
+from covergate.eligibility.result import Result, ResultPart, Warning_
+from covergate.eligibility.summary import ServiceCodes, summarize
 from covergate.eligibility.terms import CodeType, Coverage, Outcome, OutcomeReason, WarningCode
 
-MESSAGES: dict[WarningCode, str] = {
+_P = TypeVar("_P", bound=ResultPart)
+
+_MESSAGES: dict[WarningCode, str] = {
     WarningCode.SERVICE_NOT_CONFIRMED: "Coverage is active, but the vendor did not say whether the asked service is covered.",
     WarningCode.COVERAGE_DATES_CONFLICT: "The vendor says active, but the plan's dates do not include the service date.",
     WarningCode.COVERAGE_MAY_END: "The plan's dates do not include the service date, which is still to come.",
@@ -35,51 +37,51 @@ MESSAGES: dict[WarningCode, str] = {
 
 def warning(code: WarningCode, *sources: str, detail: str | None = None) -> Warning_:
     """`detail` may name a vendor's code, never a person."""
-    message = MESSAGES[code] if detail is None else f"{MESSAGES[code]} ({detail})"
+    message = _MESSAGES[code] if detail is None else f"{_MESSAGES[code]} ({detail})"
     return Warning_(code=code, message=message, sources=sorted(sources))
 
 
 @dataclass(frozen=True, slots=True)
-class Conclusion:
+class Derived:
     result: Result
     outcome: Outcome
     reason: OutcomeReason | None
 
 
-def conclude(statement: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: date) -> Conclusion:
-    """The result and its outcome.
+def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: date) -> Derived:
+    """The result and its outcome (docs/api.md#3-the-verification, docs/api.md#4-the-result).
 
     `not_asked` is the vendor's fixed list of JSON pointers into the inquiry that it had no place for; `today` is the date in
     America/New_York on which the answer is read.
     """
-    coverage, warnings = _coverage_on_the_day(statement, inquiry, today)
-    covered = _service_covered(statement, inquiry, not_asked)
+    coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
+    covered = _service_covered(answer, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
-    differing = differences(inquiry, statement.patient, statement.subscriber)
+    differing = differences(inquiry, answer.patient, answer.subscriber)
     if differing is not None:
         warnings.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
-    # A benefit names its codes itself, so it is about the asked service even where the vendor had no place to ask for it.
-    summary, conflicts = summarize(statement.benefits, asked_codes(inquiry, frozenset()))
+    # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
+    summary, conflicts = summarize(answer.benefits, asked_codes(inquiry, frozenset()))
     warnings += conflicts
     result = Result(
-        **{name: getattr(statement, name) for name in _CARRIED},
+        **{name: getattr(answer, name) for name in _TAKEN_OVER},
         coverage=coverage,
         service_covered=covered,
         summary=summary,
-        services=in_order(statement.services),
-        benefits=in_order(statement.benefits),
-        other_coverage=in_order(statement.other_coverage),
-        related_entities=in_order(statement.related_entities),
-        authorizations=in_order(statement.authorizations),
-        notes=sorted(set(statement.notes)),
-        warnings=in_order([*statement.warnings, *warnings]),
+        services=in_order(answer.services),
+        benefits=in_order(answer.benefits),
+        other_coverage=in_order(answer.other_coverage),
+        related_entities=in_order(answer.related_entities),
+        authorizations=in_order(answer.authorizations),
+        notes=sorted(set(answer.notes)),
+        warnings=in_order([*answer.warnings, *warnings]),
     )
-    outcome, reason = _outcome(coverage, covered, statement.ineligible_without_reason)
-    return Conclusion(result, outcome, reason)
+    outcome, reason = _outcome(coverage, covered, answer.ineligible_without_reason)
+    return Derived(result, outcome, reason)
 
 
-_CARRIED = (
+_TAKEN_OVER = (
     "provider_in_network",
     "as_of",
     "answered_at",
@@ -93,7 +95,7 @@ _CARRIED = (
 )
 
 
-def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> frozenset[tuple[CodeType, str]]:
+def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:
     """The procedure and service type codes that this vendor was really asked about."""
     codes: set[tuple[CodeType, str]] = set()
     for pointer, kind, values in (
@@ -105,29 +107,33 @@ def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> frozenset[tuple[
     return frozenset(codes)
 
 
-def _coverage_on_the_day(statement: Answer, inquiry: Inquiry, today: date) -> tuple[Coverage, list[Warning_]]:
-    """api.md section 3: an "active" whose plan dates exclude the service date is inactive, unless that day is to come."""
-    day, plan = inquiry.service_date, statement.plan
+def _coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[Coverage, list[Warning_]]:
+    """An "active" whose plan dates exclude the service date is inactive, unless that day is still to come."""
+    day, plan = inquiry.service_date, answer.plan
     ended = plan.ends_on is not None and plan.ends_on < day
     not_begun = plan.starts_on is not None and plan.starts_on > day
-    if statement.coverage is not Coverage.ACTIVE or not (ended or not_begun):
-        return statement.coverage, []
+    if answer.coverage is not Coverage.ACTIVE or not (ended or not_begun):
+        return answer.coverage, []
     sources = plan.sources.get("ends_on" if ended else "starts_on", [])
     if day <= today:
         return Coverage.INACTIVE, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *sources)]
     return Coverage.ACTIVE, [warning(WarningCode.COVERAGE_MAY_END, *sources)]
 
 
-def _service_covered(statement: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:
-    if statement.service_covered is not None:
-        return statement.service_covered
-    asked = asked_codes(inquiry, not_asked)
-    said = {code: {row.covered for row in statement.services if (row.code_type, row.code) == code} for code in asked}
-    if any(False in answers for answers in said.values()):
+def _service_covered(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:
+    """False if the vendor denies any asked code, True only if it confirms all of them."""
+    if answer.service_covered is not None:
+        return answer.service_covered
+    answers: dict[tuple[CodeType, str], set[bool | None]] = {code: set() for code in asked_codes(inquiry, not_asked)}
+    for service in answer.services:
+        if (service.code_type, service.code) in answers:
+            answers[service.code_type, service.code].add(service.covered)
+    if any(False in covered for covered in answers.values()):
         return False
-    return True if said and all(True in answers for answers in said.values()) else None
+    return True if answers and all(True in covered for covered in answers.values()) else None
 
 
+# The table of outcomes in docs/api.md#3-the-verification.
 _OUTCOMES: dict[tuple[Coverage, bool | None], tuple[Outcome, OutcomeReason | None]] = {
     (Coverage.ACTIVE, True): (Outcome.ELIGIBLE, None),
     (Coverage.ACTIVE, None): (Outcome.ELIGIBLE, None),
@@ -149,15 +155,12 @@ def _outcome(
     return _OUTCOMES[coverage, covered]
 
 
-R = TypeVar("R", bound=Row)
+def in_order(parts: list[_P]) -> list[_P]:
+    """Sorted by content; `sources` only break ties, so that equal parts stay in a fixed order too."""
+    return sorted(parts, key=_content) if len(parts) > 1 else parts
 
 
-def in_order(rows: list[R]) -> list[R]:
-    """Sorted by content; `sources` only break ties, so that equal rows stay in a fixed order too."""
-    return sorted(rows, key=_content)
-
-
-def _content(row: Row) -> tuple[bytes, bytes]:
-    shown = row.model_dump(mode="json")
-    sources = shown.pop("sources", None)
-    return orjson.dumps(shown), orjson.dumps(sources, option=orjson.OPT_SORT_KEYS)
+def _content(part: ResultPart) -> tuple[bytes, bytes]:
+    fields = part.model_dump(mode="json")
+    sources = fields.pop("sources", None)
+    return orjson.dumps(fields), orjson.dumps(sources, option=orjson.OPT_SORT_KEYS)

@@ -1,7 +1,7 @@
-"""Why there is no answer (api.md section 5): one table from code to who can mend it and what to tell a front desk.
+"""The reason why there is no answer: one table from code to blame, message and advice (docs/api.md#5-the-failure).
 
-`message` and `suggestion` are the gateway's own constants, so a failure can be shown anywhere; what the vendor said in its
-own words is kept apart (`vendor_message`) and treated as PHI.
+`message` and `suggestion` are the gateway's own constants, so a failure can be shown anywhere; the vendor's own words are
+kept apart (`vendor_message`) and treated as PHI.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FixBy(StrEnum):
+    """Who can mend the cause of a failure."""
+
     PATIENT = "patient"
     PROVIDER = "provider"
     REQUESTER = "requester"
@@ -198,7 +200,7 @@ MEANINGS: dict[FailureCode, Meaning] = {
 
 
 class Aaa(BaseModel):
-    """One X12 AAA segment: reject reason (AAA03), follow-up action (AAA04), the loop where it stood, if known."""
+    """One X12 AAA segment: reject reason (AAA03), follow-up action (AAA04) and its loop, if known."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True

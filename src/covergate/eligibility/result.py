@@ -1,8 +1,6 @@
-"""The normalized answer (api.md section 4), and `Statement`, what translators build.
+"""The result: the normalized answer to an inquiry (docs/api.md#4-the-result), made by `derive.derive` and nowhere else.
 
-A translator states what the vendor stated; everything that follows from it – the outcome, the summary, the
-effect of plan dates, the canonical order – is derived in `conclusion.py` and nowhere else. Unknown is never zero: what the vendor
-did not state stays `None`, `[]` or `unknown`.
+Unknown is never zero: a value that the vendor did not state stays `None`, `[]` or `unknown`.
 """
 
 from __future__ import annotations
@@ -11,9 +9,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from covergate.eligibility.sourced import Sources, _percent_number
+from covergate.eligibility.sourced import Sources
 from covergate.eligibility.terms import (
     AppliesTo,
     CodeType,
@@ -28,22 +26,24 @@ from covergate.eligibility.terms import (
     WarningCode,
 )
 
+
+def _plain(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
 Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}", return_type=str)]
+_Number = WithJsonSchema({"type": "number"}, mode="serialization")
+Percent = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
+Count = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
 
 
-Percent = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
-
-
-Quantity_ = Annotated[Decimal, PlainSerializer(_percent_number, return_type=int | float)]
-
-
-class Row(BaseModel):
+class ResultPart(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
     )
 
 
-class Warning_(Row):
+class Warning_(ResultPart, title="Warning"):
     """`message` is a constant of the gateway, except that it may name a vendor's code; never PHI."""
 
     code: WarningCode
@@ -51,7 +51,7 @@ class Warning_(Row):
     sources: list[str] = []
 
 
-class ServiceAnswer(Row):
+class ServiceAnswer(ResultPart):
     code: str
     code_type: CodeType
     name: str | None = None
@@ -62,7 +62,7 @@ class ServiceAnswer(Row):
     sources: Sources = {}
 
 
-class PostalAddress(Row):
+class PostalAddress(ResultPart):
     line1: str | None = None
     line2: str | None = None
     city: str | None = None
@@ -70,7 +70,7 @@ class PostalAddress(Row):
     zip: str | None = None
 
 
-class Plan(Row):
+class Plan(ResultPart):
     """`type` is an X12 EB04 code, `type_name` its name (or the vendor's own word)."""
 
     name: str | None = None
@@ -89,7 +89,7 @@ class Plan(Row):
     sources: Sources = {}
 
 
-class AlternatePayer(Row):
+class AlternatePayer(ResultPart):
     id: str | None = None
     name: str | None = None
     category: str | None = None
@@ -98,7 +98,7 @@ class AlternatePayer(Row):
     phone: str | None = None
 
 
-class PayerAnswer(Row):
+class PayerAnswer(ResultPart):
     id: str | None = None
     name: str | None = None
     alternate: AlternatePayer | None = None
@@ -110,8 +110,8 @@ class PayerAnswer(Row):
     sources: Sources = {}
 
 
-class Member(Row):
-    """The patient or the subscriber as the vendor has them. `address.line1` holds the whole where the vendor gives one string."""
+class Member(ResultPart):
+    """The patient or the subscriber by the vendor's records. `address.line1` holds an address given as one string."""
 
     first_name: str | None = None
     middle_name: str | None = None
@@ -124,15 +124,15 @@ class Member(Row):
     sources: Sources = {}
 
 
-class Quantity(Row):
+class Quantity(ResultPart):
     unit: Unit
-    total: Quantity_ | None = None
-    used: Quantity_ | None = None
-    remaining: Quantity_ | None = None
+    total: Count | None = None
+    used: Count | None = None
+    remaining: Count | None = None
 
 
-class Benefit(Row):
-    """One stated benefit. `code` keeps EB01 where there was one; `notes` keeps MSG text."""
+class Benefit(ResultPart):
+    """One stated benefit. `code` keeps EB01 if there was one; `notes` keeps MSG text."""
 
     kind: Kind
     code: str | None = None
@@ -162,12 +162,12 @@ class Benefit(Row):
     sources: Sources = {}
 
 
-class NamedPayer(Row):
+class NamedPayer(ResultPart):
     id: str | None = None
     name: str | None = None
 
 
-class OtherCoverage(Row):
+class OtherCoverage(ResultPart):
     order: str | None = None
     payer: NamedPayer = NamedPayer()
     member_id: str | None = None
@@ -177,7 +177,7 @@ class OtherCoverage(Row):
     sources: Sources = {}
 
 
-class RelatedEntity(Row):
+class RelatedEntity(ResultPart):
     role: Role = Role.OTHER
     entity_code: str | None = None
     name: str | None = None
@@ -191,7 +191,7 @@ class RelatedEntity(Row):
     sources: Sources = {}
 
 
-class Authorization(Row):
+class Authorization(ResultPart):
     number: str | None = None
     starts_on: date | None = None
     ends_on: date | None = None
@@ -201,31 +201,31 @@ class Authorization(Row):
     remaining: str | None = None
 
 
-class References(Row):
+class References(ResultPart):
     vendor_id: str | None = None
     trace_number: str | None = None
     call_reference: str | None = None
     representative: str | None = None
 
 
-class PayerStatus(Row):
+class PayerStatus(ResultPart):
     code: str | None = None
     text: str | None = None
 
 
-class Accumulator(Row):
+class Accumulator(ResultPart):
     total: Money | None = None
     used: Money | None = None
     remaining: Money | None = None
 
 
-class ByLevel(Row):
+class ByLevel(ResultPart):
     individual: Accumulator | None = None
     family: Accumulator | None = None
     unknown_level: Accumulator | None = None
 
 
-class NetworkSummary(Row):
+class NetworkSummary(ResultPart):
     copay: Money | None = None
     coinsurance_percent: Percent | None = None
     deductible: ByLevel = ByLevel()
@@ -233,8 +233,8 @@ class NetworkSummary(Row):
     authorization_required: bool | None = None
 
 
-class Summary(Row):
-    """Per network; a network of which nothing was stated is null."""
+class Summary(ResultPart):
+    """By network; null for a network of which nothing was stated."""
 
     in_: NetworkSummary | None = Field(default=None, alias="in")
     out: NetworkSummary | None = None
@@ -243,8 +243,8 @@ class Summary(Row):
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
 
-class Result(Row):
-    """The answer as the API shows it. Made by `conclusion.conclude`."""
+class Result(ResultPart):
+    """The answer as the API shows it."""
 
     coverage: Coverage
     service_covered: bool | None

@@ -1,17 +1,76 @@
-"""Values together with the places in the raw document that they were read from, and how money and percentages are read."""
+"""A value together with the places in the raw document that it was read from; how money and percentages are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 
-CENT = Decimal("0.01")
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+_CENT = Decimal("0.01")
+
+Sources = dict[str, list[str]]
+"""The pointers of each stated field of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Generic[_T]):
+    """A value as it was read, None if the vendor did not state it, and the JSON pointers to where it stands."""
+
+    value: _T | None
+    pointers: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.value is not None
+
+    def __or__(self, other: Sourced[_T]) -> Sourced[_T]:
+        """This one, or the other if this is not stated."""
+        return self if self.value is not None else other
+
+    def then(self, convert: Callable[[_T], _U | None]) -> Sourced[_U]:
+        return Sourced(None if self.value is None else convert(self.value), self.pointers)
+
+    def meaning(self, table: Mapping[_T, _U], otherwise: _U) -> _U:
+        """The table's entry for this code, `otherwise` for a code that is not stated or not in the table."""
+        return otherwise if self.value is None else table.get(self.value, otherwise)
+
+
+NOT_STATED: Sourced[Any] = Sourced(None)
+
+
+def pointers_of(fields: Iterable[Sourced[Any]]) -> list[str]:
+    """The pointers of the stated ones of these, sorted, each once."""
+    return sorted({pointer for field in fields if field.value is not None for pointer in field.pointers})
+
+
+def row(**fields: Sourced[Any]) -> dict[str, Any]:
+    """The stated fields, and their `sources`, as arguments for a row of `eligibility.result`."""
+    stated = {name: field for name, field in fields.items() if field.value is not None}
+    return {
+        **{name: field.value for name, field in stated.items()},
+        "sources": {name: list(field.pointers) for name, field in stated.items() if field.pointers},
+    }
+
+
+def pointer(prefix: str, *path: Any) -> str:
+    """A JSON pointer (RFC 6901) below `prefix`.
+
+    >>> pointer("/exchanges/0/body", "benefits", 0, "copay")
+    '/exchanges/0/body/benefits/0/copay'
+    """
+    for step in path:
+        name = str(step)
+        if "~" in name or "/" in name:
+            name = name.replace("~", "~0").replace("/", "~1")
+        prefix = f"{prefix}/{name}"
+    return prefix
 
 
 def money(value: str | int | float | Decimal | None) -> Decimal | None:
-    """US dollars with two decimals, from what vendors write (`$1,234.5`, `30`); None for blank, unreadable or negative."""
+    """US dollars with two decimals, from vendors' spellings (`$1,234.5`, `30`); None for blank, unreadable or negative."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -20,11 +79,11 @@ def money(value: str | int | float | Decimal | None) -> Decimal | None:
         return None
     if not amount.is_finite() or amount < 0 or amount >= Decimal(10) ** 10:
         return None
-    return amount.quantize(CENT, rounding=ROUND_HALF_UP)
+    return amount.quantize(_CENT, rounding=ROUND_HALF_UP)
 
 
 def percent(value: str | int | float | Decimal | None, *, fraction: bool = False) -> Decimal | None:
-    """The patient's share 0-100, exact; `fraction` where the vendor writes 0.1 for ten percent. None for anything else."""
+    """The patient's share, 0-100, exact; None for anything else. `fraction` if the vendor writes 0.1 for ten percent."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -35,52 +94,3 @@ def percent(value: str | int | float | Decimal | None, *, fraction: bool = False
         return None
     share = share * 100 if fraction else share
     return share.normalize() if 0 <= share <= 100 else None
-
-
-def _percent_number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() else float(value)
-
-
-Sources = dict[str, list[str]]
-
-
-def pointers(prefix: str, **fields: Iterable[Any] | str | None) -> Sources:
-    """`sources` from field → path below `prefix` (one path or several); fields given as None are left out.
-
-    >>> pointers("/exchanges/0/body", total=("benefits", 0, "copay"))
-    {'total': ['/exchanges/0/body/benefits/0/copay']}
-    """
-    found: Sources = {}
-    for field, path in fields.items():
-        if path is not None:
-            found[field] = [pointer(prefix, *([path] if isinstance(path, str) else path))]
-    return found
-
-
-def pointer(prefix: str, *path: Any) -> str:
-    """A JSON pointer (RFC 6901) below `prefix`."""
-    return prefix + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-T = TypeVar("T")
-
-
-U = TypeVar("U")
-
-
-@dataclass(frozen=True, slots=True)
-class Sourced(Generic[T]):
-    """A value as we read it, None where the vendor stated none, and the pointers to what it was read from."""
-
-    value: T | None
-    pointers: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.value is not None
-
-    def __or__(self, other: Sourced[T]) -> Sourced[T]:
-        """This one, or the other where this is not stated."""
-        return self or other
-
-    def then(self, convert: Callable[[T], U | None]) -> Sourced[U]:
-        return Sourced(None if self.value is None else convert(self.value), self.pointers)

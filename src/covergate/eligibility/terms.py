@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class AppliesTo(StrEnum):
-    """Whose benefit a row is: the vendor's notion of the asked service, the row's own codes, the whole plan, or not said."""
+    """The service that a benefit is for: the vendor's notion of the asked one, its own codes, the whole plan, or unknown."""
 
     ASKED_SERVICE = "asked_service"
     CODES = "codes"

@@ -1,4 +1,4 @@
-"""The guard in front of every outgoing connection: which addresses and URLs may be reached."""
+"""Which addresses and URLs may be reached: the guard in front of every outgoing connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 _SPECIAL_V4 = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
-"""IANA IPv4 special-purpose registry: blocks that `is_global` lets pass (in whole or in part)."""
+"""Blocks of the IANA IPv4 special-purpose registry that `is_global` lets pass, in whole or in part."""
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -23,7 +23,7 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 _SPECIAL_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
-"""IANA IPv6 special-purpose registry: blocks inside 2000::/3 that are not public (Teredo is in 2001::/23)."""
+"""Blocks of the IANA IPv6 special-purpose registry inside 2000::/3 that are not public (Teredo is in 2001::/23)."""
 
 
 class ForbiddenAddress(OSError):
@@ -31,7 +31,7 @@ class ForbiddenAddress(OSError):
 
 
 def is_public(address: _Address) -> bool:
-    """Whether the guard lets a connection to this address pass; IPv4 inside IPv6 counts as that IPv4 address."""
+    """Whether the address may be connected to. IPv4 inside IPv6 counts as that IPv4 address."""
     if isinstance(address, ipaddress.IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour
         if embedded is None and address in _NAT64:
@@ -43,7 +43,7 @@ def is_public(address: _Address) -> bool:
 
 
 def _guarded_socket(addr_info: tuple[Any, ...]) -> socket.socket:
-    """Called with the very address that is about to be connected to, so neither IP literals nor rebinding get past."""
+    """aiohttp calls it with the very address it is about to connect to, so neither IP literals nor rebinding get past."""
     family, kind, protocol, _, sockaddr = addr_info
     if not is_public(ipaddress.ip_address(sockaddr[0])):
         raise ForbiddenAddress("not a public address")
@@ -55,9 +55,9 @@ _HOST = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*|[\w-]+(\.[\w-]+)*\.?", re.ASCII | r
 
 
 def check_url(url: str, *, allow_private: bool) -> str | None:
-    """Why this URL cannot be sent to, in words that may be shown to whoever gave it; None when it can.
+    """The reason why nothing can be sent to this URL, fit to be shown to its author; None if it can.
 
-    Names are not resolved: that happens, guarded, at each connection.
+    Names are not looked up here: that happens, guarded, at each connection.
     """
     if len(url) > 2048:
         return "is longer than 2048 characters"
@@ -94,7 +94,7 @@ def _is_private_host(host: str) -> bool:
     except ValueError:
         pass
     try:
-        # `2130706433`, `0x7f.1` and the like are not names either: the resolver reads them as IPv4.
+        # `2130706433`, `0x7f.1` and the like are not names either: resolvers read them as IPv4.
         return not is_public(ipaddress.IPv4Address(socket.inet_aton(name)))
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Bodies of replies, read up to a limit and decoded by our own hand."""
+"""Bodies of replies, read up to a limit and decoded here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ReplyTooLarge(UnreadableReply):
 
 
 async def read_capped(response: httpx.Response, limit: int) -> bytes:
-    """The decoded body, of at most `limit` bytes, then close. Raises ReplyTooLarge and UnreadableReply.
+    """Returns the decoded body of at most `limit` bytes and closes. Raises ReplyTooLarge and UnreadableReply.
 
-    Decoding is our own because httpx's unpacks a whole chunk before anyone can count, and stacks decoders on request.
+    Decoding is our own because httpx's unpacks a whole chunk before it can be counted, and stacks decoders on request.
     """
     try:
         coding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -38,7 +38,7 @@ async def read_capped(response: httpx.Response, limit: int) -> bytes:
 
 
 async def read_start(response: httpx.Response, limit: int) -> bytes:
-    """The first `limit` bytes as they came over the wire, then close, whatever more there is."""
+    """Returns the first `limit` bytes as they came over the wire and closes, however much more there is."""
     start = bytearray()
     try:
         async for chunk in _raw(response):
@@ -56,7 +56,7 @@ def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
 
 
 class _Gunzip:
-    """gzip, its several members too, and zlib; never more than asked for."""
+    """Decompresses gzip, of several members too, and zlib; never more than it is asked for."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=47)

@@ -7,7 +7,7 @@ from enum import Enum
 from covergate import ids
 from covergate.gateway import Gateway
 from covergate.payers import store
-from covergate.payers.store import Candidate, Payer
+from covergate.payers.store import Candidate, DirectoryPayer
 
 NEW = "new"
 
@@ -19,24 +19,24 @@ class Linked(Enum):
     """There is no such payer in the candidate's mode."""
 
 
-async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[Payer]]]:
+async def list_candidates(gateway: Gateway) -> list[tuple[Candidate, list[DirectoryPayer]]]:
     """Each with the payers that it may be, the likeliest first."""
     async with gateway.connection() as db:
-        found = await store.read_candidates(db)
+        candidates = await store.read_candidates(db)
         known = {
             mode: {payer.id: payer for payer in await store.read_payers(db, mode)}
-            for mode in {candidate.mode for candidate in found}
+            for mode in {candidate.mode for candidate in candidates}
         }
     return [
         (candidate, [known[candidate.mode][id_] for id_ in candidate.suggested if id_ in known[candidate.mode]])
-        for candidate in found
+        for candidate in candidates
     ]
 
 
 async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
     """The candidate is this payer, or a payer of its own for `NEW`. No later list undoes it."""
     async with gateway.transaction() as db:
-        await store.alone(db)
+        await store.lock_directory(db)
         candidate = await store.read_candidate(db, candidate_id)
         if candidate is None:
             return Linked.NO_CANDIDATE
@@ -52,5 +52,5 @@ async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
         if listed.electronic_id is not None:
             await store.add_names(db, mode, "electronic_id", [(payer_id, listed.electronic_id)])
         await store.add_codes(db, candidate.vendor, mode, "person", [(listed.codes, payer_id)])
-        await store.changed(db)
+        await store.bump_version(db)
     return Linked.DONE

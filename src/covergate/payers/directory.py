@@ -1,7 +1,8 @@
-"""Looking payers up: for a verification that names one, and for `GET /v1/payers`.
+"""Looks payers up: for a verification that names one, and for `GET /v1/payers`.
 
-Each process keeps the directory in memory and asks the database at most every few seconds whether it is still the same, so that
-a verification costs no round trip for its payer. Unknown payers are no error: vendors know more payers than the directory.
+Each process keeps the directory in memory and asks the database at most every few seconds whether it is still the same,
+so that a verification costs no round trip for its payer. Unknown payers are no error: vendors know more payers than the
+directory.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ from covergate.errors import FieldError
 from covergate.gateway import Gateway
 from covergate.payers import store
 from covergate.payers.matching import MOST_SUGGESTED, Names
-from covergate.payers.store import Payer
+from covergate.payers.store import DirectoryPayer
 
 FRESH_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What became of the payer that a request names.
+    """The payer of a request, looked up.
 
-    `payer` has id and name filled in where the directory knows them; what was stated stays as it was stated. `codes` are each
-    vendor's own. `wrong` is what is wrong with the request; `candidates` are the payers that an ambiguous name may mean.
+    `payer` has id and name filled in if the directory knows them; stated values stay as stated. `codes` are each vendor's
+    own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous name may mean.
     """
 
     payer: inquiry.Payer
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     wrong: tuple[FieldError, ...] = ()
-    candidates: tuple[Payer, ...] = ()
+    candidates: tuple[DirectoryPayer, ...] = ()
 
 
 class Directory:
     """The payers of one mode, as they were when it was read."""
 
-    def __init__(self, payers: Sequence[Payer]) -> None:
+    def __init__(self, payers: Sequence[DirectoryPayer]) -> None:
         self.payers = tuple(payers)
         self._by_id = {payer.id: payer for payer in payers}
-        self._by_electronic_id: defaultdict[str, list[Payer]] = defaultdict(list)
+        self._by_electronic_id: defaultdict[str, list[DirectoryPayer]] = defaultdict(list)
         for payer in payers:
             for electronic_id in payer.electronic_ids:
                 self._by_electronic_id[electronic_id.upper()].append(payer)
@@ -59,8 +60,8 @@ class Directory:
             return _filled(asked, payer)
         if asked.id is not None:
             # One that vendors share without being the same payer would give the wrong codes: then none.
-            found = self._by_electronic_id.get(asked.id.upper(), [])
-            return Named(asked, found[0].vendors) if len(found) == 1 else Named(asked)
+            payers = self._by_electronic_id.get(asked.id.upper(), [])
+            return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked)
         name = asked.name or ""
         meant = self._names.meant(name)
         if len(meant) == 1:
@@ -71,9 +72,9 @@ class Directory:
             return Named(asked)
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
 
-    def search(self, text: str | None, vendor: str | None) -> list[Payer]:
-        """By name, or the best first where there is a text, which is looked for in names, aliases and ids."""
-        found: Sequence[Payer] = self.payers
+    def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:
+        """Sorted by name, or the best first if a text is searched for in names, aliases and ids."""
+        payers: Sequence[DirectoryPayer] = self.payers
         if text is not None:
             begins = text.upper()
             by_id = [
@@ -84,11 +85,11 @@ class Directory:
                 or any(code.upper() == begins for codes in payer.vendors.values() for code in codes.values())
             ]
             by_name = [self._by_id[id_] for id_ in self._names.searched(text)]
-            found = list({payer.id: payer for payer in [*by_id, *by_name]}.values())
-        return [payer for payer in found if vendor is None or vendor in payer.vendors]
+            payers = list({payer.id: payer for payer in [*by_id, *by_name]}.values())
+        return [payer for payer in payers if vendor is None or vendor in payer.vendors]
 
 
-class KnownPayers:
+class DirectoryCache:
     """The directory as this process remembers it."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -101,7 +102,7 @@ class KnownPayers:
         return (await self.directory(mode)).named(payer)
 
     async def directory(self, mode: str) -> Directory:
-        """At most `FRESH_SECONDS` old; while somebody else looks whether it changed, what is known is good enough."""
+        """At most `FRESH_SECONDS` old; while another caller checks for changes, the known one is good enough."""
         known = self._known.get(mode)
         if known is not None and (self._lock.locked() or self._is_fresh(mode)):
             return known[0]
@@ -125,6 +126,6 @@ class KnownPayers:
         return await asyncio.to_thread(Directory, payers), version
 
 
-def _filled(asked: inquiry.Payer, payer: Payer) -> Named:
+def _filled(asked: inquiry.Payer, payer: DirectoryPayer) -> Named:
     known = {"id": asked.id or payer.electronic_id, "name": asked.name or payer.name}
     return Named(asked.model_copy(update=known), payer.vendors)

@@ -19,7 +19,7 @@ from rapidfuzz import fuzz, process
 ALIKE = 90.0
 """At least this score (`fuzz.ratio` of the sorted words, 0 to 100), and every word that differs differs by a slip."""
 MARGIN = 5.0
-"""What the best must be ahead of the next payer that is alike, else both are meant."""
+"""The lead that the best match needs over the next one; with less, both are meant."""
 DOUBTFUL = 80.0
 SLIP = 88.0
 """The score of two words that differ by a letter too many, or by another letter in a long word."""
@@ -87,7 +87,7 @@ def key_of(name: str) -> Key:
 
 
 def alike(one: Key, other: Key) -> float:
-    """The score of two names that are the same but for slips, else 0."""
+    """The score of two names that differ by slips only, else 0."""
     if one.joined == other.joined:
         return 100.0
     score = fuzz.ratio(one.ordered, other.ordered)
@@ -98,7 +98,7 @@ def alike(one: Key, other: Key) -> float:
 
 
 def resembles(one: Key, other: Key) -> float:
-    """How much a person should look at the two, 0 for not at all: close in spelling, or one inside the other."""
+    """The likeness that a person should look at, 0 for none: close in spelling, or one inside the other."""
     score = fuzz.ratio(one.ordered, other.ordered)
     if score >= DOUBTFUL and _protected(one) == _protected(other):
         return score
@@ -149,8 +149,8 @@ class Names:
         key = key_of(name)
         if not key.words:
             return ()
-        found = set.intersection(*(self._with_word.get(word, set()) for word in key.words))
-        entries = (self._entries[at] for at in found)
+        numbers = set.intersection(*(self._with_word.get(word, set()) for word in key.words))
+        entries = (self._entries[at] for at in numbers)
         return tuple(
             payer_id
             for payer_id, _ in self._best(

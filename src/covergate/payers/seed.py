@@ -13,27 +13,27 @@ from importlib import resources
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.database import Database
+from covergate.db.sql import Query
 from covergate.payers import store
 
-_PLANTED = text("SELECT seed_digest FROM payer_directory")
-_MARK = text("UPDATE payer_directory SET seed_digest = :digest")
+_PLANTED = Query("SELECT seed_digest FROM payer_directory")
+_MARK = Query("UPDATE payer_directory SET seed_digest = :digest")
 
 
-async def plant(database: Database) -> None:
+async def seed_directory(database: Database) -> None:
     """Once for each state of the file; any number of processes may do so at the same time."""
     content = resources.files(__package__).joinpath("payers.json").read_bytes()
     digest = hashlib.sha256(content).digest()
     async with database.transaction() as db:
-        if await db.scalar(_PLANTED) == digest:
+        if await _PLANTED.scalar(db) == digest:
             return
-        await store.alone(db)
+        await store.lock_directory(db)
         await _plant(db, orjson.loads(content))
-        await store.changed(db)
-        await db.execute(_MARK, {"digest": digest})
+        await store.bump_version(db)
+        await _MARK.run(db, {"digest": digest})
 
 
 async def _plant(db: AsyncConnection, seeds: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Taking over the payer lists of the vendors that have one.
+"""Takes over the payer lists of the vendors that have one.
 
 Invariant: a row of a list belongs to a known payer only by its electronic id or by a name that can mean no other; it is a new
 payer only when it resembles none; everything in between waits for a person (`candidates.py`), and what was settled once stays
@@ -11,18 +11,17 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, text
-from sqlalchemy.types import Integer, Text
 
 from covergate import ids
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.payers import store
 from covergate.payers.matching import Names
-from covergate.payers.store import Candidate, Codes, Payer
+from covergate.payers.store import Candidate, Codes, DirectoryPayer
 from covergate.transport.transport import Transport
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
 from covergate.vendors.flow import ListedPayer, PayersFlow
@@ -30,27 +29,33 @@ from covergate.vendors.vendor import Connection, Vendor
 
 log = structlog.get_logger(__name__)
 
-LONGEST_NAME = 200
-LONGEST_CODE = 100
+LONGEST_PAYER_NAME = 200
+LONGEST_PAYER_CODE = 100
 DAILY = 24 * 3600
 AFTER_FAILURE = 3600
 
-_START = text("""
+KEPT = (Kept("payer_syncs", "one row for each vendor and mode"),)
+
+_START = Query(
+    """
 INSERT INTO payer_syncs AS s (vendor, mode, started_at) VALUES (:vendor, :mode, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET started_at = clock_timestamp()
   WHERE s.started_at < clock_timestamp() - make_interval(
     secs => CASE WHEN s.synced_at IS NULL OR s.synced_at < s.started_at THEN :failed_after ELSE :due_after END)
-RETURNING 1""").bindparams(bindparam("failed_after", type_=Integer), bindparam("due_after", type_=Integer))
-_FAILED = text("UPDATE payer_syncs SET error = :error WHERE vendor = :vendor AND mode = :mode")
-_SYNCED = text(
-    "UPDATE payer_syncs SET synced_at = clock_timestamp(), listed = :listed, error = :error"
+RETURNING 1""",
+    failed_after="int",
+    due_after="int",
+)
+_FAILED = Query("UPDATE payer_syncs SET error = :error WHERE vendor = :vendor AND mode = :mode")
+_SYNCED = Query(
+    "UPDATE payer_syncs SET synced_at = clock_timestamp(), listed = :listed, error = NULL"
     " WHERE vendor = :vendor AND mode = :mode"
-).bindparams(bindparam("error", type_=Text))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What one vendor's list brought. `error` says in a constant why it could not be taken over."""
+    """The outcome for one vendor's list. `error` says in a constant why it could not be taken over."""
 
     vendor: str
     mode: str
@@ -63,7 +68,7 @@ class Synced:
 
 @dataclass
 class Changes:
-    """What a list means for the directory: (id, name, electronic id), (payer id, value), (codes, payer id)."""
+    """A list's changes to the directory: (id, name, electronic id), (payer id, value), (codes, payer id)."""
 
     payers: list[tuple[str, str, str | None]] = field(default_factory=list)
     aliases: list[tuple[str, str]] = field(default_factory=list)
@@ -101,7 +106,7 @@ async def _start(gateway: Gateway, vendor: Vendor, mode: str, *, due_after: int)
     values = {"vendor": vendor.name, "mode": mode, "due_after": due_after}
     values["failed_after"] = min(due_after, AFTER_FAILURE)
     async with gateway.connection() as db:
-        return (await db.execute(_START, values)).one_or_none() is not None
+        return await _START.one(db, values) is not None
 
 
 async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: str, connection: Connection) -> Synced:
@@ -113,7 +118,7 @@ async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: st
         synced = await _take_over(gateway, vendor.name, mode, listed)
     except VendorError as error:
         async with gateway.connection() as db:
-            await db.execute(_FAILED, {"vendor": vendor.name, "mode": mode, "error": error.reason})
+            await _FAILED.run(db, {"vendor": vendor.name, "mode": mode, "error": error.reason})
         synced = Synced(vendor.name, mode, error=error.reason)
     log.info(
         "payers_synced",
@@ -150,20 +155,24 @@ def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:
     """The rows that can be kept, one for each set of codes: a vendor may list anything."""
     rows: dict[tuple[tuple[str, str], ...], ListedPayer] = {}
     for row in listed:
-        if not row.codes or not _fit(row.name, LONGEST_NAME):
+        if not row.codes or not _fit(row.name, LONGEST_PAYER_NAME):
             continue
-        if not all(_fit(code, LONGEST_CODE) for code in row.codes.values()):
+        if not all(_fit(code, LONGEST_PAYER_CODE) for code in row.codes.values()):
             continue
-        electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_CODE) else None
-        aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_NAME))
+        electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_PAYER_CODE) else None
+        aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_PAYER_NAME))
         rows.setdefault(_key(row.codes), replace(row, electronic_id=electronic_id, aliases=aliases))
     return list(rows.values())
 
 
 def compared(
-    vendor: str, mode: str, listed: Sequence[ListedPayer], payers: Sequence[Payer], settled: Sequence[tuple[Codes, str]]
+    vendor: str,
+    mode: str,
+    listed: Sequence[ListedPayer],
+    payers: Sequence[DirectoryPayer],
+    settled: Sequence[tuple[Codes, str]],
 ) -> Changes:
-    """What the list means for these payers; `settled` are the vendor's codes whose payer is known."""
+    """The list's changes to these payers; `settled` are the vendor's codes whose payer is known."""
     known = _Known(payers)
     payer_of = {_key(codes): payer_id for codes, payer_id in settled}
     changes = Changes()
@@ -187,7 +196,7 @@ def compared(
 class _Known:
     """The payers so far, those that the list itself brought included."""
 
-    def __init__(self, payers: Sequence[Payer]) -> None:
+    def __init__(self, payers: Sequence[DirectoryPayer]) -> None:
         self._names = Names(
             (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
         )
@@ -216,7 +225,7 @@ class _Known:
         return list(dict.fromkeys([*same_id, *called, *resembling]))
 
     def learn_name(self, payer_id: str, name: str, *, is_main: bool = False) -> bool:
-        """Whether it is news that the payer goes by this name."""
+        """True if it is news that the payer goes by this name."""
         if payer_id in self._names.called(name):
             return False
         self._names.add(payer_id, name, is_main)
@@ -232,7 +241,7 @@ class _Known:
 
 async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[ListedPayer]) -> Synced:
     async with gateway.transaction() as db:
-        await store.alone(db)
+        await store.lock_directory(db)
         payers = await store.read_payers(db, mode)
         settled = await store.read_codes(db, vendor, mode)
         # Thousands of names with thousands of names: not on the loop that serves everything else.
@@ -243,9 +252,8 @@ async def _take_over(gateway: Gateway, vendor: str, mode: str, listed: Sequence[
         await store.add_codes(db, vendor, mode, "list", changes.codes)
         await store.drop_unlisted(db, vendor, mode, [row.codes for row in listed])
         await store.replace_candidates(db, vendor, mode, changes.candidates)
-        values: dict[str, Any] = {"vendor": vendor, "mode": mode, "listed": len(listed), "error": None}
-        await db.execute(_SYNCED, values)
-        await store.changed(db)
+        await _SYNCED.run(db, {"vendor": vendor, "mode": mode, "listed": len(listed)})
+        await store.bump_version(db)
     created, doubtful = len(changes.payers), len(changes.candidates)
     return Synced(vendor, mode, len(listed), len(listed) - created - doubtful, created, doubtful)
 

@@ -1,6 +1,6 @@
 """The sandbox as one ASGI app: each simulated vendor under `/<its name>`, plus what the tests count with.
 
-Invariant: a vendor appears here by one line in `VENDORS` and nowhere else.
+Invariant: a vendor appears here by one line in `_VENDORS` and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from covergate.sandbox import health_harbor, healthie, integrex, sohar, vsee
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox.world import World
 
-VENDORS: dict[str, Callable[[World], ASGIApp]] = {
+_VENDORS: dict[str, Callable[[World], ASGIApp]] = {
     "sohar": sohar.build,
     "integrex": integrex.build,
     "health_harbor": health_harbor.build,
@@ -42,7 +42,7 @@ def create_sandbox(settings: SandboxSettings) -> Starlette:
         routes=[
             Route("/healthz", _healthz),
             Route("/_sandbox/submissions", _submissions),
-            *(Mount(f"/{name}", app=build(world)) for name, build in VENDORS.items()),
+            *(Mount(f"/{name}", app=build(world)) for name, build in _VENDORS.items()),
         ],
         lifespan=lifespan,
     )

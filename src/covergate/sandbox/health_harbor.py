@@ -1,7 +1,7 @@
 """The simulated Health Harbor: token and Basic, mental-health inquiries one by one and in batches, one subscription.
 
 Source: their OpenAPI document of `batch_inquiries` (errors are FastAPI's), and the pages on authentication, reading and
-listing inquiries, and webhooks (docs.healthharbor.co).
+listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbor.md).
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
 report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI and
@@ -37,37 +37,37 @@ from covergate.sandbox.health_harbor_results import results_of
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
-NAME = "health_harbor"
-USERNAME = "sandbox"
-TOKEN_SECONDS = 24 * 60 * 60
+_NAME = "health_harbor"
+_USERNAME = "sandbox"
+_TOKEN_SECONDS = 24 * 60 * 60
 
-CALL_FAILED = "CALLFAILED"
+_CALL_FAILED = "CALLFAILED"
 """Start of a member id whose call fails: status FAILED, a summary, no results."""
-ROW_REFUSED = "ROWREFUSED"
+_ROW_REFUSED = "ROWREFUSED"
 """Start of a member id whose row is answered `"success": false` inside a 200."""
 
-EVENT_ROWS = 25
+_EVENT_ROWS = 25
 """Inquiries in one webhook message; more are split over several."""
 CALL_BEGINS_AT, HALF_WAY_AT = 0.2, 0.6
 """When the call begins and when its second message goes out, as parts of the vendor's delay."""
 
 
-def password(secret: str) -> str:
+def _password(secret: str) -> str:
     """The password (their "API key") of the account `sandbox`: the sandbox's secret itself."""
     return secret
 
 
-def webhook_secret(secret: str) -> str:
+def _webhook_secret(secret: str) -> str:
     """The key of `X-HealthHarbor-Signature`: lower-case hex SHA-256 of the sandbox's secret and `:health_harbor`."""
     return hashlib.sha256(f"{secret}:health_harbor".encode()).hexdigest()
 
 
-def signature(secret: str, body: bytes) -> str:
+def _signature(secret: str, body: bytes) -> str:
     """`X-HealthHarbor-Signature`: lower-case hex HMAC-SHA256 of the raw body."""
-    return hmac.digest(webhook_secret(secret).encode(), body, "sha256").hex()
+    return hmac.digest(_webhook_secret(secret).encode(), body, "sha256").hex()
 
 
-class SubscriptionRequest(BaseModel):
+class _SubscriptionRequest(BaseModel):
     """The one webhook subscription of the account. Its field names are not documented; these are the sandbox's own."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -77,7 +77,7 @@ class SubscriptionRequest(BaseModel):
 
 
 @dataclass
-class Inquiry:
+class _Inquiry:
     """One phone call as the vendor keeps it."""
 
     id: str
@@ -100,40 +100,40 @@ class Inquiry:
 
 
 @dataclass
-class CallCenter:
+class _CallCenter:
     """The simulated service's state: its inquiries and its subscription."""
 
     world: World
     subscription: dict[str, Any] | None = None
-    inquiries: dict[str, Inquiry] = field(default_factory=dict)
-    by_external_id: dict[str, list[Inquiry]] = field(default_factory=dict)
+    inquiries: dict[str, _Inquiry] = field(default_factory=dict)
+    by_external_id: dict[str, list[_Inquiry]] = field(default_factory=dict)
 
     def create(self, requests: Sequence[InquiryRequest]) -> list[dict[str, Any]]:
         """Take on the rows of one call; gives the documented answer row by row."""
         answers: list[dict[str, Any]] = []
-        begun: dict[Scenario, list[Inquiry]] = {}
+        begun: dict[Scenario, list[_Inquiry]] = {}
         created = datetime.fromtimestamp(self.world.now(), UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
         for request in requests:
-            if request.member_id.startswith(ROW_REFUSED):
+            if request.member_id.startswith(_ROW_REFUSED):
                 answers.append({"success": False, "inquiry_id": ""})
                 continue
-            inquiry = Inquiry(str(uuid.uuid4()), request, scenario_of(request.member_id), created)
+            inquiry = _Inquiry(str(uuid.uuid4()), request, scenario_of(request.member_id), created)
             self.inquiries[inquiry.id] = inquiry
             if request.external_id:
                 self.by_external_id.setdefault(request.external_id, []).append(inquiry)
-            self.world.record_submission(NAME, request.external_id or None, request.member_id, inquiry.id)
+            self.world.record_submission(_NAME, request.external_id or None, request.member_id, inquiry.id)
             begun.setdefault(inquiry.scenario, []).append(inquiry)
             answers.append({"success": True, "inquiry_id": inquiry.id})
         for scenario, group in begun.items():
             self.world.spawn(self._call(scenario, group))
         return answers
 
-    def find(self, external_id: str | None, limit: int) -> list[Inquiry]:
+    def find(self, external_id: str | None, limit: int) -> list[_Inquiry]:
         """The newest inquiries first."""
-        found = list(self.inquiries.values()) if external_id is None else self.by_external_id.get(external_id, [])
-        return found[::-1][:limit]
+        inquiries = list(self.inquiries.values()) if external_id is None else self.by_external_id.get(external_id, [])
+        return inquiries[::-1][:limit]
 
-    async def _call(self, scenario: Scenario, inquiries: list[Inquiry]) -> None:
+    async def _call(self, scenario: Scenario, inquiries: list[_Inquiry]) -> None:
         seconds = self.world.delay(scenario)
         await asyncio.sleep(seconds * CALL_BEGINS_AT)
         for inquiry in inquiries:
@@ -147,19 +147,19 @@ class CallCenter:
             return
         await asyncio.sleep(seconds * (1 - HALF_WAY_AT))
         for inquiry in inquiries:
-            if inquiry.request.member_id.startswith(CALL_FAILED):
+            if inquiry.request.member_id.startswith(_CALL_FAILED):
                 inquiry.status, inquiry.summary = "FAILED", "The payer's line was closed on every attempt."
                 continue
             inquiry.results = results_of(self.world, inquiry.request, inquiry.id, scenario)
             inquiry.status, inquiry.summary = "SUCCESS", "The representative confirmed the patient's benefits."
         self._announce(scenario, inquiries)
 
-    def _announce(self, scenario: Scenario, inquiries: list[Inquiry]) -> None:
+    def _announce(self, scenario: Scenario, inquiries: list[_Inquiry]) -> None:
         """Send the subscription the inquiries as they are at this moment."""
         if self.subscription is None or scenario is Scenario.NOEVENT:
             return
-        for start in range(0, len(inquiries), EVENT_ROWS):
-            rows = [inquiry.as_json() for inquiry in inquiries[start : start + EVENT_ROWS]]
+        for start in range(0, len(inquiries), _EVENT_ROWS):
+            rows = [inquiry.as_json() for inquiry in inquiries[start : start + _EVENT_ROWS]]
             body = orjson.dumps(
                 {
                     "subscription_id": self.subscription["subscription_id"],
@@ -172,17 +172,17 @@ class CallCenter:
     async def _post(self, body: bytes, times: int) -> None:
         headers = {
             "Content-Type": "application/json",
-            "X-HealthHarbor-Signature": signature(self.world.settings.secret, body),
+            "X-HealthHarbor-Signature": _signature(self.world.settings.secret, body),
         }
         for _ in range(times):
-            await self.world.post_event(NAME, body, headers)
+            await self.world.post_event(_NAME, body, headers)
 
 
 def build(world: World) -> ASGIApp:
     """The vendor under its own paths, `/api/v0/…`, with the account already subscribed to the gateway."""
-    gateway_callback = f"{world.settings.gateway_url.rstrip('/')}/v1/vendor-events/{NAME}"
-    center = CallCenter(world)
-    center.subscription = _subscription(SubscriptionRequest(callback_url=gateway_callback))
+    gateway_callback = f"{world.settings.gateway_url.rstrip('/')}/v1/vendor-events/{_NAME}"
+    center = _CallCenter(world)
+    center.subscription = _subscription(_SubscriptionRequest(callback_url=gateway_callback))
 
     async def authorized(request: Request) -> None:
         if not _is_authorized(world, request):
@@ -195,9 +195,9 @@ def build(world: World) -> ASGIApp:
     @app.post("/api/v0/auth/token")
     async def token(request: Request) -> dict[str, str]:
         form = await _multipart(request)
-        if form["username"] != USERNAME or form["password"] != password(world.settings.secret):
+        if form["username"] != _USERNAME or form["password"] != _password(world.settings.secret):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Bearer"})
-        return {"access_token": tokens.issue(world, NAME, TOKEN_SECONDS), "token_type": "bearer"}
+        return {"access_token": tokens.issue(world, _NAME, _TOKEN_SECONDS), "token_type": "bearer"}
 
     @app.post("/api/v0/mental_health/batch_inquiries", dependencies=account)
     async def create_batch(request: Request, inquiries: list[InquiryRequest]) -> Response:
@@ -235,7 +235,7 @@ def build(world: World) -> ASGIApp:
         inquiry = center.inquiries.get(inquiry_id)
         if inquiry is None:
             raise HTTPException(404, "Inquiry not found")
-        if inquiry.scenario is Scenario.HTTP500ONCE and world.once((NAME, "500", inquiry.id)):
+        if inquiry.scenario is Scenario.HTTP500ONCE and world.once((_NAME, "500", inquiry.id)):
             return Response("Internal Server Error", 500, media_type="text/plain")
         body = orjson.dumps(inquiry.as_json())
         if inquiry.scenario is Scenario.BROKENJSON:
@@ -243,7 +243,7 @@ def build(world: World) -> ASGIApp:
         return Response(body, media_type="application/json")
 
     @app.post("/api/v0/subscription/", dependencies=account)
-    async def subscribe(subscription: SubscriptionRequest) -> dict[str, Any]:
+    async def subscribe(subscription: _SubscriptionRequest) -> dict[str, Any]:
         if subscription.callback_url != gateway_callback:
             message = "the sandbox posts only to the gateway it was started with"
             raise RequestValidationError([_error("body", "callback_url", message=message)])
@@ -267,7 +267,7 @@ def build(world: World) -> ASGIApp:
 def _is_authorized(world: World, request: Request) -> bool:
     token = tokens.bearer_of(request)
     if token is not None:
-        return tokens.is_valid(world, NAME, token)
+        return tokens.is_valid(world, _NAME, token)
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return False
@@ -275,17 +275,17 @@ def _is_authorized(world: World, request: Request) -> bool:
         given = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         return False
-    return hmac.compare_digest(given, f"{USERNAME}:{password(world.settings.secret)}".encode())
+    return hmac.compare_digest(given, f"{_USERNAME}:{_password(world.settings.secret)}".encode())
 
 
 def _is_first_try(world: World, inquiry: InquiryRequest) -> bool:
     """Whether this row makes its call run into the rate limit."""
     return scenario_of(inquiry.member_id) is Scenario.RATELIMIT and world.once(
-        (NAME, "429", inquiry.external_id or inquiry.member_id)
+        (_NAME, "429", inquiry.external_id or inquiry.member_id)
     )
 
 
-def _subscription(request: SubscriptionRequest) -> dict[str, Any]:
+def _subscription(request: _SubscriptionRequest) -> dict[str, Any]:
     return {"subscription_id": str(uuid.uuid4()), **request.model_dump()}
 
 

@@ -1,10 +1,10 @@
-"""What Health Harbor accepts as a mental-health inquiry: its `ExternalMentalHealthInquiryRequest`, to the letter.
+"""A mental-health inquiry as Health Harbor accepts it: its `ExternalMentalHealthInquiryRequest`, to the letter.
 
 Source: their OpenAPI document of `POST /api/v0/mental_health/batch_inquiries`. The model holds the schema, with the
 formats that its descriptions state in words; `unmet_rules` holds the "you must provide …" sentences, which the schema
 cannot say.
 
-Invariant: types are exact. A number where a string is documented, or a null where none is allowed, is an error.
+Invariant: types are exact. A number in place of a documented string is an error, and so is a null that is not allowed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-InquiryType = Literal["CLAIMS_STATUS", "BENEFITS", "UNKNOWN"]
+_InquiryType = Literal["CLAIMS_STATUS", "BENEFITS", "UNKNOWN"]
 
-BenefitsQuery = Literal[
+_BenefitsQuery = Literal[
     "DEDUCTIBLES_AND_MAXIMUMS",
     "PLAN_INFO",
     "NETWORK_STATUS",
@@ -64,9 +64,9 @@ def _digits(count: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-AmericanDate = Annotated[str, AfterValidator(_american_date)]
-Npi = Annotated[str, _digits(10)]
-TaxId = Annotated[str, _digits(9)]
+_AmericanDate = Annotated[str, AfterValidator(_american_date)]
+_Npi = Annotated[str, _digits(10)]
+_TaxId = Annotated[str, _digits(9)]
 
 
 class InquiryRequest(BaseModel):
@@ -74,26 +74,26 @@ class InquiryRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    type: InquiryType
-    desired_completion_date: AmericanDate
+    type: _InquiryType
+    desired_completion_date: _AmericanDate
     patient_name: Annotated[str, Field(min_length=1)]
-    dob: AmericanDate
+    dob: _AmericanDate
     member_id: Annotated[str, Field(min_length=1)]
-    tax_id: TaxId
+    tax_id: _TaxId
     group_id: str = ""
     insurance_in_network: bool = False
-    npi: Npi = ""
-    billing_npi: Npi = ""
-    rendering_npi: Npi = ""
+    npi: _Npi = ""
+    billing_npi: _Npi = ""
+    rendering_npi: _Npi = ""
     external_id: str = ""
     practice_billing_address: str = ""
     diagnosis_codes: list[str] = []
-    claims_date_of_service: AmericanDate = ""
+    claims_date_of_service: _AmericanDate = ""
     claim_number: str = ""
     additional_info: str = ""
     call_script_id: str | None = None  # the document's one example is null
     insurance: str = ""
-    benefits_query: list[BenefitsQuery] = []
+    benefits_query: list[_BenefitsQuery] = []
     benefits_codes: list[str] = []
     benefits_form_name: str = ""
     is_specialist: bool = False

@@ -1,8 +1,8 @@
-"""What Health Harbor's caller hears from the payer: the `results` of a finished inquiry.
+"""The `results` of a finished Health Harbor inquiry: the payer's answers on the phone.
 
 Source: their "Get Mental Health Inquiry" page. Money and percentages are strings, deductibles come as total and used,
-`procedure_codes` is a list of two-element lists. What the representative did not say is an empty string, or null where a
-boolean is due.
+`procedure_codes` is a list of two-element lists. An answer that the representative did not give is an empty string, or null
+for a boolean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from covergate.sandbox.sample_plan import IN_NETWORK, plan_dates
 from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
-CODES_OF_QUERY = {
+_CODES_OF_QUERY = {
     "OFFICE_VISIT_NEW_PATIENT": "99203",
     "OFFICE_VISIT_RETURNING_PATIENT": "99213",
     "PSYCHOTHERAPY": "90837",
@@ -29,7 +29,7 @@ CODES_OF_QUERY = {
 }
 """The procedure that the caller names to the representative when a query is about a service rather than a code."""
 
-PROCEDURE_NAMES = {
+_PROCEDURE_NAMES = {
     "90791": "Psychiatric diagnostic evaluation",
     "90834": "Psychotherapy, 45 minutes",
     "90837": "Psychotherapy, 60 minutes",
@@ -79,7 +79,7 @@ def _plan(world: World, inquiry: InquiryRequest, active: bool) -> dict[str, Any]
 
 
 def _maximums(active: bool) -> dict[str, str]:
-    said = {
+    maximums = {
         "individual_deductible": str(IN_NETWORK.deductible.total),
         "individual_deductible_used": str(IN_NETWORK.deductible.used),
         "individual_out_of_pocket_maximum": str(IN_NETWORK.out_of_pocket.total),
@@ -89,16 +89,16 @@ def _maximums(active: bool) -> dict[str, str]:
         "family_out_of_pocket_maximum": "",
         "family_out_of_pocket_maximum_used": "",
     }
-    return said if active else dict.fromkeys(said, "")
+    return maximums if active else dict.fromkeys(maximums, "")
 
 
 def _procedures(inquiry: InquiryRequest, scenario: Scenario) -> list[list[dict[str, Any]]]:
-    asked = [*inquiry.benefits_codes, *(CODES_OF_QUERY[q] for q in inquiry.benefits_query if q in CODES_OF_QUERY)]
-    prior_auth_asked = "CODE_LOOKUP_PRIOR_AUTH" in inquiry.benefits_query
+    codes = [*inquiry.benefits_codes, *(_CODES_OF_QUERY[q] for q in inquiry.benefits_query if q in _CODES_OF_QUERY)]
+    with_prior_auth = "CODE_LOOKUP_PRIOR_AUTH" in inquiry.benefits_query
     covered = {
         "is_covered": True,
-        "is_prior_auth_required": False if prior_auth_asked else None,
-        "prior_auth_info": "No prior authorization needed for outpatient visits." if prior_auth_asked else "",
+        "is_prior_auth_required": False if with_prior_auth else None,
+        "prior_auth_info": "No prior authorization needed for outpatient visits." if with_prior_auth else "",
         "is_deductible_waived": True,
         "copay_amount": f"{IN_NETWORK.copay}.00",
         "coinsurance_percentage": str(IN_NETWORK.coinsurance_percent),
@@ -117,8 +117,8 @@ def _procedures(inquiry: InquiryRequest, scenario: Scenario) -> list[list[dict[s
     }
     return [
         [
-            {"procedure_code": code, "procedure_name": PROCEDURE_NAMES.get(code, "")},
+            {"procedure_code": code, "procedure_name": _PROCEDURE_NAMES.get(code, "")},
             dict(not_covered if scenario is Scenario.NOTCOVERED else covered),
         ]
-        for code in dict.fromkeys(asked)
+        for code in dict.fromkeys(codes)
     ]

@@ -1,7 +1,8 @@
 """The simulated Healthie: one GraphQL endpoint, executed for real over `healthie_schema.graphql`, and policy webhooks.
 
-Source: Healthie's developer guide: authentication, errors, webhooks and their signature. Errors come in three layers:
-HTTP, GraphQL `errors` and a mutation's `messages`; the rate limit is a GraphQL error under HTTP 200.
+Source: Healthie's developer guide on authentication, errors, webhooks and their signature (docs/vendors/healthie.md).
+Errors come in three layers: HTTP, GraphQL `errors` and a mutation's `messages`; the rate limit is a GraphQL error under
+HTTP 200.
 
 Invariant: only `policy.*` events are sent, and none of them carries anything but ids and field names.
 """
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,14 +25,15 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from covergate.sandbox.healthie_records import Json, Policy
-from covergate.sandbox.healthie_resolvers import NAME, ConnectionCut, RateLimited, Resolvers, ServerFailed
+from covergate.sandbox.healthie_records import Policy
+from covergate.sandbox.healthie_resolvers import ConnectionCut, RateLimited, Resolvers, ServerFailed
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
-SCHEMA = build_schema(files("covergate.sandbox").joinpath("healthie_schema.graphql").read_text())
+_NAME = "healthie"
+_SCHEMA = build_schema(files("covergate.sandbox").joinpath("healthie_schema.graphql").read_text())
 
-TOO_MANY_REQUESTS = {
+_TOO_MANY_REQUESTS = {
     "errors": [
         {
             "message": "Too many requests. Please try again later.",
@@ -40,22 +43,22 @@ TOO_MANY_REQUESTS = {
 }
 
 
-def api_key(secret: str) -> str:
+def _api_key(secret: str) -> str:
     """The API key, sent raw after the word Basic: the sandbox's secret itself."""
     return secret
 
 
-def webhook_secret(secret: str) -> str:
+def _webhook_secret(secret: str) -> str:
     """The signature secret: `whsec_` and the lower-case hex SHA-256 of the sandbox's secret and `:healthie`."""
     return "whsec_" + hashlib.sha256(f"{secret}:healthie".encode()).hexdigest()
 
 
-def signature_headers(secret: str, path: str, body: bytes) -> dict[str, str]:
+def _signature_headers(secret: str, path: str, body: bytes) -> dict[str, str]:
     """The guide's signature. The digest is signed without its `=`, as the guide's own sample takes it apart."""
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     query = ""
     signed = f"post {path} {query} {digest.split('=')[0]} application/json {len(body)}"
-    signature = hmac.digest(webhook_secret(secret).encode(), signed.encode(), "sha256").hex()
+    signature = hmac.digest(_webhook_secret(secret).encode(), signed.encode(), "sha256").hex()
     return {
         "Content-Type": "application/json",
         "Content-Digest": f"SHA-256={digest}",
@@ -65,20 +68,20 @@ def signature_headers(secret: str, path: str, body: bytes) -> dict[str, str]:
 
 
 def build(world: World) -> ASGIApp:
-    """The vendor's one endpoint, `POST /graphql`; anything else is an HTML page, as there."""
+    """The vendor's one endpoint, `POST /graphql`; anything else is an HTML page, as at Healthie."""
 
     async def announce(event_type: str, policy: Policy, changed_fields: list[str]) -> None:
         scenario = scenario_of(policy.member_id)
         if scenario is Scenario.NOEVENT:
             return
-        event: Json = {"resource_id": int(policy.id), "resource_id_type": "Policy", "event_type": event_type}
+        event: dict[str, Any] = {"resource_id": int(policy.id), "resource_id_type": "Policy", "event_type": event_type}
         if event_type == "policy.updated":
             event["changed_fields"] = changed_fields
         body = orjson.dumps(event)
-        path = f"{urlsplit(world.settings.gateway_url).path.rstrip('/')}/v1/vendor-events/{NAME}"
-        headers = signature_headers(world.settings.secret, path, body)
+        path = f"{urlsplit(world.settings.gateway_url).path.rstrip('/')}/v1/vendor-events/{_NAME}"
+        headers = _signature_headers(world.settings.secret, path, body)
         for _ in range(2 if scenario is Scenario.DUPLICATEEVENT else 1):
-            await world.post_event(NAME, body, headers)
+            await world.post_event(_NAME, body, headers)
 
     root = Resolvers(world, announce).root()
 
@@ -92,7 +95,7 @@ def build(world: World) -> ASGIApp:
         if not _is_request(body):
             return _errors(400, "A query string is expected.", "BAD_REQUEST")
         result = await graphql(
-            SCHEMA,
+            _SCHEMA,
             body["query"],
             root_value=root,
             variable_values=body.get("variables"),
@@ -102,7 +105,7 @@ def build(world: World) -> ASGIApp:
         if ConnectionCut in causes:
             return world.drop_connection(request)
         if RateLimited in causes:
-            return JSONResponse(TOO_MANY_REQUESTS)
+            return JSONResponse(_TOO_MANY_REQUESTS)
         if ServerFailed in causes:
             return _errors(500, "Internal server error", "INTERNAL_SERVER_ERROR")
         # Without data nothing was executed: the document or its variables do not fit the schema.
@@ -116,7 +119,7 @@ def build(world: World) -> ASGIApp:
 
 def _is_authorized(world: World, request: Request) -> bool:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    is_key = hmac.compare_digest(key.encode(), api_key(world.settings.secret).encode())
+    is_key = hmac.compare_digest(key.encode(), _api_key(world.settings.secret).encode())
     return scheme == "Basic" and is_key and request.headers.get("authorizationsource") == "API"
 
 

@@ -1,7 +1,7 @@
-"""Healthie's records: clients, their policies and checks, the insurance plans; who may be stored and how they are found.
+"""Healthie's records: clients, their policies and checks, the insurance plans; rules for storing and finding them.
 
-Source: Healthie's developer guide and the generated types of its schema. What a mutation refuses comes back as
-`messages` of (field, message), and then nothing at all is stored.
+Source: Healthie's developer guide and the generated types of its schema. A mutation that refuses answers with
+`messages` of (field, message) and stores nothing at all.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from datetime import date
 from typing import Any
 
 from covergate.sandbox.healthie_claim_md import UNSUPPORTED_PAYER
-from covergate.sandbox.sample_payers import PAYERS
+from covergate.sandbox.sample_payers import SAMPLE_PAYERS
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 Messages = list[dict[str, str]]
 
-CLIENT_FIELDS = (
+_CLIENT_FIELDS = (
     "first_name",
     "last_name",
     "legal_name",
@@ -34,20 +34,20 @@ CLIENT_FIELDS = (
     "additional_record_identifier",
     "metadata",
 )
-SEARCHED_FIELDS = ("first_name", "legal_name", "last_name", "record_identifier", "email", "dob")
+_SEARCHED_FIELDS = ("first_name", "legal_name", "last_name", "record_identifier", "email", "dob")
 
-PRIORITIES = {"primary": "Primary", "secondary": "Secondary", "inactive": "Inactive"}
-BILLING_METHODS = ("no_billing_method", "copay", "coinsurance", "unmet_deductible")
+_PRIORITIES = {"primary": "Primary", "secondary": "Secondary", "inactive": "Inactive"}
+_BILLING_METHODS = ("no_billing_method", "copay", "coinsurance", "unmet_deductible")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class _Plan:
     id: str
     payer_id: str
     payer_name: str
     is_accepted: bool
 
-    def as_json(self) -> Json:
+    def as_json(self) -> _Json:
         return {
             "id": self.id,
             "cursor": f"plan-{self.id}",
@@ -59,11 +59,11 @@ class Plan:
 
 
 PLANS = tuple(
-    Plan(str(number), payer_id, name, is_accepted)
+    _Plan(str(number), payer_id, name, is_accepted)
     for number, (payer_id, name, is_accepted) in enumerate(
         [
             ("60054", "Aetna Student Health", False),
-            *((payer.id, payer.name, True) for payer in PAYERS),
+            *((payer.id, payer.name, True) for payer in SAMPLE_PAYERS),
             ("47198", "Anthem Blue Cross", False),
             ("94036", "Blue Shield of California", False),
             ("62180", "Health Choice Arizona", True),
@@ -77,7 +77,7 @@ PLANS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class EligibilityCheck:
     id: str
     policy_id: str
     created_at: str
@@ -91,22 +91,22 @@ class Policy:
     id: str
     user_id: str
     updated_at: str
-    fields: Json = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
+    fields: _Json = field(default_factory=dict)
+    checks: list[EligibilityCheck] = field(default_factory=list)
 
     @property
     def member_id(self) -> str:
         return self.fields.get("num") or ""
 
     @property
-    def plan(self) -> Plan | None:
-        return plan_by_id(self.fields.get("insurance_plan_id"))
+    def plan(self) -> _Plan | None:
+        return _plan_by_id(self.fields.get("insurance_plan_id"))
 
 
 @dataclass
 class Client:
     id: str
-    fields: Json
+    fields: _Json
     active: bool = True
     policies: list[Policy] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class Account:
     policies: dict[str, Policy] = field(default_factory=dict)
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(2001))
 
-    def create(self, given: Json) -> Client | Messages:
+    def create(self, given: _Json) -> Client | Messages:
         messages = _client_messages(given)
         for name in ("first_name", "last_name"):
             if not given.get(name):
@@ -130,11 +130,11 @@ class Account:
             messages.append({"field": "email", "message": "has already been taken"})
         if messages:
             return messages
-        client = Client(str(next(self.ids)), {name: given[name] for name in CLIENT_FIELDS if name in given})
+        client = Client(str(next(self.ids)), {name: given[name] for name in _CLIENT_FIELDS if name in given})
         self.clients[client.id] = client
         return client
 
-    def update(self, given: Json, now: str) -> tuple[Client, list[tuple[str, Policy]]] | Messages:
+    def update(self, given: _Json, now: str) -> tuple[Client, list[tuple[str, Policy]]] | Messages:
         """The client and each changed policy with its event; nothing changes when something is refused."""
         client = self.clients.get(given.get("id") or "")
         if client is None:
@@ -145,29 +145,29 @@ class Account:
         messages = [*_client_messages(given), *_policy_messages(client, inputs)]
         if messages:
             return messages
-        client.fields.update({name: given[name] for name in CLIENT_FIELDS if name in given})
+        client.fields.update({name: given[name] for name in _CLIENT_FIELDS if name in given})
         client.active = given.get("active", client.active)
         return client, [self._store(client, policy, now) for policy in inputs]
 
     def search(self, keywords: str) -> list[Client]:
-        """Clients whom every word of `keywords` fits, last name descending as the guide says."""
+        """Clients that match every word of `keywords`, by last name descending, as the guide says."""
         words = keywords.lower().split()
-        found = [client for client in self.clients.values() if all(_fits(client, word) for word in words)]
-        return sorted(found, key=lambda client: client.fields["last_name"], reverse=True)
+        clients = [client for client in self.clients.values() if all(_fits(client, word) for word in words)]
+        return sorted(clients, key=lambda client: client.fields["last_name"], reverse=True)
 
-    def _is_taken(self, given: Json) -> bool:
+    def _is_taken(self, given: _Json) -> bool:
         identity = [(given.get(name) or "").lower() for name in ("email", "first_name", "last_name")]
         return bool(identity[0]) and any(
             identity == [(client.fields.get(name) or "").lower() for name in ("email", "first_name", "last_name")]
             for client in self.clients.values()
         )
 
-    def _store(self, client: Client, given: Json, now: str) -> tuple[str, Policy]:
+    def _store(self, client: Client, given: _Json, now: str) -> tuple[str, Policy]:
         fields = {name: value for name, value in given.items() if name not in ("id", "_destroy", "insurance_plan")}
         if (given.get("insurance_plan") or {}).get("id"):
             fields["insurance_plan_id"] = given["insurance_plan"]["id"]
         if fields.get("priority_type"):
-            fields["priority_type"] = PRIORITIES[fields["priority_type"].lower()]
+            fields["priority_type"] = _PRIORITIES[fields["priority_type"].lower()]
         if given.get("id") is None:
             policy = Policy(str(next(self.ids)), client.id, now, fields)
             client.policies.append(policy)
@@ -183,12 +183,12 @@ class Account:
         return "policy.updated", policy
 
 
-def plan_by_id(plan_id: str | None) -> Plan | None:
+def _plan_by_id(plan_id: str | None) -> _Plan | None:
     return next((plan for plan in PLANS if plan.id == plan_id), None)
 
 
 def _fits(client: Client, word: str) -> bool:
-    return word == client.id or any(word in (client.fields.get(name) or "").lower() for name in SEARCHED_FIELDS)
+    return word == client.id or any(word in (client.fields.get(name) or "").lower() for name in _SEARCHED_FIELDS)
 
 
 def _client_messages(given: Mapping[str, Any]) -> Messages:
@@ -200,8 +200,8 @@ def _client_messages(given: Mapping[str, Any]) -> Messages:
     return messages
 
 
-def _policy_messages(client: Client, inputs: list[Json]) -> Messages:
-    """What is wrong with the policies as given, and with the client's policies as they would then be."""
+def _policy_messages(client: Client, inputs: list[_Json]) -> Messages:
+    """Errors in the policies as given, and in the client's policies as they would be after the update."""
     problems: list[str] = []
     priorities = {policy.id: policy.fields.get("priority_type") for policy in client.policies}
     for number, given in enumerate(inputs):
@@ -213,14 +213,14 @@ def _policy_messages(client: Client, inputs: list[Json]) -> Messages:
             priorities.pop(key, None)
             continue
         plan_id = given.get("insurance_plan_id") or (given.get("insurance_plan") or {}).get("id")
-        if plan_id and plan_by_id(plan_id) is None:
+        if plan_id and _plan_by_id(plan_id) is None:
             problems.append("insurance plan not found")
         if given.get("holder_dob") and not _is_date(given["holder_dob"]):
             problems.append("holder_dob is not a date in YYYY-MM-DD format")
-        if given.get("insurance_billing_method") not in (None, *BILLING_METHODS):
+        if given.get("insurance_billing_method") not in (None, *_BILLING_METHODS):
             problems.append("insurance_billing_method is not included in the list")
         if given.get("priority_type"):
-            priorities[key] = PRIORITIES.get(given["priority_type"].lower(), "?")
+            priorities[key] = _PRIORITIES.get(given["priority_type"].lower(), "?")
     if "?" in priorities.values():
         problems.append("priority_type must be Primary, Secondary or Inactive")
     if list(priorities.values()).count("Primary") > 1:

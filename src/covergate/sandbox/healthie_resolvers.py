@@ -1,4 +1,4 @@
-"""What each field of Healthie's schema does: find and store clients, run checks, read policies.
+"""Resolvers of Healthie's schema: find and store clients, run checks, read policies.
 
 Source: Healthie's developer guide and reference. Fields that a document does not ask for are not computed.
 
@@ -12,22 +12,25 @@ import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from covergate.sandbox import healthie_claim_md as claim_md
-from covergate.sandbox.healthie_records import PLANS, Account, Check, Client, Json, Messages, Policy
+from covergate.sandbox.healthie_records import PLANS, Account, Client, EligibilityCheck, Messages, Policy
 from covergate.sandbox.sample_plan import plan_dates
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
-NAME = "healthie"
-PROVIDER_ID = "1001"
+_Json = dict[str, Any]
+
+_NAME = "healthie"
+_PROVIDER_ID = "1001"
 """The user to whom the API key belongs."""
-PAGE_SIZE = 10
-LONGEST_HANG_SECONDS = 30.0
-HANG_FACTOR = 100
+_PAGE_SIZE = 10
+_LONGEST_HANG_SECONDS = 30.0
+_HANG_FACTOR = 100
 """How long a check that never ends keeps its connection before it is cut: many of the vendor's delays, but not for ever."""
 
-Announce = Callable[[str, Policy, list[str]], Coroutine[object, object, None]]
+_Announce = Callable[[str, Policy, list[str]], Coroutine[object, object, None]]
 """Sends the webhook of (event type, policy, changed fields)."""
 
 
@@ -48,7 +51,7 @@ class Resolvers:
     """One account and what the fields of the schema's root do with it."""
 
     world: World
-    announce: Announce
+    announce: _Announce
     account: Account = field(default_factory=Account)
     check_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(90001))
     refused_for_rate: set[str] = field(default_factory=set)
@@ -67,11 +70,11 @@ class Resolvers:
             "runEligibilityCheck": self.run_eligibility_check,
         }
 
-    def user(self, info: object, id: str | None = None, or_current_user: bool = False) -> Json | None:
+    def user(self, info: object, id: str | None = None, or_current_user: bool = False) -> _Json | None:
         client = self.account.clients.get(id or "")
         if client is None:
-            provider = {"id": PROVIDER_ID, "first_name": "Sandbox", "last_name": "Provider", "active": True}
-            return provider if or_current_user or id == PROVIDER_ID else None
+            provider = {"id": _PROVIDER_ID, "first_name": "Sandbox", "last_name": "Provider", "active": True}
+            return provider if or_current_user or id == _PROVIDER_ID else None
         return self._client(client)
 
     def users(
@@ -83,15 +86,17 @@ class Resolvers:
         show_all_by_default: bool = True,
         active_status: str | None = None,
         **unused: object,
-    ) -> list[Json]:
+    ) -> list[_Json]:
         if not keywords and not show_all_by_default:
             return []
-        found = [
+        clients = [
             client
             for client in self.account.search(keywords or "")
             if active_status in (None, "active" if client.active else "archived")
         ]
-        return [self._client(client) for client in (found[offset : offset + PAGE_SIZE] if should_paginate else found)]
+        return [
+            self._client(client) for client in (clients[offset : offset + _PAGE_SIZE] if should_paginate else clients)
+        ]
 
     def users_count(self, info: object, keywords: str | None = None, **unused: object) -> int:
         return len(self.account.search(keywords or ""))
@@ -108,9 +113,9 @@ class Resolvers:
         should_paginate: bool = True,
         order_by: str | None = None,
         **unused: object,
-    ) -> list[Json]:
+    ) -> list[_Json]:
         word = (keywords or "").lower()
-        found = [
+        plans = [
             plan
             for plan in PLANS
             if (word in plan.payer_name.lower() or word in plan.payer_id.lower())
@@ -119,23 +124,23 @@ class Resolvers:
             and (ids is None or plan.id in ids.replace("[", "").replace("]", "").replace('"', "").split(","))
         ]
         if order_by == "PAYER_NAME_ASC":
-            found.sort(key=lambda plan: plan.payer_name)
+            plans.sort(key=lambda plan: plan.payer_name)
         elif order_by == "ACCEPTED":
-            found.sort(key=lambda plan: not plan.is_accepted)
-        rows = [plan.as_json() for plan in found]
+            plans.sort(key=lambda plan: not plan.is_accepted)
+        rows = [plan.as_json() for plan in plans]
         if after is not None:
             offset = next((number + 1 for number, row in enumerate(rows) if row["cursor"] == after), len(rows))
-        return rows[offset : offset + PAGE_SIZE] if should_paginate else rows
+        return rows[offset : offset + _PAGE_SIZE] if should_paginate else rows
 
-    def policy(self, info: object, id: str | None = None) -> Json | None:
+    def policy(self, info: object, id: str | None = None) -> _Json | None:
         policy = self.account.policies.get(id or "")
         return None if policy is None else self._policy(policy)
 
-    def create_client(self, info: object, input: Json | None = None) -> Json:
-        created = self.account.create({"dietitian_id": PROVIDER_ID, **(input or {})})
+    def create_client(self, info: object, input: _Json | None = None) -> _Json:
+        created = self.account.create({"dietitian_id": _PROVIDER_ID, **(input or {})})
         return _payload(messages=created) if isinstance(created, list) else _payload(user=self._client(created))
 
-    def update_client(self, info: object, input: Json | None = None) -> Json:
+    def update_client(self, info: object, input: _Json | None = None) -> _Json:
         given = input or {}
         for policy in given.get("policies") or []:
             self._fail_once(policy.get("num") or "")
@@ -147,7 +152,7 @@ class Resolvers:
             self.world.spawn(self.announce(event_type, policy, ["num", "insurance_plan_id"]))
         return _payload(user=self._client(client))
 
-    async def run_eligibility_check(self, info: object, input: Json | None = None) -> Json:
+    async def run_eligibility_check(self, info: object, input: _Json | None = None) -> _Json:
         given = input or {}
         policy = self.account.policies.get(given.get("id") or "")
         messages = _check_messages(policy, given)
@@ -160,9 +165,9 @@ class Resolvers:
         self.refused_for_rate.discard(policy.id)
         check_id = str(next(self.check_ids))
         client = self.account.clients[policy.user_id]
-        self.world.record_submission(NAME, client.fields.get("record_identifier"), policy.member_id, check_id)
+        self.world.record_submission(_NAME, client.fields.get("record_identifier"), policy.member_id, check_id)
         if scenario is Scenario.NEVER:
-            await asyncio.sleep(min(LONGEST_HANG_SECONDS, HANG_FACTOR * self.world.delay(scenario)))
+            await asyncio.sleep(min(_LONGEST_HANG_SECONDS, _HANG_FACTOR * self.world.delay(scenario)))
             raise ConnectionCut
         await asyncio.sleep(self.world.delay(scenario))
         check = self._run(check_id, policy, client, given.get("service_codes") or ["30"], scenario)
@@ -175,12 +180,12 @@ class Resolvers:
 
     def _run(
         self, check_id: str, policy: Policy, client: Client, service_codes: list[str], scenario: Scenario
-    ) -> Check:
+    ) -> EligibilityCheck:
         plan = policy.plan
         assert plan is not None  # _check_messages saw to it
         begins, ends = plan_dates(self.world, ended=scenario is Scenario.INACTIVE)
         is_dependent = (policy.fields.get("holder_relationship") or "Self").lower() != "self"
-        question = claim_md.Question(
+        request = claim_md.CheckRequest(
             check_id=check_id,
             payer_id=plan.payer_id,
             insured=_insured(policy.fields, "holder_first", "holder_last", "holder_dob", "holder_gender")
@@ -195,18 +200,18 @@ class Resolvers:
             plan_begins=begins,
             plan_ends=ends,
         )
-        error = claim_md.error_of(question)
+        error = claim_md.error_of(request)
         is_readable = error is None and scenario is not Scenario.BROKENJSON
-        return Check(
+        return EligibilityCheck(
             id=check_id,
             policy_id=policy.id,
             created_at=self._now(),
-            response=claim_md.response(question),
+            response=claim_md.response(request),
             response_as_html="<table></table>" if is_readable else None,
             error=error,
         )
 
-    def _client(self, client: Client) -> Json:
+    def _client(self, client: Client) -> _Json:
         for policy in client.policies:
             self._fail_once(policy.member_id)
         return {
@@ -219,7 +224,7 @@ class Resolvers:
             "policies": [self._policy(policy) for policy in client.policies],
         }
 
-    def _policy(self, policy: Policy) -> Json:
+    def _policy(self, policy: Policy) -> _Json:
         self._fail_once(policy.member_id)
         latest = policy.checks[-1] if policy.checks else None
         plan = policy.plan
@@ -241,7 +246,7 @@ class Resolvers:
             ],
         }
 
-    def _check(self, check: Check) -> Json:
+    def _check(self, check: EligibilityCheck) -> _Json:
         return {
             "id": check.id,
             "created_at": check.created_at,
@@ -252,14 +257,14 @@ class Resolvers:
         }
 
     def _fail_once(self, member_id: str) -> None:
-        if scenario_of(member_id) is Scenario.HTTP500ONCE and self.world.once((NAME, "500", member_id)):
+        if scenario_of(member_id) is Scenario.HTTP500ONCE and self.world.once((_NAME, "500", member_id)):
             raise ServerFailed
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self.world.now(), UTC).isoformat(timespec="milliseconds")
 
 
-def _check_messages(policy: Policy | None, given: Json) -> Messages:
+def _check_messages(policy: Policy | None, given: _Json) -> Messages:
     if policy is None:
         return [{"field": "id", "message": "Policy not found"}]
     messages: Messages = []
@@ -273,11 +278,11 @@ def _check_messages(policy: Policy | None, given: Json) -> Messages:
     return messages
 
 
-def _payload(user: Json | None = None, messages: Messages | None = None) -> Json:
+def _payload(user: _Json | None = None, messages: Messages | None = None) -> _Json:
     return {"user": user, "messages": messages}
 
 
-def _insured(fields: Json, first_name: str, last_name: str, born: str, gender: str) -> claim_md.Insured:
+def _insured(fields: _Json, first_name: str, last_name: str, born: str, gender: str) -> claim_md.Insured:
     initial = (fields.get(gender) or "")[:1].upper()
     return claim_md.Insured(
         fields.get(first_name) or "",

@@ -1,10 +1,10 @@
 """The simulated Integrex: OAuth2 client credentials and the polled "Enhanced Eligibility V2".
 
-Source: "Integrex Health Enhanced Eligibility V2" (PDF) and, for what it leaves out, RFC 6749 and Integrex's version 1.
+Source: "Integrex Health Enhanced Eligibility V2" (PDF); for gaps, RFC 6749 and version 1 (docs/vendors/integrex.md).
 Credentials: client id `sandbox`, client secret = the sandbox's secret, by HTTP Basic or in the form. No webhooks.
 
 Invariant: a request that the document does not allow gets 400 and starts nothing; one that starts work is recorded before
-it is answered. Where the document is silent the sandbox refuses: a 270's fields are required, unknown fields are 400.
+it is answered. If the document is silent, the sandbox refuses: a 270's fields are required, unknown fields are 400.
 The document has two words for a bad login: 401 answers a request without a token, 402 one whose token is no (longer) good.
 """
 
@@ -29,10 +29,10 @@ from covergate.sandbox import integrex_answers, tokens
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
-CLIENT_ID = "sandbox"
-TOKEN_SECONDS = 3600
+_CLIENT_ID = "sandbox"
+_TOKEN_SECONDS = 3600
 
-REQUIRED_FIELDS = (
+_REQUIRED_FIELDS = (
     "patientFirstName",
     "patientLastName",
     "patientDob",
@@ -42,35 +42,35 @@ REQUIRED_FIELDS = (
 )
 
 # "[POST] Enhanced Eligibility Request": every parameter, and the form of those that have one.
-ANY_TEXT = re.compile(r".*")
-ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-GENDER = re.compile(r"[FM]")
-REQUEST_FIELDS: dict[str, re.Pattern[str]] = {
-    "patientDob": ISO_DATE,
-    "patientFirstName": ANY_TEXT,
-    "patientLastName": ANY_TEXT,
-    "patientSsn": ANY_TEXT,
-    "patientGender": GENDER,
-    "memberId": ANY_TEXT,
-    "subscriberFirstName": ANY_TEXT,
-    "subscriberLastName": ANY_TEXT,
-    "subscriberSsn": ANY_TEXT,
-    "subscriberGender": GENDER,
-    "subscriberDob": ISO_DATE,
+_ANY_TEXT = re.compile(r".*")
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_GENDER = re.compile(r"[FM]")
+_REQUEST_FIELDS: dict[str, re.Pattern[str]] = {
+    "patientDob": _ISO_DATE,
+    "patientFirstName": _ANY_TEXT,
+    "patientLastName": _ANY_TEXT,
+    "patientSsn": _ANY_TEXT,
+    "patientGender": _GENDER,
+    "memberId": _ANY_TEXT,
+    "subscriberFirstName": _ANY_TEXT,
+    "subscriberLastName": _ANY_TEXT,
+    "subscriberSsn": _ANY_TEXT,
+    "subscriberGender": _GENDER,
+    "subscriberDob": _ISO_DATE,
     "billingProviderNpi": re.compile(r"[0-9]{10}"),
-    "beginDos": ISO_DATE,
-    "endDos": ISO_DATE,
+    "beginDos": _ISO_DATE,
+    "endDos": _ISO_DATE,
     "serviceType": re.compile(r"[0-9]{2}"),
-    "payerId": ANY_TEXT,
-    "payerName": ANY_TEXT,
-    "employerName": ANY_TEXT,
-    "internalAccountNumber1": ANY_TEXT,
-    "internalAccountNumber2": ANY_TEXT,
+    "payerId": _ANY_TEXT,
+    "payerName": _ANY_TEXT,
+    "employerName": _ANY_TEXT,
+    "internalAccountNumber1": _ANY_TEXT,
+    "internalAccountNumber2": _ANY_TEXT,
 }
 
 
 @dataclass
-class Ticket:
+class _Ticket:
     """One request that Integrex works on, under the id that its POST gave out."""
 
     id: str
@@ -81,18 +81,18 @@ class Ticket:
 
 
 @dataclass
-class BadData(Exception):
+class _BadData(Exception):
     """The request breaks the documented form: 400 with this message."""
 
     message: str
 
 
 @dataclass
-class Integrex:
+class _Integrex:
     """The simulated service: its tickets and its endpoints."""
 
     world: World
-    tickets: dict[str, Ticket] = field(default_factory=dict)
+    tickets: dict[str, _Ticket] = field(default_factory=dict)
 
     async def auth(self, request: Request) -> Response:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip()
@@ -102,30 +102,30 @@ class Integrex:
         if form.get("grant_type") != "client_credentials":
             return _json({"error": "unsupported_grant_type"}, 400)
         credentials = _basic_credentials(request) or (form.get("client_id"), form.get("client_secret"))
-        if credentials != (CLIENT_ID, self.world.settings.secret):
+        if credentials != (_CLIENT_ID, self.world.settings.secret):
             return _json({"error": "invalid_client"}, 401)
         return _json(
             {
-                "access_token": tokens.issue(self.world, "integrex", TOKEN_SECONDS),
+                "access_token": tokens.issue(self.world, "integrex", _TOKEN_SECONDS),
                 "token_type": "Bearer",
-                "expires_in": TOKEN_SECONDS,
+                "expires_in": _TOKEN_SECONDS,
             }
         )
 
     async def submit(self, request: Request) -> Response:
         if (refusal := self._refusal(request)) is not None:
             return refusal
-        asked = _checked_request(await request.body())
-        scenario = scenario_of(asked["memberId"])
-        echo = asked.get("internalAccountNumber1") or None
-        person = (asked["memberId"], asked["patientFirstName"], asked["patientLastName"])
+        body = _checked_request(await request.body())
+        scenario = scenario_of(body["memberId"])
+        echo = body.get("internalAccountNumber1") or None
+        person = (body["memberId"], body["patientFirstName"], body["patientLastName"])
         if scenario is Scenario.RATELIMIT and self.world.once(("integrex", "429", echo or person)):
             retry_after = str(self.world.settings.rate_limit_seconds)
             return _json({"message": "Too Many Requests"}, 429, {"Retry-After": retry_after})
         # Version 1 gave out 19-digit numbers in a string, too long for a JSON number.
         ticket_id = str(10**18 + secrets.randbelow(9 * 10**18))
-        self.tickets[ticket_id] = Ticket(ticket_id, asked, scenario, self.world.now() + self.world.delay(scenario))
-        self.world.record_submission("integrex", echo, asked["memberId"], ticket_id)
+        self.tickets[ticket_id] = _Ticket(ticket_id, body, scenario, self.world.now() + self.world.delay(scenario))
+        self.world.record_submission("integrex", echo, body["memberId"], ticket_id)
         if scenario is Scenario.DROPREPLY:
             return self.world.drop_connection(request)
         return _json({"id": ticket_id})
@@ -135,20 +135,20 @@ class Integrex:
             return refusal
         ticket_id = request.query_params.get("id")
         if not ticket_id:
-            raise BadData("id is required")
+            raise _BadData("id is required")
         ticket = self.tickets.get(ticket_id)
         if ticket is None:
-            raise BadData("id is not known")
+            raise _BadData("id is not known")
         if ticket.scenario is Scenario.HTTP500ONCE and self.world.once(("integrex", "500", ticket.id)):
             return _json({"message": "Internal Server Error"}, 500)
         if not self._is_ready(ticket):
             return _json({}, 202)
-        answer = orjson.dumps(integrex_answers.document(self.world, ticket.request, ticket.id, ticket.scenario))
+        answer = orjson.dumps(integrex_answers.answer_document(self.world, ticket.request, ticket.id, ticket.scenario))
         if ticket.scenario is Scenario.BROKENJSON:
             answer = answer[: len(answer) // 2]
         return Response(answer, media_type="application/json")
 
-    def _is_ready(self, ticket: Ticket) -> bool:
+    def _is_ready(self, ticket: _Ticket) -> bool:
         """Whether the answer is there. Without any delay the first GET still says 202, so that each inquiry polls twice."""
         if ticket.scenario is Scenario.NEVER:
             return False
@@ -158,7 +158,7 @@ class Integrex:
         return self.world.now() >= ticket.ready_at
 
     def _refusal(self, request: Request) -> Response | None:
-        """Why this request is not let in, None if it is."""
+        """The refusal of a request without a good token or `env`; None if it is let in."""
         token = tokens.bearer_of(request)
         if token is None:
             return _json({"message": "Unauthorized"}, 401)
@@ -171,41 +171,41 @@ class Integrex:
 
 def build(world: World) -> ASGIApp:
     """Integrex's API, paths as in its document."""
-    integrex = Integrex(world)
+    integrex = _Integrex(world)
     return Starlette(
         routes=[
             Route("/api/v2/auth", integrex.auth, methods=["POST"]),
             Route("/api/v2/enhanced-eligibility", integrex.submit, methods=["POST"]),
             Route("/api/v2/enhanced-eligibility", integrex.read, methods=["GET"]),
         ],
-        exception_handlers={BadData: _bad_data},
+        exception_handlers={_BadData: _bad_data},
     )
 
 
 def _checked_request(raw: bytes) -> Mapping[str, str]:
-    """The body of a POST; raises `BadData` at the first rule that is broken."""
+    """The body of a POST; raises `_BadData` at the first rule that is broken."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raise BadData("the body is not JSON") from None
+        raise _BadData("the body is not JSON") from None
     if not isinstance(body, dict):
-        raise BadData("the body is not an object")
+        raise _BadData("the body is not an object")
     for name, value in body.items():
-        if name not in REQUEST_FIELDS:
-            raise BadData(f"{name} is not a parameter")
+        if name not in _REQUEST_FIELDS:
+            raise _BadData(f"{name} is not a parameter")
         if not isinstance(value, str):
-            raise BadData(f"{name} must be a string")
-        if value and not REQUEST_FIELDS[name].fullmatch(value):
-            raise BadData(f"{name} is not valid")
-        if value and REQUEST_FIELDS[name] is ISO_DATE:
+            raise _BadData(f"{name} must be a string")
+        if value and not _REQUEST_FIELDS[name].fullmatch(value):
+            raise _BadData(f"{name} is not valid")
+        if value and _REQUEST_FIELDS[name] is _ISO_DATE:
             _check_day(name, value)
-    for name in REQUIRED_FIELDS:
+    for name in _REQUIRED_FIELDS:
         if not body.get(name, "").strip():
-            raise BadData(f"{name} is required")
+            raise _BadData(f"{name} is required")
     if not (body.get("payerId") or body.get("payerName")):
-        raise BadData("payerId or payerName is required")
+        raise _BadData("payerId or payerName is required")
     if body.get("endDos") and body["endDos"] < body["beginDos"]:
-        raise BadData("endDos is before beginDos")
+        raise _BadData("endDos is before beginDos")
     return body
 
 
@@ -213,7 +213,7 @@ def _check_day(name: str, value: str) -> None:
     try:
         date.fromisoformat(value)
     except ValueError:
-        raise BadData(f"{name} is not a date") from None
+        raise _BadData(f"{name} is not a date") from None
 
 
 def _basic_credentials(request: Request) -> tuple[str, str] | None:
@@ -229,7 +229,7 @@ def _basic_credentials(request: Request) -> tuple[str, str] | None:
 
 
 async def _bad_data(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, BadData)  # Starlette calls it for nothing else
+    assert isinstance(exc, _BadData)  # Starlette calls it for nothing else
     return _json({"message": exc.message}, 400)
 
 

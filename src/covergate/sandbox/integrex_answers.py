@@ -1,8 +1,8 @@
-"""What the simulated Integrex says of a patient: the "[GET] Enhanced Eligibility Response" for each scenario.
+"""The answers of the simulated Integrex: the "[GET] Enhanced Eligibility Response" for each scenario.
 
 Source: "Integrex Health Enhanced Eligibility V2" (PDF). Invariant: every key of that page is always there, spelt as the
-page spells it (`ded($) IndivInNetwork` with its blank, `sub.MemberID` with its dot), and every value is a string; what
-Integrex does not know is "". The page gives no code's values: a status is the X12 code that its words suggest, and
+page spells it (`ded($) IndivInNetwork` with its blank, `sub.MemberID` with its dot), and every value is a string; ""
+if Integrex does not know it. The page gives no code's values: a status is the X12 code that its words suggest, and
 `requestStatusCode` of a good answer stays empty.
 """
 
@@ -17,7 +17,7 @@ from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
 # X12 271 AAA03 codes with their names.
-REFUSALS: dict[Scenario, tuple[str, str]] = {
+_REFUSALS: dict[Scenario, tuple[str, str]] = {
     Scenario.BADMEMBER: ("72", "Invalid/Missing Subscriber/Insured ID"),
     Scenario.BADNAME: ("73", "Invalid/Missing Subscriber/Insured Name"),
     Scenario.BADDOB: ("71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
@@ -26,14 +26,14 @@ REFUSALS: dict[Scenario, tuple[str, str]] = {
 }
 
 # X12 271 EB01 codes with their names.
-ACTIVE = ("1", "Active Coverage")
-INACTIVE = ("6", "Inactive")
+_ACTIVE = ("1", "Active Coverage")
+_INACTIVE = ("6", "Inactive")
 
 # X12 271 INS02 codes with their names.
-RELATIONSHIPS = {"18": "Self", "01": "Spouse", "19": "Child"}
+_RELATIONSHIPS = {"18": "Self", "01": "Spouse", "19": "Child"}
 
 # X12 271 EB03 codes with their names, as far as "2 numerical digits" reach and behavioral health asks.
-SERVICE_TYPES = {
+_SERVICE_TYPES = {
     "30": "Health Benefit Plan Coverage",
     "33": "Chiropractic",
     "35": "Dental Care",
@@ -45,9 +45,9 @@ SERVICE_TYPES = {
 }
 
 
-def document(world: World, request: Mapping[str, str], ticket_id: str, scenario: Scenario) -> dict[str, str]:
+def answer_document(world: World, request: Mapping[str, str], ticket_id: str, scenario: Scenario) -> dict[str, str]:
     """The 200 body for a checked POST body."""
-    refusal = REFUSALS.get(scenario)
+    refusal = _REFUSALS.get(scenario)
     return {
         "internalAccountNumber1": request.get("internalAccountNumber1", ""),
         "internalAccountNumber2": request.get("internalAccountNumber2", ""),
@@ -67,7 +67,7 @@ def document(world: World, request: Mapping[str, str], ticket_id: str, scenario:
 
 
 def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
-    """Who was asked about; without a subscriber in the request the patient is the subscriber."""
+    """Patient and subscriber; without a subscriber in the request the patient is the subscriber."""
     is_dependent = bool(request.get("subscriberDob"))
     subscriber = "subscriber" if is_dependent else "patient"
     relationship = ""
@@ -83,7 +83,7 @@ def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
         "patientGender": request.get("patientGender", ""),
         "sub.MemberID": request["memberId"],
         "relationshipCode": relationship,
-        "relationshipDesc": RELATIONSHIPS.get(relationship, ""),
+        "relationshipDesc": _RELATIONSHIPS.get(relationship, ""),
         "subLastName": request.get(f"{subscriber}LastName", ""),
         "subFirstName": request.get(f"{subscriber}FirstName", ""),
         "subscriberDOB": request.get(f"{subscriber}Dob", ""),
@@ -93,9 +93,9 @@ def _people(request: Mapping[str, str], *, answered: bool) -> dict[str, str]:
 
 def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, answered: bool) -> dict[str, str]:
     starts_on, ends_on = sample_plan.plan_dates(world, ended=scenario is Scenario.INACTIVE)
-    status = INACTIVE if scenario is Scenario.INACTIVE else ACTIVE
+    status = _INACTIVE if scenario is Scenario.INACTIVE else _ACTIVE
     service_type = request.get("serviceType") or "30"
-    said = {
+    fields = {
         "coverageStatusCode": status[0],
         "coverageStatusDesc": status[1],
         "coverageStartDate": starts_on.isoformat(),
@@ -108,14 +108,14 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
         "coverageLevelCode": "IND",
         "coverageLevelDescription": "Individual",
         "benefitTypeCode": service_type,
-        "benefitTypeDesc": SERVICE_TYPES.get(service_type, ""),
+        "benefitTypeDesc": _SERVICE_TYPES.get(service_type, ""),
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _amounts(*, answered: bool) -> dict[str, str]:
     inn, out = sample_plan.IN_NETWORK, sample_plan.OUT_OF_NETWORK
-    said = {
+    fields = {
         "oop($)IndivInNetwork": _money(inn.out_of_pocket.total),
         "oop($)IndivInNetworkRemaining": _money(inn.out_of_pocket.remaining),
         "oop($)FamilyInNetwork": _money(inn.family_out_of_pocket.total),
@@ -137,7 +137,7 @@ def _amounts(*, answered: bool) -> dict[str, str]:
         "copay($)": _money(inn.copay),
         "copay($) Specialist": "",
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _payer(request: Mapping[str, str]) -> dict[str, str]:
@@ -161,7 +161,7 @@ def _payer(request: Mapping[str, str]) -> dict[str, str]:
 
 
 def _primary_care(*, answered: bool) -> dict[str, str]:
-    said = {
+    fields = {
         "primaryCareFacility": "",
         "pcpLastName": "Sample",
         "pcpFirstName": "Pat",
@@ -170,7 +170,7 @@ def _primary_care(*, answered: bool) -> dict[str, str]:
         "pcpPhone": "5105550100",
         "pcpFax": "",
     }
-    return said if answered else dict.fromkeys(said, "")
+    return fields if answered else dict.fromkeys(fields, "")
 
 
 def _money(dollars: int | None) -> str:

@@ -1,7 +1,7 @@
 """The payers that the simulated vendors know by name.
 
-Invariant: a vendor of the sandbox accepts any well-formed payer id; this list only says how the known ones are called,
-and which id a vendor refuses as no payer at all.
+Invariant: a vendor of the sandbox accepts any well-formed payer id; this list only names some of them,
+and the one id that a vendor refuses as no payer at all.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Payer:
+class SamplePayer:
     id: str
     name: str
     alias_ids: tuple[str, ...] = ()
     alias_names: tuple[str, ...] = ()
 
 
-PAYERS = (
-    Payer(
+SAMPLE_PAYERS = (
+    SamplePayer(
         "60054",
         "Aetna",
         ("AETNA", "AET00"),
         ("Aetna Health Plans", "Aetna Better Health", "Aetna Life Insurance"),
     ),
-    Payer(
+    SamplePayer(
         "62308",
         "Cigna",
         ("CIGNA",),
         ("Cigna Healthcare", "Evernorth Behavioral Health"),
     ),
-    Payer(
+    SamplePayer(
         "87726",
         "UnitedHealthcare",
         ("UHC", "UHC01"),
         ("United Healthcare", "UMR", "Oxford Health Plans"),
     ),
-    Payer("61101", "Humana", ("HUMANA",), ("Humana Inc.",)),
-    Payer(
+    SamplePayer("61101", "Humana", ("HUMANA",), ("Humana Inc.",)),
+    SamplePayer(
         "84980",
         "Blue Cross Blue Shield of Texas",
         ("BCBSTX", "G84980"),
         ("BCBS TX", "BCBS of Texas"),
     ),
-    Payer("OSCAR", "Oscar Health", ("OSCR1",), ("Oscar Insurance", "Oscar")),
-    Payer("SH03D959", "Sample State Medicaid", (), ("Medicaid",)),
+    SamplePayer("OSCAR", "Oscar Health", ("OSCR1",), ("Oscar Insurance", "Oscar")),
+    SamplePayer("SH03D959", "Sample State Medicaid", (), ("Medicaid",)),
 )
 
 NO_PAYER = "00000"
@@ -54,6 +54,6 @@ NO_PAYER = "00000"
 def payer_name(payer_id: str) -> str | None:
     """The payer's name, None if the sandbox does not know it."""
     return next(
-        (payer.name for payer in PAYERS if payer_id == payer.id or payer_id in payer.alias_ids),
+        (payer.name for payer in SAMPLE_PAYERS if payer_id == payer.id or payer_id in payer.alias_ids),
         None,
     )

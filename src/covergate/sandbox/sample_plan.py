@@ -1,4 +1,4 @@
-"""The one insurance plan that every insured patient of the sandbox has, whichever vendor is asked.
+"""The one insurance plan of every insured patient in the sandbox, the same for every vendor.
 
 Invariant: the same amounts behind every vendor's dialect, so a demo that asks two vendors shows one picture. All money
 is in dollars, all shares in whole percent; each vendor's file writes them its own way.
@@ -13,7 +13,7 @@ from covergate.sandbox.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class YearlyLimit:
     """A deductible or out-of-pocket maximum for one person or one family."""
 
     total: int
@@ -25,25 +25,27 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """What the plan pays in, or out of, its network."""
+class NetworkCosts:
+    """The patient's costs in, or out of, the plan's network."""
 
     copay: int | None
     coinsurance_percent: int
-    deductible: Limit
-    family_deductible: Limit
-    out_of_pocket: Limit
-    family_out_of_pocket: Limit
+    deductible: YearlyLimit
+    family_deductible: YearlyLimit
+    out_of_pocket: YearlyLimit
+    family_out_of_pocket: YearlyLimit
 
 
-IN_NETWORK = Network(30, 10, Limit(1000, 250), Limit(2000, 1250), Limit(5000, 4000), Limit(10000, 9000))
-OUT_OF_NETWORK = Network(
+IN_NETWORK = NetworkCosts(
+    30, 10, YearlyLimit(1000, 250), YearlyLimit(2000, 1250), YearlyLimit(5000, 4000), YearlyLimit(10000, 9000)
+)
+OUT_OF_NETWORK = NetworkCosts(
     None,
     40,
-    Limit(3000, 3000),
-    Limit(6000, 6000),
-    Limit(10000, 10000),
-    Limit(20000, 20000),
+    YearlyLimit(3000, 3000),
+    YearlyLimit(6000, 6000),
+    YearlyLimit(10000, 10000),
+    YearlyLimit(20000, 20000),
 )
 
 PLAN_NAME = "Sample Choice HMO"

@@ -1,6 +1,6 @@
-"""What happens to a simulated patient, chosen by the start of the member id, the same for every vendor.
+"""The scenario of a simulated patient, by the start of the member id (docs/api.md#7-sandbox-scenarios).
 
-Invariant: every member id has exactly one scenario. Whatever no scenario's name begins is `ELIGIBLE`, which also covers
+Invariant: every member id has exactly one scenario. An id that starts with none of their names is `ELIGIBLE`, and so are
 the vendors' own published test values (Sohar's payer 60054, member 00000000, state CA).
 """
 

@@ -1,4 +1,4 @@
-"""How the sandbox is reached, how fast its vendors are and where their webhooks go.
+"""The sandbox's address, the pace of its vendors and the target of their webhooks.
 
 Invariant: every credential and webhook secret of the sandbox derives from `secret`, so the gateway can compute the same
 ones without a line of shared code.
@@ -23,11 +23,11 @@ class SandboxSettings(BaseSettings):
     )
 
     secret: str = "sandbox"
-    """Client secrets, passwords and webhook keys of all simulated vendors are this or are derived from it."""
+    """The client secrets, passwords and webhook keys of all simulated vendors are this value or derive from it."""
     gateway_url: str = "http://127.0.0.1:8000"
     """Webhooks are POSTed to `<gateway_url>/v1/vendor-events/<vendor>`."""
     delay_seconds: float = Field(default=1.0, ge=0)
-    """How long a vendor works before its answer is there."""
+    """The time a vendor works on an answer."""
     rate_limit_seconds: int = Field(default=1, ge=0)
     """The `Retry-After` of a 429."""
     host: str = "127.0.0.1"

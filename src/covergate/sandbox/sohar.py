@@ -1,11 +1,11 @@
 """The simulated Sohar: token, verifications v2, payers, and Svix-signed events.
 
-Source: Sohar's "Patient Intake" guide, authentication, verifications v2 and webhooks pages (docs.soharhealth.com).
-Credentials: client id `sandbox`, client secret = the sandbox's secret. The webhook secret is
+Source: Sohar's "Patient Intake" guide, authentication, verifications v2 and webhooks pages (docs.soharhealth.com;
+docs/vendors/sohar.md). Credentials: client id `sandbox`, client secret = the sandbox's secret. The webhook secret is
 `"whsec_" + base64(sha256(secret + ":sohar"))`, Svix's form of a 32-byte key; the gateway computes it on its own.
 
 Invariant: a request that the documents do not allow gets the documented error body and starts nothing; one that starts
-work is recorded before it is answered. Where the documents are silent the sandbox refuses: unknown fields are 400.
+work is recorded before it is answered. If the documents are silent, the sandbox refuses: unknown fields are 400.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from covergate.sandbox import sohar_answers, tokens
-from covergate.sandbox.sample_payers import NO_PAYER, PAYERS
+from covergate.sandbox.sample_payers import NO_PAYER, SAMPLE_PAYERS
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
-CLIENT_ID = "sandbox"
-TOKEN_SECONDS = 3600
+_CLIENT_ID = "sandbox"
+_TOKEN_SECONDS = 3600
 
 # "Create Verification" v2, specialtyCode.
-SPECIALTY_CODES = frozenset({"ABA", "IOP", "OCT", "PHT", "PRC", "PCH", "PSY", "SLP", "SUD", "UGC", "WMT"})
+_SPECIALTY_CODES = frozenset({"ABA", "IOP", "OCT", "PHT", "PRC", "PCH", "PSY", "SLP", "SUD", "UGC", "WMT"})
 
-REQUEST_FIELDS = frozenset({"id", "patient", "subscriber", "payerId", "placeOfServiceCode", "specialtyCode"})
-PATIENT_FIELDS = frozenset({"firstName", "lastName", "dateOfBirth", "state", "memberId"})
-SUBSCRIBER_FIELDS = frozenset({"firstName", "lastName", "dateOfBirth"})
+_REQUEST_FIELDS = frozenset({"id", "patient", "subscriber", "payerId", "placeOfServiceCode", "specialtyCode"})
+_PATIENT_FIELDS = frozenset({"firstName", "lastName", "dateOfBirth", "state", "memberId"})
+_SUBSCRIBER_FIELDS = frozenset({"firstName", "lastName", "dateOfBirth"})
 
 
 @dataclass
-class Verification:
+class _Verification:
     """One verification as Sohar keeps it; `status` changes once, when the answer is there."""
 
     id: str
@@ -58,30 +58,30 @@ class Verification:
 
 
 @dataclass
-class InvalidRequest(Exception):
+class _InvalidRequest(Exception):
     """The request breaks the documented form; `param` is the field that Sohar names in its 400."""
 
     param: str
 
 
 @dataclass
-class Sohar:
+class _Sohar:
     """The simulated service: its verifications and its endpoints."""
 
     world: World
-    verifications: dict[str, Verification] = field(default_factory=dict)
+    verifications: dict[str, _Verification] = field(default_factory=dict)
 
     async def token(self, request: Request) -> Response:
         body = await _json_object(request)
         for name in ("client_id", "client_secret"):
             _text(body, name)
-        if body["client_id"] != CLIENT_ID or body["client_secret"] != self.world.settings.secret:
+        if body["client_id"] != _CLIENT_ID or body["client_secret"] != self.world.settings.secret:
             return _error(403)
         return _json(
             {
-                "access_token": tokens.issue(self.world, "sohar", TOKEN_SECONDS),
+                "access_token": tokens.issue(self.world, "sohar", _TOKEN_SECONDS),
                 "token_type": "Bearer",
-                "expires_in": TOKEN_SECONDS,
+                "expires_in": _TOKEN_SECONDS,
             }
         )
 
@@ -98,7 +98,7 @@ class Sohar:
         if scenario is Scenario.RATELIMIT and self.world.once(("sohar", "429", echo or person)):
             retry_after = str(self.world.settings.rate_limit_seconds)
             return _json({"error": "rate_limit_error"}, 429, {"Retry-After": retry_after})
-        verification = Verification(
+        verification = _Verification(
             id=str(uuid.uuid4()),
             request=body,
             echo=echo,
@@ -122,7 +122,7 @@ class Sohar:
         if verification.scenario is Scenario.HTTP500ONCE and self.world.once(("sohar", "500", verification.id)):
             return Response(status_code=500)
         document = orjson.dumps(
-            sohar_answers.document(
+            sohar_answers.verification_document(
                 self.world,
                 verification.request,
                 verification_id=verification.id,
@@ -146,7 +146,7 @@ class Sohar:
                     "aliasPayerIds": list(payer.alias_ids),
                     "aliasPayerNames": list(payer.alias_names),
                 }
-                for payer in PAYERS
+                for payer in SAMPLE_PAYERS
             ]
         )
 
@@ -154,7 +154,7 @@ class Sohar:
         token = tokens.bearer_of(request)
         return token is not None and tokens.is_valid(self.world, "sohar", token)
 
-    async def _work(self, verification: Verification) -> None:
+    async def _work(self, verification: _Verification) -> None:
         """Take the scenario's time, set the answer, send the events."""
         scenario = verification.scenario
         if scenario is Scenario.NEVER:
@@ -178,7 +178,7 @@ class Sohar:
             await asyncio.sleep(self.world.delay(Scenario.SLOW))
             await self._send("sandbox.verification.updated", verification, message_id)
 
-    async def _send(self, event: str, verification: Verification, message_id: str) -> None:
+    async def _send(self, event: str, verification: _Verification, message_id: str) -> None:
         payload = {
             "event": event,
             "verificationId": verification.id,
@@ -193,7 +193,7 @@ class Sohar:
 
 def build(world: World) -> ASGIApp:
     """Sohar's API, paths as in its documents."""
-    sohar = Sohar(world)
+    sohar = _Sohar(world)
     return Starlette(
         routes=[
             Route("/oauth/token", sohar.token, methods=["POST"]),
@@ -201,7 +201,7 @@ def build(world: World) -> ASGIApp:
             Route("/v2/verifications/{id}", sohar.read, methods=["GET"]),
             Route("/v1/payers", sohar.payers, methods=["GET"]),
         ],
-        exception_handlers={InvalidRequest: _invalid_request},
+        exception_handlers={_InvalidRequest: _invalid_request},
     )
 
 
@@ -226,28 +226,28 @@ def _message_id() -> str:
 
 
 def _check_request(body: Mapping[str, Any]) -> None:
-    """Sohar's rules for a create request (v2); raises `InvalidRequest` at the first that is broken."""
+    """Sohar's rules for a create request (v2); raises `_InvalidRequest` at the first that is broken."""
     patient = body.get("patient")
     if not isinstance(patient, Mapping):
-        raise InvalidRequest("patient")
-    _no_other_fields(body, REQUEST_FIELDS)
-    _no_other_fields(patient, PATIENT_FIELDS)
+        raise _InvalidRequest("patient")
+    _no_other_fields(body, _REQUEST_FIELDS)
+    _no_other_fields(patient, _PATIENT_FIELDS)
     _text(patient, "firstName")
     _text(patient, "lastName")
     _birth_date(patient)
     _text(patient, "state", r"[A-Z]{2}")
     _text(patient, "memberId")
     if _text(body, "payerId", r"[A-Za-z0-9]{1,20}") == NO_PAYER:
-        raise InvalidRequest("payerId")
+        raise _InvalidRequest("payerId")
     _text(body, "placeOfServiceCode", r"[0-9]{2}")
-    if _text(body, "specialtyCode") not in SPECIALTY_CODES:
-        raise InvalidRequest("specialtyCode")
+    if _text(body, "specialtyCode") not in _SPECIALTY_CODES:
+        raise _InvalidRequest("specialtyCode")
     if body.get("id") is not None:
         _text(body, "id", r".{1,45}")
     if (subscriber := body.get("subscriber")) is not None:
         if not isinstance(subscriber, Mapping):
-            raise InvalidRequest("subscriber")
-        _no_other_fields(subscriber, SUBSCRIBER_FIELDS)
+            raise _InvalidRequest("subscriber")
+        _no_other_fields(subscriber, _SUBSCRIBER_FIELDS)
         _text(subscriber, "firstName")
         _text(subscriber, "lastName")
         _birth_date(subscriber)
@@ -255,14 +255,14 @@ def _check_request(body: Mapping[str, Any]) -> None:
 
 def _no_other_fields(fields: Mapping[str, Any], allowed: frozenset[str]) -> None:
     if unknown := sorted(fields.keys() - allowed):
-        raise InvalidRequest(unknown[0])
+        raise _InvalidRequest(unknown[0])
 
 
 def _text(fields: Mapping[str, Any], name: str, pattern: str = r".+") -> str:
     """A required string that is not blank and matches all of `pattern`."""
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip() or not re.fullmatch(pattern, value):
-        raise InvalidRequest(name)
+        raise _InvalidRequest(name)
     return value
 
 
@@ -272,23 +272,23 @@ def _birth_date(fields: Mapping[str, Any]) -> date:
     try:
         return sohar_answers.parse_date(value)
     except ValueError:
-        raise InvalidRequest("dateOfBirth") from None
+        raise _InvalidRequest("dateOfBirth") from None
 
 
 async def _json_object(request: Request) -> Mapping[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise InvalidRequest("body")
+        raise _InvalidRequest("body")
     try:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
-        raise InvalidRequest("body") from None
+        raise _InvalidRequest("body") from None
     if not isinstance(body, dict):
-        raise InvalidRequest("body")
+        raise _InvalidRequest("body")
     return body
 
 
 async def _invalid_request(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, InvalidRequest)  # Starlette calls it for nothing else
+    assert isinstance(exc, _InvalidRequest)  # Starlette calls it for nothing else
     return _json({"error": "invalid_request_error", "param": exc.param}, 400)
 
 

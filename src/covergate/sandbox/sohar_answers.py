@@ -1,7 +1,7 @@
-"""What the simulated Sohar says of a patient: the "Get Verification" v2 document for each scenario.
+"""The answers of the simulated Sohar: the "Get Verification" v2 document for each scenario.
 
-Source: "Get Verification" v2 (docs.soharhealth.com). Invariant: every key of that document is always present; what is
-not known yet, or not said, is null or empty. Shares are fractions, money numbers of dollars, dates MM/DD/YYYY.
+Source: "Get Verification" v2 (docs.soharhealth.com). Invariant: every key of that document is always present; a value
+that is not known yet, or not stated, is null or empty. Shares are fractions, money numbers of dollars, dates MM/DD/YYYY.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from covergate.sandbox.scenarios import Scenario
 from covergate.sandbox.world import World
 
 # Statuses and reasons: verification guide, "Statuses". Every scenario that is not here ends complete.eligible.
-FINAL: dict[Scenario, tuple[str, str | None]] = {
+_FINAL: dict[Scenario, tuple[str, str | None]] = {
     Scenario.INACTIVE: ("complete.ineligible", "INACTIVE"),
     Scenario.NOTCOVERED: ("complete.ineligible", "NON_COVERED"),
     Scenario.BADMEMBER: ("error.member.id", None),
@@ -29,7 +29,7 @@ FINAL: dict[Scenario, tuple[str, str | None]] = {
 
 def final_status(scenario: Scenario) -> str:
     """The status that a verification of this scenario ends with."""
-    return FINAL.get(scenario, ("complete.eligible", None))[0]
+    return _FINAL.get(scenario, ("complete.eligible", None))[0]
 
 
 def parse_date(text: str) -> date:
@@ -38,7 +38,7 @@ def parse_date(text: str) -> date:
     return date(int(year), int(month), int(day))
 
 
-def document(
+def verification_document(
     world: World,
     request: Mapping[str, Any],
     *,
@@ -54,7 +54,7 @@ def document(
         "id": request.get("id"),
         "created": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "status": status,
-        "statusReason": FINAL.get(scenario, (status, None))[1] if complete else None,
+        "statusReason": _FINAL.get(scenario, (status, None))[1] if complete else None,
         "placeOfServiceCode": request["placeOfServiceCode"],
         "specialtyCode": request["specialtyCode"],
         "benefits": _benefits() if status == "complete.eligible" else [],
@@ -105,37 +105,37 @@ def _related_entities() -> list[dict[str, object]]:
 
 
 def _patient(request: Mapping[str, Any], complete: bool) -> dict[str, object]:
-    asked = request["patient"]
+    patient = request["patient"]
     subscriber = request.get("subscriber")
     relationship = sample_plan.relationship_code(
-        parse_date(asked["dateOfBirth"]),
+        parse_date(patient["dateOfBirth"]),
         parse_date(subscriber["dateOfBirth"]) if subscriber else None,
     )
     return {
-        "firstName": asked["firstName"],
-        "lastName": asked["lastName"],
-        "dateOfBirth": asked["dateOfBirth"],
-        "memberId": asked["memberId"],
+        "firstName": patient["firstName"],
+        "lastName": patient["lastName"],
+        "dateOfBirth": patient["dateOfBirth"],
+        "memberId": patient["memberId"],
         "gender": None,
         "subscriberRelationshipCode": relationship if complete else None,
         "address": {
             "address1": None,
             "address2": None,
             "city": None,
-            "state": asked["state"],
+            "state": patient["state"],
             "zipCode": None,
         },
     }
 
 
 def _subscriber(request: Mapping[str, Any]) -> dict[str, object] | None:
-    asked = request.get("subscriber")
-    if asked is None:
+    subscriber = request.get("subscriber")
+    if subscriber is None:
         return None
     return {
-        "firstName": asked["firstName"],
-        "lastName": asked["lastName"],
-        "dateOfBirth": asked["dateOfBirth"],
+        "firstName": subscriber["firstName"],
+        "lastName": subscriber["lastName"],
+        "dateOfBirth": subscriber["dateOfBirth"],
         "memberId": request["patient"]["memberId"],
     }
 

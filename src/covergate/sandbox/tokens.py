@@ -15,14 +15,14 @@ from starlette.requests import Request
 
 from covergate.sandbox.world import World
 
-HEADER = b'{"alg":"HS256","typ":"JWT"}'
+_HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
 def issue(world: World, vendor: str, seconds: int) -> str:
     """A new token for `vendor` that is good for `seconds`."""
     now = int(world.now())
     claims = {"iss": vendor, "iat": now, "exp": now + seconds, "jti": str(uuid.uuid4())}
-    signed = f"{_encode(HEADER)}.{_encode(orjson.dumps(claims))}"
+    signed = f"{_encode(_HEADER)}.{_encode(orjson.dumps(claims))}"
     return f"{signed}.{_signature(world, signed)}"
 
 

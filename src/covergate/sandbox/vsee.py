@@ -1,12 +1,13 @@
 """The simulated VSee Clinic with its AdvancedMD behind it: users, insurance, eligibility checks, `eligibility.checked`.
 
-Source: VSee's API overview, User API and "Insurance API (Draft)" pages. The API lives under `/api_v3`; errors are
-`{"code", "message"}`, successes `{"data"}`. The result of a check is written to the user's record some time later.
+Source: VSee's API overview, User API and "Insurance API (Draft)" pages (docs/vendors/vsee.md). The API lives
+under `/api_v3`; errors are `{"code", "message"}`, successes `{"data"}`. The result of a check is written to the user's
+record some time later.
 
-Nothing that VSee sends is signed: its callback address carries a token (`callback_token`).
+Nothing that VSee sends is signed: its callback address carries a token (`_callback_token`).
 
-Invariant: a check is recorded before its reply goes out, and reads the user's record when it runs, not when it was asked
-for: a second check on the same coverage overwrites the first, as it would there.
+Invariant: a check is recorded before its reply goes out, and reads the user's record when it runs, not when it was
+requested: a second check on the same coverage overwrites the first, as at VSee.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from starlette.types import ASGIApp
 
 from covergate.sandbox.sample_plan import plan_dates
 from covergate.sandbox.scenarios import Scenario, scenario_of
-from covergate.sandbox.vsee_271 import Check, Person, raw_response, response_text
-from covergate.sandbox.vsee_users import Refused, User, missing_for_check, read_sso, store_profile
+from covergate.sandbox.vsee_271 import CompletedCheck, PersonOnFile, raw_response, response_text
+from covergate.sandbox.vsee_users import ApiError, User, missing_for_check, read_sso, store_profile
 from covergate.sandbox.world import World
 
-NAME = "vsee"
-ACCOUNT_CODE = "sandbox"
-API_KEY = "sandbox"
-TOKEN_SECONDS = 3600
+_NAME = "vsee"
+_ACCOUNT_CODE = "sandbox"
+_API_KEY = "sandbox"
+_TOKEN_SECONDS = 3600
 
 # GET /insurances/ of the page, the six carriers that it shows.
-INSURERS = {
+_INSURERS = {
     "car7551": "AETNA",
     "car7414": "AETNA BETTER HEALTH OF ILLINOIS",
     "car11406": "ANTHEM BLUE SHIELD",
@@ -52,23 +53,23 @@ INSURERS = {
 }
 
 
-def api_secret(secret: str) -> str:
+def _api_secret(secret: str) -> str:
     """`X-ApiSecret`, which opens `POST /users/sso`: the sandbox's secret itself."""
     return secret
 
 
-def admin_token(secret: str) -> str:
+def _admin_token(secret: str) -> str:
     """The `X-ApiToken` of the account's administrator: the sandbox's secret itself."""
     return secret
 
 
-def callback_token(secret: str) -> str:
+def _callback_token(secret: str) -> str:
     """`?token=` of the callback address: lower-case hex SHA-256 of the sandbox's secret and `:vsee`."""
     return hashlib.sha256(f"{secret}:vsee".encode()).hexdigest()
 
 
 @dataclass
-class Clinic:
+class _Clinic:
     """The simulated clinic's state and endpoints."""
 
     world: World
@@ -86,15 +87,15 @@ class Clinic:
 
     async def insurers(self, request: Request) -> Response:
         self._actor(request)
-        return _data({"insurers": [{"id": code, "name": name} for code, name in INSURERS.items()]})
+        return _data({"insurers": [{"id": code, "name": name} for code, name in _INSURERS.items()]})
 
     async def sso(self, request: Request) -> Response:
         secret = request.headers.get("x-apisecret", "")
         self._check_account(request)
-        if request.headers.get("x-apikey") != API_KEY or not self._is_secret(secret, api_secret):
-            raise Refused(401, "Invalid API key or secret.")
+        if request.headers.get("x-apikey") != _API_KEY or not self._is_secret(secret, _api_secret):
+            raise ApiError(401, "Invalid API key or secret.")
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise Refused(400, "A multipart form is expected.")
+            raise ApiError(400, "A multipart form is expected.")
         form = await request.form()
         code, user_type, fields = read_sso({name: value for name, value in form.items() if isinstance(value, str)})
         user = self.by_code.get(code) if code else None
@@ -110,38 +111,38 @@ class Clinic:
             self.users[user.id] = user
             if code:
                 self.by_code[code] = user
-        return _data({**user.as_json(ACCOUNT_CODE), "token": self._issue(user)})
+        return _data({**user.as_json(_ACCOUNT_CODE), "token": self._issue(user)})
 
     async def me(self, request: Request) -> Response:
         user = self._actor(request)
         if user is None:
-            raise Refused(403, "This call needs a user's own token.")
+            raise ApiError(403, "This call needs a user's own token.")
         try:
             body = orjson.loads(await request.body())
         except orjson.JSONDecodeError:
-            raise Refused(400, "The body is not JSON.") from None
+            raise ApiError(400, "The body is not JSON.") from None
         if not isinstance(body, dict):
-            raise Refused(400, "The body must be a JSON object.")
+            raise ApiError(400, "The body must be a JSON object.")
         store_profile(user, body)
-        return _data(user.as_json(ACCOUNT_CODE))
+        return _data(user.as_json(_ACCOUNT_CODE))
 
     async def check(self, request: Request) -> Response:
         user = self._user_of_path(request)
         carrier_code = request.path_params["carrier_code"]
-        found = user.coverage(carrier_code)
-        if found is None or carrier_code not in INSURERS:
-            raise Refused(400, "The carrier is not stored as the user's primary or secondary insurance.")
-        order, coverage = found
+        section = user.coverage(carrier_code)
+        if section is None or carrier_code not in _INSURERS:
+            raise ApiError(400, "The carrier is not stored as the user's primary or secondary insurance.")
+        order, coverage = section
         if missing := missing_for_check(user, coverage):
-            raise Refused(400, f"Missing data: {', '.join(missing)}")
+            raise ApiError(400, f"Missing data: {', '.join(missing)}")
         member_id = coverage["subscriber_num"]
         scenario = scenario_of(member_id)
         if scenario is Scenario.RATELIMIT and (user.id, order) not in self.refused_for_rate:
             self.refused_for_rate.add((user.id, order))
-            raise Refused(429, "Too many requests.")
+            raise ApiError(429, "Too many requests.")
         self.refused_for_rate.discard((user.id, order))
         eligibility_id = str(next(self.eligibility_ids))
-        self.world.record_submission(NAME, user.code, member_id, eligibility_id)
+        self.world.record_submission(_NAME, user.code, member_id, eligibility_id)
         if scenario is Scenario.HTTP500ONCE:
             self.failing_reads.add(user.id)
         self.world.spawn(self._run(user, carrier_code, eligibility_id, scenario))
@@ -153,27 +154,27 @@ class Clinic:
         user = self._user_of_path(request)
         if user.id in self.failing_reads:
             self.failing_reads.discard(user.id)
-            raise Refused(500, "Internal server error.")
-        return _data(user.as_json(ACCOUNT_CODE))
+            raise ApiError(500, "Internal server error.")
+        return _data(user.as_json(_ACCOUNT_CODE))
 
     async def find_users(self, request: Request) -> Response:
         if self._actor(request) is not None:
-            raise Refused(403, "This call needs an administrator's token.")
+            raise ApiError(403, "This call needs an administrator's token.")
         q, user_type = request.query_params.get("q", "").lower(), request.query_params.get("type")
-        found = [
-            user.as_json(ACCOUNT_CODE)
+        users = [
+            user.as_json(_ACCOUNT_CODE)
             for user in self.users.values()
             if user_type in (None, user.type)
             and q in f"{user.fields['first_name']} {user.fields['last_name']} {user.code}".lower()
         ]
-        return JSONResponse({"data": found, "total_count": len(found)})
+        return JSONResponse({"data": users, "total_count": len(users)})
 
     async def _run(self, user: User, carrier_code: str, eligibility_id: str, scenario: Scenario) -> None:
         await asyncio.sleep(self.world.delay(scenario))
-        found = user.coverage(carrier_code)
-        if found is None or scenario is Scenario.NEVER:
+        section = user.coverage(carrier_code)
+        if section is None or scenario is Scenario.NEVER:
             return
-        order, coverage = found
+        order, coverage = section
         check = self._as_check(user, carrier_code, coverage, eligibility_id)
         raw = raw_response(check)
         coverage.update(
@@ -187,8 +188,8 @@ class Clinic:
         if scenario is not Scenario.NOEVENT:
             await self._announce(user, eligibility_id, coverage, times=2 if scenario is Scenario.DUPLICATEEVENT else 1)
 
-    def _as_check(self, user: User, carrier_code: str, coverage: dict[str, Any], eligibility_id: str) -> Check:
-        patient = Person(
+    def _as_check(self, user: User, carrier_code: str, coverage: dict[str, Any], eligibility_id: str) -> CompletedCheck:
+        patient = PersonOnFile(
             user.fields["first_name"],
             user.fields["last_name"],
             user.fields["dob"],
@@ -200,10 +201,10 @@ class Clinic:
         about = user.insurance["patient"]
         scenario = scenario_of(coverage["subscriber_num"])
         begins, ends = plan_dates(self.world, ended=scenario is Scenario.INACTIVE)
-        return Check(
+        return CompletedCheck(
             eligibility_id=eligibility_id,
             payer_id=carrier_code,
-            payer_name=INSURERS[carrier_code],
+            payer_name=_INSURERS[carrier_code],
             patient=patient,
             gender="M" if user.fields["gender"] == 1 else "F",
             subscriber=patient if about["respparty"] == "self" else _guarantor(about),
@@ -222,7 +223,7 @@ class Clinic:
                 "id": str(uuid.uuid4()),
                 "type": "eligibility.checked",
                 "created": int(self.world.now()),
-                "account_code": ACCOUNT_CODE,
+                "account_code": _ACCOUNT_CODE,
                 "data": {
                     "eligibility_id": eligibility_id,
                     "member_id": user.id,
@@ -231,29 +232,29 @@ class Clinic:
                 },
             }
         )
-        params = {"token": callback_token(self.world.settings.secret)}
+        params = {"token": _callback_token(self.world.settings.secret)}
         for _ in range(times):
-            await self.world.post_event(NAME, body, {"Content-Type": "application/json"}, params)
+            await self.world.post_event(_NAME, body, {"Content-Type": "application/json"}, params)
 
     def _issue(self, user: User) -> dict[str, Any]:
         now = int(self.world.now())
         token, refresh_token = secrets.token_hex(20), secrets.token_hex(20)
-        self.tokens[token] = (user, now + TOKEN_SECONDS)
+        self.tokens[token] = (user, now + _TOKEN_SECONDS)
         return {
             "user_id": user.id,
             "token": token,
-            "expiry": now + TOKEN_SECONDS,
+            "expiry": now + _TOKEN_SECONDS,
             "refresh_token": {
                 "user_id": user.id,
                 "token": refresh_token,
-                "expiry": now + 24 * TOKEN_SECONDS,
+                "expiry": now + 24 * _TOKEN_SECONDS,
                 "created": now,
             },
         }
 
     def _check_account(self, request: Request) -> None:
-        if request.headers.get("x-accountcode") != ACCOUNT_CODE:
-            raise Refused(401, "Unknown account.")
+        if request.headers.get("x-accountcode") != _ACCOUNT_CODE:
+            raise ApiError(401, "Unknown account.")
 
     def _is_secret(self, given: str, formula: Callable[[str], str]) -> bool:
         return hmac.compare_digest(given.encode(), formula(self.world.settings.secret).encode())
@@ -262,11 +263,11 @@ class Clinic:
         """The user whose token this is; None for the administrator's."""
         self._check_account(request)
         token = request.headers.get("x-apitoken", "")
-        if self._is_secret(token, admin_token):
+        if self._is_secret(token, _admin_token):
             return None
         user, expiry = self.tokens.get(token, (None, 0))
         if user is None or self.world.now() >= expiry:
-            raise Refused(401, "Invalid or expired token.")
+            raise ApiError(401, "Invalid or expired token.")
         return user
 
     def _user_of_path(self, request: Request) -> User:
@@ -276,18 +277,18 @@ class Clinic:
         if user_id == "-" and actor is not None:
             return actor
         if actor is not None and actor.id != user_id:
-            raise Refused(403, "You may not see this user.")
+            raise ApiError(403, "You may not see this user.")
         if user_id not in self.users:
-            raise Refused(404, "User not found.")
+            raise ApiError(404, "User not found.")
         return self.users[user_id]
 
 
 def build(world: World) -> ASGIApp:
     """The vendor under `/api_v3`, both spellings of the list of insurers and of `/me` included."""
-    clinic = Clinic(world)
+    clinic = _Clinic(world)
 
     async def refused(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, Refused)
+        assert isinstance(exc, ApiError)
         headers = {"Retry-After": str(world.settings.rate_limit_seconds)} if exc.status == 429 else None
         return JSONResponse({"code": exc.status, "message": exc.message}, exc.status, headers)
 
@@ -300,7 +301,7 @@ def build(world: World) -> ASGIApp:
             Route("/api_v3/users/{id}", clinic.user),
             Route("/api_v3/users", clinic.find_users),
         ],
-        exception_handlers={Refused: refused, HTTPException: _no_such_page},
+        exception_handlers={ApiError: refused, HTTPException: _no_such_page},
     )
 
 
@@ -313,9 +314,9 @@ def _data(data: dict[str, Any]) -> Response:
     return JSONResponse({"data": data})
 
 
-def _guarantor(about: dict[str, Any]) -> Person:
+def _guarantor(about: dict[str, Any]) -> PersonOnFile:
     first_name, _, last_name = about["guarantor_name"].rpartition(" ")
-    return Person(
+    return PersonOnFile(
         first_name,
         last_name,
         about["guarantor_dob"],

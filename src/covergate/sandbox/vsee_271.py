@@ -1,7 +1,7 @@
 """AdvancedMD's X12 271 as VSee hands it on: XML turned into JSON, in the `raw_response` of a user's insurance.
 
 Source: the sample in VSee's "Insurance API (Draft)" page. Attribute names are literal, odd spellings included. It shows
-no dependent, no address and no dates; they stand here where the 271 has them, named by its pattern.
+no dependent, no address and no dates; they stand here in the 271's own place, named by its pattern.
 
 Invariant: as in any XML turned into JSON, one child is an object and several are a list.
 """
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from covergate.sandbox.scenarios import Scenario
-from covergate.sandbox.vsee_benefits import Json, benefit_rows, one_or_list
+from covergate.sandbox.vsee_benefits import benefit_rows, one_or_list
 
-REJECT_CODES = {
+_Json = dict[str, Any]
+
+_REJECT_CODES = {
     Scenario.BADMEMBER: "72",
     Scenario.BADNAME: "73",
     Scenario.BADDOB: "71",
@@ -23,11 +26,11 @@ REJECT_CODES = {
 }
 """AAA03 of the refused scenarios."""
 
-DEPENDENT_REJECT_CODES = {Scenario.BADNAME: "65"}
-"""AAA03 where it is another one when the patient is a dependent: 73 is about the subscriber's name."""
+_DEPENDENT_REJECT_CODES = {Scenario.BADNAME: "65"}
+"""AAA03 if the patient is a dependent and it differs: 73 is about the subscriber's name."""
 
 # "Rejection reason and codes", the newer of the page's two lists.
-REJECT_TEXTS = {
+_REJECT_TEXTS = {
     "42": "Unable to respond at current time.",
     "51": "Provider not on file",
     "65": "Invalid/Missing patient name",
@@ -35,14 +38,14 @@ REJECT_TEXTS = {
     "72": "Invalid/Missing subscriber/insured ID",
     "73": "Invalid/Missing subscriber/insured name",
 }
-SUCCESS_TEXT = "Success / Reject reason not found"
+_SUCCESS_TEXT = "Success / Reject reason not found"
 
-RELATIONSHIP_CODES = {"self": "18", "spouse": "01", "child": "19", "other": "G8"}
+_RELATIONSHIP_CODES = {"self": "18", "spouse": "01", "child": "19", "other": "G8"}
 """INS02 of a dependent, by VSee's `respparty`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonOnFile:
     first_name: str
     last_name: str
     born: str
@@ -54,16 +57,16 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """All that a 271 repeats of its question."""
+class CompletedCheck:
+    """One check that has run: the data that its 271 repeats."""
 
     eligibility_id: str
     payer_id: str
     payer_name: str
-    patient: Person
+    patient: PersonOnFile
     gender: str
     """`M` or `F`."""
-    subscriber: Person
+    subscriber: PersonOnFile
     respparty: str
     member_id: str
     group_number: str
@@ -73,21 +76,21 @@ class Check:
     plan_ends: date
 
 
-def reject_code(check: Check) -> str | None:
-    """The AAA03 that this check is refused with; None if it is answered."""
-    if check.respparty != "self" and check.scenario in DEPENDENT_REJECT_CODES:
-        return DEPENDENT_REJECT_CODES[check.scenario]
-    return REJECT_CODES.get(check.scenario)
+def _reject_code(check: CompletedCheck) -> str | None:
+    """The AAA03 that refuses this check; None if it is answered."""
+    if check.respparty != "self" and check.scenario in _DEPENDENT_REJECT_CODES:
+        return _DEPENDENT_REJECT_CODES[check.scenario]
+    return _REJECT_CODES.get(check.scenario)
 
 
-def response_text(check: Check) -> str:
+def response_text(check: CompletedCheck) -> str:
     """VSee's one-line reading, `eligibility_response`. Success says only that there was no reject reason."""
-    code = reject_code(check)
-    return SUCCESS_TEXT if code is None else REJECT_TEXTS[code]
+    code = _reject_code(check)
+    return _SUCCESS_TEXT if code is None else _REJECT_TEXTS[code]
 
 
-def raw_response(check: Check) -> Json | str:
-    """The whole document, or garbage where the scenario is a broken answer."""
+def raw_response(check: CompletedCheck) -> _Json | str:
+    """The whole document; garbage for the scenario of a broken answer."""
     if check.scenario is Scenario.BROKENJSON:
         return '<?xml version="1.0" encoding="ISO-8859-1"?><PPMDResults s="PRDAPI1WFEYU1PO"><Results><Edi271><Tran'
     return {
@@ -104,7 +107,7 @@ def _clock(at: datetime, rest: str) -> str:
     return f"{at.hour % 12 or 12}{at.strftime(rest + '%p')}"
 
 
-def _results(check: Check) -> Json:
+def _results(check: CompletedCheck) -> _Json:
     at = f"{check.at.strftime('%m/%d/%Y')} {_clock(check.at, ':%M')}"
     return {
         "@eligibilityid": check.eligibility_id,
@@ -124,7 +127,7 @@ def _results(check: Check) -> Json:
     }
 
 
-def _edi(check: Check) -> Json:
+def _edi(check: CompletedCheck) -> _Json:
     return {
         "@xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
         "@xmlns:xsd": "http://www.w3.org/2001/XMLSchema",
@@ -168,17 +171,17 @@ def _edi(check: Check) -> Json:
     }
 
 
-def _transaction_set(check: Check) -> Json:
+def _transaction_set(check: CompletedCheck) -> _Json:
     is_dependent = check.respparty != "self"
-    code = reject_code(check)
+    code = _reject_code(check)
     refused_at = {None: "", "42": "payer", "51": "provider", "72": "subscriber", "73": "subscriber"}.get(
         code, "dependent" if is_dependent else "subscriber"
     )
 
-    def aaa(level: str) -> Json:
+    def aaa(level: str) -> _Json:
         return {"RequestValidations": {"AAASegment": _aaa(str(code))}} if refused_at == level else {}
 
-    transaction: Json = {
+    transaction: _Json = {
         "Header": {
             "STSegment": {
                 "@ST01_TransactionSetIdentifierCode": "271",
@@ -241,7 +244,7 @@ def _transaction_set(check: Check) -> Json:
                 "Relationship": {
                     "INSSegment": {
                         "@INS01_InsuredIndicator": "N",
-                        "@INS02_IndividualRelationshipCode": RELATIONSHIP_CODES[check.respparty],
+                        "@INS02_IndividualRelationshipCode": _RELATIONSHIP_CODES[check.respparty],
                     }
                 },
                 **aaa("dependent"),
@@ -251,7 +254,7 @@ def _transaction_set(check: Check) -> Json:
     return transaction
 
 
-def _level(number: str, parent: str | None, code: str, has_children: bool) -> Json:
+def _level(number: str, parent: str | None, code: str, has_children: bool) -> _Json:
     return {
         "@HL01_HierarchicalIdNumber": number,
         **({} if parent is None else {"@HL02_HierarchicalParentIdNumber": parent}),
@@ -260,7 +263,7 @@ def _level(number: str, parent: str | None, code: str, has_children: bool) -> Js
     }
 
 
-def _name(entity: str, person: Person, member_id: str | None) -> Json:
+def _name(entity: str, person: PersonOnFile, member_id: str | None) -> _Json:
     identification = {"@NM108_IdentificationCodeQualifier": "MI", "@NM109_IdentificationCode": member_id}
     return {
         "Name": {
@@ -281,7 +284,7 @@ def _name(entity: str, person: Person, member_id: str | None) -> Json:
     }
 
 
-def _subscriber_facts(check: Check, is_dependent: bool) -> Json:
+def _subscriber_facts(check: CompletedCheck, is_dependent: bool) -> _Json:
     return {
         **(
             {
@@ -301,7 +304,7 @@ def _subscriber_facts(check: Check, is_dependent: bool) -> Json:
     }
 
 
-def _demographics(person: Person, gender: str | None) -> Json:
+def _demographics(person: PersonOnFile, gender: str | None) -> _Json:
     return {
         "@DMG01_DateTimePeriodFormatQualifier": "D8",
         "@DMG02_DateTimePeriod": person.born.replace("-", ""),
@@ -309,7 +312,7 @@ def _demographics(person: Person, gender: str | None) -> Json:
     }
 
 
-def _aaa(code: str) -> Json:
+def _aaa(code: str) -> _Json:
     return {
         "@AAA01_ConditionOrResponseCode": "N" if code == "42" else "Y",
         "@AAA03_RejectReasonCode": code,
@@ -317,6 +320,6 @@ def _aaa(code: str) -> Json:
     }
 
 
-def _benefits(check: Check) -> Json:
+def _benefits(check: CompletedCheck) -> _Json:
     rows = benefit_rows(check.scenario, check.plan_begins, check.plan_ends)
     return {"EligibilityOrBenefitInformation": {"EligibilityOrBenefitInformation": one_or_list(rows)}}

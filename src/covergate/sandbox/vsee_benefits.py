@@ -1,7 +1,7 @@
 """The benefit rows (EB loops) of a 271 in AdvancedMD's JSON, with their dates and messages.
 
-VSee's page shows only `@EB01_…` and `@MSG01_…`; the other names follow that pattern, and nobody may rely on more of them
-than the prefix. Repeated service types are joined by `^`, the 271's own separator.
+VSee's page shows only `@EB01_…` and `@MSG01_…`; the other names follow that pattern, and only their prefix can be
+relied on. Repeated service types are joined by `^`, the 271's own separator.
 
 Invariant: as in any XML turned into JSON, one child is an object and several are a list.
 """
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from covergate.sandbox.sample_plan import IN_NETWORK, INSURANCE_TYPE, OUT_OF_NETWORK, PLAN_NAME, Limit
+from covergate.sandbox.sample_plan import IN_NETWORK, INSURANCE_TYPE, OUT_OF_NETWORK, PLAN_NAME, YearlyLimit
 from covergate.sandbox.scenarios import Scenario
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
-EB_NAMES = {
+_EB_NAMES = {
     "EB01": "@EB01_EligibilityOrBenefitInformationCode",
     "EB02": "@EB02_CoverageLevelCode",
     "EB03": "@EB03_ServiceTypeCode",
@@ -33,7 +33,7 @@ EB_NAMES = {
 }
 
 
-def benefit_rows(scenario: Scenario, plan_begins: date, plan_ends: date) -> list[Json]:
+def benefit_rows(scenario: Scenario, plan_begins: date, plan_ends: date) -> list[_Json]:
     """The EB loops of an answer. VSee always asks for service type 30, so the usual types are answered."""
     inside, outside = IN_NETWORK, OUT_OF_NETWORK
     plan = {"EB04": INSURANCE_TYPE[0], "EB05": PLAN_NAME.upper()}
@@ -69,7 +69,7 @@ def benefit_rows(scenario: Scenario, plan_begins: date, plan_ends: date) -> list
     ]
 
 
-def _limits(kind: str, level: str, limit: Limit, network: str) -> list[Json]:
+def _limits(kind: str, level: str, limit: YearlyLimit, network: str) -> list[_Json]:
     """A deductible or out-of-pocket maximum: the calendar year's total and what remains of it."""
     common = {"EB01": kind, "EB02": level, "EB03": "30", "EB12": network}
     return [
@@ -78,16 +78,16 @@ def _limits(kind: str, level: str, limit: Limit, network: str) -> list[Json]:
     ]
 
 
-def _row(elements: dict[str, str], texts: Sequence[str] = (), dates: Sequence[Json] = ()) -> Json:
+def _row(elements: dict[str, str], texts: Sequence[str] = (), dates: Sequence[_Json] = ()) -> _Json:
     messages = [{"@MSG01_FreeFormMessageText": text} for text in texts]
     return {
-        "EligibilityOrBenefitInformation": {EB_NAMES[name]: elements[name] for name in sorted(elements)},
+        "EligibilityOrBenefitInformation": {_EB_NAMES[name]: elements[name] for name in sorted(elements)},
         **({"EligibilityOrBenefitDates": {"DTPSegment": one_or_list(dates)}} if dates else {}),
         **({"MessageTexts": {"MSGSegment": one_or_list(messages)}} if messages else {}),
     }
 
 
-def _date(qualifier: str, value: date | str) -> Json:
+def _date(qualifier: str, value: date | str) -> _Json:
     """A DTP segment: one day (D8), or a range that is given as text (RD8)."""
     return {
         "@DTP01_DateTimeQualifier": qualifier,
@@ -96,6 +96,6 @@ def _date(qualifier: str, value: date | str) -> Json:
     }
 
 
-def one_or_list(children: Sequence[Json]) -> Json | list[Json]:
-    """Children of an XML element as its JSON has them."""
+def one_or_list(children: Sequence[_Json]) -> _Json | list[_Json]:
+    """The children of an XML element in its JSON form."""
     return children[0] if len(children) == 1 else list(children)

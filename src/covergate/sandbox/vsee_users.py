@@ -1,4 +1,4 @@
-"""VSee's patients: what a form or a JSON body may say of them, what they must have before a check, how they read back.
+"""VSee's patients: the fields that a form or a JSON body may set, the data a check needs, the record as it is read back.
 
 Source: VSee's User API and "Insurance API (Draft)" pages. Formats are checked when data is stored, completeness when a
 check is run, as the page has it: "This assumes all required insurance data is saved for this user."
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-Json = dict[str, Any]
+_Json = dict[str, Any]
 
-USER_FIELDS = ("first_name", "last_name", "dob", "gender", "street_addr", "city", "state", "zip", "email", "username")
-COVERAGE_FIELDS = ("carrier_code", "group_number", "subscriber_num", "card_front", "card_back")
-GUARANTOR_FIELDS = (
+_USER_FIELDS = ("first_name", "last_name", "dob", "gender", "street_addr", "city", "state", "zip", "email", "username")
+_COVERAGE_FIELDS = ("carrier_code", "group_number", "subscriber_num", "card_front", "card_back")
+_GUARANTOR_FIELDS = (
     "guarantor_name",
     "guarantor_dob",
     "guarantor_address",
@@ -26,22 +26,22 @@ GUARANTOR_FIELDS = (
     "guarantor_state",
     "guarantor_zip",
 )
-INSURANCE_FIELDS = {
-    "primary": COVERAGE_FIELDS,
-    "secondary": COVERAGE_FIELDS,
-    "patient": ("respparty", *GUARANTOR_FIELDS),
+_INSURANCE_FIELDS = {
+    "primary": _COVERAGE_FIELDS,
+    "secondary": _COVERAGE_FIELDS,
+    "patient": ("respparty", *_GUARANTOR_FIELDS),
 }
-RESPONSIBLE_PARTIES = ("self", "child", "spouse", "other")
+_RESPONSIBLE_PARTIES = ("self", "child", "spouse", "other")
 
 # User API: 200 Member, 400 Provider, 600 Guest. The first two need a code.
-USER_TYPES = {"200": True, "400": True, "600": False}
-CODE_LENGTH = 128
+_USER_TYPES = {"200": True, "400": True, "600": False}
+_CODE_LENGTH = 128
 
-NEEDED_FOR_A_CHECK = ("first_name", "last_name", "dob", "gender", "street_addr", "city", "state", "zip")
+_NEEDED_FOR_A_CHECK = ("first_name", "last_name", "dob", "gender", "street_addr", "city", "state", "zip")
 
 
 @dataclass
-class Refused(Exception):
+class ApiError(Exception):
     """An error of VSee's API: `{"code": status, "message": message}`."""
 
     status: int
@@ -56,10 +56,10 @@ class User:
     created: int
     amd_member_id: str
     """AdvancedMD's number of the patient, `external_member_id` in events."""
-    fields: Json = field(default_factory=dict)
-    insurance: dict[str, Json] = field(default_factory=dict)
+    fields: _Json = field(default_factory=dict)
+    insurance: dict[str, _Json] = field(default_factory=dict)
 
-    def coverage(self, carrier_code: str) -> tuple[str, Json] | None:
+    def coverage(self, carrier_code: str) -> tuple[str, _Json] | None:
         """`primary` or `secondary` and its section, whichever has this carrier."""
         for order in ("primary", "secondary"):
             section = self.insurance.get(order)
@@ -67,11 +67,11 @@ class User:
                 return order, section
         return None
 
-    def as_json(self, account_code: str) -> Json:
+    def as_json(self, account_code: str) -> _Json:
         return {
             "id": self.id,
             "code": self.code,
-            **{name: self.fields.get(name, "") for name in USER_FIELDS},
+            **{name: self.fields.get(name, "") for name in _USER_FIELDS},
             "full_name": f"{self.fields['first_name']} {self.fields['last_name']}",
             "vseeid": f"sandbox+{self.id}",
             "active": True,
@@ -87,32 +87,32 @@ class User:
         }
 
 
-def read_sso(form: Mapping[str, str]) -> tuple[str, str, Json]:
-    """(code, type, user fields) of an sso form; VSee's 400 where it breaks the page."""
-    fields: Json = {name: form[name] for name in USER_FIELDS if name in form}
+def read_sso(form: Mapping[str, str]) -> tuple[str, str, _Json]:
+    """(code, type, user fields) of an sso form; raises VSee's 400 if it breaks the page's rules."""
+    fields: _Json = {name: form[name] for name in _USER_FIELDS if name in form}
     for name in ("first_name", "last_name"):
         if not fields.get(name):
-            raise Refused(400, f"{name} is required")
+            raise ApiError(400, f"{name} is required")
     user_type, code = form.get("type", "200"), form.get("code", "")
-    if user_type not in USER_TYPES:
-        raise Refused(400, "type must be 200, 400 or 600")
-    if (USER_TYPES[user_type] and not code) or len(code) > CODE_LENGTH:
-        raise Refused(400, f"code is required and may have {CODE_LENGTH} characters")
+    if user_type not in _USER_TYPES:
+        raise ApiError(400, "type must be 200, 400 or 600")
+    if (_USER_TYPES[user_type] and not code) or len(code) > _CODE_LENGTH:
+        raise ApiError(400, f"code is required and may have {_CODE_LENGTH} characters")
     if "gender" in fields:
         if fields["gender"] not in ("1", "2"):
-            raise Refused(400, "gender must be 1 or 2")
+            raise ApiError(400, "gender must be 1 or 2")
         fields["gender"] = int(fields["gender"])
     _check_user_fields(fields)
     return code, user_type, fields
 
 
-def store_profile(user: User, body: Json) -> None:
+def store_profile(user: User, body: _Json) -> None:
     """`POST /me`: overwrite the named user fields and insurance fields; nothing is stored if anything is wrong."""
-    fields = {name: body[name] for name in USER_FIELDS if name in body}
+    fields = {name: body[name] for name in _USER_FIELDS if name in body}
     _check_user_fields(fields)
     insurance = body.get("insurance", {})
     if not isinstance(insurance, dict) or not all(isinstance(section, dict) for section in insurance.values()):
-        raise Refused(400, "insurance must be an object of primary, secondary and patient")
+        raise ApiError(400, "insurance must be an object of primary, secondary and patient")
     for section, values in insurance.items():
         _check_insurance(section, values)
     user.fields.update(fields)
@@ -124,40 +124,40 @@ def store_profile(user: User, body: Json) -> None:
         user.insurance["patient"].update(member_id=user.amd_member_id, response_party_id=f"6{user.amd_member_id}")
 
 
-def missing_for_check(user: User, coverage: Json) -> list[str]:
-    """Names of what a check needs and the user lacks."""
+def missing_for_check(user: User, coverage: _Json) -> list[str]:
+    """The fields that a check needs and the user lacks."""
     patient = user.insurance.get("patient", {})
-    missing = [name for name in NEEDED_FOR_A_CHECK if user.fields.get(name) in (None, "")]
+    missing = [name for name in _NEEDED_FOR_A_CHECK if user.fields.get(name) in (None, "")]
     missing += [name for name in ("carrier_code", "subscriber_num") if not coverage.get(name)]
     if not patient.get("respparty"):
         missing.append("respparty")
     elif patient["respparty"] != "self":
-        missing += [name for name in GUARANTOR_FIELDS if not patient.get(name)]
+        missing += [name for name in _GUARANTOR_FIELDS if not patient.get(name)]
     return missing
 
 
-def _check_user_fields(fields: Json) -> None:
+def _check_user_fields(fields: _Json) -> None:
     for name, value in fields.items():
         if name == "gender":
             if value not in (1, 2) or isinstance(value, bool):
-                raise Refused(400, "gender must be 1 or 2")
+                raise ApiError(400, "gender must be 1 or 2")
         elif not isinstance(value, str):
-            raise Refused(400, f"{name} must be a string")
+            raise ApiError(400, f"{name} must be a string")
     if "dob" in fields:
         _check_date("dob", fields["dob"])
     if fields.get("state") and not re.fullmatch(r"[A-Z]{2}", fields["state"]):
-        raise Refused(400, "state must be two letters")
+        raise ApiError(400, "state must be two letters")
 
 
-def _check_insurance(section: str, values: Json) -> None:
-    known = INSURANCE_FIELDS.get(section)
-    if known is None:
-        raise Refused(400, "insurance has the parts primary, secondary and patient")
+def _check_insurance(section: str, values: _Json) -> None:
+    allowed = _INSURANCE_FIELDS.get(section)
+    if allowed is None:
+        raise ApiError(400, "insurance has the parts primary, secondary and patient")
     for name, value in values.items():
-        if name not in known or not isinstance(value, str):
-            raise Refused(400, f"insurance.{section} takes {', '.join(known)} as strings")
-    if "respparty" in values and values["respparty"] not in RESPONSIBLE_PARTIES:
-        raise Refused(400, f"insurance.patient.respparty must be one of {', '.join(RESPONSIBLE_PARTIES)}")
+        if name not in allowed or not isinstance(value, str):
+            raise ApiError(400, f"insurance.{section} takes {', '.join(allowed)} as strings")
+    if "respparty" in values and values["respparty"] not in _RESPONSIBLE_PARTIES:
+        raise ApiError(400, f"insurance.patient.respparty must be one of {', '.join(_RESPONSIBLE_PARTIES)}")
     if "guarantor_dob" in values:
         _check_date("insurance.patient.guarantor_dob", values["guarantor_dob"])
 
@@ -168,4 +168,4 @@ def _check_date(name: str, value: str) -> None:
     except ValueError:
         is_date = False
     if not is_date:
-        raise Refused(400, f"{name} must be a date in YYYY-MM-DD format")
+        raise ApiError(400, f"{name} must be a date in YYYY-MM-DD format")

@@ -1,4 +1,4 @@
-"""The state of one sandbox: its clock, its background work, its webhooks out and the record of what it was asked to do.
+"""The state of one sandbox: its clock, its background work, its outgoing webhooks and the record of submissions.
 
 Invariant: a `World` belongs to one event loop and one `create_sandbox` app; nothing is kept in module globals, so two
 sandboxes in one process do not see each other.
@@ -23,22 +23,22 @@ from covergate.sandbox.settings import SandboxSettings
 
 log = structlog.get_logger(__name__)
 
-EVENT_RETRY_WAITS = (0.2, 0.5, 1.0, 2.0)
-"""Seconds before each further try of an event that was not answered with 2xx: five tries in all."""
+_EVENT_RETRY_WAITS = (0.2, 0.5, 1.0, 2.0)
+"""Seconds before each retry of an event that was not answered with 2xx: five tries in all."""
 
-EVENT_TIMEOUT = aiohttp.ClientTimeout(total=15)
+_EVENT_TIMEOUT = aiohttp.ClientTimeout(total=15)
 """Sohar's limit; the strictest of the five, and the others name none."""
 
-SLOW_FACTOR = 5
+_SLOW_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class _Submission:
     """One call that a real vendor would have charged for or begun work on."""
 
     vendor: str
     echo: str | None
-    """What the caller called it: the vendor's `id`, `external_id` or account number field."""
+    """The caller's own reference: the vendor's `id`, `external_id` or account number field."""
     member_id: str
     ref: str
     """The reference that the vendor gave out for it."""
@@ -52,14 +52,14 @@ class World:
         self.settings = settings
         self.now = now
         """Unix seconds: tokens expire and answers become ready by this clock. Tests may replace it."""
-        self.submissions: list[Submission] = []
+        self.submissions: list[_Submission] = []
         self._seen: set[Hashable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._http: aiohttp.ClientSession | None = None
 
     def delay(self, scenario: Scenario) -> float:
-        """How many seconds the vendor works on a request of this scenario."""
-        return self.settings.delay_seconds * (SLOW_FACTOR if scenario is Scenario.SLOW else 1)
+        """The seconds that a vendor works on a request of this scenario."""
+        return self.settings.delay_seconds * (_SLOW_FACTOR if scenario is Scenario.SLOW else 1)
 
     def once(self, key: Hashable) -> bool:
         """True the first time that `key` is seen, False ever after."""
@@ -71,10 +71,10 @@ class World:
     def record_submission(self, vendor: str, echo: str | None, member_id: str, ref: str) -> None:
         """Count a call that costs money or starts work; `GET /_sandbox/submissions` lists them."""
         at = datetime.fromtimestamp(self.now(), UTC).isoformat()
-        self.submissions.append(Submission(vendor, echo, member_id, ref, at))
+        self.submissions.append(_Submission(vendor, echo, member_id, ref, at))
 
     def drop_connection(self, request: Request) -> Response:
-        """What an endpoint returns to cut the connection: the client sees neither a reply nor an error status."""
+        """A response that cuts the connection: the client sees neither a reply nor an error status."""
         return _DroppedReply()
 
     def spawn(self, coro: Coroutine[object, object, None]) -> None:
@@ -90,12 +90,12 @@ class World:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
     ) -> bool:
-        """POST one webhook to the gateway until it answers 2xx, as a vendor would; False when it never did.
+        """POST one webhook to the gateway until it answers 2xx, as a vendor would; False if it never did.
 
         `params` become the query string, for a vendor whose callback address carries a token.
         """
         url = f"{self.settings.gateway_url.rstrip('/')}/v1/vendor-events/{vendor}"
-        for wait in (*EVENT_RETRY_WAITS, None):
+        for wait in (*_EVENT_RETRY_WAITS, None):
             try:
                 async with self._session().post(url, data=body, headers=headers, params=params) as reply:
                     if 200 <= reply.status < 300:
@@ -121,7 +121,7 @@ class World:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                timeout=EVENT_TIMEOUT,
+                timeout=_EVENT_TIMEOUT,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )

@@ -1,4 +1,4 @@
-"""Joining submissions that are ready at the same moment into the one call some vendors take (`vendors.vendor.Batching`).
+"""Submissions that are ready at the same moment, joined into the one call that some vendors take (`vendors.vendor.Batching`).
 
 Every row ends exactly once: with its part of the reply, or with the error of the joined call. A row whose time to be
 sent has passed is never part of a call, and a caller that stopped waiting does not stop the others.
@@ -11,35 +11,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
 
-from covergate.vendors.errors import (
-    UNREADABLE,
-    VendorAuthFailed,
-    VendorBroken,
-    VendorError,
-    VendorRateLimited,
-    VendorUnavailable,
-)
+from covergate.outbound.send_by import SendBy, earliest
+from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError, VendorUnavailable
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Batching
 
 ROUNDS = 3
-"""How often a row is sent at most when it was not to blame for the refusal of the whole."""
+"""Most calls that a row takes part in while other rows are to blame for their refusal."""
 
-Send = Callable[[Call, float | None, int], Awaitable[Reply]]
-"""Sends the joined call: the call, its `not_after`, how many rows it carries."""
+Send = Callable[[Call, SendBy | None, int], Awaitable[Reply]]
+"""Sends the joined call. Takes the call, its `not_after` and the number of its rows."""
 
 
 @dataclass(eq=False)
 class _Row:
     call: Call
     pointer: str
-    not_after: float | None
+    not_after: SendBy | None
     future: asyncio.Future[Reply]
     rounds: int = 0
 
 
 class Batcher:
-    """The rows of one vendor and mode that wait for company."""
+    """The rows of one vendor and mode that wait for others to join."""
 
     def __init__(self, batching: Batching, send: Send) -> None:
         self._batching = batching
@@ -48,7 +42,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, call: Call, pointer: str, not_after: float | None) -> Reply:
+    async def submit(self, call: Call, pointer: str, not_after: SendBy | None) -> Reply:
         row = _Row(call, pointer, not_after, asyncio.get_running_loop().create_future())
         self._add(row)
         return await row.future
@@ -59,7 +53,7 @@ class Batcher:
             self._timer.cancel()
         waiting, self._waiting = self._waiting, []
         for row in waiting:
-            _fail(row, VendorUnavailable("shutting_down", sent=False))
+            _fail(row, VendorUnavailable("shutting_down", sent=False, ours=True))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,10 +77,9 @@ class Batcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _settle(self, rows: Sequence[_Row]) -> None:
-        now = asyncio.get_running_loop().time()
         for row in rows:
-            if row.not_after is not None and row.not_after <= now:
-                _fail(row, VendorUnavailable("too_late_to_send", sent=False))
+            if row.not_after is not None and row.not_after.seconds_left <= 0:
+                _fail(row, VendorUnavailable("too_late_to_send", sent=False, ours=True))
         rows = [row for row in rows if not row.future.done()]
         if not rows:
             return
@@ -97,9 +90,9 @@ class Batcher:
                 _fail(row, _for_row(error, row.pointer))
             return
         except BaseException:
-            # Also a cancellation: nobody may wait for ever for a row whose fate is unknown.
+            # Even if canceled: no caller may wait for ever for a row whose fate is unknown.
             for row in rows:
-                _fail(row, VendorUnavailable("interrupted", sent=True))
+                _fail(row, VendorUnavailable("interrupted", sent=True, ours=True))
             raise
         for row, part in zip(rows, parts, strict=True):
             if part is not None:
@@ -112,12 +105,11 @@ class Batcher:
                 self._add(row)
 
     async def _sent(self, rows: Sequence[_Row]) -> Sequence[Reply | None]:
-        times = [row.not_after for row in rows if row.not_after is not None]
         try:
             joined = self._batching.join([row.call for row in rows])
         except UNREADABLE as error:
-            raise VendorBroken("batch_cannot_be_built", sent=False) from error
-        reply = await self._send(joined, min(times) if times else None, len(rows))
+            raise VendorBroken("batch_cannot_be_built", sent=False, ours=True) from error
+        reply = await self._send(joined, earliest(row.not_after for row in rows), len(rows))
         try:
             parts = self._batching.split(reply, len(rows))
         except UNREADABLE as error:
@@ -133,14 +125,7 @@ def _fail(row: _Row, error: VendorError) -> None:
 
 
 def _for_row(error: VendorError, pointer: str) -> VendorError:
-    """The joined call's error as this row's own: an exception belongs to the one who raises it."""
-    reply = None if error.reply is None else replace(error.reply, pointer=pointer)
-    own: VendorError
-    if isinstance(error, VendorRateLimited):
-        own = VendorRateLimited(error.reason, retry_after=error.retry_after, reply=reply)
-    elif isinstance(error, VendorAuthFailed):
-        own = VendorAuthFailed(error.reason, reply=reply)
-    else:
-        own = type(error)(error.reason, sent=error.sent, reply=reply)
+    """The joined call's error as this row's own."""
+    own = error.copied(None if error.reply is None else replace(error.reply, pointer=pointer))
     own.__cause__ = error
     return own

@@ -1,7 +1,18 @@
-"""The one place where a vendor's `Call` becomes an HTTP request and what comes back becomes a `Reply` or a typed error.
+"""A vendor's `Call` as an HTTP request, and its end as a `Reply` or a typed error.
 
 Every way a call can end is either a `Reply` or a `VendorError` that says whether the call may have had an effect;
-nothing a library raises gets past. Each call leaves one log line of ids and numbers: no bodies, no query strings.
+nothing that a library raises gets past. Each call leaves one log line of ids and numbers: no bodies, no query strings.
+
+    2xx                  the reply; VendorBroken if its body is not JSON
+    401, 403             VendorAuthFailed, after one renewal of the token; nothing happened (`VendorAuth.refused`)
+    408                  VendorUnavailable, and the call may have had an effect. By RFC 9110 (15.5.9) the server gave up
+                         waiting for the rest of the request, but gateways say it too when what is behind them is slow
+    425                  VendorUnavailable; nothing happened: the server refuses early what might be a replay (RFC 8470, 5.2)
+    429                  VendorRateLimited; nothing happened
+    other 4xx            the reply: the vendor's own word on the request, for its flow to read
+    5xx                  VendorUnavailable, and the call may have had an effect
+    1xx, 3xx             VendorBroken
+    nothing              VendorUnavailable; `sent` tells whether a connection was in hand
 """
 
 from __future__ import annotations
@@ -12,7 +23,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import orjson
 import structlog
 from tenacity import stop_after_attempt, wait_random
@@ -20,13 +30,25 @@ from tenacity import stop_after_attempt, wait_random
 from covergate.outbound.body import UnreadableReply
 from covergate.outbound.client import (
     NOT_AFTER,
-    TooLate,
+    REPLY_LIMIT,
+    CannotBuildRequest,
+    HttpAuth,
+    HttpClient,
+    HttpRequest,
+    HttpResponse,
+    Wire,
     could_not_connect,
     forbidden,
     make_client,
+    no_address,
+    out_of_sockets,
     retry_after,
+    timed_out,
+    too_late,
     was_sent,
 )
+from covergate.outbound.resolver import Resolver
+from covergate.outbound.send_by import SendBy
 from covergate.retrying import retrying
 from covergate.transport.batching import Batcher
 from covergate.vendors.auth import VendorAuth
@@ -34,16 +56,22 @@ from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Connection, Vendor
 
-REPLY_LIMIT = 2 * 1024 * 1024
-"""Bytes, decoded."""
-
-LIMIT_PER_HOST = 50
-KEEPALIVE_SECONDS = 15.0
+VENDOR_KEEPALIVE_SECONDS = 15.0
 COMMITTING_KEEPALIVE_SECONDS = 2.0
-"""A vendor that closes an idle connection just then makes a committing call ambiguous: take only recently used ones."""
+"""A vendor that closes an idle connection at the wrong moment makes a committing call ambiguous: it takes only recently used
+ones."""
+
+RETRY_SECONDS = (0.05, 0.2)
+"""Pause before the second and the third try at connecting."""
+
+FROZEN_SECONDS = 1.0
+"""A call that ends so long after its timeout was held up by this process: the vendor may have answered in time."""
 
 EMPTY_IS_FINE = frozenset({202, 204, 205})
 """2xx statuses that may come without a body (Integrex's "still processing" is a 202)."""
+
+TRANSMISSION_FAILED = {408: True, 425: False}
+"""4xx statuses that are about the transmission, not the request → whether the call may have had an effect."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,16 +79,27 @@ log = structlog.get_logger(__name__)
 class Transport:
     """One per process. Vendors and modes share no connection, so a slow one holds up only itself.
 
-    `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried.
-    `wire` stands in for the network in tests.
+    How many calls of a vendor are under way is its lane's business: there is no limit here.
+
+    `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried; calls that
+    this process stopped itself (`VendorError.ours`) say nothing about the vendor and are left out. `wire` and `resolver`
+    stand in for the network in tests.
     """
 
-    def __init__(self, *, allow_private_network: bool, wire: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private_network: bool,
+        ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None,
+        wire: Wire | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
         self._allow_private_network = allow_private_network
         self._wire = wire
-        self.ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None
-        self._clients: dict[tuple[str, str, bool], httpx.AsyncClient] = {}
-        self._auths: dict[tuple[str, str], tuple[Connection, httpx.Auth]] = {}
+        self._resolver = resolver or Resolver()
+        self.ended = ended
+        self._clients: dict[tuple[str, str, bool], HttpClient] = {}
+        self._auths: dict[tuple[str, str], tuple[Connection, HttpAuth]] = {}
         self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
 
     async def __aenter__(self) -> Transport:
@@ -74,6 +113,7 @@ class Transport:
             await batcher.aclose()
         for client in self._clients.values():
             await client.aclose()
+        await self._resolver.close()
         self._batchers.clear()
         self._clients.clear()
 
@@ -85,12 +125,15 @@ class Transport:
         call: Call,
         pointer: str,
         *,
-        not_after: float | None = None,
+        not_after: SendBy | float | None = None,
     ) -> Reply:
-        """A 2xx with a JSON body (or an empty one where that is fine), or a 4xx that may explain itself.
+        """A 2xx with a JSON body (or an empty one if that is fine), or a 4xx that may explain itself. Raises VendorError.
 
-        `not_after` is the loop time past which the call must not leave any more. Raises VendorError.
+        `not_after` is when the call must not leave any more. A number is the loop's time, for callers that cannot have
+        been paused since they chose it.
         """
+        if isinstance(not_after, float):
+            not_after = SendBy.at_loop_time(not_after)
         batching = vendor.batching
         if batching is None or not call.commits or call.path != batching.path:
             return await self._send(vendor, mode, connection, call, pointer, not_after)
@@ -102,7 +145,7 @@ class Transport:
         if known is not None and known[0] == connection:
             return known[1]
 
-        async def send(joined: Call, not_after: float | None, rows: int) -> Reply:
+        async def send(joined: Call, not_after: SendBy | None, rows: int) -> Reply:
             return await self._send(vendor, mode, connection, joined, "", not_after, rows=rows)
 
         batcher = Batcher(vendor.batching, send)
@@ -116,7 +159,7 @@ class Transport:
         connection: Connection,
         call: Call,
         pointer: str,
-        not_after: float | None,
+        not_after: SendBy | None,
         **noted: int,
     ) -> Reply:
         if call.commits and call.method not in ("POST", "PATCH"):
@@ -130,51 +173,60 @@ class Transport:
             fields |= {"status": error.reply.status if error.reply else None, "sent": error.sent}
             fields |= {"error": type(error).__name__, "reason": error.reason}
             log.warning("vendor_call", **fields, duration_ms=_since(started))
-            self.ended(vendor.name, mode, error)
+            if not error.ours:
+                self.ended(vendor.name, mode, error)
             raise
         log.info("vendor_call", **fields, status=reply.status, sent=True, duration_ms=_since(started))
         self.ended(vendor.name, mode, None)
         return reply
 
     async def _exchange(
-        self, vendor: Vendor, mode: str, connection: Connection, call: Call, pointer: str, not_after: float | None
+        self, vendor: Vendor, mode: str, connection: Connection, call: Call, pointer: str, not_after: SendBy | None
     ) -> Reply:
         client = self._client(vendor, mode, call.commits)
         auth = self._auth(vendor, mode, connection)
         request = _request(client, connection, call, not_after)
+        time_is_up = asyncio.get_running_loop().time() + call.timeout
+
+        def worth_another_try(error: BaseException) -> bool:
+            # Past `not_after` a vendor that cannot be connected to would look like a delay of ours.
+            in_time = not_after is None or not_after.seconds_left > RETRY_SECONDS[1]
+            return in_time and could_not_connect(error)
+
         try:
-            async with asyncio.timeout(call.timeout):
+            async with asyncio.timeout_at(time_is_up):
                 response = await retrying(
                     lambda: client.send(request, auth=auth),
-                    when=could_not_connect,
+                    when=worth_another_try,
                     stop=stop_after_attempt(3),
-                    wait=wait_random(0.05, 0.2),
+                    wait=wait_random(*RETRY_SECONDS),
                 )
         except VendorError:
             raise
         except UnreadableReply as error:
             raise VendorBroken(str(error), sent=was_sent(error, request)) from error
-        # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and whatever it is, the
-        # engine has to learn whether the call may have had an effect.
+        # Broad on purpose: the libraries below each raise their own, and whatever it is, the engine has to learn whether
+        # the call may have had an effect.
         except Exception as error:
-            raise VendorUnavailable(_reason(error), sent=was_sent(error, request)) from error
-        refused = auth.refused if isinstance(auth, VendorAuth) else VendorAuth.refused
-        return _read(response, pointer, refused)
+            froze = asyncio.get_running_loop().time() > time_is_up + FROZEN_SECONDS
+            ours = froze or too_late(error) or out_of_sockets(error)
+            raise VendorUnavailable(_reason(error), sent=was_sent(error, request), ours=ours) from error
+        return _read(response, pointer, auth.refused if isinstance(auth, VendorAuth) else VendorAuth.refused)
 
-    def _client(self, vendor: Vendor, mode: str, commits: bool) -> httpx.AsyncClient:
+    def _client(self, vendor: Vendor, mode: str, commits: bool) -> HttpClient:
         key = (vendor.name, mode, commits)
         if key not in self._clients:
             self._clients[key] = make_client(
                 # Test mode talks to the operator's own sandbox.
                 guarded=mode == "live" and not self._allow_private_network,
-                limit_per_host=LIMIT_PER_HOST,
-                keepalive_seconds=COMMITTING_KEEPALIVE_SECONDS if commits else KEEPALIVE_SECONDS,
+                keepalive_seconds=COMMITTING_KEEPALIVE_SECONDS if commits else VENDOR_KEEPALIVE_SECONDS,
                 reply_limit=REPLY_LIMIT,
+                resolver=self._resolver,
                 wire=self._wire,
             )
         return self._clients[key]
 
-    def _auth(self, vendor: Vendor, mode: str, connection: Connection) -> httpx.Auth:
+    def _auth(self, vendor: Vendor, mode: str, connection: Connection) -> HttpAuth:
         """Kept, because it holds the token; made anew when the connection changed."""
         known = self._auths.get((vendor.name, mode))
         if known is None or known[0] != connection:
@@ -183,7 +235,8 @@ class Transport:
         return known[1]
 
 
-def _request(client: httpx.AsyncClient, connection: Connection, call: Call, not_after: float | None) -> httpx.Request:
+def _request(client: HttpClient, connection: Connection, call: Call, not_after: SendBy | None) -> HttpRequest:
+    form = call.form or {}
     try:
         return client.build_request(
             call.method,
@@ -192,14 +245,14 @@ def _request(client: httpx.AsyncClient, connection: Connection, call: Call, not_
             headers=call.headers,
             json=call.json,
             data=None if call.multipart else call.form,
-            files={name: (None, value) for name, value in (call.form or {}).items()} if call.multipart else None,
+            files={name: (None, value) for name, value in form.items()} if call.multipart else None,
             extensions=None if not_after is None else {NOT_AFTER: not_after},
         )
-    except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise VendorBroken("request_cannot_be_built", sent=False) from error
+    except CannotBuildRequest as error:
+        raise VendorBroken("request_cannot_be_built", sent=False, ours=True) from error
 
 
-def _read(response: httpx.Response, pointer: str, refused: frozenset[int]) -> Reply:
+def _read(response: HttpResponse, pointer: str, refused: frozenset[int]) -> Reply:
     headers = dict(response.headers.items())
     reply = Reply(response.status_code, headers, response.content, pointer, datetime.now(UTC))
     if reply.status in refused:
@@ -208,6 +261,8 @@ def _read(response: httpx.Response, pointer: str, refused: frozenset[int]) -> Re
         raise VendorRateLimited("http_429", retry_after=retry_after(headers), reply=reply)
     if reply.status >= 500:
         raise VendorUnavailable(f"http_{reply.status}", sent=True, reply=reply)
+    if reply.status in TRANSMISSION_FAILED:
+        raise VendorUnavailable(f"http_{reply.status}", sent=TRANSMISSION_FAILED[reply.status], reply=reply)
     if reply.status >= 400:
         return reply
     if not reply.ok:
@@ -219,13 +274,17 @@ def _read(response: httpx.Response, pointer: str, refused: frozenset[int]) -> Re
 
 def _reason(error: Exception) -> str:
     """A constant word for the log and the timeline; an exception's own text may hold an address or an id."""
-    if isinstance(error, TooLate):
+    if too_late(error):
         return "too_late_to_send"
     if forbidden(error):
         return "address_not_allowed"
+    if out_of_sockets(error):
+        return "out_of_sockets"
+    if no_address(error):
+        return "no_address"
     if could_not_connect(error):
         return "no_connection"
-    if isinstance(error, TimeoutError | httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+    if timed_out(error):
         return "timeout"
     return "connection_lost"
 
@@ -235,7 +294,7 @@ def _since(started: float) -> int:
 
 
 def redact(content: bytes, secrets: frozenset[str]) -> bytes:
-    """JSON with the values of these keys, wherever they stand, replaced; the same bytes where there are none."""
+    """JSON with the values of these keys, wherever they stand, replaced; the same bytes if there are none."""
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -1,1 +1,1 @@
-"""How each vendor stands: its circuit, an operator's hold, its rate, its record. Shared by all processes through PostgreSQL."""
+"""Each vendor's circuit breaker, hold, rate limit and statistics, shared by all processes through PostgreSQL."""

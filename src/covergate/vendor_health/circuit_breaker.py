@@ -1,4 +1,4 @@
-"""One circuit per vendor and mode, and the operator's hold: who may be called now, and until when not.
+"""One circuit per vendor and mode, and the operator's hold: both decide whether a vendor may be called now.
 
     closed → open            too large a share of the window's calls failed
     open → half_open         its rest is over; one process makes one trial
@@ -17,14 +17,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import jobs
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.states import CircuitState, EventType
 from covergate.vendors.errors import VendorBroken, VendorError, VendorUnavailable
-from covergate.webhooks.announce import announce_to_all
-from covergate.webhooks.event_types import VENDOR_DEGRADED, VENDOR_RECOVERED
+from covergate.webhooks.events import publish_to_all
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +34,13 @@ LONGEST_REST_SECONDS = 300.0
 TRIAL_SECONDS = 90
 """After which a trial whose process said nothing counts as lost."""
 
-_READ = text("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
-_COUNT = text("""
+KEPT = (
+    Kept("vendor_standing", "one row for each vendor and mode"),
+    Kept("vendor_calls", "the longest window of a circuit is an hour", "1 day", "bucket"),
+)
+
+_READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
+_COUNT = Query("""
 INSERT INTO vendor_calls (vendor, mode, bucket, answered, failed)
 SELECT vendor, mode, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / 10) * 10), answered, failed
 FROM unnest(CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:answered AS int[]), CAST(:failed AS int[]))
@@ -42,55 +48,41 @@ FROM unnest(CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:answered AS 
 ORDER BY vendor, mode
 ON CONFLICT (vendor, mode, bucket) DO UPDATE
   SET answered = vendor_calls.answered + excluded.answered, failed = vendor_calls.failed + excluded.failed""")
-_OPEN = text("""
+_OPEN = Query(f"""
 WITH recent AS (
   SELECT vendor, mode, sum(failed) AS failed, sum(answered + failed) AS calls FROM vendor_calls
   WHERE bucket >= now() - make_interval(secs => :window) GROUP BY vendor, mode
 )
 INSERT INTO vendor_standing AS s (vendor, mode, circuit, since, rests_until, rests)
-SELECT vendor, mode, 'open', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
+SELECT vendor, mode, '{CircuitState.OPEN}', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
 WHERE calls >= :least AND failed >= CAST(:rate AS double precision) * calls
 ON CONFLICT (vendor, mode) DO UPDATE
-  SET circuit = 'open', since = excluded.since, rests_until = excluded.rests_until, rests = 1
-  WHERE s.circuit = 'closed'
+  SET circuit = '{CircuitState.OPEN}', since = excluded.since, rests_until = excluded.rests_until, rests = 1
+  WHERE s.circuit = '{CircuitState.CLOSED}'
 RETURNING vendor, mode""")
-_TRY = text("""
-UPDATE vendor_standing SET circuit = 'half_open', rests_until = clock_timestamp() + make_interval(secs => :trial)
-WHERE vendor = :vendor AND mode = :mode AND circuit <> 'closed' AND rests_until <= clock_timestamp()
+_TRY = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.HALF_OPEN}', rests_until = clock_timestamp() + make_interval(secs => :trial)
+WHERE vendor = :vendor AND mode = :mode AND circuit <> '{CircuitState.CLOSED}' AND rests_until <= clock_timestamp()
 RETURNING rests_until""")
-_CLOSE = text("""
-UPDATE vendor_standing SET circuit = 'closed', since = clock_timestamp(), rests_until = NULL, rests = 0
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until RETURNING vendor""")
-_FORGET = text("DELETE FROM vendor_calls WHERE vendor = :vendor AND mode = :mode")
-_REST_AGAIN = text("""
-UPDATE vendor_standing SET circuit = 'open', rests = rests + 1,
+_CLOSE = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.CLOSED}', since = clock_timestamp(), rests_until = NULL, rests = 0
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until
+RETURNING vendor""")
+_FORGET = Query("DELETE FROM vendor_calls WHERE vendor = :vendor AND mode = :mode")
+_REST_AGAIN = Query(f"""
+UPDATE vendor_standing SET circuit = '{CircuitState.OPEN}', rests = rests + 1,
   rests_until = clock_timestamp() + make_interval(secs => least(:rest * power(2, least(rests, 20)), :longest))
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until""")
-_HOLD = text("""
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
+_HOLD = Query("""
 INSERT INTO vendor_standing AS s (vendor, mode, held_at) VALUES (:vendor, :mode, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at WHERE s.held_at IS NULL
 RETURNING vendor""")
-_RESUME = text("""
+_RESUME = Query("""
 UPDATE vendor_standing SET held_at = NULL
 WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
-_RELEASE = text("""
+_RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
-WHERE vendor = :vendor AND mode = :mode AND circuit = 'half_open' AND rests_until = :trial_until""")
-_WAKE = text("""
-UPDATE verifications v
-SET step = step + 1, next_check_at = least(clock_timestamp() + random() * make_interval(secs => :spread), deadline)
-FROM (SELECT held.id
-      FROM vendor_standing s JOIN verifications held ON held.vendor = s.vendor AND held.mode = s.mode
-      WHERE s.held_at IS NULL AND held.waiting_for IN ('hold', 'circuit')
-        AND (held.waiting_for = 'hold' OR s.circuit = 'closed')
-        AND held.status IN ('queued', 'in_progress')
-        AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
-      ORDER BY held.id LIMIT :batch FOR UPDATE OF held SKIP LOCKED) w
-WHERE v.id = w.id RETURNING v.id, v.step, v.vendor, v.next_check_at - clock_timestamp() AS after""")
-_PRUNE = text("DELETE FROM vendor_calls WHERE bucket < now() - interval '2 hours'")
-WAKE_BATCH = 1000
-WAKE_SPREAD_SECONDS = 2.0
-"""What is woken comes back spread over so long, so that a vendor that has just recovered is not buried at once."""
+WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 
 
 class Verdict(StrEnum):
@@ -112,7 +104,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a step may call its vendor. `until`: when to ask again (circuit). `trial_until` names the trial."""
+    """The verdict on a call to a vendor. `until`: when to ask again (circuit). `trial_until` names the trial."""
 
     verdict: Verdict
     until: datetime | None = None
@@ -127,7 +119,7 @@ GO = Admission(Verdict.GO)
 
 
 class CircuitBreakers:
-    """What this process knows and counts; `flush` once a second keeps both up to date."""
+    """This process's view of the circuits, and its counts of calls; `flush` once a second keeps both up to date."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -148,7 +140,7 @@ class CircuitBreakers:
             return Admission(Verdict.CIRCUIT, until=standing.rests_until)
         async with self.gateway.connection() as db:
             values = {"vendor": vendor, "mode": mode, "trial": TRIAL_SECONDS}
-            trial_until = (await db.execute(_TRY, values)).scalar_one_or_none()
+            trial_until = await _TRY.scalar(db, values)
             if trial_until is not None:
                 return Admission(Verdict.TRIAL, trial_until=trial_until)
             await self._refresh(db)
@@ -172,18 +164,18 @@ class CircuitBreakers:
         async with self.gateway.transaction() as db:
             if isinstance(error, VendorUnavailable | VendorBroken):
                 rest = self.gateway.settings.circuit_rest_seconds
-                await db.execute(_REST_AGAIN, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
-            elif (await db.execute(_CLOSE, values)).one_or_none() is not None:
-                await db.execute(_FORGET, {"vendor": vendor, "mode": mode})
-                await _announce(db, vendor, mode, VENDOR_RECOVERED, "closed")
+                await _REST_AGAIN.run(db, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
+            elif await _CLOSE.one(db, values) is not None:
+                await _FORGET.run(db, {"vendor": vendor, "mode": mode})
+                await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, CircuitState.CLOSED)
             await self._refresh(db)
 
     async def release(self, vendor: str, mode: str, admission: Admission) -> None:
-        """The trial was not made after all: somebody else may make it."""
+        """Gives up a trial that was not made: another worker may make it."""
         if admission.verdict is Verdict.TRIAL:
             async with self.gateway.connection() as db:
                 values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
-                await db.execute(_RELEASE, values)
+                await _RELEASE.run(db, values)
 
     async def flush(self) -> None:
         """Write the counts, open the circuits that have to be, read how everybody stands."""
@@ -193,8 +185,8 @@ class CircuitBreakers:
         settings = self.gateway.settings
         async with self.gateway.transaction() as db:
             if keys:
-                await db.execute(
-                    _COUNT,
+                await _COUNT.run(
+                    db,
                     {
                         "vendors": [vendor for vendor, _ in keys],
                         "modes": [mode for _, mode in keys],
@@ -203,8 +195,8 @@ class CircuitBreakers:
                     },
                 )
             if failed:
-                opened = await db.execute(
-                    _OPEN,
+                opened = await _OPEN.all(
+                    db,
                     {
                         "window": settings.circuit_window_seconds,
                         "rest": settings.circuit_rest_seconds,
@@ -212,14 +204,10 @@ class CircuitBreakers:
                         "rate": settings.circuit_failure_rate,
                     },
                 )
-                for row in opened.all():
+                for row in opened:
                     log.warning("circuit_opened", vendor=row.vendor, mode=row.mode)
-                    await _announce(db, row.vendor, row.mode, VENDOR_DEGRADED, "open")
+                    await _announce(db, row.vendor, row.mode, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
             await self._refresh(db)
-
-    async def prune(self) -> None:
-        async with self.gateway.connection() as db:
-            await db.execute(_PRUNE)
 
     async def _refresh(self, db: AsyncConnection) -> None:
         self._standing = await read_standing(db)
@@ -229,41 +217,26 @@ async def read_standing(db: AsyncConnection) -> dict[tuple[str, str], Standing]:
     """(vendor, mode) → standing, for those that ever were anything but closed."""
     return {
         (row.vendor, row.mode): Standing(row.circuit, row.since, row.rests_until, row.held_at)
-        for row in await db.execute(_READ)
+        for row in await _READ.all(db)
     }
 
 
 async def hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Nothing is sent to the vendor until it is resumed; whether this call made it so."""
-    if (await db.execute(_HOLD, {"vendor": vendor, "mode": mode})).one_or_none() is None:
+    if await _HOLD.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, vendor, mode, VENDOR_DEGRADED, "held")
+    await _announce(db, vendor, mode, EventType.VENDOR_DEGRADED, "held")
     return True
 
 
-async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
-    """Held work goes on; whether it was held at all."""
-    if (await db.execute(_RESUME, {"vendor": vendor, "mode": mode})).one_or_none() is None:
+async def end_hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
+    """Calls may go out again; whether it was held at all. `operator.resume` also wakes the held work."""
+    if await _RESUME.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, vendor, mode, VENDOR_RECOVERED, "resumed")
-    await wake_held_back(db)
+    await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, "resumed")
     return True
 
 
-async def wake_held_back(db: AsyncConnection) -> int:
-    """Wakes what waits for a hold or a circuit that is over; how many that were.
-
-    The sweep calls it too: a worker that has not heard of the end yet may still put work aside after it.
-    """
-    total = 0
-    while True:
-        woken = (await db.execute(_WAKE, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})).all()
-        await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step, row.after) for row in woken])
-        total += len(woken)
-        if len(woken) < WAKE_BATCH:
-            return total
-
-
-async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: str, why: str) -> None:
-    wanted = await announce_to_all(db, mode=mode, type_=type_, data={"vendor": vendor, "mode": mode, "state": why})
+async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: EventType, why: str) -> None:
+    wanted = await publish_to_all(db, mode, type_, {"vendor": vendor, "mode": mode, "state": why})
     await jobs.enqueue(db, wanted)

@@ -1,7 +1,7 @@
 """Requests per second that hold across the fleet: a token bucket per vendor and mode, one row in PostgreSQL.
 
-A process takes tokens in small lots, so that a call costs no round trip of its own; what it does not use within a second it lets
-go. Vendors that state no rate are not limited.
+A process takes tokens in small lots, so that a call costs no round trip of its own, and lets go of those it does not use
+within a second. Vendors that state no rate are not limited.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from sqlalchemy import Double, bindparam, text
-
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.vendors.errors import VendorRateLimited
 
 LOT_SECONDS = 0.05
-"""How many seconds' worth of calls a process takes at once."""
+"""A process takes the calls of so many seconds at once."""
 LONGEST_WAIT_SECONDS = 2.0
 """A call that would have to wait longer is put back instead: `rate_limit`."""
 
+KEPT = (Kept("vendor_rates", "one row for each vendor and mode"),)
+
 _REFILLED = "least(:full, r.tokens + :rate * greatest(extract(epoch FROM clock_timestamp() - r.at), 0))"
-_TAKE = text(f"""
+_TAKE = Query(
+    f"""
 INSERT INTO vendor_rates AS r (vendor, mode, tokens, at) VALUES (:vendor, :mode, :full - :lot, clock_timestamp())
 ON CONFLICT (vendor, mode) DO UPDATE SET tokens = {_REFILLED} - :lot, at = greatest(r.at, clock_timestamp())
 WHERE {_REFILLED} - :lot >= - :rate * :longest
-RETURNING tokens""").bindparams(*(bindparam(name, type_=Double) for name in ("rate", "lot", "full", "longest")))
+RETURNING tokens""",
+    **dict.fromkeys(("rate", "lot", "full", "longest"), "double precision"),
+)
 
 
 @dataclass
@@ -42,7 +47,7 @@ class RateLimits:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def take(self, vendor: str, mode: str, per_second: float | None) -> None:
-        """Returns when one call may go out. Raises VendorRateLimited where that would take too long."""
+        """Returns when one call may go out. Raises VendorRateLimited if that would take too long."""
         if per_second is None:
             return
         key = (vendor, mode)
@@ -61,8 +66,7 @@ class RateLimits:
         size = max(1.0, float(int(per_second * LOT_SECONDS)))
         values = {"vendor": vendor, "mode": mode, "rate": per_second, "full": max(per_second, 1.0), "lot": size}
         async with self.gateway.connection() as db:
-            taken = await db.execute(_TAKE, {**values, "longest": LONGEST_WAIT_SECONDS})
-            tokens = taken.scalar_one_or_none()
+            tokens = await _TAKE.scalar(db, {**values, "longest": LONGEST_WAIT_SECONDS})
         if tokens is None:
             raise VendorRateLimited("the gateway's own limit for this vendor", retry_after=LONGEST_WAIT_SECONDS)
         lot.left = size

@@ -1,4 +1,4 @@
-"""How each vendor did in the last hour and day, and whose the trouble is: ours, the vendor's, or one payer's.
+"""Each vendor's numbers of the last hour and day, and the side that is to blame for trouble: ours, the vendor's, a payer's.
 
 The numbers are of all tenants of a mode together, because they describe the vendor: shares and seconds, of a payer only
 from 20 ended attempts on, and nothing about who asked or for whom. They are read from the attempts that ended and kept for
@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import Text
 
+from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
@@ -46,9 +44,10 @@ THE_VENDORS = frozenset(
     }
 )
 THE_PAYERS = frozenset({_C.PAYER_UNAVAILABLE})
-"""Whose a failure is. Any other code is a payer's word on the request: an answer, and so a success of the vendor."""
+"""The side to blame for a failure code. Any other code is a payer's word on the request: a success of the vendor."""
 
-_READ = text("""
+_READ = Query(
+    """
 WITH ended AS (
   SELECT vendor, payer_id, failure_code = ANY(:ours) AS ours, failure_code = ANY(:vendors) AS vendors,
          failure_code = ANY(:payers) AS payers,
@@ -64,8 +63,8 @@ SELECT vendor, payer_id, grouping(payer_id) = 1 AS whole, count(*) AS ended,
        count(*) FILTER (WHERE payers) AS payers,
        percentile_cont(ARRAY[0.5, 0.95]::float8[]) WITHIN GROUP (ORDER BY wait) AS waits
 FROM ended GROUP BY GROUPING SETS ((vendor), (vendor, payer_id))
-HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""").bindparams(
-    *(bindparam(name, type_=ARRAY(Text)) for name in ("ours", "vendors", "payers", "names"))
+HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""",
+    **dict.fromkeys(("ours", "vendors", "payers", "names"), "text[]"),
 )
 
 
@@ -113,7 +112,7 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`reason` is a constant of ours; `payer_id` names the payer where it is a payer's trouble."""
+    """`reason` is a constant of ours; `payer_id` names the payer if the trouble is a payer's."""
 
     trouble: Trouble
     reason: str
@@ -121,7 +120,7 @@ class Judgement:
 
 
 def judge(circuit: str, hour: Window) -> Judgement:
-    """Whose the trouble is, from a vendor's circuit and its last hour."""
+    """The side to blame, judged by a vendor's circuit and its last hour."""
     whole = hour.whole
     if whole.ended >= ENOUGH and whole.ours >= max(TROUBLE * whole.ended, whole.vendors, whole.payers):
         return Judgement(Trouble.OURS, "most attempts that fail end in vendor_auth_failed or internal_error")
@@ -163,7 +162,7 @@ DAY = Span(86_400, kept_seconds=120.0)
 
 
 class Statistics:
-    """What this process knows; one per API process."""
+    """The numbers that this process knows; one per API process."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -192,7 +191,7 @@ async def read_windows(db: AsyncConnection, mode: str, seconds: int) -> dict[str
     values |= {"ours": sorted(OURS), "vendors": sorted(THE_VENDORS), "payers": sorted(THE_PAYERS)}
     whole: dict[str, Numbers] = {}
     payers: dict[str, dict[str, Numbers]] = {}
-    for row in sorted(await db.execute(_READ, values), key=lambda row: -row.ended):
+    for row in sorted(await _READ.all(db, values), key=lambda row: -row.ended):
         p50, p95 = row.waits or (None, None)
         numbers = Numbers(row.ended, row.ours, row.vendors, row.payers, p50, p95)
         if row.whole:

@@ -1,6 +1,6 @@
-"""How calls prove who we are: fixed headers, or a token that is fetched, shared and renewed.
+"""How calls are authenticated: fixed headers, or a token that is fetched, shared and renewed.
 
-A token is fetched once however many calls wait for it, renewed a margin before it expires, and once more when a call is
+A token is fetched once however many calls wait for it, renewed a margin before it expires, and once more if a call is
 refused with it; the refused call is the only one that is ever sent a second time here. Fetching never counts as the
 call itself: whatever goes wrong there leaves the call unsent.
 """
@@ -15,30 +15,29 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeAlias
 
-import httpx
 import orjson
 from authlib.oauth2.auth import ClientAuth  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749 import OAuth2Token  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6750 import add_bearer_token  # type: ignore[import-untyped]
 
-from covergate.outbound.client import mark_unsent, retry_after
+from covergate.outbound.client import HttpAuth, HttpRequest, HttpResponse, mark_unsent, retry_after
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""What may stand in a header (RFC 6749 appendix A.12)."""
+"""The characters of an access token (RFC 6749 appendix A.12), all of them safe in a header."""
 
 Sends: TypeAlias = Literal["json", "basic", "form", "password"]
 
 
-class VendorAuth(httpx.Auth):
-    """`refused` are the statuses with which this vendor says that it does not accept who we say we are."""
+class VendorAuth(HttpAuth):
+    """`refused` are the statuses with which this vendor refuses credentials."""
 
     refused: frozenset[int] = frozenset({401, 403})
 
 
 class HeaderAuth(VendorAuth):
-    """The same headers on every call. A header that the call has itself stays."""
+    """The same headers on every call; the call's own take precedence."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = dict(headers)
@@ -48,7 +47,7 @@ class HeaderAuth(VendorAuth):
         """HTTP Basic (RFC 7617)."""
         return cls({"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()})
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: HttpRequest) -> Generator[HttpRequest, HttpResponse, None]:
         for name, value in self._headers.items():
             request.headers.setdefault(name, value)
         yield request
@@ -63,17 +62,17 @@ def _as_multipart(
     client: ClientAuth, method: str, uri: str, headers: dict[str, str], body: str
 ) -> tuple[str, Any, bytes]:
     fields = {"username": (None, client.client_id), "password": (None, client.client_secret)}
-    form = httpx.Request(method, uri, files=fields)
+    form = HttpRequest(method, uri, files=fields)
     headers["Content-Type"] = form.headers["Content-Type"]
     return uri, headers, form.read()
 
 
 class TokenAuth(VendorAuth):
-    """OAuth 2 bearer tokens, with Authlib's core for what RFC 6749 says.
+    """OAuth 2 bearer tokens, with Authlib's core for RFC 6749.
 
     `url` is the token endpoint. `sends` is how `identity` and `secret` go there: `json` as {client_id, client_secret},
     `basic` and `form` as a client credentials grant with HTTP Basic or in the form, `password` as username and password
-    in multipart form data. `lifetime` holds where the reply has no `expires_in`.
+    in multipart form data. `lifetime` is used if the reply has no `expires_in`.
     """
 
     _METHODS: ClassVar[dict[Sends, str | Callable[..., tuple[str, Any, bytes]]]] = {
@@ -106,15 +105,15 @@ class TokenAuth(VendorAuth):
         self._renew_at = 0.0
         self._fetches = 0
         self._failure: VendorError | None = None
-        """How the latest fetch was refused; those that waited for it share it."""
+        """How the latest fetch failed; the calls that waited for it share it."""
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(self, request: HttpRequest) -> AsyncGenerator[HttpRequest, HttpResponse]:
         for last in (False, True):
             fetches = self._fetches
             async with self._lock:
                 if not self._is_fresh():
                     if self._failure is not None and self._fetches != fetches:
-                        raise _again(self._failure)
+                        raise self._failure.copied()
                     asked_at = self._clock()
                     self._keep((yield self._token_request(request)), asked_at)
                 token = self._token
@@ -130,7 +129,7 @@ class TokenAuth(VendorAuth):
     def _is_fresh(self) -> bool:
         return self._token is not None and self._clock() < self._renew_at
 
-    def _token_request(self, call: httpx.Request) -> httpx.Request:
+    def _token_request(self, call: HttpRequest) -> HttpRequest:
         url, headers, body = self._client.prepare(
             "POST",
             self._url,
@@ -138,10 +137,9 @@ class TokenAuth(VendorAuth):
             | {name: value for name, value in call.headers.items() if name in ("user-agent", "accept-encoding")},
             prepare_token_request("client_credentials"),
         )
-        timeout = call.extensions.get("timeout", {})
-        return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": timeout})
+        return HttpRequest("POST", url, headers=headers, content=body)
 
-    def _keep(self, response: httpx.Response, asked_at: float) -> None:
+    def _keep(self, response: HttpResponse, asked_at: float) -> None:
         self._fetches += 1
         self._failure = None
         try:
@@ -153,9 +151,9 @@ class TokenAuth(VendorAuth):
         self._renew_at = asked_at + max(lifetime - self._margin, lifetime / 2)
         self._token = token
 
-    def _read(self, response: httpx.Response) -> tuple[OAuth2Token, float]:
+    def _read(self, response: HttpResponse) -> tuple[OAuth2Token, float]:
         status = response.status_code
-        if status >= 500:
+        if status >= 500 or status in (408, 425):
             raise VendorUnavailable(f"token_endpoint_{status}", sent=False)
         if status == 429:
             raise VendorRateLimited("token_endpoint_429", retry_after=retry_after(response.headers))
@@ -172,12 +170,3 @@ class TokenAuth(VendorAuth):
         if status >= 300 or not isinstance(access_token, str) or not _TOKEN.fullmatch(access_token):
             raise VendorBroken("unreadable_token", sent=False)
         return token, max(lifetime, 0.0)
-
-
-def _again(failure: VendorError) -> VendorError:
-    """The same failure for another call: an exception belongs to the one who raises it."""
-    if isinstance(failure, VendorRateLimited):
-        return VendorRateLimited(failure.reason, retry_after=failure.retry_after)
-    if isinstance(failure, VendorAuthFailed):
-        return VendorAuthFailed(failure.reason)
-    return type(failure)(failure.reason, sent=False)

@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
-from covergate.eligibility.sourced import Sourced, T, money, pointer
+from covergate.eligibility.sourced import Sourced, money, pointer
+from covergate.eligibility.sourced import row as row
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +46,12 @@ class Node:
             if isinstance(element, Mapping)
         ]
 
-    def read(self, key: str, convert: Callable[[Any], T | None]) -> Sourced[T]:
+    def read(self, key: str, convert: Callable[[Any], _T | None]) -> Sourced[_T]:
         node = self.at(key)
         return Sourced(None if node.value is None else convert(node.value), (node.pointer,))
 
     def text(self, key: str) -> Sourced[str]:
         return self.read(key, text)
-
-
-def row(**fields: Sourced[Any]) -> dict[str, Any]:
-    """The fields that are stated, and `sources`, as arguments for a row of `eligibility.result`."""
-    stated = {name: field for name, field in fields.items() if field}
-    return {
-        **{name: field.value for name, field in stated.items()},
-        "sources": {name: list(field.pointers) for name, field in stated.items() if field.pointers},
-    }
 
 
 def text(value: Any) -> str | None:

@@ -75,7 +75,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The vendor answered; the engine derives the result with `conclude`.
+    """The vendor answered; the engine derives the result with `derive`.
 
     `ref` is set if a vendor that answers at once later sends events about the submission.
     """

@@ -1,1 +1,1 @@
-"""A verification's life: created, advanced step by step, ended once. `transitions.py` is the state machine."""
+"""A verification's life: created, advanced step by step, ended once. `lifecycle.py` is the state machine."""

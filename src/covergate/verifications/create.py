@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import text
 
 from covergate import ids
 from covergate.access.caller import Caller
@@ -20,10 +18,12 @@ from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import Named
-from covergate.vendors import VENDORS
+from covergate.states import AttemptState, Status, TimelineType
 from covergate.vendors.flow import Question
-from covergate.verifications import reuse, routing
+from covergate.verifications import reuse
+from covergate.verifications.checks import Intake, errors_of
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
+from covergate.verifications.routing import Route, route_of
 
 IDEMPOTENCY_KEPT = "24 hours"
 
@@ -79,7 +79,7 @@ WITH i AS (
   INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, route,
                              allow_second_submission, payer_retries, follows, next_check_at, deadline, created_at, not_asked,
                              metadata, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed)
-  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, 'queued', :vendor, :payer_id, :attempt_id, :route,
+  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, '{Status.QUEUED}', :vendor, :payer_id, :attempt_id, :route,
          :allow_second_submission, :payer_retries, :follows, n.at,
          coalesce(:deadline, n.at + make_interval(secs => :deadline_in)), n.at, :not_asked,
          :metadata, :member_digest, :birth_digest, :inquiry_digest, :key_id, :inquiry_sealed
@@ -88,10 +88,10 @@ WITH i AS (
   RETURNING id, created_at, deadline
 ), a AS (
   INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state)
-  SELECT :attempt_id, id, :vendor, :mode, :payer_id, 'preparing' FROM v
+  SELECT :attempt_id, id, :vendor, :mode, :payer_id, '{AttemptState.PREPARING}' FROM v
 ), t AS (
   INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
-  SELECT id, 'created', :attempt_id, :vendor, :decision FROM v
+  SELECT id, '{TimelineType.CREATED}', :attempt_id, :vendor, :decision FROM v
 ), j AS ({enqueue_sql("EXISTS (SELECT 1 FROM v)")}
 )
 SELECT created_at, deadline FROM v""",
@@ -99,13 +99,13 @@ SELECT created_at, deadline FROM v""",
 )
 
 
-_REPLAY = text(
+_REPLAY = Query(
     "SELECT verification_id, fingerprint FROM idempotency_keys WHERE tenant_id = :tenant_id AND mode = :mode AND key = :key"
     f" AND created_at >= clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'"
 )
 
 
-_KNOWN = text("SELECT 1 FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
+_EXISTS = Query("SELECT true FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
 
 
 async def create(
@@ -113,14 +113,15 @@ async def create(
     caller: Caller,
     request: CreateVerification,
     idempotency_key: str | None,
-    named: Named | None = None,
+    payer: Named | None = None,
 ) -> Created:
-    """`named` is what the payer directory made of the request's payer; None where it was not asked.
+    """`payer` is what the payer directory made of the request's payer; None if it was not asked.
 
     Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
     """
+    intake = Intake.of(caller, request, payer, datetime.now(UTC))
     try:
-        return await _create(gateway, caller, request, idempotency_key, named or Named(request.payer))
+        return await _create(gateway, intake, idempotency_key)
     except Problem:
         # What was accepted under the key before is told again, whatever has become impossible meanwhile.
         replay = await _replay(gateway, caller, request, idempotency_key) if idempotency_key is not None else None
@@ -129,74 +130,53 @@ async def create(
         return replay
 
 
-async def _create(
-    gateway: Gateway, caller: Caller, request: CreateVerification, idempotency_key: str | None, named: Named
-) -> Created:
-    now = datetime.now(UTC)
-    payer_codes = named.codes
-    # An idempotency key is compared by the body as it was sent, whatever the directory has learned since.
-    sent, request = request, request.model_copy(update={"payer": named.payer})
-    wrong = [*request.wrong_with(now), *named.wrong]
-    if request.retry_of is not None and not await _is_known(gateway, caller, request.retry_of):
-        wrong.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
-    if wrong:
-        known = {error.pointer for error in wrong} | ({"/payer/id", "/payer/name"} if named.wrong else set())
-        wrong += further_reasons(request, payer_codes, now, known)
-        raise Problem("invalid_request", "errors lists everything that is wrong", wrong)
-    if named.candidates:
+async def _create(gateway: Gateway, intake: Intake, idempotency_key: str | None) -> Created:
+    caller, request = intake.caller, intake.request
+    retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
+    if errors := errors_of(intake, retry_of_exists=retry_of_exists):
+        raise Problem("invalid_request", "errors lists everything that is wrong", errors)
+    if intake.payer.candidates:
         raise Problem(
             "payer_ambiguous",
             "several payers go by this name: name the right one by directory_id or by its electronic id",
             [
-                FieldError("candidate", f"{payer.name} ({payer.id})", pointer="/payer/name")
-                for payer in named.candidates
+                FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
+                for payer in intake.payer.candidates
             ],
         )
-    inquiry = request.inquiry.resolved(now)
-    route = routing.plan(gateway, caller.mode, request, inquiry, payer_codes, now)
-    values = _values(gateway, caller, request, inquiry, route, payer_codes, now)
+    values = _values(gateway, intake, route_of(gateway, intake))
     values |= {"key": idempotency_key, "fingerprint": None}
     if idempotency_key is not None:
-        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(sent))
+        # Compared by the body as it was sent, whatever the directory has learned since.
+        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(intake.sent))
     first = [jobs.advance(values["vendor"], values["id"], 0)]
     values |= jobs.enqueuing(first)
     # One statement is a transaction by itself; only max_age has to look under a lock first.
     async with gateway.connection() if request.max_age is None else gateway.transaction() as db:
         if request.max_age is not None:
-            values["follows"] = await reuse.find(
+            values["follows"] = await reuse.find_leader(
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
-                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(inquiry)),
+                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake.inquiry)),
                 vendor=request.vendor,
                 max_age=request.max_age,
             )
         row = await _CREATE.one(db, values)
         jobs.announce(db, first)
     if row is None:
-        replay = await _replay(gateway, caller, sent, idempotency_key or "")
+        replay = await _replay(gateway, caller, intake.sent, idempotency_key or "")
         if replay is None:
             raise Problem("unavailable", "the idempotency key is being removed; send the request again", retry_after=1)
         return replay
-    values |= {"metadata": request.metadata, "inquiry": inquiry, **row}
+    values |= {"metadata": request.metadata, "inquiry": intake.inquiry, **row}
     return Created(values["id"], replayed=False, row=values)
-
-
-def further_reasons(
-    request: CreateVerification, payer_codes: routing.PayerCodes, now: datetime, known: Collection[str | None]
-) -> list[FieldError]:
-    """What the named vendor would miss in a request that is wrong already: a 422 lists everything at once."""
-    vendor = VENDORS.get(request.vendor or "")
-    if vendor is None:
-        return []
-    reasons = routing.cannot_answer(vendor, request, request.inquiry.resolved(now), payer_codes, now)
-    return [reason for reason in reasons if reason.pointer not in known]
 
 
 async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
     values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "key": key}
     async with gateway.connection() as db:
-        row = (await db.execute(_REPLAY, values)).one_or_none()
+        row = await _REPLAY.one(db, values)
     if row is None:
         return None
     if row.fingerprint not in gateway.sealer.digests("idempotency", _canonical(request)):
@@ -208,10 +188,10 @@ async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification,
     return Created(row.verification_id, replayed=True)
 
 
-async def _is_known(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
+async def _exists(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
     values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
     async with gateway.connection() as db:
-        return (await db.execute(_KNOWN, values)).one_or_none() is not None
+        return bool(await _EXISTS.scalar(db, values))
 
 
 def _canonical(request: CreateVerification) -> str:
@@ -240,22 +220,15 @@ def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
     return sealer.digest("patient", *member_digest_parts(caller, patient.member_id), *person).hex()
 
 
-def _values(
-    gateway: Gateway,
-    caller: Caller,
-    request: CreateVerification,
-    inquiry: Inquiry,
-    route: routing.Route,
-    payer_codes: routing.PayerCodes,
-    now: datetime,
-) -> dict[str, Any]:
+def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
+    caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
     sealer, vendor = gateway.sealer, route.vendors[0]
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
     asked = {
         "inquiry": inquiry.model_dump(mode="json"),
         "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
-        "payer_codes": {name: dict(codes) for name, codes in payer_codes.items()},
+        "payer_codes": {name: dict(codes) for name, codes in intake.payer.codes.items()},
         "patient_key": patient_key,
     }
     deadline = request.deadline

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/verifications`: an inquiry and what is to be done with it (api.md section 2)."""
+"""The body of `POST /v1/verifications`: an inquiry and what is to be done with it (docs/api.md#2-the-request)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from covergate.eligibility.inquiry import CONTROL, Inquiry, Text, invalid
-from covergate.errors import FieldError
 from covergate.vendors import VENDORS
 
-SHORTEST_DEADLINE = timedelta(seconds=5)
-LONGEST_DEADLINE = timedelta(days=14)
 DEFAULT_DEADLINE = timedelta(hours=24)
 
 RFC_3339 = re.compile(
@@ -94,7 +91,7 @@ class CreateVerification(Inquiry):
         examples=[3600],
     )
     deadline: Instant | None = None
-    vendor_options: VendorOptions = Field(default_factory=VendorOptions)  # type: ignore[valid-type]
+    vendor_options: VendorOptions = Field(default_factory=VendorOptions)
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = Field(default_factory=dict)
 
     @property
@@ -103,42 +100,3 @@ class CreateVerification(Inquiry):
 
     def options_of(self, vendor: str) -> Any:
         return getattr(self.vendor_options, vendor) or VENDORS[vendor].options()
-
-    def wrong_with(self, now: datetime) -> list[FieldError]:
-        """What the types could not say: impossible dates, a deadline out of range, options missing their own rules."""
-        found = [FieldError(code, message, pointer=pointer) for pointer, code, message in self.inquiry.problems(now)]
-        if self.deadline is not None and not (
-            now + SHORTEST_DEADLINE <= self.deadline <= now + LONGEST_DEADLINE + timedelta(seconds=1)
-        ):
-            found.append(
-                FieldError("out_of_range", "must be between 5 seconds and 14 days from now", pointer="/deadline")
-            )
-        named = [("/vendor", self.vendor)] if self.vendor is not None else []
-        named += [(f"/routing/vendors/{index}", name) for index, name in enumerate(self.routing.vendors or ())]
-        known = ", ".join(sorted(VENDORS))
-        found += [
-            FieldError("unknown_vendor", f"must be one of: {known}", pointer=pointer)
-            for pointer, name in named
-            if name not in VENDORS
-        ]
-        return found + self._wrong_with_routing()
-
-    def _wrong_with_routing(self) -> list[FieldError]:
-        vendors, found = self.routing.vendors, []
-        if vendors is not None and self.vendor is not None:
-            found.append(FieldError("conflict", "must not be given together with vendor", pointer="/routing/vendors"))
-        found += [
-            FieldError("repeated_vendor", "must name each vendor once", pointer=f"/routing/vendors/{index}")
-            for index, name in enumerate(vendors or ())
-            if name in (vendors or ())[:index]
-        ]
-        one = self.vendor is not None or (vendors is not None and len(vendors) < 2) or self.routing.max_attempts == 1
-        if self.routing.allow_second_submission and one:
-            found.append(
-                FieldError(
-                    "needs_second_vendor",
-                    "needs a route of two vendors and max_attempts of two or more",
-                    pointer="/routing/allow_second_submission",
-                )
-            )
-        return found

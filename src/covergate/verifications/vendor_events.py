@@ -11,32 +11,37 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
+from covergate.states import TimelineType
 from covergate.vendors import VENDORS
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vendor import Vendor
-from covergate.verifications import transitions
-from covergate.verifications.record import finish, lock_ref
-from covergate.verifications.state import Change, Entry, locked
+from covergate.verifications import lifecycle, store
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Change, TimelineRow
 
 log = structlog.get_logger(__name__)
 
-LONGEST = 500
+LONGEST_NAME = 500
 
-_STORE = text("""
+_STORE = Query("""
 INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, body_sealed)
 VALUES (:id, :vendor, :mode, :dedupe_key, :kind, :ref, :echo, :wakes, :body)
 ON CONFLICT (vendor, mode, dedupe_key) DO NOTHING RETURNING id""")
-_MATCH = text("""
+_MATCH = Query(
+    """
 SELECT v.id, a.id AS attempt_id FROM attempts a JOIN verifications v ON v.id = a.verification_id
 WHERE a.vendor = :vendor AND v.mode = :mode AND (a.id = :echo OR a.vendor_ref = :ref)
-ORDER BY (a.id = :echo) DESC NULLS LAST, a.created_at DESC LIMIT 1""")
-_MATCHED = text("UPDATE vendor_events SET verification_id = :verification_id WHERE id = :id")
+ORDER BY (a.id = :echo) DESC NULLS LAST, a.created_at DESC LIMIT 1""",
+    echo="text",
+    ref="text",
+)
+_MATCHED = Query("UPDATE vendor_events SET verification_id = :verification_id WHERE id = :id")
 
 
 class UnknownVendor(Exception):
@@ -74,15 +79,15 @@ def _verified_mode(gateway: Gateway, vendor: Vendor, inbound: Inbound) -> str:
 def _storable(event: VendorEvent) -> VendorEvent:
     """Whatever a vendor put into it, it fits a text column and an index."""
     dedupe_key = event.dedupe_key
-    if len(dedupe_key) > LONGEST or CONTROL.search(dedupe_key):
+    if len(dedupe_key) > LONGEST_NAME or CONTROL.search(dedupe_key):
         dedupe_key = hashlib.sha256(dedupe_key.encode(errors="surrogatepass")).hexdigest()
-    kind = CONTROL.sub("?", event.kind)[:LONGEST]
+    kind = CONTROL.sub("?", event.kind)[:LONGEST_NAME]
     return replace(event, dedupe_key=dedupe_key, kind=kind, ref=_named(event.ref), echo=_named(event.echo))
 
 
 def _named(value: str | None) -> str | None:
     """What could not be stored names nothing of ours."""
-    return None if value is None or len(value) > LONGEST or CONTROL.search(value) else value
+    return None if value is None or len(value) > LONGEST_NAME or CONTROL.search(value) else value
 
 
 async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, body: bytes) -> bool:
@@ -100,8 +105,8 @@ async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEve
     }
     async with gateway.transaction() as db:
         if event.ref is not None:
-            await lock_ref(db, vendor.name, event.ref)
-        if (await db.execute(_STORE, values)).one_or_none() is None:
+            await store.lock_ref(db, vendor.name, event.ref)
+        if await _STORE.one(db, values) is None:
             return False
         await _wake(db, gateway, vendor, mode, event, event_id)
     return True
@@ -111,15 +116,15 @@ async def _wake(
     db: AsyncConnection, gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, event_id: str
 ) -> None:
     match = {"vendor": vendor.name, "mode": mode, "echo": event.echo, "ref": event.ref}
-    found = (await db.execute(_MATCH, match)).one_or_none()
-    if found is None:
+    attempt = await _MATCH.one(db, match)
+    if attempt is None:
         return
-    state = await locked(db, found.id)
-    if state is None:
+    v = (await store.lock(db, gateway.sealer, [attempt.id])).get(attempt.id)
+    if v is None:
         return
-    await db.execute(_MATCHED, {"id": event_id, "verification_id": found.id})
-    if state.attempt.id == found.attempt_id:
-        change = transitions.vendor_event(state, event.kind, event.ref, wakes=event.wakes)
+    await _MATCHED.run(db, {"id": event_id, "verification_id": v.id})
+    if v.attempt.id == attempt.attempt_id:
+        change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes)
     else:
-        change = Change(entries=[Entry("vendor_event", f"the vendor sent {event.kind}")])
-    await finish(db, gateway.sealer, state, change)
+        change = Change(v, (TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {event.kind}"),))
+    await apply(db, gateway.sealer, [change])

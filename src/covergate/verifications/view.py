@@ -1,15 +1,19 @@
-"""The verification as the API shows it (api.md section 3), from rows. Opening a sealed value is reading PHI: callers audit it."""
+"""The verification as the API shows it (docs/api.md#3-the-verification), from rows.
+
+Opening a sealed value is reading PHI: callers audit it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
 from covergate.eligibility.inquiry import Inquiry
+from covergate.states import AttemptState, Status
 from covergate.timestamps import instant
 
 COLUMNS = (
@@ -28,7 +32,7 @@ ATTEMPTS = """(
   FROM attempts a WHERE a.verification_id = v.id) AS attempts"""
 
 
-_READ = text(f"""
+_READ = Query(f"""
 SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
 FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
 
@@ -43,7 +47,7 @@ def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> 
         "external_id": row["external_id"],
         "retry_of": row["retry_of"],
         "reused_from": row.get("reused_from"),
-        "status": row.get("status", "queued"),
+        "status": row.get("status", Status.QUEUED),
         "outcome": row.get("outcome"),
         "outcome_reason": row.get("outcome_reason"),
         "vendor": row["vendor"],
@@ -67,7 +71,7 @@ def _attempt_view(attempt: Mapping[str, Any]) -> dict[str, Any]:
 def created_view(row: Mapping[str, Any]) -> dict[str, Any]:
     """A verification right after it was accepted, without reading it back."""
     attempt = dict.fromkeys(("vendor_ref", "submitted_at", "expires_at", "ended_at", "failure_code"))
-    attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": "preparing"}
+    attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": AttemptState.PREPARING}
     shown = open_view({**row, "next_check_at": row["created_at"]}, [attempt])
     inquiry: Inquiry = row["inquiry"]
     return {**shown, "inquiry": inquiry.without_ssn(), "result": None, "late_result": None, "failure": None}
@@ -93,5 +97,5 @@ async def read_view(
     db: AsyncConnection, sealer: Sealer, tenant_id: str, mode: str, verification_id: str
 ) -> dict[str, Any] | None:
     values = {"id": verification_id, "tenant_id": tenant_id, "mode": mode}
-    row = (await db.execute(_READ, values)).one_or_none()
-    return None if row is None else full_view(sealer, dict(row._mapping))
+    row = await _READ.one(db, values)
+    return None if row is None else full_view(sealer, dict(row))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import Text
 
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db import jobs
 from covergate.db.page import Page, page
+from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
 from covergate.webhooks.endpoints import disabled, find
 
@@ -23,16 +23,18 @@ SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_a
                    ORDER BY a.id)
   FROM delivery_attempts a WHERE a.delivery_id = d.id) AS attempts
 FROM deliveries d JOIN events e ON e.id = d.event_id"""
-_LIST = text(f"""{_SELECT}
-WHERE d.endpoint_id = :endpoint_id AND (:after IS NULL OR d.id < :after) ORDER BY d.id DESC LIMIT :limit""").bindparams(
-    bindparam("after", type_=Text)
+_LIST = Query(
+    f"""{_SELECT}
+WHERE d.endpoint_id = :endpoint_id AND (:after IS NULL OR d.id < :after) ORDER BY d.id DESC LIMIT :limit""",
+    after="text",
 )
-_READ = text(f"{_SELECT} WHERE d.id = :id")
-_LOCK = text("""
+_READ = Query(f"{_SELECT} WHERE d.id = :id")
+_LOCK = Query("""
 SELECT w.status AS endpoint_status FROM deliveries d JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND w.tenant_id = :tenant_id AND w.mode = :mode AND w.deleted_at IS NULL FOR UPDATE OF d""")
-_AGAIN = text("""
-UPDATE deliveries SET status = 'pending', step = step + 1, tries = 0, next_attempt_at = clock_timestamp(), ended_at = NULL
+_AGAIN = Query(f"""
+UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
+  next_attempt_at = clock_timestamp(), ended_at = NULL
 WHERE id = :id RETURNING step""")
 
 
@@ -41,7 +43,7 @@ async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, af
     async with gateway.connection() as db:
         await find(db, caller, endpoint_id)
         values = {"endpoint_id": endpoint_id, "after": after, "limit": limit + 1}
-        rows = (await db.execute(_LIST, values)).all()
+        rows = await _LIST.all(db, values)
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
@@ -54,19 +56,19 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
         row = None
         if ids.is_id(ids.DELIVERY, delivery_id):
             values = {"id": delivery_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
-            row = (await db.execute(_LOCK, values)).one_or_none()
+            row = await _LOCK.one(db, values)
         if row is None:
             raise Problem("not_found", "there is no such delivery")
-        if row.endpoint_status != "enabled":
+        if row.endpoint_status != EndpointStatus.ENABLED:
             raise disabled()
-        step = (await db.execute(_AGAIN, {"id": delivery_id})).scalar_one()
+        step = await _AGAIN.scalar(db, {"id": delivery_id})
         await jobs.enqueue(db, [jobs.deliver(delivery_id, step)])
         return await read_delivery(db, delivery_id)
 
 
 async def read_delivery(db: AsyncConnection, delivery_id: str) -> dict[str, Any]:
     """Of an id that is known to be the caller's."""
-    return _view((await db.execute(_READ, {"id": delivery_id})).one())
+    return _view(await _READ.one(db, {"id": delivery_id}))
 
 
 def _view(row: Any) -> dict[str, Any]:

@@ -11,21 +11,19 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import LargeBinary, Text
 
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db import jobs
 from covergate.db.page import Page, page
+from covergate.db.sql import Query
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
+from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.timestamps import instant
-from covergate.webhooks.announce import announce_test
-from covergate.webhooks.event_types import EVENT_TYPES, EVERY
+from covergate.webhooks.events import EVERY, publish_test
 
 MOST_ENDPOINTS = 50
 """Per tenant and mode."""
@@ -38,39 +36,37 @@ _COLUMNS = (
     "id, url, event_types, payload, description, status, disabled_reason, previous_secret_until, created_at, updated_at"
 )
 _OURS = "tenant_id = :tenant_id AND mode = :mode AND deleted_at IS NULL"
-_TYPES: dict[str, Any] = {
-    "url": Text,
-    "event_types": ARRAY(Text),
-    "payload": Text,
-    "description": Text,
-    "status": Text,
-}
+_TYPES = {"url": "text", "event_types": "text[]", "payload": "text", "description": "text", "status": "text"}
 
-_LOCK_TENANT = text("SELECT pg_advisory_xact_lock(hashtextextended('webhook_endpoints:' || :tenant_id || :mode, 0))")
-_COUNT = text(f"SELECT count(*) FROM webhook_endpoints WHERE {_OURS}")
-_CREATE = text(f"""
-INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, description, status, secret_sealed)
-VALUES (:id, :tenant_id, :mode, :url, :event_types, :payload, :description, 'enabled', :secret)
-RETURNING {_COLUMNS}""").bindparams(
-    *(bindparam(name, type_=_TYPES[name]) for name in ("url", "event_types", "payload", "description"))
+_LOCK_TENANT = Query(
+    "SELECT pg_advisory_xact_lock(hashtextextended('webhook_endpoints:' || :tenant_id || :mode, 0))",
+    tenant_id="text",
+    mode="text",
 )
-_LIST = text(f"""
+_COUNT = Query(f"SELECT count(*) FROM webhook_endpoints WHERE {_OURS}")
+_CREATE = Query(f"""
+INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, description, status, secret_sealed)
+VALUES (:id, :tenant_id, :mode, :url, :event_types, :payload, :description, '{EndpointStatus.ENABLED}', :secret)
+RETURNING {_COLUMNS}""")
+_LIST = Query(
+    f"""
 SELECT {_COLUMNS} FROM webhook_endpoints WHERE {_OURS} AND (:after IS NULL OR id < :after)
-ORDER BY id DESC LIMIT :limit""").bindparams(bindparam("after", type_=Text))
-_READ = text(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS}")
-_LOCK = text(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR UPDATE")
-_ROTATE = text(f"""
+ORDER BY id DESC LIMIT :limit""",
+    after="text",
+)
+_READ = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS}")
+_LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR UPDATE")
+_ROTATE = Query(f"""
 UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
   previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()
-WHERE id = :id RETURNING {_COLUMNS}""").bindparams(
-    bindparam("secret", type_=LargeBinary), bindparam("previous", type_=LargeBinary)
+WHERE id = :id RETURNING {_COLUMNS}""")
+_DELETE = Query(
+    f"UPDATE webhook_endpoints SET deleted_at = clock_timestamp(), status = '{EndpointStatus.DISABLED}'"
+    f" WHERE id = :id AND {_OURS} RETURNING id"
 )
-_DELETE = text(
-    f"UPDATE webhook_endpoints SET deleted_at = clock_timestamp(), status = 'disabled' WHERE id = :id AND {_OURS} RETURNING id"
-)
-_END_DELIVERIES = text("""
-UPDATE deliveries SET status = 'exhausted', step = step + 1, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE endpoint_id = :id AND status = 'pending'""")
+_END_DELIVERIES = Query(f"""
+UPDATE deliveries SET status = '{DeliveryStatus.EXHAUSTED}', step = step + 1, next_attempt_at = NULL, ended_at = clock_timestamp()
+WHERE endpoint_id = :id AND status = '{DeliveryStatus.PENDING}'""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +93,17 @@ async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint)
         "secret": _sealed(gateway, endpoint_id, "secret", secret),
     }
     async with gateway.transaction() as db:
-        await db.execute(_LOCK_TENANT, _whose(caller))
-        if (await db.execute(_COUNT, _whose(caller))).scalar_one() >= MOST_ENDPOINTS:
+        await _LOCK_TENANT.run(db, _whose(caller))
+        if await _COUNT.scalar(db, _whose(caller)) >= MOST_ENDPOINTS:
             raise Problem("too_many_endpoints", f"there may be {MOST_ENDPOINTS} endpoints; delete one first")
-        row = (await db.execute(_CREATE, values)).one()
+        row = await _CREATE.one(db, values)
     return {**_view(row), "secret": secret}
 
 
 async def list_endpoints(gateway: Gateway, caller: Caller, after: str | None, limit: int) -> Page:
     """Newest first."""
     async with gateway.connection() as db:
-        rows = (await db.execute(_LIST, {**_whose(caller), "after": after, "limit": limit + 1})).all()
+        rows = await _LIST.all(db, {**_whose(caller), "after": after, "limit": limit + 1})
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
@@ -127,25 +123,26 @@ async def update_endpoint(
         if not changes:
             return _view(row)
         assignments = [f"{name} = :{name}" for name in changes]
-        if changes.get("status") == "enabled":
+        if changes.get("status") == EndpointStatus.ENABLED:
             assignments.append("disabled_reason = NULL")
-        update = text(
+        update = Query(
             f"UPDATE webhook_endpoints SET {', '.join(assignments)}, updated_at = clock_timestamp()"
-            f" WHERE id = :id RETURNING {_COLUMNS}"
-        ).bindparams(*(bindparam(name, type_=_TYPES[name]) for name in changes))
+            f" WHERE id = :id RETURNING {_COLUMNS}",
+            **{name: _TYPES[name] for name in changes},
+        )
         if "event_types" in changes:
             changes = {**changes, "event_types": list(changes["event_types"])}
-        return _view((await db.execute(update, {"id": endpoint_id, **changes})).one())
+        return _view(await update.one(db, {"id": endpoint_id, **changes}))
 
 
 async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) -> None:
     """What is still to be delivered to it ends `exhausted`."""
     async with gateway.transaction() as db:
         if not ids.is_id(ids.ENDPOINT, endpoint_id):
-            raise not_found()
-        if (await db.execute(_DELETE, {"id": endpoint_id, **_whose(caller)})).one_or_none() is None:
-            raise not_found()
-        await db.execute(_END_DELIVERIES, {"id": endpoint_id})
+            raise no_such_endpoint()
+        if await _DELETE.one(db, {"id": endpoint_id, **_whose(caller)}) is None:
+            raise no_such_endpoint()
+        await _END_DELIVERIES.run(db, {"id": endpoint_id})
 
 
 async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
@@ -159,7 +156,7 @@ async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> d
             "secret": _sealed(gateway, endpoint_id, "secret", secret),
             "previous": _sealed(gateway, endpoint_id, "previous_secret", before),
         }
-        row = (await db.execute(_ROTATE, values)).one()
+        row = await _ROTATE.one(db, values)
     return {**_view(row), "secret": secret}
 
 
@@ -167,9 +164,9 @@ async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
     """Announces `endpoint.test` to this endpoint only; the id of the delivery. Raises Problem `endpoint_disabled`."""
     async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
-        if row.status != "enabled":
+        if row.status != EndpointStatus.ENABLED:
             raise disabled()
-        delivery_id = await announce_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
+        delivery_id = await publish_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
         await jobs.enqueue(db, [jobs.deliver(delivery_id, 0)])
     return delivery_id
 
@@ -178,13 +175,13 @@ async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: b
     """The caller's endpoint. Raises Problem `not_found`, for a deleted one too."""
     row = None
     if ids.is_id(ids.ENDPOINT, endpoint_id):
-        row = (await db.execute(_LOCK if lock else _READ, {"id": endpoint_id, **_whose(caller)})).one_or_none()
+        row = await (_LOCK if lock else _READ).one(db, {"id": endpoint_id, **_whose(caller)})
     if row is None:
-        raise not_found()
+        raise no_such_endpoint()
     return row
 
 
-def not_found() -> Problem:
+def no_such_endpoint() -> Problem:
     return Problem("not_found", "there is no such webhook endpoint")
 
 
@@ -204,9 +201,9 @@ def _check(gateway: Gateway, url: str | None, event_types: tuple[str, ...] | Non
             wrong.append(FieldError("invalid_url", reason, pointer="/url"))
     for position, type_ in enumerate(event_types or ()):
         if type_ == EVERY and len(event_types or ()) > 1:
-            wrong.append(FieldError("invalid_value", "* stands alone", pointer=f"/event_types/{position}"))
-        elif type_ != EVERY and type_ not in EVENT_TYPES:
-            known = ", ".join([EVERY, *EVENT_TYPES])
+            wrong.append(FieldError("invalid_value", "must stand alone if it is *", pointer=f"/event_types/{position}"))
+        elif type_ != EVERY and type_ not in tuple(EventType):
+            known = ", ".join([EVERY, *EventType])
             wrong.append(FieldError("invalid_value", f"must be one of: {known}", pointer=f"/event_types/{position}"))
     if wrong:
         raise Problem("invalid_request", "errors lists everything that is wrong", wrong)

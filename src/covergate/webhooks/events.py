@@ -1,30 +1,119 @@
-"""Events as a list, for partners that catch up after an outage: thin, oldest first, from a known event on.
+"""Events for partners: published with their deliveries in the transaction of what they tell, and listed for catching up.
 
-An event's id is made a moment before it is committed, so one may appear a little behind a later id; who reads on
-while events happen goes back a few seconds and drops the ids that it has.
+An end and its announcement are one fact. A list is thin, oldest first, from a known event on. An event's id is made a moment
+before it is committed, so one may appear a little behind a later id: a reader that lists while events happen goes back a few
+seconds and drops the ids that it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Text
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate import ids
 from covergate.access.caller import Caller
+from covergate.db import jobs
 from covergate.db.page import Page, page
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.timestamps import instant
 
+EVERY = "*"
+"""The subscription to every event type."""
 KEPT = "30 days"
 
-_LIST = text(f"""
+_SUBSCRIBED = f"w.deleted_at IS NULL AND w.status = '{EndpointStatus.ENABLED}'"
+_SUBSCRIBERS = Query(f"""
+SELECT tenant_id, mode, type, array_agg(id ORDER BY id) AS endpoints
+FROM unnest(CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[])) AS n(tenant_id, mode, type)
+  JOIN webhook_endpoints w USING (tenant_id, mode)
+WHERE {_SUBSCRIBED} AND w.event_types && ARRAY['{EVERY}', n.type]
+GROUP BY tenant_id, mode, type""")
+_SUBSCRIBED_TENANTS = Query(f"""
+SELECT DISTINCT tenant_id FROM webhook_endpoints w
+WHERE mode = :mode AND {_SUBSCRIBED} AND event_types && CAST(:wanted AS text[])""")
+_PUBLISH = Query(f"""
+WITH e AS (
+  INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
+  SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
+                       CAST(:verifications AS text[]), CAST(:data AS jsonb[]))
+)
+INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
+SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', clock_timestamp()
+FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[])) AS d(id, event_id, endpoint_id)""")
+_LIST = Query(
+    f"""
 SELECT id, type, created_at, data FROM events
 WHERE tenant_id = :tenant_id AND mode = :mode AND id > :after AND created_at > clock_timestamp() - interval '{KEPT}'
   AND (:types IS NULL OR type = ANY(:types))
-ORDER BY id LIMIT :limit""").bindparams(bindparam("types", type_=ARRAY(Text)), bindparam("after", type_=Text))
+ORDER BY id LIMIT :limit""",
+    types="text[]",
+    after="text",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One event to publish. `data` is the thin payload and holds no PHI."""
+
+    tenant_id: str
+    mode: str
+    type: EventType
+    verification_id: str | None
+    data: dict[str, Any]
+
+
+async def publish(db: AsyncConnection, news: Sequence[News]) -> list[jobs.Job]:
+    """Inserts the events, of any tenants, and a delivery for each subscriber; the caller enqueues the jobs."""
+    if not news:
+        return []
+    kinds = list({(one.tenant_id, one.mode, one.type) for one in news})
+    tenants, modes, types = zip(*kinds, strict=True)
+    rows = await _SUBSCRIBERS.all(db, {"tenants": tenants, "modes": modes, "types": types})
+    subscribers = {(row.tenant_id, row.mode, row.type): row.endpoints for row in rows}
+    events = [(one, subscribers.get((one.tenant_id, one.mode, one.type), [])) for one in news]
+    return [jobs.deliver(delivery, 0) for delivery in await _insert(db, events)]
+
+
+async def publish_to_all(db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any]) -> list[jobs.Job]:
+    """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification."""
+    rows = await _SUBSCRIBED_TENANTS.all(db, {"mode": mode, "wanted": [EVERY, type_]})
+    return await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows])
+
+
+async def publish_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
+    """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id; the caller enqueues its job."""
+    news = News(tenant_id, mode, EventType.ENDPOINT_TEST, None, {"id": endpoint_id})
+    [delivery] = await _insert(db, [(news, [endpoint_id])])
+    return delivery
+
+
+async def _insert(db: AsyncConnection, events: Sequence[tuple[News, Sequence[str]]]) -> list[str]:
+    """Each event with the endpoints that get it; the ids of the deliveries."""
+    numbered = [(ids.new(ids.EVENT), one, endpoints) for one, endpoints in events]
+    deliveries = [
+        (ids.new(ids.DELIVERY), event_id, endpoint) for event_id, _, endpoints in numbered for endpoint in endpoints
+    ]
+    await _PUBLISH.run(
+        db,
+        {
+            "ids": [event_id for event_id, _, _ in numbered],
+            "tenants": [one.tenant_id for _, one, _ in numbered],
+            "modes": [one.mode for _, one, _ in numbered],
+            "types": [one.type for _, one, _ in numbered],
+            "verifications": [one.verification_id for _, one, _ in numbered],
+            "data": [orjson.dumps(one.data).decode() for _, one, _ in numbered],
+            "deliveries": [delivery for delivery, _, _ in deliveries],
+            "events": [event_id for _, event_id, _ in deliveries],
+            "endpoints": [endpoint for _, _, endpoint in deliveries],
+        },
+    )
+    return [delivery for delivery, _, _ in deliveries]
 
 
 async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], after: str | None, limit: int) -> Page:
@@ -36,7 +125,7 @@ async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], af
         "limit": limit + 1,
     }
     async with gateway.connection() as db:
-        rows = (await db.execute(_LIST, values)).all()
+        rows = await _LIST.all(db, values)
     return page(rows, limit, lambda row: str(row.id), _view)
 
 

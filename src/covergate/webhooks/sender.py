@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks.webhooks import Webhook
 
@@ -29,6 +28,7 @@ from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
+from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
 from covergate.webhooks.schedule import crowded_pause, next_try
 from covergate.webhooks.slots import Slots
@@ -43,27 +43,27 @@ SLOW_SECONDS = 2.0
 """An endpoint whose last answer, or silence, took so long is served from the slow group until one comes faster."""
 KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
-ANSWER_KEPT = 2048
-LEASE_SECONDS = 30
+START_KEPT = 2048
+DELIVERY_LEASE_SECONDS = 30
 """How long after its time a delivery may be under way, or wait in the queue, before the sweep sends another job for it."""
 GONE = 410
 
-_READ = Query("""
+_READ = Query(f"""
 SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
        w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
-       CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted' WHEN w.status = 'disabled' THEN 'endpoint_disabled'
-       END AS unwanted, clock_timestamp() AS now
+       CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'
+            WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted, clock_timestamp() AS now
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
-WHERE d.id = :id AND d.step = :step AND d.status = 'pending'""")
-_RECORD = Query("""
+WHERE d.id = :id AND d.step = :step AND d.status = '{DeliveryStatus.PENDING}'""")
+_RECORD = Query(f"""
 WITH moved AS (
   UPDATE deliveries SET
     status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
-    next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending'
+    next_attempt_at = CASE WHEN CAST(:status AS text) = '{DeliveryStatus.PENDING}'
                            THEN clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)) END,
-    ended_at = CASE WHEN CAST(:status AS text) <> 'pending' THEN clock_timestamp() END
-  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id, step
+    ended_at = CASE WHEN CAST(:status AS text) <> '{DeliveryStatus.PENDING}' THEN clock_timestamp() END
+  WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id, step
 ), tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
   SELECT id, CAST(:at AS timestamptz), CAST(:http_status AS smallint), CAST(:duration_ms AS int), CAST(:error AS text),
@@ -75,17 +75,17 @@ WITH moved AS (
   UPDATE deliveries
   SET step = step + 1, slow = true,
       next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
-  WHERE id = :id AND step = :step AND status = 'pending' RETURNING id
+  WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id
 )
 {enqueue_sql("EXISTS (SELECT FROM moved)")}""")
-_DISABLE = text("""
-UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = :reason, updated_at = clock_timestamp()
-WHERE id = :id AND url = :url AND status = 'enabled'""")
-_OVERDUE = text("""
+_DISABLE = Query(f"""
+UPDATE webhook_endpoints SET status = '{EndpointStatus.DISABLED}', disabled_reason = :reason, updated_at = clock_timestamp()
+WHERE id = :id AND url = :url AND status = '{EndpointStatus.ENABLED}'""")
+_OVERDUE = Query(f"""
 UPDATE deliveries SET next_attempt_at = clock_timestamp() + make_interval(secs => :lease)
 WHERE id IN (
   SELECT id FROM deliveries
-  WHERE status = 'pending' AND next_attempt_at < now() - make_interval(secs => :lease)
+  WHERE status = '{DeliveryStatus.PENDING}' AND next_attempt_at < now() - make_interval(secs => :lease)
   ORDER BY next_attempt_at LIMIT 500 FOR UPDATE SKIP LOCKED)
 RETURNING id, step, slow""")
 
@@ -230,7 +230,7 @@ class Deliverer:
                 request = self._client.build_request("POST", row.url, content=body, headers=headers)
                 response = await self._client.send(request, stream=True)
                 status, asked = response.status_code, retry_after(response.headers)
-                start = await read_start(response, ANSWER_KEPT)
+                start = await read_start(response, START_KEPT)
         # Nothing narrower will do: httpx, aiohttp, ssl and the loop each raise their own, and the try failed all the same.
         except Exception as failure:
             error = _reason(failure)
@@ -252,7 +252,7 @@ class Deliverer:
             "duration_ms": answer.duration_ms,
             "error": answer.error,
             "answer": self._sealed(row.id, answer.start),
-            "status": "delivered" if answer.delivered else "exhausted" if pause is None else "pending",
+            "status": _status_after(answer, pause),
             "slow": answer.slow,
             "seconds": pause.total_seconds() if pause is not None else 0.0,
         }
@@ -277,10 +277,16 @@ class Deliverer:
                 await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
             if answer.status == GONE:
                 reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
-                await db.execute(_DISABLE, reason)
+                await _DISABLE.run(db, reason)
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:
+    if answer.delivered:
+        return DeliveryStatus.DELIVERED
+    return DeliveryStatus.EXHAUSTED if pause is None else DeliveryStatus.PENDING
 
 
 def _reason(error: Exception) -> str:
@@ -295,6 +301,6 @@ def _reason(error: Exception) -> str:
 async def sweep_deliveries(gateway: Gateway) -> int:
     """Sends a new job for every delivery whose job was lost."""
     async with gateway.transaction() as db:
-        overdue = (await db.execute(_OVERDUE, {"lease": LEASE_SECONDS})).all()
+        overdue = await _OVERDUE.all(db, {"lease": DELIVERY_LEASE_SECONDS})
         await jobs.enqueue(db, [jobs.deliver(row.id, row.step, slow=row.slow) for row in overdue])
     return len(overdue)

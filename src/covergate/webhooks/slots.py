@@ -1,7 +1,7 @@
 """How much of one worker a partner's endpoint may take, so that a slow one slows only itself.
 
 An endpoint has a few places in each worker. A delivery that finds them taken waits for one while answers keep coming in; when
-none has come for a moment, or the last one took long, the delivery must not hold its job's slot any longer (`delivery.py`
+none has come for a moment, or the last one took long, the delivery must not hold its job's slot any longer (`sender.py`
 moves it to the slow group). This is memory of one process: another worker learns the same by itself.
 """
 

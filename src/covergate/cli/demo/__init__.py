@@ -1,7 +1,7 @@
 """`covergate demo`: the whole gateway in one process, asked about three patients through every vendor of the sandbox.
 
-What it shows is real: HTTP on every hop, PostgreSQL, jobs, signed webhooks. Invariant: it needs nothing, disturbs nothing
-(free ports, a temporary directory, no setting of the user's) and fails when a single cell is not as api.md says.
+What it shows is real: HTTP on every hop, PostgreSQL, jobs, signed webhooks. Invariant: it needs nothing, disturbs nothing (free
+ports, a temporary directory, no setting of the user's) and fails if one cell is not as docs/api.md#7-sandbox-scenarios says.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from covergate.cli.demo.receiver import Receiver
 from covergate.cli.demo.scenarios import Case, cases
 from covergate.errors import CoverGateError
 from covergate.gateway import Gateway
-from covergate.processes import start, start_sandbox, stop_signals
+from covergate.processes import start_gateway, start_sandbox, stop_signals
 from covergate.sandbox.settings import SandboxSettings
 from covergate.server import listening, running, start_server, url_of
 from covergate.settings import Settings
 from covergate.startup import opened
+from covergate.states import OPEN_STATUSES
 
 LIMIT_SECONDS = 45
 """All verifications have ended and been told of by then, or the demo has failed."""
@@ -124,7 +125,7 @@ async def _show(console: Console) -> list[str]:
         await stack.enter_async_context(running(await start_server("receiver", receiver.app, receiver_socket)))
         gateway = await stack.enter_async_context(opened(_settings(directory, sandbox_url), 20, "covergate demo"))
         gateway = _impatient(gateway)
-        await start(stack, gateway, api_socket, worker=True)
+        await start_gateway(stack, gateway, api_socket, worker=True)
         key = await api_keys.create_key(gateway, tenant="demo", mode="test", scopes=None)
         client = await stack.enter_async_context(
             httpx.AsyncClient(
@@ -199,7 +200,7 @@ async def _ask(client: httpx.AsyncClient, receiver: Receiver, line: Line) -> Non
             return
         line.verification = reply.json()
         line.status = line.verification["status"]
-        if line.status not in ("queued", "in_progress"):
+        if line.status not in OPEN_STATUSES:
             break
         reply = await client.get(f"/v1/verifications/{line.verification['id']}", headers={"Prefer": "wait=20"})
     line.seconds = time.monotonic() - line.started

@@ -1,6 +1,6 @@
 """A partner's side of the demo: takes webhooks, verifies their signatures, remembers which verification they told of.
 
-Invariant: it is written against the Standard Webhooks specification and api.md section 6, not against the gateway's code.
+Invariant: it is written against the Standard Webhooks specification and docs/api.md#6-webhooks, not against the gateway's code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Who the demo asks about and what has to come back: three synthetic patients for each vendor.
 
-Source: api.md section 7. The requests state what any vendor needs, so a vendor added to the registry takes part by itself.
+Source: docs/api.md#7-sandbox-scenarios. The requests state what any vendor needs, so a vendor added to the registry takes part
+by itself.
 """
 
 from __future__ import annotations

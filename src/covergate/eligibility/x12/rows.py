@@ -1,33 +1,27 @@
-"""One EB loop of an X12 271, normalized: what any vendor's dialect is turned into before `reading.read` reads it.
+"""One EB loop of an X12 271, normalized: every vendor's dialect is turned into these rows before `reader.read_271` reads them.
 
 Invariant: nothing is interpreted here. Every element keeps the vendor's text and the JSON pointer to where it stands in the
-raw document; a blank or absent element is None, so "stated" and "not stated" are never confused.
+raw document; a blank or absent element is `NOT_STATED`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from covergate.eligibility.result import PostalAddress
+from covergate.eligibility.sourced import NOT_STATED, Sourced
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One element as the vendor wrote it (trimmed), and the JSON pointer to it."""
-
-    text: str
-    at: str
-
-
-def element(value: Any, at: str) -> Element | None:
-    """None for what is absent, blank or no scalar; numbers are taken as vendors mix them with strings."""
+def element(value: Any, at: str) -> Sourced[str]:
+    """An element's text, trimmed; not stated if absent, blank or no scalar. Vendors mix numbers with strings: both count."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
+        return NOT_STATED
     text = str(value).strip()
-    return Element(text, at) if text else None
+    return Sourced(text, (at,)) if text else NOT_STATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,112 +32,121 @@ class Days:
     """
 
     qualifier: str
-    first: date | None
-    last: date | None
+    first: date
+    last: date
     at: str
     is_range: bool = False
 
 
+_DTP03 = re.compile(r"([0-9]{8})(?:\s*-\s*([0-9]{8}))?")
+
+
 def dtp(qualifier: Any, text: Any, at: str) -> Days | None:
-    """From DTP01 and DTP03 (`CCYYMMDD` or `CCYYMMDD-CCYYMMDD`); None where either cannot be read."""
-    name, value = element(qualifier, at), element(text, at)
-    match = re.fullmatch(r"([0-9]{8})(?:\s*-\s*([0-9]{8}))?", value.text) if value else None
+    """From DTP01 and DTP03 (`CCYYMMDD` or `CCYYMMDD-CCYYMMDD`); None if either cannot be read."""
+    name, value = element(qualifier, at).value, element(text, at).value
+    match = _DTP03.fullmatch(value) if value else None
     if name is None or match is None:
         return None
     first, last = _day(match[1]), _day(match[2] or match[1])
-    return Days(name.text, first, last, at, is_range=match[2] is not None) if first and last else None
+    return Days(name, first, last, at, is_range=match[2] is not None) if first and last else None
 
 
 def _day(text: str) -> date | None:
     try:
-        return datetime.strptime(text, "%Y%m%d").date()
+        return date.fromisoformat(text)
     except ValueError:
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """The entity of a benefit (loop 2120): `code` is NM101, `npi` NM109 where NM108 is XX, `id` any other NM109."""
+    """The entity of a benefit (loop 2120): `code` is NM101, `npi` NM109 if NM108 is XX, `id` any other NM109."""
 
-    code: Element | None = None
-    name: Element | None = None
-    npi: Element | None = None
-    id: Element | None = None
-    phone: Element | None = None
-    fax: Element | None = None
-    address: PostalAddress | None = None
-    address_at: str | None = None
+    code: Sourced[str] = NOT_STATED
+    name: Sourced[str] = NOT_STATED
+    npi: Sourced[str] = NOT_STATED
+    id: Sourced[str] = NOT_STATED
+    phone: Sourced[str] = NOT_STATED
+    fax: Sourced[str] = NOT_STATED
+    address: Sourced[PostalAddress] = NOT_STATED
 
 
 @dataclass(frozen=True, slots=True)
 class EbRow:
-    """The EB segment and what hangs on it. `eb03` and `procedures` (from EB13) are already split into single codes.
+    """The EB segment and its loop. `eb03` and `procedures` (from EB13) are already split into single codes.
 
     `eb08_is_fraction` is false for a dialect that writes 20 for twenty percent. `member_id` is a REF of the row that gives
     the number at another payer (with EB01 = R). `places` are III02 codes.
     """
 
-    eb01: Element | None = None
-    eb02: Element | None = None
-    eb03: tuple[Element, ...] = ()
-    eb04: Element | None = None
-    eb05: Element | None = None
-    eb06: Element | None = None
-    eb07: Element | None = None
-    eb08: Element | None = None
-    eb09: Element | None = None
-    eb10: Element | None = None
-    eb11: Element | None = None
-    eb12: Element | None = None
+    eb01: Sourced[str] = NOT_STATED
+    eb02: Sourced[str] = NOT_STATED
+    eb03: tuple[Sourced[str], ...] = ()
+    eb04: Sourced[str] = NOT_STATED
+    eb05: Sourced[str] = NOT_STATED
+    eb06: Sourced[str] = NOT_STATED
+    eb07: Sourced[str] = NOT_STATED
+    eb08: Sourced[str] = NOT_STATED
+    eb09: Sourced[str] = NOT_STATED
+    eb10: Sourced[str] = NOT_STATED
+    eb11: Sourced[str] = NOT_STATED
+    eb12: Sourced[str] = NOT_STATED
     eb08_is_fraction: bool = True
-    procedures: tuple[Element, ...] = ()
-    msgs: tuple[Element, ...] = ()
-    places: tuple[Element, ...] = ()
+    procedures: tuple[Sourced[str], ...] = ()
+    msgs: tuple[Sourced[str], ...] = ()
+    places: tuple[Sourced[str], ...] = ()
     days: tuple[Days, ...] = ()
     entities: tuple[Entity, ...] = ()
-    member_id: Element | None = None
+    member_id: Sourced[str] = NOT_STATED
 
     @property
     def code(self) -> str:
-        """EB01, "" where there is none."""
-        return self.eb01.text if self.eb01 else ""
+        """EB01, "" if the row has none."""
+        return self.eb01.value or ""
 
     @property
     def service_types(self) -> frozenset[str]:
-        return frozenset(code.text for code in self.eb03)
+        return frozenset(texts(self.eb03))
 
     @property
     def procedure_codes(self) -> frozenset[str]:
-        return frozenset(code.text for code in self.procedures)
+        return frozenset(texts(self.procedures))
 
 
-# DTP01 (general knowledge of the 271; vendors.md 6.8): range qualifier, begin, end.
+def texts(elements: Iterable[Sourced[str]]) -> list[str]:
+    """The different texts of the elements, sorted."""
+    return sorted({element.value for element in elements if element.value is not None})
+
+
+# DTP01: the qualifiers of a whole range, its begin and its end (docs/x12.md#dates).
 BENEFIT_DAYS = ("292", "348", "349")
 PLAN_DAYS = ("291", "346", "347")
 ELIGIBILITY_DAYS = ("307", "356", "357")
+OTHER_COVERAGE_DAYS = ("290", "", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    starts_on: date | None = None
-    ends_on: date | None = None
-    starts_at: tuple[str, ...] = ()
-    ends_at: tuple[str, ...] = ()
+class DateRange:
+    starts_on: Sourced[date] = NOT_STATED
+    ends_on: Sourced[date] = NOT_STATED
 
 
-def span(days: tuple[Days, ...], *families: tuple[str, str, str]) -> Span:
+def date_range(days: tuple[Days, ...], *families: tuple[str, str, str]) -> DateRange:
     """Begin and end by the first family that states any; several different days for one of them are none at all."""
-    for whole, begin, end in families:
-        starts = [
-            day for day in days if day.first and (day.qualifier == begin or (day.qualifier == whole and day.is_range))
-        ]
-        ends = [day for day in days if day.last and (day.qualifier == end or (day.qualifier == whole and day.is_range))]
+    for whole, begin, end in families if days else ():
+        starts = [(day.first, day.at) for day in days if day.qualifier == begin or _is_whole(day, whole)]
+        ends = [(day.last, day.at) for day in days if day.qualifier == end or _is_whole(day, whole)]
         if starts or ends:
-            first, last = {day.first for day in starts}, {day.last for day in ends}
-            return Span(
-                starts_on=first.pop() if len(first) == 1 else None,
-                ends_on=last.pop() if len(last) == 1 else None,
-                starts_at=tuple(sorted(day.at for day in starts)),
-                ends_at=tuple(sorted(day.at for day in ends)),
-            )
-    return Span()
+            return DateRange(_only(starts), _only(ends))
+    return DateRange()
+
+
+def _is_whole(day: Days, qualifier: str) -> bool:
+    return day.is_range and day.qualifier == qualifier
+
+
+def _only(days: list[tuple[date, str]]) -> Sourced[date]:
+    """The one day that all of these name, with all their pointers."""
+    if len({day for day, _ in days}) != 1:
+        return NOT_STATED
+    return Sourced(days[0][0], tuple(sorted(at for _, at in days)))

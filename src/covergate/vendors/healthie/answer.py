@@ -17,8 +17,7 @@ from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import Member, PayerAnswer, PostalAddress, References
 from covergate.eligibility.sourced import Sourced
 from covergate.eligibility.terms import PatientRelationship, WarningCode
-from covergate.eligibility.x12.reader import read
-from covergate.eligibility.x12.services import Asked
+from covergate.eligibility.x12.reader import read_271
 from covergate.vendors.document import Node, iso_instant, row
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
@@ -68,8 +67,8 @@ def _stated(
     question: Question, check: Node, response: CheckResponse, reply: Reply, *, unreadable: bool
 ) -> Answer | Failure:
     inquiry = question.inquiry
-    reading = read(
-        response.rows, Asked.of(inquiry), response.aaas, plan_days=response.plan_days, vendor_message=response.message
+    reading = read_271(
+        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=response.message
     )
     if isinstance(reading, Failure):
         return reading

@@ -6,7 +6,8 @@ public schema, the codes X12's (docs/vendors/healthie.md#readings).
 
 from __future__ import annotations
 
-from covergate.eligibility.x12.rows import Days, EbRow, Element, dtp, element
+from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.x12.rows import Days, EbRow, dtp, element
 from covergate.vendors.document import Node, text
 from covergate.vendors.healthie.claim_md import CheckResponse, sort_errors, split_codes
 
@@ -43,7 +44,7 @@ def change_healthcare(document: Node) -> CheckResponse | None:
 
 
 def _row(benefit: Node) -> EbRow:
-    def of(key: str) -> Element | None:
+    def of(key: str) -> Sourced[str]:
         return element(benefit.at(key).value, benefit.at(key).pointer)
 
     notes = [

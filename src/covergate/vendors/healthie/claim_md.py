@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
-from covergate.eligibility.sourced import percent, pointer
+from covergate.eligibility.sourced import NOT_STATED, Sourced, percent, pointer
 from covergate.eligibility.x12.names import AAA03_NAMES
-from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp, element
+from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
 from covergate.vendors.document import Node, text
 
 
@@ -66,7 +66,7 @@ def sort_errors(
 
 
 def _row(benefit: Node) -> EbRow:
-    def of(key: str) -> Element | None:
+    def of(key: str) -> Sourced[str]:
         return element(benefit.at(key).value, benefit.at(key).pointer)
 
     share, place = of("benefit_percent"), of("place_of_service")
@@ -82,27 +82,27 @@ def _row(benefit: Node) -> EbRow:
         eb08_is_fraction=_is_fraction(share),
         eb12=of("inplan_network"),
         msgs=tuple(split_codes(benefit.at("benefit_notes"), by=None)),
-        places=(place,) if place is not None and re.fullmatch("[0-9]{2}", place.text) else (),
+        places=(place,) if re.fullmatch("[0-9]{2}", place.value or "") else (),
         entities=tuple(_entities(benefit)),
     )
 
 
-def _is_fraction(share: Element | None) -> bool:
+def _is_fraction(share: Sourced[str]) -> bool:
     """Clients read the percentage as whole percents in some places and as a fraction in others: up to 1 it is a fraction."""
-    whole = percent(share.text) if share is not None else None
+    whole = percent(share.value)
     return whole is not None and whole <= 1
 
 
-def split_codes(node: Node, by: str | None = r"[\^,|]") -> list[Element]:
+def split_codes(node: Node, by: str | None = r"[\^,|]") -> list[Sourced[str]]:
     """The texts of a list, or of one text that joins several."""
     if isinstance(node.value, list):
         parts = [element(value, pointer(node.pointer, index)) for index, value in enumerate(node.value)]
-        return [part for part in parts if part is not None]
+        return [part for part in parts if part]
     whole = element(node.value, node.pointer)
-    if whole is None:
+    if whole.value is None:
         return []
-    texts = re.split(by, whole.text) if by is not None else [whole.text]
-    return [Element(text_.strip(), whole.at) for text_ in texts if text_.strip()]
+    texts = re.split(by, whole.value) if by is not None else [whole.value]
+    return [Sourced(text_.strip(), whole.pointers) for text_ in texts if text_.strip()]
 
 
 def _entities(benefit: Node) -> list[Entity]:
@@ -113,9 +113,9 @@ def _entities(benefit: Node) -> list[Entity]:
     entities: list[Entity] = []
     for index in range(max(len(column) for column in columns.values())):
         code, name, number, phone, fax = (_nth(columns[name], index) for name in names)
-        if name is None and number is None:
+        if not name and not number:
             continue
-        lines = {part: stated.text for part, column in address.items() if (stated := _nth(column, index))}
+        lines = {part: stated.value for part, column in address.items() if (stated := _nth(column, index))}
         first_line = _nth(address["addr_1"], index)
         entities.append(
             Entity(
@@ -124,29 +124,31 @@ def _entities(benefit: Node) -> list[Entity]:
                 id=number,
                 phone=phone,
                 fax=fax,
-                address=PostalAddress(
-                    line1=lines.get("addr_1"),
-                    line2=lines.get("addr_2"),
-                    city=lines.get("city"),
-                    state=lines.get("state"),
-                    zip=lines.get("zip"),
+                address=Sourced(
+                    PostalAddress(
+                        line1=lines.get("addr_1"),
+                        line2=lines.get("addr_2"),
+                        city=lines.get("city"),
+                        state=lines.get("state"),
+                        zip=lines.get("zip"),
+                    ),
+                    first_line.pointers,
                 )
-                if first_line is not None
-                else None,
-                address_at=first_line.at if first_line is not None else None,
+                if first_line
+                else NOT_STATED,
             )
         )
     return entities
 
 
-def _column(node: Node) -> list[Element | None]:
+def _column(node: Node) -> list[Sourced[str]]:
     if isinstance(node.value, list):
         return [element(value, pointer(node.pointer, index)) for index, value in enumerate(node.value)]
     return [element(node.value, node.pointer)]
 
 
-def _nth(column: list[Element | None], index: int) -> Element | None:
-    return column[index] if index < len(column) else None
+def _nth(column: list[Sourced[str]], index: int) -> Sourced[str]:
+    return column[index] if index < len(column) else NOT_STATED
 
 
 def _plan_days(elig: Node) -> list[Days]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from covergate.eligibility.inquiry import Text
+from covergate.eligibility.inquiry import Pattern, Text
 from covergate.vendors.vendor import Options
 
-_Id = Annotated[str, Text(40, r"^[0-9A-Za-z_-]+$")]
+_Id = Annotated[str, Text(40), Pattern(r"^[0-9A-Za-z_-]+$", "must be an id of letters, digits, _ and -")]
 """Healthie's ids are GraphQL IDs: digits, as far as seen."""
 
 

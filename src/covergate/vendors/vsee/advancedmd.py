@@ -13,7 +13,8 @@ from typing import Any
 
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
-from covergate.eligibility.x12.rows import Days, EbRow, Element, Entity, dtp
+from covergate.eligibility.sourced import NOT_STATED, Sourced
+from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp
 from covergate.vendors.vsee.segments import LoopLevel, Segment, segments
 
 _PLACE_OF_SERVICE = "ZZ"
@@ -25,17 +26,17 @@ _TELEPHONE, _FAX = "TE", "FX"
 class InsuredPerson:
     """The subscriber or a dependent, as NM1, N3, N4, DMG and INS state them."""
 
-    last_name: Element | None = None
-    first_name: Element | None = None
-    middle_name: Element | None = None
-    member_id: Element | None = None
+    last_name: Sourced[str] = NOT_STATED
+    first_name: Sourced[str] = NOT_STATED
+    middle_name: Sourced[str] = NOT_STATED
+    member_id: Sourced[str] = NOT_STATED
     born: Days | None = None
-    gender: Element | None = None
-    relationship: Element | None = None
-    street: Element | None = None
-    city: Element | None = None
-    state: Element | None = None
-    zip: Element | None = None
+    gender: Sourced[str] = NOT_STATED
+    relationship: Sourced[str] = NOT_STATED
+    street: Sourced[str] = NOT_STATED
+    city: Sourced[str] = NOT_STATED
+    state: Sourced[str] = NOT_STATED
+    zip: Sourced[str] = NOT_STATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,14 @@ class Response:
 
     rows: list[EbRow]
     aaas: list[Aaa]
-    payer_name: Element | None
-    payer_id: Element | None
+    payer_name: Sourced[str]
+    payer_id: Sourced[str]
     subscriber: InsuredPerson | None
     dependent: InsuredPerson | None
-    references: dict[str, Element]
+    references: dict[str, Sourced[str]]
     plan_days: tuple[Days, ...]
-    notes: tuple[Element, ...]
-    trace_number: Element | None
+    notes: tuple[Sourced[str], ...]
+    trace_number: Sourced[str]
 
     @property
     def is_empty(self) -> bool:
@@ -76,27 +77,27 @@ def read_response(raw: Any, at: str) -> Response:
     return Response(
         rows=[row for loop in loops.values() for row in _rows(loop)],
         aaas=_aaas(every),
-        payer_name=payer.one("03") if payer else None,
-        payer_id=payer.one("09") if payer else None,
+        payer_name=payer.one("03") if payer else NOT_STATED,
+        payer_id=payer.one("09") if payer else NOT_STATED,
         subscriber=_person(outside, LoopLevel.SUBSCRIBER),
         dependent=_person(outside, LoopLevel.DEPENDENT),
         references=_references(group),
         plan_days=_days(own),
         notes=tuple(text for segment in own if segment.name == "MSG" for text in segment.all("01")),
-        trace_number=trace.one("02") if trace else None,
+        trace_number=trace.one("02") if trace else NOT_STATED,
     )
 
 
 def _aaas(every: Sequence[Segment]) -> list[Aaa]:
     return [
         Aaa(
-            code=reason.text,
+            code=reason,
             follow_up=segment.text("04"),
             loop=_loop_name(segment),
-            sources=[reason.at],
+            sources=list(segment.one("03").pointers),
         )
         for segment in every
-        if segment.name == "AAA" and (reason := segment.one("03")) is not None
+        if segment.name == "AAA" and (reason := segment.text("03")) is not None
     ]
 
 
@@ -140,31 +141,31 @@ def _row(eb: Segment, around: list[Segment]) -> EbRow:
         ),
         days=_days(around),
         entities=_entities(around),
-        member_id=references.get("1W") or references.get("IG"),
+        member_id=references.get("1W") or references.get("IG") or NOT_STATED,
     )
 
 
-def _codes(element: Element) -> list[Element]:
+def _codes(element: Sourced[str]) -> list[Sourced[str]]:
     """Repeated codes in one string: the separator is named in ISA11 and differs (`^`, `|`), codes are letters and digits."""
-    return [Element(code, element.at) for code in re.findall(r"[0-9A-Z]+", element.text.upper())]
+    return [Sourced(code, element.pointers) for code in re.findall(r"[0-9A-Z]+", (element.value or "").upper())]
 
 
-def _procedures(eb: Segment) -> tuple[Element, ...]:
+def _procedures(eb: Segment) -> tuple[Sourced[str], ...]:
     """EB13 is qualifier and code (`HC:90837`), in one string or as elements of its own."""
     if code := eb.one("13.02"):
         return (code,)
     return tuple(
         parts[1]
         for element in eb.all("13")
-        if len(parts := _codes(element)) > 1 and parts[0].text in ("HC", "CJ", "AD")
+        if len(parts := _codes(element)) > 1 and parts[0].value in ("HC", "CJ", "AD")
     )
 
 
 def _days(around: Sequence[Segment]) -> tuple[Days, ...]:
     days = (
-        dtp(segment.text("01"), text.text, text.at)
+        dtp(segment.text("01"), text.value, text.pointers[0])
         for segment in around
-        if segment.name == "DTP" and (text := segment.one("03")) is not None
+        if segment.name == "DTP" and (text := segment.one("03"))
     )
     return tuple(day for day in days if day is not None)
 
@@ -178,35 +179,37 @@ def _entities(around: list[Segment]) -> tuple[Entity, ...]:
         Entity(
             code=segment.one("01"),
             name=segment.one("03"),
-            npi=segment.one("09") if segment.text("08") == _NPI else None,
-            id=segment.one("09") if segment.text("08") != _NPI else None,
-            phone=_number(contacts, _TELEPHONE) if is_only_one else None,
-            fax=_number(contacts, _FAX) if is_only_one else None,
-            address=_address(streets) if is_only_one else None,
-            address_at=next((part.at for street in streets for part in street.all("01")), None),
+            npi=segment.one("09") if segment.text("08") == _NPI else NOT_STATED,
+            id=segment.one("09") if segment.text("08") != _NPI else NOT_STATED,
+            phone=_number(contacts, _TELEPHONE) if is_only_one else NOT_STATED,
+            fax=_number(contacts, _FAX) if is_only_one else NOT_STATED,
+            address=_address(streets) if is_only_one else NOT_STATED,
         )
         for segment in named
     )
 
 
-def _number(contacts: list[Segment], kind: str) -> Element | None:
+def _number(contacts: list[Segment], kind: str) -> Sourced[str]:
     """PER holds up to three pairs of qualifier and number."""
     for contact in contacts:
         for qualifier, number in (("03", "04"), ("05", "06"), ("07", "08")):
             if contact.text(qualifier) == kind:
                 return contact.one(number)
-    return None
+    return NOT_STATED
 
 
-def _address(streets: list[Segment]) -> PostalAddress | None:
+def _address(streets: list[Segment]) -> Sourced[PostalAddress]:
     line1, line2 = _first(streets, "N3", "01"), _first(streets, "N3", "02")
     city, state, zip_code = (_first(streets, "N4", position) for position in ("01", "02", "03"))
     parts = {"line1": line1, "line2": line2, "city": city, "state": state, "zip": zip_code}
-    stated = {name: part.text for name, part in parts.items() if part is not None}
-    return PostalAddress(**stated) if stated else None
+    stated = {name: part.value for name, part in parts.items() if part}
+    if not stated:
+        return NOT_STATED
+    first = next((part for street in streets for part in street.all("01")), NOT_STATED)
+    return Sourced(PostalAddress(**stated), first.pointers)
 
 
-def _references(around: Sequence[Segment]) -> dict[str, Element]:
+def _references(around: Sequence[Segment]) -> dict[str, Sourced[str]]:
     return {
         qualifier: value
         for segment in reversed(around)
@@ -224,7 +227,7 @@ def _person(outside: list[Segment], level: LoopLevel) -> InsuredPerson | None:
         first_name=_first(own, "NM1", "04"),
         middle_name=_first(own, "NM1", "05"),
         member_id=_first(own, "NM1", "09"),
-        born=dtp("DMG", birth.text, birth.at) if birth else None,
+        born=dtp("DMG", birth.value, birth.pointers[0]) if birth else None,
         gender=_first(own, "DMG", "03"),
         relationship=_first(own, "INS", "02"),
         street=_first(own, "N3", "01"),
@@ -234,8 +237,8 @@ def _person(outside: list[Segment], level: LoopLevel) -> InsuredPerson | None:
     )
 
 
-def _first(around: Sequence[Segment], name: str, position: str) -> Element | None:
-    return next((value for segment in around if segment.name == name and (value := segment.one(position))), None)
+def _first(around: Sequence[Segment], name: str, position: str) -> Sourced[str]:
+    return next((value for segment in around if segment.name == name and (value := segment.one(position))), NOT_STATED)
 
 
 def birth_date(person: InsuredPerson) -> date | None:

@@ -1,7 +1,7 @@
 """From a finished check to an `Answer`, or to the reason for none: the raw 271, and VSee's text if the 271 is silent.
 
 Source: VSee's "Insurance API (Draft)", Raw Data in user_datas. Invariant: `eligibility_response` never makes anyone eligible;
-"Success" says only that no reject reason was reading.
+"Success" says only that no reject reason was given.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Member, PayerAnswer, PayerStatus, PostalAddress, References, Warning_
-from covergate.eligibility.sourced import Sources
+from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.terms import Coverage, PatientRelationship, WarningCode
 from covergate.eligibility.x12.codes import RELATIONSHIPS, aaa_code_of_text, aaa_failure
-from covergate.eligibility.x12.reader import Reading, read
-from covergate.eligibility.x12.rows import Element
-from covergate.eligibility.x12.services import Asked
-from covergate.vendors.document import Node, token
+from covergate.eligibility.x12.reader import Reading, read_271
+from covergate.vendors.document import Node, row, token
 from covergate.vendors.flow import Reply
 from covergate.vendors.vsee.advancedmd import InsuredPerson, Response, birth_date, read_response
 from covergate.vendors.vsee.codes import CHECKED_SERVICE_TYPE
@@ -37,8 +35,8 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
     message = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
     raw = section.at("raw_response")
     response = read_response(raw.value, raw.pointer)
-    reading = read(
-        response.rows, Asked.of(inquiry), response.aaas, plan_days=response.plan_days, vendor_message=message
+    reading = read_271(
+        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=message
     )
     if isinstance(reading, Reading) and _says_nothing_of_coverage(reading):
         code = aaa_code_of_text(text.value) if text.value else None
@@ -63,12 +61,9 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
         benefits=reading.benefits,
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
-        references=References(
-            vendor_id=eligibility_id,
-            trace_number=response.trace_number.text if response.trace_number else None,
-        ),
+        references=References(vendor_id=eligibility_id, trace_number=response.trace_number.value),
         payer_status=PayerStatus(text=text.value),
-        notes=[*reading.notes, *(note.text for note in response.notes), *([words] if words else [])],
+        notes=[*reading.notes, *(note.value for note in response.notes if note.value), *([words] if words else [])],
         warnings=warnings,
     )
 
@@ -98,69 +93,53 @@ def _is_there(section: Node) -> bool:
 
 
 def _plan(reading: Reading, response: Response) -> Any:
-    group = next((response.references[name] for name in _GROUP_NUMBERS if name in response.references), None)
-    parts = {
-        "group_number": group,
-        "number": response.references.get(_PLAN_NUMBER),
-        "network_id": response.references.get(_PLAN_NETWORK),
-    }
-    return reading.plan.model_copy(
-        update={
-            **{name: part.text for name, part in parts.items() if part},
-            "sources": reading.plan.sources | _at(**parts),
-        }
+    group = next((response.references[name] for name in _GROUP_NUMBERS if name in response.references), NOT_STATED)
+    stated = row(
+        group_number=group,
+        number=response.references.get(_PLAN_NUMBER, NOT_STATED),
+        network_id=response.references.get(_PLAN_NETWORK, NOT_STATED),
     )
+    return reading.plan.model_copy(update={**stated, "sources": reading.plan.sources | stated["sources"]})
 
 
 def _payer(response: Response) -> PayerAnswer:
-    return PayerAnswer(
-        id=response.payer_id.text if response.payer_id else None,
-        name=response.payer_name.text if response.payer_name else None,
-        sources=_at(id=response.payer_id, name=response.payer_name),
-    )
+    return PayerAnswer(**row(id=response.payer_id, name=response.payer_name))
 
 
 def _patient(response: Response, inquiry: Inquiry) -> Member:
     """If the answer names no dependent, the patient is the subscriber, provided that is how it was asked."""
     if response.dependent is not None:
         code = response.dependent.relationship
-        relationship = RELATIONSHIPS.get(code.text, PatientRelationship.UNKNOWN) if code else None
-        return _member(response.dependent, relationship or PatientRelationship.UNKNOWN)
+        return _member(response.dependent, code.meaning(RELATIONSHIPS, PatientRelationship.UNKNOWN))
     relationship = PatientRelationship.SELF if inquiry.subscriber is None else PatientRelationship.UNKNOWN
     return _member(response.subscriber, relationship) if response.subscriber else Member()
 
 
 def _member(person: InsuredPerson, relationship: PatientRelationship = PatientRelationship.UNKNOWN) -> Member:
-    address = {"line1": person.street, "city": person.city, "state": person.state, "zip": person.zip}
-    lines = {name: part.text for name, part in address.items() if part}
-    sources: Sources = _at(
+    parts = {"line1": person.street, "city": person.city, "state": person.state, "zip": person.zip}
+    lines = {name: part.value for name, part in parts.items() if part}
+    address = Sourced(
+        PostalAddress(**lines) if lines else None,
+        tuple(pointer for part in parts.values() if part for pointer in part.pointers),
+    )
+    stated = row(
         last_name=person.last_name,
         first_name=person.first_name,
         middle_name=person.middle_name,
         member_id=person.member_id,
         gender=person.gender,
         relationship=person.relationship,
+        date_of_birth=Sourced(birth_date(person), (person.born.at,)) if person.born else NOT_STATED,
+        address=address,
     )
-    return Member(
-        last_name=_text(person.last_name),
-        first_name=_text(person.first_name),
-        middle_name=_text(person.middle_name),
-        member_id=_text(person.member_id),
-        date_of_birth=birth_date(person),
-        gender=_text(person.gender),
-        relationship=relationship,
-        address=PostalAddress(**lines) if lines else None,
-        sources=sources
-        | ({"date_of_birth": [person.born.at]} if person.born else {})
-        | ({"address": [part.at for part in address.values() if part]} if lines else {}),
-    )
+    return Member(**{**stated, "relationship": relationship})
 
 
 def _unknown_relationship(response: Response) -> list[Warning_]:
     code = response.dependent.relationship if response.dependent else None
-    if code is None or code.text in RELATIONSHIPS:
+    if code is None or code.value is None or code.value in RELATIONSHIPS:
         return []
-    return [warning(WarningCode.UNKNOWN_CODE, code.at, detail="INS02")]
+    return [warning(WarningCode.UNKNOWN_CODE, *code.pointers, detail="INS02")]
 
 
 def _instant(seconds: Any) -> datetime | None:
@@ -169,11 +148,3 @@ def _instant(seconds: Any) -> datetime | None:
         return datetime.fromtimestamp(int(seconds), UTC)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
-
-
-def _text(element: Element | None) -> str | None:
-    return element.text if element else None
-
-
-def _at(**elements: Element | None) -> Sources:
-    return {name: [element.at] for name, element in elements.items() if element is not None}

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from covergate.eligibility.sourced import pointer
-from covergate.eligibility.x12.rows import Element, element
+from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer
+from covergate.eligibility.x12.rows import element
 
 _NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
 """`@EB01_EligibilityOrBenefitInformationCode` → EB, 01; `@EB13_02_…` → EB, 13, 02."""
@@ -53,19 +53,18 @@ class Segment:
     """`loop` is the same for all segments of one EB loop, None outside any."""
 
     name: str
-    elements: Mapping[str, tuple[Element, ...]]
+    elements: Mapping[str, tuple[Sourced[str], ...]]
     level: LoopLevel | None
     loop: str | None
 
-    def one(self, position: str) -> Element | None:
-        return next(iter(self.elements.get(position, ())), None)
+    def one(self, position: str) -> Sourced[str]:
+        return next(iter(self.elements.get(position, ())), NOT_STATED)
 
-    def all(self, position: str) -> tuple[Element, ...]:
+    def all(self, position: str) -> tuple[Sourced[str], ...]:
         return self.elements.get(position, ())
 
     def text(self, position: str) -> str | None:
-        first = self.one(position)
-        return first.text if first else None
+        return self.one(position).value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def segments(raw: Any, at: str) -> list[Segment]:
 
 def _own_segments(place: _Place) -> list[Segment]:
     """The segments whose elements are keys of this very object: nearly always one or none."""
-    grouped: dict[str, dict[str, tuple[Element, ...]]] = {}
+    grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
     for key, value in place.value.items():
         match = _NAME.fullmatch(key)
         if match is None:
@@ -109,15 +108,15 @@ def _own_segments(place: _Place) -> list[Segment]:
     return [Segment(name, elements, place.level, loop) for name, elements in grouped.items()]
 
 
-def _elements(value: Any, at: str) -> tuple[Element, ...]:
+def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     """An attribute, or one or several children with text (`#text` if such a child has attributes too)."""
     values: Iterable[tuple[Any, str]] = [(value, at)]
     if isinstance(value, list):
         values = [(one, pointer(at, index)) for index, one in enumerate(value)]
     elif isinstance(value, Mapping):
         values = [(value.get("#text"), pointer(at, "#text"))]
-    read = (element(one, where) for one, where in values)
-    return tuple(one for one in read if one is not None)
+    elements = (element(one, where) for one, where in values)
+    return tuple(one for one in elements if one)
 
 
 def _loop_of(place: _Place) -> str | None:

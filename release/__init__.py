@@ -1,0 +1,1 @@
+"""`make release`: wheel and sdist, checked and tried."""

@@ -1,0 +1,86 @@
+"""Group commit: items that are ready together are written in one transaction.
+
+An item that comes alone is written at once. Items that come while a write is under way go together with the next one, so a
+batch grows with the load and never waits to be filled.
+
+Invariant: an item is answered only when the transaction that wrote it has been committed. An item that cannot be written
+gets its own error and keeps none of the others from being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+from covergate.db.outage import is_away
+
+Item = TypeVar("Item")
+Written = TypeVar("Written")
+
+LARGEST_BATCH = 64
+
+
+class GroupCommit(Generic[Item, Written]):
+    """`write` writes a batch in one transaction and returns one value for each item, in their order.
+
+    A batch that fails is written again in halves, down to the items at fault. An error of a database that is away is no
+    item's fault: all of the batch get it.
+    """
+
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Written]]], *, largest_batch: int = LARGEST_BATCH
+    ) -> None:
+        self._write = write
+        self._largest_batch = largest_batch
+        self._waiting: deque[tuple[Item, asyncio.Future[Written]]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def add(self, item: Item) -> Written:
+        """Returns when the item's transaction is committed. A canceled caller's item may be written all the same."""
+        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._writer is None or self._writer.done():
+            # A context of its own: what the first caller bound to its log lines is not the others'.
+            loop = asyncio.get_running_loop()
+            self._writer = loop.create_task(self._write_waiting(), name="group commit", context=Context())
+        return await answer
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            batch: list[tuple[Item, asyncio.Future[Written]]] = []
+            while self._waiting and len(batch) < self._largest_batch:
+                item, answer = self._waiting.popleft()
+                if not answer.done():  # else the caller has gone
+                    batch.append((item, answer))
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Written]]]) -> None:
+        if not batch:
+            return
+        try:
+            written = await self._write([item for item, _ in batch])
+        # Broad on purpose: each caller gets whatever went wrong with its own item.
+        except Exception as error:
+            if len(batch) == 1 or is_away(error):
+                _answer_all(batch, error)
+                return
+            middle = len(batch) // 2
+            await self._write_batch(batch[:middle])
+            await self._write_batch(batch[middle:])
+            return
+        except BaseException:
+            for _, answer in batch:
+                answer.cancel()
+            raise
+        for (_, answer), value in zip(batch, written, strict=True):
+            if not answer.done():
+                answer.set_result(value)
+
+
+def _answer_all(batch: Sequence[tuple[Item, asyncio.Future[Written]]], error: Exception) -> None:
+    for _, answer in batch:
+        if not answer.done():
+            answer.set_exception(error)

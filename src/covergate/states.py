@@ -1,0 +1,145 @@
+"""The closed vocabularies of the gateway's own rows, a sentence for each value.
+
+CHECK constraints (`db/tables.py`), the OpenAPI document and every statement are made from these;
+docs/architecture.md#state-machines draws how a verification and its attempts move between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Self
+
+
+class Sentenced(StrEnum):
+    """An enum whose values carry a sentence each; the OpenAPI document shows them."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class Status(Sentenced):
+    """Where a verification stands. An end never changes."""
+
+    QUEUED = "queued", "Accepted; no vendor call was intended yet."
+    IN_PROGRESS = "in_progress", "A vendor was or is being asked, or it waits for something."
+    COMPLETED = "completed", "Ended with an answer."
+    FAILED = "failed", "Ended without an answer; `failure_code` says why."
+    CANCELED = "canceled", "Ended on request; vendor work is not recalled."
+
+
+OPEN_STATUSES = (Status.QUEUED, Status.IN_PROGRESS)
+
+
+class AttemptState(Sentenced):
+    """Where one vendor's try at a verification stands."""
+
+    PREPARING = "preparing", "Nothing was submitted: the committing call may be made."
+    SUBMITTING = "submitting", "The intent to submit is on disk: the call is on the line, or its fate is unknown."
+    WAITING = "waiting", "The vendor has the submission and works on it."
+    ANSWERED = "answered", "The vendor answered."
+    REFUSED = "refused", "The vendor or the payer gave a definite reason why no answer will come."
+    FAILED = "failed", "Given up; another attempt may have followed."
+    ABANDONED = (
+        "abandoned",
+        "Its verification ended before it did: canceled, past its deadline, or taken over from another.",
+    )
+
+
+class WaitingFor(Sentenced):
+    """The reason why an open verification is not being worked on right now."""
+
+    VENDOR = (
+        "vendor",
+        "The vendor works on it; the gateway looks again at `next_check_at`, or when the vendor sends an event.",
+    )
+    VENDOR_RETRY = "vendor_retry", "A vendor call failed; it is tried again at `next_check_at`."
+    RATE_LIMIT = "rate_limit", "The vendor, or the gateway's own limit for it, allows no more calls just now."
+    CIRCUIT = "circuit", "The vendor's circuit breaker is open."
+    HOLD = "hold", "An operator holds the vendor."
+    OPERATOR = "operator", "The fate of the submission is unknown: a person decides."
+
+
+class TimelineType(Sentenced):
+    """The kind of a timeline row."""
+
+    CREATED = "created", "Accepted and routed."
+    SUBMITTED = "submitted", "The vendor took the submission."
+    CHECKED = "checked", "The vendor was asked and still works on it."
+    COMPLETED = "completed", "Ended with an answer."
+    FAILED = "failed", "Ended without one."
+    CANCELED = "canceled", "Ended on request."
+    RETRY_SCHEDULED = "retry_scheduled", "A technical error; the call is made again."
+    HELD_BACK = "held_back", "The vendor may not be called: its circuit is open, or it is held."
+    WAITING_FOR_TURN = "waiting_for_turn", "Another check of the same patient is open at a vendor that bears only one."
+    REPLY_LOST = "reply_lost", "The committing call went out and no reply came back."
+    SUBMISSION_IN_FLIGHT = "submission_in_flight", "Another worker is submitting, or died while it did."
+    LOOKED_UP = "looked_up", "The vendor cannot tell yet whether it has the submission."
+    SUBMISSION_FOUND = "submission_found", "The vendor has the submission after all."
+    NEXT_ATTEMPT = "next_attempt", "The attempt was given up; another one begins."
+    NEEDS_ATTENTION = "needs_attention", "A person has to decide."
+    VENDOR_EVENT = "vendor_event", "The vendor sent a webhook."
+    FOLLOWING = "following", "Waits for the answer to another verification of the same question."
+    NOT_FOLLOWING = "not_following", "Asks the vendor itself: the followed one brings no answer."
+    ANSWERED_LATE = "answered_late", "An answer came after the end."
+    STRAY_REPLY = "stray_reply", "An attempt that was given up brought a reply."
+    STRAY_END = "stray_end", "An attempt that was given up ended without a reply."
+
+
+class EventType(Sentenced):
+    """What partners can subscribe to."""
+
+    VERIFICATION_COMPLETED = "verification.completed", "A verification ended with an answer."
+    VERIFICATION_FAILED = "verification.failed", "A verification ended without an answer; `failure_code` says why."
+    VERIFICATION_CANCELED = "verification.canceled", "A verification was canceled."
+    VERIFICATION_ANSWERED_LATE = (
+        "verification.answered_late",
+        "An answer came after the end; it is the verification's `late_result`.",
+    )
+    VERIFICATION_NEEDS_ATTENTION = (
+        "verification.needs_attention",
+        "A verification waits for an operator: nobody can tell whether the vendor has it.",
+    )
+    VENDOR_DEGRADED = (
+        "vendor.degraded",
+        "A vendor's circuit opened, or an operator holds the vendor: its work waits or goes elsewhere.",
+    )
+    VENDOR_RECOVERED = "vendor.recovered", "A vendor's circuit closed, or an operator resumed it: what waited goes on."
+    ENDPOINT_TEST = "endpoint.test", "Sent on request only, to one endpoint, whatever it subscribes to."
+
+
+class DeliveryStatus(Sentenced):
+    """Where the delivery of one event to one endpoint stands."""
+
+    PENDING = "pending", "A try is due, now or later."
+    DELIVERED = "delivered", "The endpoint took it (2xx)."
+    EXHAUSTED = "exhausted", "The schedule is used up, or the endpoint is gone; it can be redelivered by hand."
+
+
+class EndpointStatus(Sentenced):
+    """Whether a webhook endpoint gets events."""
+
+    ENABLED = "enabled", "It gets what it subscribes to."
+    DISABLED = "disabled", "It gets nothing: switched off by its owner, deleted, or it answered 410 Gone."
+
+
+class CircuitState(Sentenced):
+    """The state of a vendor's circuit breaker."""
+
+    CLOSED = "closed", "Calls go out."
+    OPEN = "open", "Too many calls failed: none goes out until the rest is over."
+    HALF_OPEN = "half_open", "One trial is being made."
+
+
+def sql_list(values: Iterable[StrEnum]) -> str:
+    """`'a', 'b'`: the values as they stand in a CHECK or after `IN`."""
+    return ", ".join(f"'{value.value}'" for value in values)
+
+
+IS_OPEN = f"status IN ({sql_list(OPEN_STATUSES)})"
+"""The condition on `verifications` that holds while one is open."""

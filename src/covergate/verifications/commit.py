@@ -1,0 +1,179 @@
+"""Writing down what steps brought: one transaction for a group of them. Lock, ask the policy, write, publish, wake.
+
+The reply to a committing call is stored whatever became of the verification meanwhile; everything else only while the
+verification is open and the step is ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import stop_after_delay, wait_random_exponential
+
+from covergate import crash_points
+from covergate.db import jobs
+from covergate.db.notify import tell
+from covergate.db.outage import is_away
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
+from covergate.gateway import Gateway
+from covergate.retrying import retrying
+from covergate.states import IS_OPEN
+from covergate.vendors import VENDORS
+from covergate.verifications import lifecycle, policy, store
+from covergate.verifications.model import Change, Report, Verification
+from covergate.webhooks.events import News, publish
+
+ENDED = "covergate_ended"
+"""The channel on which the ids of ended verifications are told (`api/waiters.py`)."""
+
+PERSEVERANCE_SECONDS = 20.0
+"""How long a vendor's reply in hand is held on to while the database is away."""
+
+_WAKE_FOLLOWERS = Query(f"""
+WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))
+UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
+  follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN nullif(
+    (SELECT min(o.id) FROM verifications o WHERE o.follows = v.follows AND o.{IS_OPEN} AND o.deadline > now()), v.id)
+    ELSE follows END
+FROM f
+WHERE v.id = f.id AND follows = ANY(CAST(:ended AS text[])) AND {IS_OPEN} AND deadline > now()
+RETURNING v.id, v.step, v.vendor""")
+"""Skips followers past their own deadline: the sweep holds their locks and may be waiting for ours."""
+
+
+async def commit(gateway: Gateway, reports: Sequence[Report]) -> list[Verification | None]:
+    """Writes the reports down. For each: the verification if its next step is due at once and the worker keeps it.
+
+    A database that is away for a moment is waited for: the vendors' replies would be lost with us.
+    """
+    tried = itertools.count()
+
+    def once() -> Awaitable[list[Verification | None]]:
+        return _commit(gateway, reports, again=next(tried) > 0)
+
+    following = await retrying(
+        once,
+        when=is_away,
+        stop=stop_after_delay(PERSEVERANCE_SECONDS),
+        wait=wait_random_exponential(multiplier=0.2, max=2),
+    )
+    crash_points.point("after_commit")
+    return following
+
+
+async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -> list[Verification | None]:
+    """One try, in one transaction. `again`: an earlier one may have been committed although nobody told us."""
+    following: list[Verification | None] = []
+    changes: list[Change] = []
+    async with gateway.transaction() as db:
+        for vendor, ref in sorted(_new_refs(reports)):
+            await store.lock_ref(db, vendor, ref)
+        locked = await store.lock(db, gateway.sealer, [report.seen.id for report in reports])
+        stored: set[str] = set()
+        if again:
+            stored = await store.stored_exchanges(db, [x.id for report in reports for x in report.exchanges])
+        for report in reports:
+            v = locked.get(report.seen.id)
+            if v is None:
+                following.append(None)
+                continue
+            change = await _decide(db, report, v)
+            kept = tuple(exchange for exchange in report.exchanges if exchange.id not in stored)
+            keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
+            changes.append(replace(change, exchanges=kept, rescheduled=change.rescheduled and not keeps))
+            following.append(change.verification if keeps else None)
+        await apply(db, gateway.sealer, changes)
+        crash_points.point("before_commit")
+    return following
+
+
+def _new_refs(reports: Sequence[Report]) -> set[tuple[str, str]]:
+    """References that these reports bring, of vendors that send events."""
+    return {
+        (report.seen.attempt.vendor, report.submission.ref)
+        for report in reports
+        if report.submission is not None and report.submission.ref is not None and _sends_events(report)
+    }
+
+
+def _sends_events(report: Report) -> bool:
+    vendor = VENDORS.get(report.seen.attempt.vendor)
+    return vendor is None or vendor.verify_event is not None
+
+
+async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Change:
+    seen = report.seen
+    if v.attempt.id != seen.attempt.id:
+        v = replace(v, attempt=await store.lock_attempt(db, seen.attempt.id))
+        return lifecycle.stray(v, report.submission, replied=bool(report.exchanges))
+    ours = v.open and v.attempt.intent_at == seen.attempt.intent_at and (v.step == seen.step or report.replied)
+    if report.submission is not None:
+        v = lifecycle.submitted(v, report.submission)
+        if _sends_events(report) and await store.match_events(db, v):
+            v = replace(v, wake_requested=True)
+    return policy.follow_up(report, v) if ours else policy.follow_up_late(report, v)
+
+
+async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+    """The changed rows and everything that goes with them: events, followers, jobs. Under the locks of `store.lock`."""
+    wanted = [job for change in changes for job in _jobs(change)]
+    wanted += await publish(
+        db,
+        [
+            News(change.verification.tenant_id, change.verification.mode, event, change.verification.id, thin(change))
+            for change in changes
+            for event in change.events
+        ],
+    )
+    ended = [change.verification for change in changes if change.ended]
+    wanted += await _wake_followers(db, ended)
+    await store.save(db, sealer, changes, wanted)
+    if len(ended) > 1:
+        # Stale jobs are harmless alone; thousands at once are not.
+        await jobs.withdraw(db, [jobs.advance(v.attempt.vendor, v.id, v.step - 1) for v in ended])
+
+
+def _jobs(change: Change) -> list[jobs.Job]:
+    v = change.verification
+    made = []
+    if change.rescheduled and v.next_check_at is not None:
+        vendor = change.successor.vendor if change.successor is not None else v.attempt.vendor
+        made.append(jobs.advance(vendor, v.id, v.step, max(v.next_check_at - v.now, timedelta(0))))
+    if change.late_look_in is not None:
+        made.append(jobs.advance_late(v.attempt.vendor, v.id, change.late_tries, change.late_look_in))
+    return made
+
+
+async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) -> list[jobs.Job]:
+    """Wakes everybody who waits for these ends: API requests, and verifications that take an answer over (`reuse.py`).
+
+    If one left the question open, the oldest of its followers that has time asks for itself and the others follow that one.
+    """
+    for v in ended:
+        tell(db, ENDED, v.id)
+    followed = [v for v in ended if v.follows is None]
+    if not followed:
+        return []
+    left_open = [v.id for v in followed if lifecycle.leaves_it_open(v)]
+    woken = await _WAKE_FOLLOWERS.all(db, {"ended": [v.id for v in followed], "left_open": left_open})
+    return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
+
+
+def thin(change: Change) -> dict[str, Any]:
+    """The payload of thin webhooks and `/v1/events`: no PHI."""
+    v = change.verification
+    return {
+        "id": v.id,
+        "external_id": v.external_id,
+        "status": v.status,
+        "outcome": v.outcome,
+        "outcome_reason": v.outcome_reason,
+        "failure_code": v.failure_code,
+        "metadata": v.metadata,
+    }

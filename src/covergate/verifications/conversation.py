@@ -1,0 +1,103 @@
+"""Driving a vendor's flow over the transport: send each call it yields, hand the reply back, keep every exchange.
+
+No transaction is open while a call is under way. Right before a committing call the intent is stored; if that is refused,
+somebody else is submitting or the verification ended. A submit flow ends with its committing call, so the reply and what
+follows from it are recorded in one transaction: there is never a stored reply that nobody acted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from covergate import crash_points, ids
+from covergate.outbound.send_by import SendBy
+from covergate.transport.transport import Transport, redact
+from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
+from covergate.vendors.flow import Call, Reply
+from covergate.vendors.vendor import Connection, Vendor
+from covergate.verifications.model import Exchange
+
+SEND_WITHIN = 5.0
+"""Seconds between intent and sending, by either clock; past it the call is not made."""
+
+
+class NotOurs(Exception):
+    """Somebody else is making this submission, or the verification ended: stop without a word."""
+
+
+@dataclass
+class Conversation:
+    """One drive of one flow."""
+
+    transport: Transport
+    vendor: Vendor
+    mode: str
+    connection: Connection
+    intend: Callable[[Call], Awaitable[bool]]
+    """Stores the intent; False if the submission is not ours to make."""
+    pace: Callable[[], Awaitable[None]]
+    """Returns when the vendor's rate limit allows one more call."""
+    exchanges: list[Exchange] = field(default_factory=list)
+    maybe_submitted: bool = False
+    """A committing call went out and may have had an effect."""
+    replied: bool = False
+    """The committing call was answered."""
+
+    async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
+        """The flow's return value. Raises VendorError and NotOurs."""
+        try:
+            call = next(flow)
+            while True:
+                reply = await self._send(call)
+                try:
+                    call = flow.send(reply)
+                except UNREADABLE as error:
+                    raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
+                if self.maybe_submitted:
+                    raise RuntimeError(f"{self.vendor.name}: a submit flow ends with its committing call")
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    async def _send(self, call: Call) -> Reply:
+        not_after = None
+        await self.pace()
+        if call.commits:
+            crash_points.point("before_intent")
+            not_after = SendBy.within(SEND_WITHIN)
+            if not await self.intend(call):
+                raise NotOurs
+            self.maybe_submitted = True
+            crash_points.point("after_intent")
+        exchange_id = ids.new(ids.EXCHANGE)
+        try:
+            reply = await self.transport.send(
+                self.vendor, self.mode, self.connection, call, f"/exchanges/{exchange_id}", not_after=not_after
+            )
+        except VendorError as error:
+            if error.reply is not None:
+                self._keep(exchange_id, call, error.reply)
+            if call.commits and not error.sent:
+                self.maybe_submitted = False
+            raise
+        self._keep(exchange_id, call, reply)
+        if call.commits:
+            crash_points.point("after_reply")
+            self.replied = True
+            self.maybe_submitted = reply.ok
+        return reply
+
+    def _keep(self, exchange_id: str, call: Call, reply: Reply) -> None:
+        self.exchanges.append(
+            Exchange(
+                id=exchange_id,
+                at=reply.at,
+                call=call.label,
+                status=reply.status,
+                content_type=reply.headers.get("content-type"),
+                content=redact(reply.content, self.vendor.secrets),
+            )
+        )

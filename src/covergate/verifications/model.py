@@ -1,0 +1,259 @@
+"""The state machine as data: a verification with its current attempt, the news that a step brings, the change that follows.
+
+Everything is frozen. `lifecycle.py` makes changes, `policy.py` chooses them, `store.py` writes them.
+All instants come from the database's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from covergate.eligibility.derive import Derived
+from covergate.eligibility.failure import Failure
+from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
+from covergate.vendor_health.circuit_breaker import Admission
+from covergate.vendors.errors import VendorError
+from covergate.vendors.flow import NotFound, NotYet, Progress, Question
+from covergate.vendors.vendor import Connection, Vendor
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason."""
+
+    id: str
+    vendor: str
+    vendor_ref: str | None
+    state: AttemptState
+    created_at: datetime
+    intent_at: datetime | None
+    lookup_after: datetime | None
+    submitted_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+    failure_code: str | None
+    checks: int
+    errors_in_row: int
+
+    @property
+    def submission_unknown(self) -> bool:
+        """An intent was stored, and nothing came back yet."""
+        return self.intent_at is not None and self.submitted_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The attempt that follows the current one, at the same vendor or another; `not_asked` is that vendor's."""
+
+    id: str
+    vendor: str
+    not_asked: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One question and its life, as the locked row says. `now` is the database's clock when it was read.
+
+    `result` is opened only for what has ended: a late answer is compared with it.
+    """
+
+    id: str
+    tenant_id: str
+    mode: str
+    external_id: str | None
+    metadata: dict[str, str]
+    not_asked: list[str]
+    status: Status
+    outcome: str | None
+    outcome_reason: str | None
+    failure_code: str | None
+    route: list[str]
+    allow_second_submission: bool
+    payer_retries: int
+    follows: str | None
+    reused_from: str | None
+    step: int
+    wake_requested: bool
+    waiting_for: WaitingFor | None
+    waiting_since: datetime | None
+    next_check_at: datetime | None
+    deadline: datetime
+    completed_at: datetime | None
+    exchange_count: int
+    answered_late: bool
+    now: datetime
+    attempt: Attempt
+    result: bytes | None = field(default=None, repr=False)
+
+    @property
+    def open(self) -> bool:
+        return self.status in OPEN_STATUSES
+
+    @property
+    def late(self) -> bool:
+        return self.open and self.deadline <= self.now
+
+    @property
+    def due(self) -> bool:
+        """The next step is due at the instant of the last one."""
+        return self.next_check_at is not None and self.next_check_at <= self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call and its reply, secrets redacted, not yet sealed."""
+
+    id: str
+    at: datetime
+    call: str
+    status: int
+    content_type: str | None
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineRow:
+    """A timeline row. `message` is a constant of ours, with numbers and vendor words at most: never PHI."""
+
+    type: TimelineType
+    message: str
+    waiting_for: WaitingFor | None = None
+    next_check_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Everything that one step works with, made from the verification as it was claimed."""
+
+    vendor: Vendor
+    connection: Connection
+    question: Question
+    not_asked: frozenset[str]
+
+
+# --- what a step can bring besides what a flow returns --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineCame:
+    """The deadline is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotEnabled:
+    """The attempt's vendor is not enabled (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OurFault:
+    """Our own code failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotItsTurn:
+    """Another check of the same patient is open at a vendor that bears only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeingSubmitted:
+    """Another worker is making the submission, or died while it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefKnown:
+    """The vendor named the submission in an event before its reply was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoLookUp:
+    """The vendor has no way to look a submission up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The followed verification as it stands; None if it is gone. `result` and `failure` are its end's, opened."""
+
+    verification: Verification | None
+    result: bytes | None = field(default=None, repr=False)
+    failure: Failure | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """An answer after the end could not be fetched, `tries` times by now; `again_in` None: for the last time."""
+
+    again_in: timedelta | None
+    tries: int
+
+
+StepOutcome: TypeAlias = (
+    Progress
+    | NotFound
+    | NotYet
+    | VendorError
+    | Admission
+    | DeadlineCame
+    | NotEnabled
+    | OurFault
+    | NotItsTurn
+    | BeingSubmitted
+    | RefKnown
+    | NoLookUp
+    | Leader
+    | Unheard
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The submission is known to have worked, under `ref` if the vendor gave one."""
+
+    ref: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one step brought back. Written down in one transaction, whatever became of the verification meanwhile.
+
+    `replied`: the outcome came in reply to our own committing call, so it holds even if another worker rescheduled the
+    attempt meanwhile. `maybe_submitted`: a committing call of this step went out and may have had an effect.
+    `looked_up`: the vendor was asked whether it has the submission. `keeps`: the worker makes the next step
+    itself if that is due at once.
+    """
+
+    seen: Verification
+    outcome: StepOutcome
+    step: Step | None = None
+    conclusion: Derived | None = None
+    exchanges: tuple[Exchange, ...] = ()
+    submission: Submission | None = None
+    replied: bool = False
+    maybe_submitted: bool = False
+    checked: bool = False
+    looked_up: bool = False
+    keeps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What follows from a report, an event or a person's word: data that `commit.apply` writes down.
+
+    `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
+    `rescheduled`: its next step needs a job. `late_look_in`: fetch an answer after the end, as try `late_tries`.
+    """
+
+    verification: Verification
+    entries: tuple[TimelineRow, ...] = ()
+    events: tuple[EventType, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    successor: Successor | None = None
+    result: bytes | None = field(default=None, repr=False)
+    late_result: bytes | None = field(default=None, repr=False)
+    failure: Failure | None = field(default=None, repr=False)
+    rescheduled: bool = False
+    ended: bool = False
+    late_look_in: timedelta | None = None
+    late_tries: int = 0

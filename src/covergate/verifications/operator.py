@@ -1,0 +1,58 @@
+"""An operator's word: on a submission whose fate nobody could find out, and on a vendor that was held."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import ids
+from covergate.access.caller import Caller
+from covergate.db.sealing import Sealer
+from covergate.eligibility.failure import FailureCode, failure
+from covergate.errors import Problem
+from covergate.gateway import Gateway
+from covergate.states import WaitingFor
+from covergate.vendor_health import circuit_breaker
+from covergate.verifications import lifecycle, policy, store
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Verification
+from covergate.verifications.sweep import wake_held_back
+
+
+class Resolution(StrEnum):
+    RESUBMIT = "resubmit"
+    GIVE_UP = "give_up"
+
+
+async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution) -> None:
+    """Only for a verification that waits for an operator; anything else is a 409 that says where it stands."""
+    async with gateway.transaction() as db:
+        v = await lock_callers(db, gateway.sealer, caller, verification_id)
+        if not v.open or v.waiting_for is not WaitingFor.OPERATOR:
+            waits = f", waiting for {v.waiting_for}" if v.waiting_for else ""
+            raise Problem("not_waiting_for_operator", f"the verification is {v.status}{waits}")
+        if resolution is Resolution.GIVE_UP:
+            change = lifecycle.failed(v, failure(FailureCode.SUBMISSION_UNKNOWN), "an operator gave it up")
+        else:
+            change = policy.resubmitted(v)
+        await apply(db, gateway.sealer, [change])
+
+
+async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
+    """Held work goes on; whether the vendor was held at all."""
+    if not await circuit_breaker.end_hold(db, vendor, mode):
+        return False
+    await wake_held_back(db)
+    return True
+
+
+async def lock_callers(db: AsyncConnection, sealer: Sealer, caller: Caller, verification_id: str) -> Verification:
+    """The caller's verification, locked. Raises Problem `not_found`."""
+    locked = {}
+    if ids.is_id(ids.VERIFICATION, verification_id):
+        locked = await store.lock(db, sealer, [verification_id])
+    v = locked.get(verification_id)
+    if v is None or (v.tenant_id, v.mode) != (caller.tenant_id, caller.mode):
+        raise Problem("not_found", "there is no such verification")
+    return v

@@ -1,0 +1,213 @@
+"""Reads for a caller: one verification as a whole, its timeline, the vendors' raw replies, and lists. Reads of PHI are audited.
+
+Somebody else's verification and an id that cannot be one are the same: not found. Lists are newest first: ids sort by
+creation, so the page after an id is found by the id alone. Member ids and birth dates are compared by their keyed digests, under
+every key of the ring; they come from a request's body, never from a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import ids
+from covergate.access import audit
+from covergate.access.caller import Caller
+from covergate.db.page import Page, page
+from covergate.db.sql import Query
+from covergate.errors import Problem
+from covergate.gateway import Gateway
+from covergate.timestamps import instant
+from covergate.verifications.create import birth_digest_parts, member_digest_parts
+from covergate.verifications.view import ATTEMPTS, COLUMNS, list_view, read_view
+
+_ENDED = Query(
+    "SELECT completed_at IS NOT NULL AS ended FROM verifications"
+    " WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode"
+)
+_TIMELINE = Query("""
+SELECT id, at, type, attempt_id, vendor, message, waiting_for, next_check_at FROM timeline
+WHERE verification_id = :id AND id > :after ORDER BY id LIMIT :limit""")
+_RAW = Query("""
+SELECT verification_id, public_id, attempt_id, at, call, status, content_type, content_sealed FROM exchanges
+WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) ORDER BY position""")
+
+
+async def read_one(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
+    """The verification as `GET /v1/verifications/{id}` shows it. Raises Problem `not_found`."""
+    if not ids.is_id(ids.VERIFICATION, verification_id):
+        raise no_such_verification()
+    async with gateway.connection() as db:
+        shown = await read_view(db, gateway.sealer, caller.tenant_id, caller.mode, verification_id)
+        if shown is None:
+            raise no_such_verification()
+        await audited(db, caller, "verification.read", [verification_id], request_id)
+    return shown
+
+
+async def has_ended(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
+    """Without opening anything. Raises Problem `not_found`."""
+    async with gateway.connection() as db:
+        return await _ended(db, caller, verification_id)
+
+
+async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, after: int, limit: int) -> Page:
+    """Oldest first; holds no PHI. `after` is a row's number, 0 for the beginning. Raises Problem `not_found`."""
+    async with gateway.connection() as db:
+        await _ended(db, caller, verification_id)
+        values = {"id": verification_id, "after": after, "limit": limit + 1}
+        rows = await _TIMELINE.all(db, values)
+    return page(rows, limit, lambda row: str(row.id), _entry)
+
+
+async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
+    """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`.
+
+    An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
+    """
+    async with gateway.connection() as db:
+        await _ended(db, caller, verification_id)
+        rows = await _RAW.all(db, {"id": verification_id})
+        opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
+        await audited(db, caller, "verification.raw", list(opened), request_id)
+    return {"object": "raw", "exchanges": [_exchange(gateway, row) for row in rows]}
+
+
+async def audited(
+    db: AsyncConnection, caller: Caller, action: str, verification_ids: list[str], request_id: str
+) -> None:
+    await audit.record(
+        db,
+        tenant_id=caller.tenant_id,
+        api_key_id=caller.api_key_id,
+        action=action,
+        verification_ids=verification_ids,
+        request_id=request_id,
+    )
+
+
+def no_such_verification() -> Problem:
+    return Problem("not_found", "there is no such verification")
+
+
+async def _ended(db: AsyncConnection, caller: Caller, verification_id: str) -> bool:
+    if not ids.is_id(ids.VERIFICATION, verification_id):
+        raise no_such_verification()
+    values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
+    row = await _ENDED.one(db, values)
+    if row is None:
+        raise no_such_verification()
+    return bool(row.ended)
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    return {
+        "at": instant(row.at),
+        "type": row.type,
+        "attempt_id": row.attempt_id,
+        "vendor": row.vendor,
+        "message": row.message,
+        "waiting_for": row.waiting_for,
+        "next_check_at": instant(row.next_check_at),
+    }
+
+
+def _exchange(gateway: Gateway, row: Any) -> dict[str, Any]:
+    """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`."""
+    content = gateway.sealer.open("exchanges", "content", row.public_id, row.content_sealed)
+    body, plain = None, None
+    try:
+        orjson.loads(content)
+        body = orjson.Fragment(content)
+    except orjson.JSONDecodeError:
+        plain = content.decode(errors="replace")
+    return {
+        "id": row.public_id,
+        "attempt_id": row.attempt_id,
+        "at": instant(row.at),
+        "call": row.call,
+        "status": row.status,
+        "content_type": row.content_type,
+        "body": body,
+        "text": plain,
+    }
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filters:
+    """None and empty: not asked for. Instants are exclusive."""
+
+    status: Sequence[str] = ()
+    outcome: str | None = None
+    vendor: str | None = None
+    failure_code: str | None = None
+    waiting_for: str | None = None
+    payer_id: str | None = None
+    external_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    completed_after: datetime | None = None
+    member_id: str | None = None
+    date_of_birth: date | None = None
+
+
+_CONDITIONS: dict[str, tuple[str, str]] = {
+    "status": ("v.status = ANY(:status)", "text[]"),
+    "outcome": ("v.outcome = :outcome", "text"),
+    "vendor": ("v.vendor = :vendor", "text"),
+    "failure_code": ("v.failure_code = :failure_code", "text"),
+    "waiting_for": ("v.waiting_for = :waiting_for", "text"),
+    "payer_id": ("v.payer_id = :payer_id", "text"),
+    "external_id": ("v.external_id = :external_id", "text"),
+    "created_after": ("v.created_at > :created_after", "timestamptz"),
+    "created_before": ("v.created_at < :created_before", "timestamptz"),
+    "completed_after": ("v.completed_at > :completed_after", "timestamptz"),
+    "member_id": ("v.member_digest = ANY(:member_id)", "bytea[]"),
+    "date_of_birth": ("v.birth_digest = ANY(:date_of_birth)", "bytea[]"),
+}
+
+
+async def list_verifications(
+    gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int, action: str, request_id: str
+) -> Page:
+    """The rows older than the verification `after`. `action` is what the audit calls this read.
+
+    A search by member id or birth date tells something of every verification it finds; a list opens PHI only where
+    there is a failure in the vendor's words or a late result.
+    """
+    wanted = _wanted(gateway, caller, filters)
+    conditions = ["v.tenant_id = :tenant_id", "v.mode = :mode", *(_CONDITIONS[name][0] for name in wanted)]
+    if after is not None:
+        conditions.append("v.id < :after")
+        wanted["after"] = after
+    query = Query(
+        f"SELECT {COLUMNS}, late_result_sealed, failure_sealed, {ATTEMPTS} FROM verifications v"
+        f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
+        **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
+    )
+    values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "limit": limit + 1, **wanted}
+    async with gateway.connection() as db:
+        rows = await query.all(db, values)
+        searched = filters.member_id is not None or filters.date_of_birth is not None
+        read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
+        await audited(db, caller, action, read, request_id)
+    return page(rows, limit, lambda row: str(row["id"]), lambda row: list_view(gateway.sealer, dict(row)))
+
+
+def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:
+    wanted = {name: value for name in _CONDITIONS if (value := getattr(filters, name)) is not None and value != ()}
+    if filters.status:
+        wanted["status"] = list(filters.status)
+    if filters.member_id is not None:
+        wanted["member_id"] = gateway.sealer.digests("member", *member_digest_parts(caller, filters.member_id))
+    if filters.date_of_birth is not None:
+        wanted["date_of_birth"] = gateway.sealer.digests("birth", *birth_digest_parts(caller, filters.date_of_birth))
+    return wanted

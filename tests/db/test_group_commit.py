@@ -1,0 +1,105 @@
+"""Group commit: together what is ready together, alone what comes alone, and no item at another's cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from covergate.db.group_commit import GroupCommit
+
+
+class Table:
+    """Stands in for a transaction that takes as long as the test wants. Negative numbers are refused."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.away = False
+
+    async def write(self, items: Sequence[int]) -> list[str]:
+        self.batches.append(list(items))
+        await self.open.wait()
+        if self.away:
+            raise asyncpg.CannotConnectNowError("the database system is starting up")
+        if any(item < 0 for item in items):
+            raise ValueError("refused")
+        return [f"wrote {item}" for item in items]
+
+
+async def test_an_item_alone_is_a_batch_of_one_and_waits_for_nothing() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    assert await commits.add(1) == "wrote 1"
+    assert await commits.add(2) == "wrote 2"
+    assert table.batches == [[1], [2]]
+
+
+async def test_what_comes_during_a_write_goes_together_with_the_next() -> None:
+    table = Table()
+    commits = GroupCommit(table.write, largest_batch=3)
+    table.open.clear()
+    adding = [asyncio.create_task(commits.add(number)) for number in range(6)]
+    while not table.batches:
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(commits.add(number)) for number in range(6, 8)]
+    await asyncio.sleep(0)
+    table.open.set()
+    assert await asyncio.gather(*adding, *later) == [f"wrote {number}" for number in range(8)]
+    assert [number for batch in table.batches for number in batch] == list(range(8))
+    assert max(map(len, table.batches)) == 3
+
+
+async def test_nobody_is_answered_before_the_commit() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    table.open.clear()
+    adding = asyncio.create_task(commits.add(1))
+    while not table.batches:
+        await asyncio.sleep(0)
+    assert not adding.done()
+    table.open.set()
+    assert await adding == "wrote 1"
+
+
+async def test_one_refused_item_gets_its_own_error_and_the_others_are_written() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    answers = await asyncio.gather(*(commits.add(n) for n in (1, 2, -3, 4, -5, 6)), return_exceptions=True)
+    assert [type(answer).__name__ for answer in answers] == ["str", "str", "ValueError", "str", "ValueError", "str"]
+
+
+async def test_a_database_that_is_away_is_no_items_fault() -> None:
+    """Splitting would only ask it more often."""
+    table = Table()
+    commits = GroupCommit(table.write)
+    table.open.clear()
+    table.away = True
+    adding = [asyncio.create_task(commits.add(number)) for number in range(8)]
+    while not table.batches:
+        await asyncio.sleep(0)
+    table.open.set()
+    answers = await asyncio.gather(*adding, return_exceptions=True)
+    assert all(isinstance(answer, asyncpg.CannotConnectNowError) for answer in answers)
+    assert len(table.batches) <= 2
+
+
+async def test_a_caller_that_has_gone_costs_nothing() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    table.open.clear()
+    first = asyncio.create_task(commits.add(1))
+    while not table.batches:
+        await asyncio.sleep(0)
+    gone = asyncio.create_task(commits.add(2))
+    stays = asyncio.create_task(commits.add(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    table.open.set()
+    assert (await first, await stays) == ("wrote 1", "wrote 3")
+    assert table.batches == [[1], [3]]

@@ -1,0 +1,69 @@
+"""Clients of the API: their keys, a body to post, and what a test does to their verifications behind the API's back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from sqlalchemy.engine import Row
+
+from covergate.access.api_keys import create_key
+from covergate.eligibility.failure import FailureCode
+from covergate.gateway import Gateway
+from covergate.verifications.model import Exchange
+
+Headers: TypeAlias = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Headers with a key of each kind. `other` is another tenant's, `live` the same tenant's in the other mode."""
+
+    full: Headers
+    other: Headers
+    live: Headers
+
+
+def bearer(key: str) -> Headers:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def make_keys(gateway: Gateway) -> Keys:
+    return Keys(
+        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test")),
+        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test")),
+        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live")),
+    )
+
+
+class Body(Protocol):
+    """A body that the named vendor can answer, with top-level changes."""
+
+    def __call__(self, **changes: Any) -> dict[str, Any]: ...
+
+
+class Post(Protocol):
+    """Accepts a verification and returns it."""
+
+    async def __call__(self, key: Headers | None = None, **changes: Any) -> dict[str, Any]: ...
+
+
+class End(Protocol):
+    """Ends a verification as a worker would: with the documented result, or with a failure."""
+
+    async def __call__(
+        self, verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
+    ) -> None: ...
+
+
+class Stuck(Protocol):
+    """Has a verification wait for an operator."""
+
+    async def __call__(self, verification_id: str) -> None: ...
+
+
+class Rows(Protocol):
+    """What the database holds: any SQL with parameters as in `:name`."""
+
+    async def __call__(self, statement: str, **values: Any) -> Sequence[Row[Any]]: ...

@@ -1,0 +1,116 @@
+"""Endpoints, events and deliveries without a worker: the test takes the deliveries itself, in the order it wants."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Row
+
+from covergate import ids
+from covergate.db import jobs
+from covergate.gateway import Gateway
+from covergate.states import EventType
+from covergate.webhooks.events import News, publish
+from covergate.webhooks.sender import Deliverer
+from tests.support.due import Due, due_in
+from tests.support.sql import run_sql
+
+THIN: dict[str, Any] = {
+    "id": "ver_1",
+    "external_id": None,
+    "status": "completed",
+    "outcome": "eligible",
+    "outcome_reason": None,
+    "failure_code": None,
+    "metadata": {},
+}
+"""The payload of an event about a verification, without PHI."""
+
+SCHEDULE = [5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
+"""The promised pauses between two tries, in seconds: 5 s, 30 s, 2 min, 10 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h."""
+
+
+def new_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+@dataclass
+class Hooks:
+    """What partners subscribed to, and what is on its way to them."""
+
+    gateway: Gateway
+
+    async def endpoint(self, url: str, **columns: Any) -> tuple[str, str]:
+        """Its id and its secret. With `previous_secret` it is one that was just rotated."""
+        endpoint_id, secret = ids.new(ids.ENDPOINT), new_secret()
+        previous = columns.get("previous_secret")
+        sealer = self.gateway.sealer
+        await self.run_sql(
+            "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed,"
+            " previous_secret_sealed, previous_secret_until)"
+            " VALUES (:id, :tenant, :mode, :url, :types, :payload, :status, :secret, CAST(:previous AS bytea),"
+            " CASE WHEN CAST(:previous AS bytea) IS NOT NULL THEN clock_timestamp() + interval '24 hours' END)",
+            id=endpoint_id,
+            tenant=columns.get("tenant", "ten_test"),
+            mode=columns.get("mode", "test"),
+            url=url,
+            types=columns.get("event_types", ["*"]),
+            payload=columns.get("payload", "thin"),
+            status=columns.get("status", "enabled"),
+            secret=sealer.seal("webhook_endpoints", "secret", endpoint_id, secret.encode()),
+            previous=previous and sealer.seal("webhook_endpoints", "previous_secret", endpoint_id, previous.encode()),
+        )
+        return endpoint_id, secret
+
+    async def publish(self, type_: str = "verification.completed", times: int = 1, **changes: Any) -> None:
+        values = {"tenant_id": "ten_test", "mode": "test", "verification_id": None, "data": THIN, **changes}
+        news = News(type=EventType(type_), **values)
+        async with self.gateway.transaction() as db:
+            for _ in range(times):
+                await jobs.enqueue(db, await publish(db, [news]))
+
+    @property
+    def work(self) -> Due:
+        return due_in(self.gateway)
+
+    async def due(self) -> list[tuple[str, str]]:
+        """(`deliver` or `deliver_slowly`, key) of the deliveries that wait, oldest first, those for later included."""
+        return await self.work.deliveries()
+
+    async def take(self) -> str:
+        """The oldest delivery, taken as if its time had come. Nothing brings it back but the sweep."""
+        [(_, key)] = (await self.due())[:1]
+        await self.work.take(key)
+        return key
+
+    async def deliver_next(self, deliverer: Deliverer) -> str:
+        """Takes the oldest delivery and makes it, in whichever group it is."""
+        [(group, key)] = (await self.due())[:1]
+        await self.work.take(key)
+        await (deliverer.deliver_slowly if group == "deliver_slowly" else deliverer.deliver)(key)
+        return key
+
+    async def delivery(self) -> Row[Any]:
+        """The only one, and in `due_in` the seconds to its next attempt."""
+        [row] = await self.rows(
+            "SELECT *, extract(epoch FROM next_attempt_at - clock_timestamp()) AS due_in FROM deliveries"
+        )
+        return row
+
+    async def attempts(self) -> Sequence[Row[Any]]:
+        return await self.rows("SELECT * FROM delivery_attempts ORDER BY id")
+
+    async def move_clock(self) -> None:
+        """Everything that waits is due now."""
+        await self.run_sql("UPDATE deliveries SET next_attempt_at = clock_timestamp() WHERE status = 'pending'")
+        await self.work.hasten()
+
+    async def run_sql(self, statement: str, **values: Any) -> None:
+        await self.rows(statement, **values)
+
+    async def rows(self, statement: str, **values: Any) -> Sequence[Row[Any]]:
+        return await run_sql(self.gateway, statement, **values)

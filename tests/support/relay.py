@@ -1,0 +1,73 @@
+"""The network between the gateway and PostgreSQL: a TCP port in front of a server's socket, whose trouble is switched on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+
+class Relay:
+    """`target` may be changed: new connections go there, those that are open stay where they are.
+
+    While it is silent nothing is passed on in either direction, and nothing is closed: as with a machine that is gone.
+    """
+
+    def __init__(self, server_url: str) -> None:
+        self.target = server_url
+        self.port = 0
+        self.held = 0
+        self._speaking = asyncio.Event()
+        self._speaking.set()
+        self._talks: set[asyncio.Task[None]] = set()
+
+    def url(self, database: str, host: str = "127.0.0.1") -> str:
+        return f"postgresql://postgres@{host}:{self.port}/{database}"
+
+    def silence(self) -> None:
+        self.held = 0
+        self._speaking.clear()
+
+    def speak(self) -> None:
+        """What was held back is passed on now."""
+        self._speaking.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        socket = parse_qs(urlsplit(self.target).query)["host"][0]
+        try:
+            theirs, ours = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
+        except OSError:
+            writer.close()
+            return
+        for source, sink in ((reader, ours), (theirs, writer)):
+            task = asyncio.create_task(self._pass_on(source, sink))
+            self._talks.add(task)
+            task.add_done_callback(self._talks.discard)
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                self.held += not self._speaking.is_set()
+                await self._speaking.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def close(self) -> None:
+        for task in self._talks:
+            task.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def relaying(server_url: str) -> AsyncIterator[Relay]:
+    relay = Relay(server_url)
+    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+    relay.port = server.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        server.close()
+        await relay.close()
