@@ -12,11 +12,11 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-import httpx
 from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry
+from covergate.outbound.client import HttpAuth
 from covergate.vendors.event import Inbound, VendorEvent
 from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, Question, Reply
 
@@ -141,7 +141,7 @@ class Vendor:
     docs_url: str
     capabilities: Capabilities
     connection: type[Connection]
-    authenticate: Callable[[Any], httpx.Auth]
+    authenticate: Callable[[Any], HttpAuth]
     """The auth flow for a connection; see `vendors/auth.py`."""
     submit: Callable[[Question], Flow]
     check: Callable[[Question, str], CheckFlow] | None = None

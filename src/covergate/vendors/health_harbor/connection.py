@@ -6,10 +6,10 @@ import hashlib
 from datetime import timedelta
 from typing import ClassVar, Literal
 
-import httpx
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from covergate.outbound.client import HttpAuth
 from covergate.vendors.auth import HeaderAuth, TokenAuth
 from covergate.vendors.vendor import Connection
 
@@ -42,7 +42,7 @@ class HealthHarborConnection(Connection):
         )
 
 
-def authenticate(connection: HealthHarborConnection) -> httpx.Auth:
+def authenticate(connection: HealthHarborConnection) -> HttpAuth:
     if connection.auth == "basic":
         return HeaderAuth.basic(connection.username, connection.password)
     return TokenAuth(

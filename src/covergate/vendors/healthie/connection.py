@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, ClassVar
 
-import httpx
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
+from covergate.outbound.client import HttpAuth
 from covergate.vendors.auth import HeaderAuth
 from covergate.vendors.healthie.graphql import GRAPHQL_PATH
 from covergate.vendors.vendor import Connection
@@ -40,7 +40,7 @@ class HealthieConnection(Connection):
         )
 
 
-def authenticate(connection: HealthieConnection) -> httpx.Auth:
+def authenticate(connection: HealthieConnection) -> HttpAuth:
     """The key follows the word Basic as it is, not as base64 of a user name and a password."""
     headers = {"Authorization": f"Basic {connection.api_key}", "AuthorizationSource": "API"}
     if connection.shard:
