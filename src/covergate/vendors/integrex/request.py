@@ -28,7 +28,7 @@ def request_of(question: Question) -> dict[str, str]:
         "serviceType": _service_type(inquiry),
         "payerId": question.payer_codes.get("payer_id", inquiry.payer.id),
         "payerName": inquiry.payer.name,
-        "employerName": inquiry.insured.employer_name or patient.employer_name,
+        "employerName": _employer_name(inquiry),
         "internalAccountNumber1": options.account_number_1 or question.attempt_id,
         "internalAccountNumber2": options.account_number_2,
     }
@@ -44,10 +44,13 @@ def request_of(question: Question) -> dict[str, str]:
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """The service types that are not sent: one request has room for one."""
+    """One request has room for one service type and one employer."""
     sent = _sent_service_type(inquiry)
-    asked = range(len(inquiry.service.service_type_codes))
-    return frozenset(f"/service/service_type_codes/{index}" for index in asked if index != sent)
+    count = len(inquiry.service.service_type_codes)
+    left_out = {f"/service/service_type_codes/{index}" for index in range(count) if index != sent}
+    if inquiry.patient.employer_name not in (None, _employer_name(inquiry)):
+        left_out.add("/patient/employer_name")
+    return frozenset(left_out)
 
 
 def _service_type(inquiry: Inquiry) -> str:
@@ -61,6 +64,10 @@ def _sent_service_type(inquiry: Inquiry) -> int | None:
         if re.fullmatch(r"[0-9]{2}", code):
             return index
     return None
+
+
+def _employer_name(inquiry: Inquiry) -> str | None:
+    return inquiry.insured.employer_name or inquiry.patient.employer_name
 
 
 def _gender(gender: str | None) -> str | None:

@@ -25,12 +25,14 @@ ADDRESS_PARTS = ("line1", "city", "state", "zip")
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """Every check is about service type 30, and no other can be chosen."""
-    return frozenset(
+    """Every check is about service type 30, and no other can be chosen. There is one member id: the subscriber's, if given."""
+    service_types = {
         f"/service/service_type_codes/{index}"
         for index, code in enumerate(inquiry.service.service_type_codes)
         if code != CHECKED_SERVICE_TYPE
-    )
+    }
+    is_own = _subscriber_number(inquiry) == inquiry.patient.member_id
+    return frozenset(service_types if is_own else {*service_types, "/patient/member_id"})
 
 
 def carrier_code(options: Any, payer_codes: Mapping[str, str]) -> str | None:
@@ -63,11 +65,10 @@ def sso_form(question: Question) -> dict[str, str]:
 def me_json(question: Question) -> dict[str, Any]:
     """The whole profile again, since sso leaves a known user as it is; blank if an earlier value must not stay."""
     inquiry, options = question.inquiry, question.options
-    subscriber = inquiry.subscriber
     coverage = {
         "carrier_code": carrier_code(options, question.payer_codes),
         "group_number": inquiry.patient.group_number or "",
-        "subscriber_num": (subscriber.member_id if subscriber else None) or inquiry.patient.member_id,
+        "subscriber_num": _subscriber_number(inquiry),
         "card_front": options.card_front,
         "card_back": options.card_back,
     }
@@ -78,6 +79,10 @@ def me_json(question: Question) -> dict[str, Any]:
             "patient": _patient(inquiry),
         },
     }
+
+
+def _subscriber_number(inquiry: Inquiry) -> str:
+    return inquiry.insured.member_id or inquiry.patient.member_id
 
 
 def _profile(inquiry: Inquiry) -> dict[str, Any]:
