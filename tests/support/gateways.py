@@ -10,7 +10,7 @@ from covergate.access.caller import Caller
 from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.vendors.sohar import SoharConnection
+from covergate.vendors.sohar.connection import SoharConnection
 
 TENANT, OTHER_TENANT = "ten_test", "ten_other"
 CALLER = Caller(TENANT, "test", "key_test", frozenset())

@@ -17,7 +17,7 @@ from covergate.transport.transport import Transport
 from covergate.vendors.auth import HeaderAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.vendors.flow import Call, Flow, Reply
-from covergate.vendors.vendor import AnswersBy, Batching, Capabilities, Connection, Recovery, ServiceDates, Vendor
+from covergate.vendors.vendor import AnswersBy, Batching, Capabilities, Connection, ServiceDates, Vendor
 
 PATH = "/batch"
 
@@ -42,9 +42,7 @@ def vendor(limit: int, wait: float) -> Vendor:
         name="sample",
         title="Sample",
         docs_url="https://vendor.example/docs",
-        capabilities=Capabilities(
-            (AnswersBy.PHONE_CALL,), (1, 2), (), ServiceDates.ANY, True, False, "none", True, Recovery.LOOKUP
-        ),
+        capabilities=Capabilities((AnswersBy.PHONE_CALL,), (1, 2), ServiceDates.ANY, True, False, "none"),
         connection=Connection,
         authenticate=lambda connection: HeaderAuth({}),
         submit=no_flow,

@@ -34,7 +34,7 @@ from covergate.vendors.errors import (
     VendorUnavailable,
 )
 from covergate.vendors.flow import Call, Flow
-from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, Recovery, ServiceDates, Vendor
+from covergate.vendors.vendor import AnswersBy, Capabilities, Connection, ServiceDates, Vendor
 from tests.support.dns_server import dns_server
 from tests.support.http_server import answering, http_reply, request_head, serving
 
@@ -54,9 +54,7 @@ def make_vendor(authenticate: Callable[[Any], httpx.Auth] | None = None, **more:
         name=more.pop("name", "sample"),
         title="Sample",
         docs_url="https://vendor.example/docs",
-        capabilities=Capabilities(
-            (AnswersBy.POLL,), (1, 2), (), ServiceDates.ANY, True, False, "none", False, Recovery.OPERATOR
-        ),
+        capabilities=Capabilities((AnswersBy.POLL,), (1, 2), ServiceDates.ANY, True, False, "none"),
         connection=SampleConnection,
         authenticate=authenticate or (lambda connection: HeaderAuth({"X-ApiKey": connection.key})),
         submit=no_flow,

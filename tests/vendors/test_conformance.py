@@ -24,9 +24,8 @@ Whatever a case says, each pointer in `sources` must resolve in the raw document
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,15 @@ from hypothesis import strategies as st
 
 from covergate.cli.vendor_template import left_to_fill_in
 from covergate.eligibility.derive import derive
-from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.inquiry import today_eastern
 from covergate.vendors import VENDORS, errors
 from covergate.vendors.event import Inbound
-from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply, drive
+from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Refused, Reply, drive
 from covergate.vendors.vendor import Vendor
 from tests.support.cases import case_names, read_case, read_patch, repeated
+from tests.support.flows import flow, question, reply
 
 HERE = Path(__file__).parent
-NOW = "2026-11-21T17:00:00Z"
 CASES = [(vendor, name, read_case(vendor, name)) for vendor, name in case_names()]
 
 
@@ -55,14 +54,6 @@ def cases(kind: str) -> pytest.MarkDecorator:
     chosen = [(vendor, case) for vendor, _, case in CASES if kind in case]
     names = [f"{vendor}-{stem}" for vendor, stem, case in CASES if kind in case]
     return pytest.mark.parametrize(("vendor", "case"), chosen, ids=names)
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case names its connection; nothing of the machine's own settings gets into it."""
-    for name in list(os.environ):
-        if name.startswith("COVERGATE_"):
-            monkeypatch.delenv(name)
 
 
 @cases("progress")
@@ -99,10 +90,10 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
         case NotYet(again_in=again_in):
             assert again_in > timedelta(0)
             assert ("not_yet", {"again_in": again_in.total_seconds()}) == (kind, expected)
-        case Answered(statement=statement):
+        case Answered(answer=answer):
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
-            conclusion = derive(statement, told.inquiry, not_asked, today_eastern(told.now))
+            conclusion = derive(answer, told.inquiry, not_asked, today_eastern(told.now))
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])
@@ -162,7 +153,7 @@ def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
             check_sources(progress.failure.model_dump(mode="json"), raw(replies, first))
         if isinstance(progress, Answered):
             not_asked = vendor.asked_nothing_of(told.inquiry, told.today)
-            conclusion = derive(progress.statement, told.inquiry, not_asked, told.today)
+            conclusion = derive(progress.answer, told.inquiry, not_asked, told.today)
             orjson.dumps(conclusion.result.model_dump(mode="json"))
             check_sources(conclusion.result.model_dump(mode="json"), raw(replies, first))
 
@@ -231,7 +222,7 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
         lacking += [] if found - {"not_found", "not_yet", "raises"} else ["find: something found"]
     if vendor.read_event is not None and not any("event" in case for case in own):
         lacking.append("an event")
-    if vendor.capabilities.required_fields and not any(case.get("missing") for case in own):
+    if vendor.required_fields and not any(case.get("missing") for case in own):
         lacking.append("missing fields")
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
 
@@ -264,43 +255,6 @@ def test_every_folder_of_cases_is_a_vendor() -> None:
 
 def _progress_of(own: list[dict[str, Any]], flow_name: str) -> set[str]:
     return {kind for case in own if case.get("flow") == flow_name for kind in case["progress"]}
-
-
-def question(vendor: Vendor, told: dict[str, Any]) -> Question:
-    now = datetime.fromisoformat(told.get("now", NOW))
-    connection: Any = vendor.connection
-    return Question(
-        inquiry=Inquiry.model_validate(told["inquiry"]).resolved(now),
-        options=vendor.options.model_validate(told.get("options", {})),
-        connection=connection(_env_file=None, **told.get("connection", {})),
-        attempt_id=told.get("attempt_id", "att_01kaj0000000000000000000aa"),
-        patient_key=told.get("patient_key", "5f0c2c7d9a1e4b68"),
-        now=now,
-        submitted_at=datetime.fromisoformat(told["submitted_at"]) if "submitted_at" in told else None,
-        checks=told.get("checks", 0),
-        payer_codes=told.get("payer_codes", {}),
-    )
-
-
-def flow(vendor: Vendor, case: dict[str, Any], told: Question) -> Any:
-    match case["flow"]:
-        case "submit":
-            return vendor.submit(told)
-        case "check":
-            assert vendor.check is not None
-            return vendor.check(told, case["ref"])
-        case "find":
-            assert vendor.find is not None
-            return vendor.find(told)
-        case other:
-            raise ValueError(other)
-
-
-def reply(recorded: dict[str, Any], index: int, now: datetime) -> Reply:
-    """Each reply is complete a second after the one before, the first at `now`."""
-    content = recorded["text"].encode() if "text" in recorded else orjson.dumps(recorded["body"])
-    headers = {"content-type": "application/json", **recorded.get("headers", {})}
-    return Reply(recorded["status"], headers, content, f"/exchanges/{index}", now + timedelta(seconds=index))
 
 
 def shown(call: Call) -> dict[str, Any]:

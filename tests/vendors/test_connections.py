@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from covergate.sandbox.sohar import sohar_webhook_secret
-from covergate.vendors.integrex import IntegrexConnection
-from covergate.vendors.integrex import authenticate as authenticate_integrex
-from covergate.vendors.sohar import SoharConnection
+from covergate.vendors.integrex.connection import IntegrexConnection
+from covergate.vendors.integrex.connection import authenticate as authenticate_integrex
+from covergate.vendors.sohar.connection import SoharConnection
 from covergate.vendors.vendor import Connection
 
 

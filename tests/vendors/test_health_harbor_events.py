@@ -9,7 +9,8 @@ import hmac
 import pytest
 
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.vendors.health_harbor import VENDOR, HealthHarborConnection
+from covergate.vendors.health_harbor import VENDOR
+from covergate.vendors.health_harbor.connection import HealthHarborConnection
 
 BODY = b'{"subscription_id": "s1", "message_hash": "h1", "inquiries": [{"id": "a", "status": "SUCCESS"}]}'
 CONNECTION = HealthHarborConnection.sandbox("http://sandbox", "s3cret")

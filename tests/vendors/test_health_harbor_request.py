@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.flow import Question
-from covergate.vendors.health_harbor import VENDOR, HealthHarborConnection
+from covergate.vendors.health_harbor import VENDOR
 from covergate.vendors.health_harbor.codes import PLACES_OF_SERVICE
+from covergate.vendors.health_harbor.connection import HealthHarborConnection
 from covergate.vendors.health_harbor.options import HealthHarborOptions
 from covergate.vendors.health_harbor.request import benefits_query, desired_completion_date
 

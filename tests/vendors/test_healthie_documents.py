@@ -13,8 +13,9 @@ from graphql.utilities import coerce_input_value
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.flow import Question, Reply, drive
-from covergate.vendors.healthie import VENDOR, HealthieConnection, documents
-from covergate.vendors.healthie.operation import operation
+from covergate.vendors.healthie import VENDOR, documents
+from covergate.vendors.healthie.connection import HealthieConnection
+from covergate.vendors.healthie.graphql import operation
 from covergate.vendors.healthie.options import HealthieOptions
 
 SCHEMA = build_schema((Path(__file__).parent / "healthie" / "schema.graphql").read_text())

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.vendors.healthie import VENDOR, HealthieConnection
+from covergate.vendors.healthie import VENDOR
+from covergate.vendors.healthie.connection import HealthieConnection
 
 CONNECTION = HealthieConnection.sandbox("http://sandbox", "s3cret")
 BODY = b'{"resource_id":301,"resource_id_type":"Policy","event_type":"policy.updated","changed_fields":["num"]}'

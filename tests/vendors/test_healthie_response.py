@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.terms import Coverage
 from covergate.vendors.document import Node
-from covergate.vendors.flow import Answered, Question, Refused, Reply
-from covergate.vendors.healthie import HealthieConnection
+from covergate.vendors.flow import Question, Reply
+from covergate.vendors.healthie.answer import answer_of
+from covergate.vendors.healthie.connection import HealthieConnection
 from covergate.vendors.healthie.options import HealthieOptions
-from covergate.vendors.healthie.statement import outcome_of
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 QUESTION = Question(
@@ -35,10 +37,10 @@ QUESTION = Question(
 ACTIVE = {"benefit_coverage_code": "1", "benefit_code": "30"}
 
 
-def read(response: Any) -> Answered | Refused:
+def read(response: Any) -> Answer | Failure:
     text = response if isinstance(response, str) else json.dumps(response)
     check = Node({"id": "901", "response": text}, "/exchanges/0/body/check")
-    return outcome_of(QUESTION, check, Reply(200, {}, b"{}", "/exchanges/0", NOW))
+    return answer_of(QUESTION, check, Reply(200, {}, b"{}", "/exchanges/0", NOW))
 
 
 @pytest.mark.parametrize(
@@ -54,10 +56,10 @@ def read(response: Any) -> Answered | Refused:
     ],
 )
 def test_forms_of_an_answer(response: Any) -> None:
-    progress = read(response)
-    assert isinstance(progress, Answered)
-    assert progress.statement.coverage is Coverage.ACTIVE
-    assert len(progress.statement.benefits) == 1
+    outcome = read(response)
+    assert isinstance(outcome, Answer)
+    assert outcome.coverage is Coverage.ACTIVE
+    assert len(outcome.benefits) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,33 +73,33 @@ def test_forms_of_an_answer(response: Any) -> None:
     ],
 )
 def test_forms_of_an_error(response: Any) -> None:
-    progress = read(response)
-    assert isinstance(progress, Refused)
-    assert (progress.failure.code, progress.failure.vendor_message) == ("member_id_invalid", "x")
+    outcome = read(response)
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.vendor_message) == ("member_id_invalid", "x")
 
 
 @pytest.mark.parametrize("response", ["", "null", "[]", "{}", '"text"', "3", "{", "<html>", '{"result": null}'])
 def test_what_is_no_answer_is_unknown(response: str) -> None:
-    progress = read(response)
-    assert isinstance(progress, Answered)
-    assert progress.statement.coverage is Coverage.UNKNOWN
-    assert [warning.code for warning in progress.statement.warnings] == ["raw_unparsable"]
+    outcome = read(response)
+    assert isinstance(outcome, Answer)
+    assert outcome.coverage is Coverage.UNKNOWN
+    assert [warning.code for warning in outcome.warnings] == ["raw_unparsable"]
 
 
 def test_errors_beside_benefits_are_notes() -> None:
-    progress = read({"elig": {"benefit": ACTIVE}, "error": {"error_code": "x", "error_mesg": "partial answer"}})
-    assert isinstance(progress, Answered)
-    assert progress.statement.coverage is Coverage.ACTIVE
-    assert "partial answer" in progress.statement.notes
+    outcome = read({"elig": {"benefit": ACTIVE}, "error": {"error_code": "x", "error_mesg": "partial answer"}})
+    assert isinstance(outcome, Answer)
+    assert outcome.coverage is Coverage.ACTIVE
+    assert "partial answer" in outcome.notes
 
 
 @pytest.mark.parametrize(
     ("written", "share"), [("20", 20), ("0.2", 20), ("1", 100), ("0", 0), ("100", 100), ("1.5", 1.5)]
 )
 def test_percentages_up_to_one_are_fractions(written: str, share: float) -> None:
-    progress = read({"elig": {"benefit": {"benefit_coverage_code": "A", "benefit_percent": written}}})
-    assert isinstance(progress, Answered)
-    (benefit,) = progress.statement.benefits
+    outcome = read({"elig": {"benefit": {"benefit_coverage_code": "A", "benefit_percent": written}}})
+    assert isinstance(outcome, Answer)
+    (benefit,) = outcome.benefits
     assert benefit.percent is not None
     assert float(benefit.percent) == share
 
@@ -143,4 +145,4 @@ DOCUMENT = st.recursive(
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(DOCUMENT)
 def test_nothing_breaks_the_reading(document: Any) -> None:
-    assert isinstance(read(document), Answered | Refused)
+    assert isinstance(read(document), Answer | Failure)

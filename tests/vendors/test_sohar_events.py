@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.vendors.sohar import SoharConnection
+from covergate.vendors.sohar.connection import SoharConnection
 from covergate.vendors.sohar.events import read_event, verify_event
 
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
+from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.document import Node
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.vendors.flow import Answered, Refused
-from covergate.vendors.vsee import VENDOR, VSeeConnection
-from covergate.vendors.vsee.response import read_response
-from covergate.vendors.vsee.segments import Level, segments
-from covergate.vendors.vsee.statement import progress_of
+from covergate.vendors.vsee import VENDOR
+from covergate.vendors.vsee.advancedmd import read_response
+from covergate.vendors.vsee.answer import answer_of
+from covergate.vendors.vsee.connection import VSeeConnection
+from covergate.vendors.vsee.segments import LoopLevel, segments
 from tests.support.cases import read_case
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
@@ -94,9 +96,9 @@ def section(raw: Any, **more: Any) -> Node:
 
 
 def concluded(raw: Any) -> dict[str, Any]:
-    progress = progress_of(section(raw), INQUIRY, "1", NOW)
-    assert isinstance(progress, Answered)
-    return derive(progress.statement, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+    answer = answer_of(section(raw), INQUIRY, "1", NOW)
+    assert isinstance(answer, Answer)
+    return derive(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
 
 
 def without_sources(value: Any) -> Any:
@@ -163,7 +165,7 @@ def test_levels_by_hl_where_the_names_say_nothing() -> None:
         ]
     }
     named = [segment for segment in segments(tree, "") if segment.name == "NM1"]
-    assert [segment.level for segment in named] == [Level.SUBSCRIBER, Level.DEPENDENT]
+    assert [segment.level for segment in named] == [LoopLevel.SUBSCRIBER, LoopLevel.DEPENDENT]
 
 
 def test_a_very_deep_tree_is_walked() -> None:
@@ -195,13 +197,13 @@ TREES = st.recursive(
 @settings(deadline=None, max_examples=300)
 @given(TREES, st.dictionaries(st.sampled_from(["eligibility_response", "eligibility_text", "last_checked"]), LEAVES))
 def test_no_raw_reply_crashes_and_every_source_is_there(raw: Any, more: dict[str, Any]) -> None:
-    progress = progress_of(section(raw, **more), INQUIRY, "1", NOW)
+    answer = answer_of(section(raw, **more), INQUIRY, "1", NOW)
     document = {"s": {"eligibility_id": "1", "last_checked": 1_795_280_340, "raw_response": raw} | more}
-    if isinstance(progress, Refused):
-        shown = progress.failure.model_dump(mode="json")
+    if isinstance(answer, Failure):
+        shown = answer.model_dump(mode="json")
     else:
-        assert isinstance(progress, Answered)
-        shown = derive(progress.statement, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
+        assert isinstance(answer, Answer)
+        shown = derive(answer, INQUIRY, frozenset(), NOW.date()).result.model_dump(mode="json")
     for at in pointers_of(shown):
         jsonpointer.resolve_pointer(document, at)
 
@@ -219,7 +221,7 @@ def test_a_damaged_answer_never_crashes(data: st.DataObject) -> None:
                 place[key] = data.draw(LEAVES | CODES | st.lists(CODES, max_size=2))
                 break
             place = place[key]
-    assert isinstance(progress_of(section(raw), INQUIRY, "1", NOW), (Answered, Refused))
+    assert isinstance(answer_of(section(raw), INQUIRY, "1", NOW), (Answer, Failure))
 
 
 def pointers_of(value: Any) -> list[str]:

@@ -1,8 +1,8 @@
-"""What a vendor stated, together with where it stands in the raw document.
+"""A vendor's reply, read so that each value keeps its place in the raw document.
 
-A translator reads a reply through `Node`; each reading is a `Sourced`, a value and its JSON pointers, and `row` makes the
-fields of a result row with their `sources` from them. What the vendor did not state is left out, so it stays null.
-No shape of a reply makes a reading raise: what is not what the document promises is not stated.
+A translator reads a reply through `Node`; each reading is a `Sourced`, a value with its JSON pointers, and `row` makes the
+fields of a result row with their `sources` from them. A value that is not stated is left out, so it stays null.
+No shape of a reply makes a reading raise: a value of another type than the document promises is not stated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A JSON value of a reply and its pointer. `key` names a member, also where there is none."""
+    """A JSON value of a reply and its pointer. A member that is not there is a node too, with the value None."""
 
     value: Any
     pointer: str
@@ -34,10 +34,15 @@ class Node:
     def rows(self, key: str) -> list[Node]:
         """The objects of a list; anything else in it is passed over."""
         node = self.at(key)
-        elements = node.value if isinstance(node.value, list) else []
+        return node.objects() if isinstance(node.value, list) else []
+
+    def objects(self) -> list[Node]:
+        """The objects of a list, or the one object in its place."""
+        if not isinstance(self.value, list):
+            return [self] if isinstance(self.value, Mapping) else []
         return [
-            Node(element, pointer(node.pointer, index))
-            for index, element in enumerate(elements)
+            Node(element, pointer(self.pointer, index))
+            for index, element in enumerate(self.value)
             if isinstance(element, Mapping)
         ]
 
@@ -50,7 +55,7 @@ class Node:
 
 
 def text(value: Any) -> str | None:
-    """A string that is not blank, trimmed; whole numbers as they are written."""
+    """A string, trimmed, or a whole number as it is written; None if blank."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return (value.strip() or None) if isinstance(value, str) else None
@@ -58,12 +63,12 @@ def text(value: Any) -> str | None:
 
 def token(value: Any) -> str | None:
     """A code or a reference: at most 100 printable ASCII characters without blanks, fit to stand in the clear."""
-    found = text(value)
-    return found if found is not None and re.fullmatch(r"[!-~]{1,100}", found) else None
+    trimmed = text(value)
+    return trimmed if trimmed is not None and re.fullmatch(r"[!-~]{1,100}", trimmed) else None
 
 
 def remaining(value: Any) -> Decimal | None:
-    """Money that is left: below zero is nothing left."""
+    """An amount that is left: below zero, nothing is."""
     written = str(value).strip()
     negative = written.startswith("-") and money(written[1:]) is not None
     return Decimal("0.00") if negative else money(value)
@@ -84,13 +89,13 @@ def _day(value: Any, form: str) -> date | None:
         return None
 
 
-def iso_instant(value: str | None, otherwise: datetime) -> datetime:
-    """ISO 8601, read as UTC where it names no zone; never later than `otherwise`, the reply it stands in."""
+def iso_instant(value: str | None, latest: datetime) -> datetime:
+    """ISO 8601, read as UTC if it names no zone; never later than `latest`, the time of the reply, which stands in for it."""
     try:
         instant = datetime.fromisoformat(value or "")
     except ValueError:
-        return otherwise
-    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), otherwise)
+        return latest
+    return min(instant if instant.tzinfo else instant.replace(tzinfo=UTC), latest)
 
 
 def joined(separator: str, *parts: Sourced[str]) -> Sourced[str]:

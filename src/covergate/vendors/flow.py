@@ -1,4 +1,4 @@
-"""What a vendor's flow speaks: it yields each `Call`, is sent its `Reply`, and returns its progress.
+"""The language of a vendor's flow: it yields each `Call`, is sent its `Reply`, and returns its progress.
 
 Nothing here does I/O. The engine drives a flow over the transport; a test drives it over recorded replies (`drive`).
 """
@@ -20,7 +20,7 @@ from covergate.eligibility.inquiry import Inquiry, today_eastern
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as data. `path` is below the connection's base URL; PHI belongs in `json`, `form` or `files`, never in it.
+    """One request as data. `path` is below the connection's base URL and never holds PHI, which belongs in `json` or `form`.
 
     `commits` marks the call that costs money or starts work: the engine stores the intent right before it and the reply
     right after. `timeout` is for the whole call, in seconds. `multipart` sends `form` as multipart form data.
@@ -38,13 +38,13 @@ class Call:
 
     @property
     def label(self) -> str:
-        """What the stored exchange is called, e.g. `POST /v2/verifications`."""
+        """The name of the stored exchange, e.g. `POST /v2/verifications`."""
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A 2xx, or a 4xx that may explain itself. `pointer` is where this exchange stands in the raw document.
+    """A 2xx, or a 4xx that may explain itself. `pointer` leads to this exchange in the raw document.
 
     `headers` has lower-case names. `at` is when the reply was complete.
     """
@@ -57,7 +57,7 @@ class Reply:
 
     @cached_property
     def body(self) -> Any:
-        """The parsed JSON, or None where the content is not JSON."""
+        """The parsed JSON, None for content that is not JSON."""
         try:
             return orjson.loads(self.content)
         except orjson.JSONDecodeError:
@@ -65,7 +65,7 @@ class Reply:
 
     @property
     def body_pointer(self) -> str:
-        """What `sources` into this reply's body begin with."""
+        """The beginning of every `sources` pointer into this reply's body."""
         return f"{self.pointer}/body"
 
     @property
@@ -77,16 +77,16 @@ class Reply:
 class Answered:
     """The vendor answered; the engine derives the result with `derive`.
 
-    `ref` is set where a vendor that answers at once later sends events about the submission.
+    `ref` is set if a vendor that answers at once later sends events about the submission.
     """
 
-    statement: Answer
+    answer: Answer
     ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """There is a definite reason why no answer will come. A payer's refusal is an answer too."""
+    """No answer will come, for a definite reason. A payer's refusal is an answer too."""
 
     failure: Failure
 
@@ -95,7 +95,7 @@ class Refused:
 class Pending:
     """The vendor works on it under `ref`; look again after `again_in`.
 
-    `expires_in`, counted from the submission, is set where the vendor drops the answer sooner than our deadline.
+    `expires_in`, counted from the submission, is set if the vendor may drop the answer before our deadline.
     """
 
     ref: str
@@ -105,9 +105,9 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """A look-up showed no trace of the submission, and another one would show no more: a person decides.
+    """A look-up showed no trace of the submission, and another one would show no more: an operator decides.
 
-    `proven`: it is certain that nothing was submitted. Then the submission is made again instead.
+    `proven`: it is certain that nothing was submitted, so the submission is made again instead.
     """
 
     proven: bool = False
@@ -115,9 +115,14 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """A look-up cannot tell yet: the submission may still show. Look again after `again_in`, which is longer than nothing."""
+    """A look-up cannot tell yet, since the submission may still show. Look again after `again_in`, which is more than zero."""
 
     again_in: timedelta
+
+
+def ended(outcome: Answer | Failure, ref: str | None = None) -> Answered | Refused:
+    """The end that an answer, or the reason why there is none, makes of a flow."""
+    return Refused(outcome) if isinstance(outcome, Failure) else Answered(outcome, ref)
 
 
 Progress: TypeAlias = Answered | Refused | Pending
@@ -134,7 +139,7 @@ FindFlow: TypeAlias = Generator[Call, Reply, Progress | NotFound | NotYet]
 
 @dataclass(frozen=True)
 class Question:
-    """What a flow is told: the resolved inquiry and the few facts around it that a flow may use."""
+    """All that a flow is told: the resolved inquiry and the few facts around it that a flow may use."""
 
     inquiry: Inquiry
     options: Any
@@ -142,14 +147,14 @@ class Question:
     connection: Any
     """The vendor's own connection (an instance of `Vendor.connection`)."""
     attempt_id: str
-    """What the vendor is given as our reference, so that a resubmission is told from the first."""
+    """The reference we give the vendor; a resubmission has another."""
     patient_key: str
-    """Keyed digest of (tenant, mode, patient), hex: for vendors that keep patients, so that tenants never meet there."""
+    """Keyed digest of (tenant, mode, patient) in hex, for vendors that keep patients: tenants never share a record there."""
     now: datetime
     submitted_at: datetime | None = None
     """When the committing call was made; None before."""
     checks: int = 0
-    """How many checks of this attempt came back pending."""
+    """How many checks of this attempt have come back pending so far."""
     payer_codes: Mapping[str, str] = field(default_factory=dict)
     """This vendor's own codes for the payer, from the directory, e.g. {"carrier_code": "car7551"}."""
 
@@ -160,7 +165,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something this vendor needs (`code` "required") or cannot take; `pointer` into the request."""
+    """Something this vendor needs and the request lacks; `pointer` is into the request."""
 
     pointer: str
     message: str
@@ -169,7 +174,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ListedPayer:
-    """One row of a vendor's own payer list; `codes` as in `Question.payer_codes`."""
+    """One row of a vendor's own payer list; `codes` come back as `Question.payer_codes`."""
 
     name: str
     codes: Mapping[str, str]
@@ -181,9 +186,9 @@ PayersFlow: TypeAlias = Generator[Call, Reply, Sequence[ListedPayer]]
 
 
 def drive(flow: Generator[Call, Reply, Any], replies: Sequence[Reply]) -> tuple[list[Call], Any]:
-    """Run a flow over recorded replies: the calls it made and what it returned; a further call it would make ends it.
+    """Runs a flow over recorded replies and stops it at a call for which there is none.
 
-    Returns (calls, progress), with progress None when the replies ran out.
+    Returns (calls, progress); progress is None if the replies ran out.
     """
     calls: list[Call] = []
     try:

@@ -1,6 +1,7 @@
 """A vendor as one frozen value: facts, plus generators that yield HTTP calls and return progress.
 
-Nothing in a vendor's folder does I/O, sees a session, a row or a client.
+Nothing in a vendor's folder does I/O or sees a session, a row or a client. A fact is stated once; what follows from it
+(`recovery`, `takes_batches`, `required_fields`) is derived here.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-import httpx
 from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry
+from covergate.outbound.client import HttpAuth
 from covergate.vendors.event import Inbound, VendorEvent
 from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, Question, Reply
 
 
 class Connection(BaseSettings):
-    """How one vendor is reached. Subclasses set `model_config = SettingsConfigDict(env_prefix="COVERGATE_<NAME>_")` (pydantic
-    merges it with this one) and add credential fields that default to "".
+    """How one vendor is reached.
+
+    Subclasses set `model_config = SettingsConfigDict(env_prefix="COVERGATE_<NAME>_")`, which pydantic merges with this one,
+    and add credential fields that default to "".
     """
 
     model_config = SettingsConfigDict(
@@ -35,7 +38,7 @@ class Connection(BaseSettings):
 
     @classmethod
     def sandbox(cls, url: str, secret: str) -> Connection:
-        """The connection of test mode. `url` is the sandbox's address, `secret` what its credentials derive from."""
+        """The connection of test mode. `url` is the sandbox's address; its credentials derive from `secret`."""
         raise NotImplementedError
 
     @property
@@ -44,7 +47,7 @@ class Connection(BaseSettings):
 
 
 class Options(BaseModel):
-    """A vendor's block in `vendor_options`; subclasses list the fields."""
+    """A vendor's own block in `vendor_options`; subclasses list the fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -71,28 +74,55 @@ class Recovery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Facts that `GET /v1/vendors` and docs/vendors.md show. `typical_wait_seconds` is (median, slow)."""
+    """Facts that only the vendor's documents can tell; `GET /v1/vendors` and docs/vendors.md show them.
+
+    `typical_wait_seconds` is (median, slow). `benefits_detail` says in one line which benefits the vendor states.
+    """
 
     answers_by: tuple[AnswersBy, ...]
     typical_wait_seconds: tuple[float, float]
-    required_fields: tuple[str, ...]
-    """JSON pointers into the inquiry, beyond what every verification needs; in words where a rule is conditional."""
     service_dates: ServiceDates
     dependents: bool
     secondary_coverage: bool
     benefits_detail: str
-    """One line: what of the benefits this vendor states."""
-    batch: bool
-    recovery: Recovery
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """Something a vendor needs beyond the common rules, checked before anything is sent.
+
+    `pointer`, into the request, and `message` are what a 422 says. `is_missing` is given the inquiry, the vendor's options
+    and its codes for the payer; without it the inquiry must have a value at `pointer`. `GET /v1/vendors` lists the pointer,
+    or `words` for a conditional rule; `is_listed` is false for a rule that no ordinary request can break.
+    """
+
+    pointer: str
+    message: str
+    is_missing: Callable[[Inquiry, Any, Mapping[str, str]], bool] | None = None
+    words: str | None = None
+    is_listed: bool = True
+
+    def is_missing_from(self, inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> bool:
+        if self.is_missing is None:
+            return value_at(inquiry, self.pointer) is None
+        return self.is_missing(inquiry, options, payer_codes)
+
+
+def value_at(inquiry: Inquiry, pointer: str) -> Any:
+    """The inquiry's field at a JSON pointer, None if it or what it belongs to is not given."""
+    value: Any = inquiry
+    for name in pointer.split("/")[1:]:
+        value = getattr(value, name, None)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """For vendors that take many submissions in one call.
+    """How a vendor takes many submissions in one call.
 
-    Committing calls to `path` that are ready within `wait` of each other are joined (at most `limit`) and the one reply is
-    split again: element i belongs to calls[i]; None means that this row was not to blame for a refusal of the whole
-    and is to be sent again.
+    Committing calls to `path` that are ready within `wait` of each other are joined, at most `limit`, and the one reply is
+    split again: element i belongs to calls[i]. None means that this row was not to blame for a refusal of the whole and
+    is sent again.
     """
 
     path: str
@@ -111,23 +141,23 @@ class Vendor:
     docs_url: str
     capabilities: Capabilities
     connection: type[Connection]
-    authenticate: Callable[[Any], httpx.Auth]
+    authenticate: Callable[[Any], HttpAuth]
     """The auth flow for a connection; see `vendors/auth.py`."""
     submit: Callable[[Question], Flow]
     check: Callable[[Question, str], CheckFlow] | None = None
-    """`NotFound` when looking further is of no use: then a person decides, whether it is proven or not."""
+    """Looks again under the reference. `NotFound` if looking further is of no use: an operator decides, proven or not."""
     find: Callable[[Question], FindFlow] | None = None
+    """Looks a submission up whose reply was lost."""
     find_delay: timedelta = timedelta(seconds=0)
-    """How long after a submission a look-up can miss it."""
+    """How long after a submission a look-up can still miss it."""
     options: type[Options] = Options
+    required: tuple[Required, ...] = ()
     not_asked: frozenset[str] = frozenset()
-    """JSON pointers into the inquiry of what this vendor has no place for."""
+    """JSON pointers into the inquiry of what this vendor has no place for; a test compares them with its calls."""
     not_asked_of: Callable[[Inquiry, date], frozenset[str]] = lambda inquiry, today: frozenset()
-    """What depends on the inquiry, e.g. `/service/service_type_codes/1`; added to `not_asked`."""
-    missing_fields: Callable[[Inquiry, Any, Mapping[str, str]], Sequence[Missing]] = lambda inquiry, options, codes: ()
-    """What this vendor needs beyond the common rules, from inquiry, options and payer codes: checked before anything is sent."""
+    """Further ones that depend on the inquiry, e.g. `/service/service_type_codes/1`."""
     default_deadline: Callable[[Question], datetime] | None = None
-    """The deadline where the request names none; 24 hours for None."""
+    """The deadline of a request that names none; None for 24 hours."""
     secrets: frozenset[str] = frozenset({"access_token", "refresh_token", "token", "api_key", "client_secret"})
     """JSON keys whose values are redacted before an exchange is stored."""
     verify_event: Callable[[Inbound, Any], None] | None = None
@@ -137,10 +167,34 @@ class Vendor:
     exclusive_per_patient: bool = False
     """The vendor keeps one record of a patient, which a check reads: a second open check would overwrite the first's data."""
     calls_per_second: float | None = None
-    """What the vendor allows, all our processes together; None where it states nothing."""
+    """The rate that the vendor allows, for all our processes together; None if it states none."""
     concurrent_steps: int = 100
-    """Steps of its verifications that are worked on at once, all our processes together."""
+    """Steps of its verifications that are worked on at once, by all our processes together."""
     list_payers: Callable[[Any], PayersFlow] | None = None
+
+    @property
+    def recovery(self) -> Recovery:
+        """An event counts because it carries our id of the submission; a test holds every vendor to that."""
+        if self.find is not None:
+            return Recovery.LOOKUP
+        return Recovery.OPERATOR if self.read_event is None else Recovery.EVENT
+
+    @property
+    def takes_batches(self) -> bool:
+        return self.batching is not None
+
+    @property
+    def required_fields(self) -> tuple[str, ...]:
+        """JSON pointers into the request, in words for a conditional rule, as `GET /v1/vendors` lists them."""
+        return tuple(dict.fromkeys(rule.words or rule.pointer for rule in self.required if rule.is_listed))
+
+    def missing_fields(self, inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> list[Missing]:
+        """Everything this vendor needs and the request lacks."""
+        return [
+            Missing(rule.pointer, rule.message)
+            for rule in self.required
+            if rule.is_missing_from(inquiry, options, payer_codes)
+        ]
 
     def asked_nothing_of(self, inquiry: Inquiry, today: date) -> frozenset[str]:
         """The complete `not_asked` of a verification."""

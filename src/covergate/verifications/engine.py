@@ -338,7 +338,7 @@ def _concluded(step: Step, outcome: object) -> Any:
     """The result is derived before the rows are locked: it is the largest piece of work of a step."""
     if not isinstance(outcome, Answered):
         return None
-    return derive(outcome.statement, step.question.inquiry, step.not_asked, step.question.today)
+    return derive(outcome.answer, step.question.inquiry, step.not_asked, step.question.today)
 
 
 def _submission(outcome: object, at: datetime | None, conversation: Conversation) -> Submission | None:

@@ -1,7 +1,7 @@
 """Many inquiries in one call: `batch_inquiries` takes an array and answers with one row per element.
 
-Invariant: a row reaches only the inquiry that it stands for. Where the reply does not say which row belongs to which
-inquiry, none of them gets one.
+Invariant: a row reaches only the inquiry that it stands for. If the reply does not say which row belongs to which inquiry,
+none of them gets one.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import orjson
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Batching
 
-PATH = "/api/v0/mental_health/batch_inquiries"
+BATCH_PATH = "/api/v0/mental_health/batch_inquiries"
 
 
-def join(calls: Sequence[Call]) -> Call:
+def _join(calls: Sequence[Call]) -> Call:
     rows = [row for call in calls for row in call.json]
-    return Call("POST", PATH, json=rows, commits=True, timeout=max(call.timeout for call in calls))
+    return Call("POST", BATCH_PATH, json=rows, commits=True, timeout=max(call.timeout for call in calls))
 
 
-def split(reply: Reply, count: int) -> Sequence[Reply | None]:
+def _split(reply: Reply, count: int) -> Sequence[Reply | None]:
     """A 200 row by row; a 422 to the rows that it names, the others to be sent again; anything else to all."""
     body = reply.body
     if reply.ok:
         if isinstance(body, list) and len(body) == count:
             return [_with(reply, [row]) for row in body]
-        # Wrapped once more, so that no flow takes somebody else's row for its own; the look-up tells who was taken on.
+        # Wrapped once more, so that no flow takes another's row for its own; the look-up tells which were taken on.
         return [_with(reply, [body])] * count
     named = _errors_by_row(body, count) if reply.status == 422 else {}
     if not named:
@@ -54,4 +54,4 @@ def _errors_by_row(body: Any, count: int) -> dict[int, list[Any]]:
     return named
 
 
-BATCHING = Batching(path=PATH, limit=100, wait=timedelta(milliseconds=200), join=join, split=split)
+BATCHING = Batching(path=BATCH_PATH, limit=100, wait=timedelta(milliseconds=200), join=_join, split=_split)

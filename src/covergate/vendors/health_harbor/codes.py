@@ -9,14 +9,14 @@ from covergate.vendors.health_harbor.options import BenefitsQuery
 
 _Q = BenefitsQuery
 
-ALWAYS_ASKED: tuple[BenefitsQuery, ...] = (_Q.PLAN_INFO, _Q.DEDUCTIBLES_AND_MAXIMUMS, _Q.NETWORK_STATUS)
-"""An eligibility question without these would not say whether the plan is active, or what it costs."""
+ALWAYS_QUERIED: tuple[BenefitsQuery, ...] = (_Q.PLAN_INFO, _Q.DEDUCTIBLES_AND_MAXIMUMS, _Q.NETWORK_STATUS)
+"""Without these the answer would not say whether the plan is active or what it costs."""
 
-ASKED_FOR_CODES: tuple[BenefitsQuery, ...] = (_Q.CODE_LOOKUP_BENEFITS, _Q.CODE_LOOKUP_PRIOR_AUTH)
+QUERIED_FOR_CODES: tuple[BenefitsQuery, ...] = (_Q.CODE_LOOKUP_BENEFITS, _Q.CODE_LOOKUP_PRIOR_AUTH)
 
 _OFFICE_VISITS = (_Q.OFFICE_VISIT_NEW_PATIENT, _Q.OFFICE_VISIT_RETURNING_PATIENT)
 
-# Service type codes: X12 EB03 (vendors.md 6.4). Facility and inpatient types have no query of their own.
+# Service type codes: X12 EB03. Facility and inpatient types have no query of their own.
 QUERIES_OF_SERVICE_TYPE: dict[str, tuple[BenefitsQuery, ...]] = {
     "MH": (_Q.PSYCHOTHERAPY,),
     "A4": (_Q.PSYCHOTHERAPY,),
@@ -49,7 +49,7 @@ QUERIES_OF_PROCEDURE: dict[str, BenefitsQuery] = {
     **dict.fromkeys(("96116", "96132", "96133", "96136", "96137", "96138", "96139"), _Q.NEURO_PSYCH),
 }
 
-# CMS place of service code set. The three phrases of the vendor's own examples where there is one, else CMS's names.
+# CMS place of service code set: the phrase of the vendor's own examples for the three that it has, else CMS's name.
 PLACES_OF_SERVICE: dict[str, str] = {
     "01": "pharmacy",
     "02": "telehealth",
@@ -112,26 +112,26 @@ class CallState(StrEnum):
     FAILED = "failed"
 
 
-# Their pages on reading an inquiry and on webhooks; PENDING was seen once in a public note. No page lists them all.
-CALL_STATES: dict[str, CallState] = {
+# The pages on reading an inquiry and on webhooks; PENDING was seen once in a public note. No page lists them all.
+_CALL_STATES: dict[str, CallState] = {
     "PENDING": CallState.WORKING,
     "IN_PROGRESS": CallState.WORKING,
     "SUCCESS": CallState.FINISHED,
 }
-FAILURE_WORDS = ("FAIL", "ERROR", "CANCEL")
-"""The name of the failed state is not documented: a status that holds one of these words is taken for it."""
+_FAILURE_WORDS = ("FAIL", "ERROR", "CANCEL")
+"""The name of the failed state is not documented: a status with one of these words in it is taken for it."""
 
 
 def call_state(status: object) -> CallState | None:
     """None for a status that is not known: it stays pending until the deadline."""
     if not isinstance(status, str):
         return None
-    if any(word in status.upper() for word in FAILURE_WORDS):
+    if any(word in status.upper() for word in _FAILURE_WORDS):
         return CallState.FAILED
-    return CALL_STATES.get(status.upper())
+    return _CALL_STATES.get(status.upper())
 
 
-# Their plan types are the words on insurance cards (`PPO` in the example); ours are X12 EB04 (vendors.md 6.5).
+# Its plan types are the words on insurance cards (`PPO` in the example); ours are X12 EB04.
 PLAN_TYPES: dict[str, str] = {
     "PPO": "PR",
     "HMO": "HM",

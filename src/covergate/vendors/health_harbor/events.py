@@ -1,6 +1,6 @@
-"""Their subscription's messages: signed, several inquiries in each, sent when a call begins, goes on and ends.
+"""Messages of a Health Harbor subscription: signed, several inquiries in each, sent when a call begins, goes on and ends.
 
-Source: their page on webhooks. It names neither the hash field nor the encoding of the signature, so every likely form is
+Source: the page on webhooks. It names neither the hash field nor the encoding of the signature, so every likely form is
 accepted: hex, with or without `sha256=`, and base64; always HMAC-SHA256 of the raw body.
 """
 
@@ -17,14 +17,14 @@ import orjson
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.health_harbor.codes import CallState, call_state
 
-SIGNATURE = "x-healthharbor-signature"
+_SIGNATURE = "x-healthharbor-signature"
 
 
 def verify_event(inbound: Inbound, connection: Any) -> None:
     if not connection.webhook_secret:
         raise ForgedEvent("no webhook secret is configured")
     digest = hmac.digest(connection.webhook_secret.encode(), inbound.body, "sha256")
-    given = inbound.headers.get(SIGNATURE, "").strip().removeprefix("sha256=").encode()
+    given = inbound.headers.get(_SIGNATURE, "").strip().removeprefix("sha256=").encode()
     as_hex, as_base64 = digest.hex().encode(), base64.b64encode(digest)
     if not (hmac.compare_digest(given.lower(), as_hex) | hmac.compare_digest(given, as_base64)):
         raise ForgedEvent("the signature does not match")
@@ -62,5 +62,5 @@ def _message_hash(body: Any) -> str | None:
     """The value of the one field whose name says that it is the message's hash."""
     if not isinstance(body, dict):
         return None
-    found = [value for name, value in body.items() if "hash" in name.lower() and isinstance(value, str) and value]
-    return found[0] if len(found) == 1 else None
+    hashes = [value for name, value in body.items() if "hash" in name.lower() and isinstance(value, str) and value]
+    return hashes[0] if len(hashes) == 1 else None

@@ -1,6 +1,6 @@
-"""What a caller may say to Health Harbor beyond the normalized inquiry: `vendor_options.health_harbor`.
+"""What a caller may tell Health Harbor beyond the normalized inquiry: `vendor_options.health_harbor`.
 
-Source: `ExternalMentalHealthInquiryRequest` of their OpenAPI document. Its claim fields and the deprecated `npi` are left out.
+Source: `ExternalMentalHealthInquiryRequest` of its OpenAPI document. The claim fields and the deprecated `npi` are left out.
 """
 
 from __future__ import annotations

@@ -1,50 +1,29 @@
-"""From the inquiry to one element of the `batch_inquiries` array, and what Health Harbor needs for it.
+"""From the inquiry to one element of the `batch_inquiries` array, and the deadline that follows from it.
 
-Source: `ExternalMentalHealthInquiryRequest` of their OpenAPI document. What was not given is left out, never sent empty:
+Source: `ExternalMentalHealthInquiryRequest` of its OpenAPI document. A field that is not given is left out, never sent empty:
 "if it is not known, leave this field blank and it will be determined".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from covergate.eligibility.inquiry import EASTERN, Address, Inquiry
-from covergate.vendors.flow import Missing, Question
+from covergate.vendors.flow import Question
 from covergate.vendors.health_harbor.codes import (
-    ALWAYS_ASKED,
-    ASKED_FOR_CODES,
+    ALWAYS_QUERIED,
     PLACES_OF_SERVICE,
+    QUERIED_FOR_CODES,
     QUERIES_OF_PROCEDURE,
     QUERIES_OF_SERVICE_TYPE,
 )
 from covergate.vendors.health_harbor.options import NEEDS_CODES, BenefitsQuery, HealthHarborOptions
 
-SATURDAY = 5
-LONGEST = timedelta(days=14)
-"""No verification stays open longer (api.md section 2)."""
-
-NOT_ASKED = frozenset(
-    {
-        "/patient/middle_name",
-        "/patient/suffix",
-        "/patient/gender",
-        "/patient/ssn",
-        "/patient/employer_name",
-        "/patient/address",
-        "/patient/email",
-        "/patient/phone",
-        "/subscriber",
-        "/coverage_order",
-        "/provider/name",
-        "/service/date",
-        "/service/end_date",
-        "/service/service_type_codes",
-        "/service/specialty",
-    }
-)
-"""Service type codes only choose the questions: the answers are given by procedure code."""
+_SATURDAY = 5
+_LONGEST_OPEN = timedelta(days=14)
+"""No verification stays open longer (docs/api.md#2-the-request)."""
 
 
 def request_of(question: Question) -> dict[str, Any]:
@@ -52,9 +31,9 @@ def request_of(question: Question) -> dict[str, Any]:
     patient, provider, service = inquiry.patient, inquiry.provider, inquiry.service
     fields = {
         "type": "BENEFITS",
-        "desired_completion_date": american(desired_completion_date(options, question.today)),
+        "desired_completion_date": dashed(desired_completion_date(options, question.today)),
         "patient_name": " ".join(f"{patient.first_name} {patient.last_name}".split()),
-        "dob": american(patient.date_of_birth),
+        "dob": dashed(patient.date_of_birth),
         "member_id": patient.member_id,
         "group_id": patient.group_number,
         "tax_id": provider.tax_id,
@@ -77,16 +56,17 @@ def request_of(question: Question) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None and value != []}
 
 
-def american(day: date) -> str:
+def dashed(day: date) -> str:
+    """`MM-DD-YYYY`, as every date in its documents."""
     return day.strftime("%m-%d-%Y")
 
 
 def desired_completion_date(options: HealthHarborOptions, today: date) -> date:
-    """The one asked for, or the next working day; a day that is over by now is replaced by today."""
+    """The one in the options, or today if that is over; else the next working day."""
     if options.desired_completion_date is not None:
         return max(options.desired_completion_date, today)
     day = today + timedelta(days=1)
-    while day.weekday() >= SATURDAY:
+    while day.weekday() >= _SATURDAY:
         day += timedelta(days=1)
     return day
 
@@ -95,7 +75,7 @@ def default_deadline(question: Question) -> datetime:
     """The end, in America/New_York, of the day after the desired completion date."""
     last_day = desired_completion_date(question.options, question.today) + timedelta(days=1)
     midnight = datetime.combine(last_day + timedelta(days=1), time(), EASTERN).astimezone(UTC)
-    return min(midnight, question.now.astimezone(UTC) + LONGEST)
+    return min(midnight, question.now.astimezone(UTC) + _LONGEST_OPEN)
 
 
 def payor_id(inquiry: Inquiry, payer_codes: Mapping[str, str]) -> str | None:
@@ -103,17 +83,17 @@ def payor_id(inquiry: Inquiry, payer_codes: Mapping[str, str]) -> str | None:
 
 
 def benefits_query(inquiry: Inquiry, options: HealthHarborOptions) -> tuple[BenefitsQuery, ...]:
-    """The queries given, else none beside a call script, else those that the service calls for."""
+    """The queries in the options; without them none beside a call script, else those that the service calls for."""
     if options.benefits_query is not None:
         return options.benefits_query
     if options.call_script_id is not None:
         return ()
-    chosen = list(ALWAYS_ASKED)
+    chosen = list(ALWAYS_QUERIED)
     for code in inquiry.service.service_type_codes:
         chosen += QUERIES_OF_SERVICE_TYPE.get(code, ())
     chosen += [QUERIES_OF_PROCEDURE[code] for code in inquiry.service.procedure_codes if code in QUERIES_OF_PROCEDURE]
     if benefits_codes(inquiry, options):
-        chosen += ASKED_FOR_CODES
+        chosen += QUERIED_FOR_CODES
     return tuple(dict.fromkeys(chosen))
 
 
@@ -121,31 +101,26 @@ def benefits_codes(inquiry: Inquiry, options: HealthHarborOptions) -> tuple[str,
     return inquiry.service.procedure_codes if options.benefits_codes is None else options.benefits_codes
 
 
-def missing_fields(inquiry: Inquiry, options: HealthHarborOptions, payer_codes: Mapping[str, str]) -> Sequence[Missing]:
-    """The rules that their document states in words, and the one required field that an inquiry may lack."""
-    missing: list[Missing] = []
-    if inquiry.provider.tax_id is None:
-        missing.append(Missing("/provider/tax_id", "Health Harbor needs the provider's tax id"))
-    if inquiry.payer.name is None and payor_id(inquiry, payer_codes) is None:
-        missing.append(Missing("/payer/name", "Health Harbor needs the payer's name or electronic id"))
-    queries = benefits_query(inquiry, options)
-    if not queries and options.call_script_id is None:
-        pointer = "/vendor_options/health_harbor/benefits_query"
-        missing.append(Missing(pointer, "Health Harbor needs a benefits query or a call script"))
-    if not NEEDS_CODES.isdisjoint(queries) and not benefits_codes(inquiry, options):
-        pointer = "/vendor_options/health_harbor/benefits_codes"
-        missing.append(Missing(pointer, "CODE_LOOKUP queries need benefits_codes or procedure codes"))
-    return missing
+def lacks_payer(inquiry: Inquiry, options: HealthHarborOptions, payer_codes: Mapping[str, str]) -> bool:
+    return inquiry.payer.name is None and payor_id(inquiry, payer_codes) is None
+
+
+def lacks_query(inquiry: Inquiry, options: HealthHarborOptions, payer_codes: Mapping[str, str]) -> bool:
+    return not benefits_query(inquiry, options) and options.call_script_id is None
+
+
+def lacks_codes(inquiry: Inquiry, options: HealthHarborOptions, payer_codes: Mapping[str, str]) -> bool:
+    return not NEEDS_CODES.isdisjoint(benefits_query(inquiry, options)) and not benefits_codes(inquiry, options)
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """A place of service without a name in the CMS code set cannot be said."""
+    """A place of service without a name in the CMS code set cannot be sent."""
     place = inquiry.service.place_of_service_code
     return frozenset() if place is None or place in PLACES_OF_SERVICE else frozenset({"/service/place_of_service_code"})
 
 
 def _one_line(address: Address | None) -> str | None:
-    """`123 Main St, New York, NY 10001`, as in their example; None for an address without a street or a city."""
+    """`123 Main St, New York, NY 10001`, as in the document's example; None for an address without a street or a city."""
     if address is None or address.line1 is None or address.city is None:
         return None
     state_and_zip = " ".join(part for part in (address.state, address.zip) if part)

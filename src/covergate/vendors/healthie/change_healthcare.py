@@ -1,7 +1,7 @@
 """Change Healthcare's eligibility JSON as EB rows: Healthie's checks before it moved to Claim.MD.
 
-Only old checks hold it; Healthie says that the integration is discontinued. Field names as in that product's public
-schema (vendors.md 3.5), the codes being X12's.
+Only old checks hold it; Healthie says that the integration is discontinued. The field names are those of that product's
+public schema, the codes X12's (docs/vendors/healthie.md#readings).
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 from covergate.eligibility.sourced import Sourced
 from covergate.eligibility.x12.rows import Days, EbRow, dtp, element
 from covergate.vendors.document import Node, text
-from covergate.vendors.healthie.claim_md import ClaimMdAnswer, sort_errors, split
-from covergate.vendors.healthie.operation import elements
+from covergate.vendors.healthie.claim_md import CheckResponse, sort_errors, split_codes
 
-MARKS = frozenset({"benefitsInformation", "planStatus", "errors", "controlNumber"})
-"""A document with none of these is nothing of theirs."""
+_MARKS = frozenset({"benefitsInformation", "planStatus", "errors", "controlNumber"})
+"""A document with none of these is not one of Change Healthcare's."""
 
 # Field of `planDateInformation` → DTP qualifier.
-DATES = {
+_DATES = {
     "plan": "291",
     "planBegin": "346",
     "planEnd": "347",
@@ -26,16 +25,16 @@ DATES = {
 }
 
 
-def change_healthcare(document: Node) -> ClaimMdAnswer | None:
-    if not isinstance(document.value, dict) or MARKS.isdisjoint(document.value):
+def change_healthcare(document: Node) -> CheckResponse | None:
+    if not isinstance(document.value, dict) or _MARKS.isdisjoint(document.value):
         return None
-    errors = [*elements(document.at("errors")), *elements(document.at("subscriber").at("aaaErrors"))]
+    errors = [*document.at("errors").objects(), *document.at("subscriber").at("aaaErrors").objects()]
     aaas, others = sort_errors(errors, "code", "description")
-    benefits = elements(document.at("benefitsInformation"))
+    benefits = document.at("benefitsInformation").objects()
     rows = [_row(benefit) for benefit in benefits] or [
-        _status(status) for status in elements(document.at("planStatus"))
+        _status(status) for status in document.at("planStatus").objects()
     ]
-    return ClaimMdAnswer(
+    return CheckResponse(
         rows=tuple(rows),
         plan_days=tuple(_plan_days(document.at("planDateInformation"))),
         aaas=aaas,
@@ -50,13 +49,13 @@ def _row(benefit: Node) -> EbRow:
 
     notes = [
         note
-        for part in elements(benefit.at("additionalInformation"))
-        for note in split(part.at("description"), by=None)
+        for part in benefit.at("additionalInformation").objects()
+        for note in split_codes(part.at("description"), by=None)
     ]
     return EbRow(
         eb01=of("code"),
         eb02=of("coverageLevelCode"),
-        eb03=tuple(split(benefit.at("serviceTypeCodes"))),
+        eb03=tuple(split_codes(benefit.at("serviceTypeCodes"))),
         eb04=of("insuranceTypeCode"),
         eb05=of("planCoverage"),
         eb06=of("timeQualifierCode"),
@@ -72,20 +71,20 @@ def _row(benefit: Node) -> EbRow:
 
 def _status(status: Node) -> EbRow:
     code = status.at("statusCode")
-    return EbRow(eb01=element(code.value, code.pointer), eb03=tuple(split(status.at("serviceTypeCodes"))))
+    return EbRow(eb01=element(code.value, code.pointer), eb03=tuple(split_codes(status.at("serviceTypeCodes"))))
 
 
 def _plan_days(dates: Node) -> list[Days]:
-    found = [
+    read = [
         dtp(qualifier, text(node.value), node.pointer)
-        for name, qualifier in DATES.items()
-        for node in split_dates(dates.at(name))
+        for name, qualifier in _DATES.items()
+        for node in _split_dates(dates.at(name))
     ]
-    return [days for days in found if days is not None]
+    return [days for days in read if days is not None]
 
 
-def split_dates(node: Node) -> list[Node]:
-    """A date may stand there once or in a list."""
+def _split_dates(node: Node) -> list[Node]:
+    """A date stands there once or in a list."""
     if not isinstance(node.value, list):
         return [node]
     return [Node(value, f"{node.pointer}/{index}") for index, value in enumerate(node.value)]

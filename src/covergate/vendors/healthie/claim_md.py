@@ -15,34 +15,33 @@ from covergate.eligibility.sourced import NOT_STATED, Sourced, percent, pointer
 from covergate.eligibility.x12.names import AAA03_NAMES
 from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
 from covergate.vendors.document import Node, text
-from covergate.vendors.healthie.operation import elements
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimMdAnswer:
-    """What a response holds, in any of its dialects. `errors` are (code, text) that are no AAA."""
+class CheckResponse:
+    """A check's `response`, in either dialect. `errors` are (code, text) of errors that are no AAA."""
 
     rows: tuple[EbRow, ...] = ()
     plan_days: tuple[Days, ...] = ()
     aaas: tuple[Aaa, ...] = ()
     errors: tuple[tuple[str | None, str | None], ...] = ()
     message: str | None = None
-    """The vendor's own words beside the first AAA or error."""
+    """The vendor's own text beside the first AAA or error."""
     insured: Node | None = None
     """The object whose `ins_…` fields are the insured person."""
 
 
-def claim_md(document: Node) -> ClaimMdAnswer | None:
-    """None where the document is nothing of Claim.MD's."""
-    roots = [inner for root in elements(document) for inner in (root, *elements(root.at("result")))]
-    eligs = [elig for root in roots for elig in elements(root.at("elig"))]
+def claim_md(document: Node) -> CheckResponse | None:
+    """None if the document is not one of Claim.MD's."""
+    roots = [inner for root in document.objects() for inner in (root, *root.at("result").objects())]
+    eligs = [elig for root in roots for elig in root.at("elig").objects()]
     eligs += [root for root in roots if "benefit" in root.value]
-    errors = [error for place in (*roots, *eligs) for error in elements(place.at("error"))]
+    errors = [error for place in (*roots, *eligs) for error in place.at("error").objects()]
     if not eligs and not errors:
         return None
     aaas, others = sort_errors(errors, "error_code", "error_mesg")
-    return ClaimMdAnswer(
-        rows=tuple(_row(benefit) for elig in eligs for benefit in elements(elig.at("benefit"))),
+    return CheckResponse(
+        rows=tuple(_row(benefit) for elig in eligs for benefit in elig.at("benefit").objects()),
         plan_days=tuple(day for elig in eligs for day in _plan_days(elig)),
         aaas=aaas,
         errors=others,
@@ -58,11 +57,11 @@ def sort_errors(
     aaas: list[Aaa] = []
     others: list[tuple[str | None, str | None]] = []
     for error in errors:
-        theirs = error.text(code)
-        if theirs.value in AAA03_NAMES:
-            aaas.append(Aaa(code=theirs.value, sources=list(theirs.pointers)))
+        error_code = error.text(code)
+        if error_code.value in AAA03_NAMES:
+            aaas.append(Aaa(code=error_code.value, sources=list(error_code.pointers)))
         else:
-            others.append((theirs.value, error.text(words).value))
+            others.append((error_code.value, error.text(words).value))
     return tuple(aaas), tuple(others)
 
 
@@ -74,7 +73,7 @@ def _row(benefit: Node) -> EbRow:
     return EbRow(
         eb01=of("benefit_coverage_code"),
         eb02=of("benefit_level_code"),
-        eb03=tuple(split(benefit.at("benefit_code"))),
+        eb03=tuple(split_codes(benefit.at("benefit_code"))),
         eb04=of("insurance_type_code"),
         eb05=of("insurance_plan"),
         eb06=of("benefit_period_code"),
@@ -82,7 +81,7 @@ def _row(benefit: Node) -> EbRow:
         eb08=share,
         eb08_is_fraction=_is_fraction(share),
         eb12=of("inplan_network"),
-        msgs=tuple(split(benefit.at("benefit_notes"), by=None)),
+        msgs=tuple(split_codes(benefit.at("benefit_notes"), by=None)),
         places=(place,) if re.fullmatch("[0-9]{2}", place.value or "") else (),
         entities=tuple(_entities(benefit)),
     )
@@ -94,16 +93,16 @@ def _is_fraction(share: Sourced[str]) -> bool:
     return whole is not None and whole <= 1
 
 
-def split(node: Node, by: str | None = r"[\^,|]") -> list[Sourced[str]]:
+def split_codes(node: Node, by: str | None = r"[\^,|]") -> list[Sourced[str]]:
     """The texts of a list, or of one text that joins several."""
     if isinstance(node.value, list):
-        found = [element(value, pointer(node.pointer, index)) for index, value in enumerate(node.value)]
-        return [part for part in found if part]
+        parts = [element(value, pointer(node.pointer, index)) for index, value in enumerate(node.value)]
+        return [part for part in parts if part]
     whole = element(node.value, node.pointer)
     if whole.value is None:
         return []
-    parts = re.split(by, whole.value) if by is not None else [whole.value]
-    return [Sourced(part.strip(), whole.pointers) for part in parts if part.strip()]
+    texts = re.split(by, whole.value) if by is not None else [whole.value]
+    return [Sourced(text_.strip(), whole.pointers) for text_ in texts if text_.strip()]
 
 
 def _entities(benefit: Node) -> list[Entity]:
@@ -111,14 +110,14 @@ def _entities(benefit: Node) -> list[Entity]:
     names = ("entity_code", "entity_name", "entity_id", "entity_phone", "entity_fax")
     columns = {name: _column(benefit.at(name)) for name in names}
     address = {name: _column(benefit.at(f"entity_{name}")) for name in ("addr_1", "addr_2", "city", "state", "zip")}
-    found: list[Entity] = []
+    entities: list[Entity] = []
     for index in range(max(len(column) for column in columns.values())):
         code, name, number, phone, fax = (_nth(columns[name], index) for name in names)
         if not name and not number:
             continue
         lines = {part: stated.value for part, column in address.items() if (stated := _nth(column, index))}
         first_line = _nth(address["addr_1"], index)
-        found.append(
+        entities.append(
             Entity(
                 code=code,
                 name=name,
@@ -139,7 +138,7 @@ def _entities(benefit: Node) -> list[Entity]:
                 else NOT_STATED,
             )
         )
-    return found
+    return entities
 
 
 def _column(node: Node) -> list[Sourced[str]]:
@@ -155,5 +154,5 @@ def _nth(column: list[Sourced[str]], index: int) -> Sourced[str]:
 def _plan_days(elig: Node) -> list[Days]:
     """`yyyymmdd`; 346 and 347 are the DTP qualifiers of plan begin and plan end."""
     dates = (("346", elig.at("plan_begin_date")), ("347", elig.at("plan_end_date")))
-    found = [dtp(qualifier, text(node.value), node.pointer) for qualifier, node in dates]
-    return [days for days in found if days is not None]
+    read = [dtp(qualifier, text(node.value), node.pointer) for qualifier, node in dates]
+    return [days for days in read if days is not None]

@@ -1,9 +1,8 @@
 """Every GraphQL document that is sent to Healthie, whole and static. Values travel in variables only.
 
-Source: their developer guide and reference, and the generated types of their schema. Variables are non-null wherever that
-is possible, since such a variable fits an argument of either kind; enum values stand in the documents, because the names of
-their enum types are not documented.
-`clientMutationId` is never asked for: newer versions of their API have none.
+Source: Healthie's developer guide and reference, and the generated types of its schema. Variables are non-null wherever
+possible, since such a variable fits an argument of either kind; enum values stand in the documents, because the names of the
+enum types are not documented. `clientMutationId` is never asked for: newer versions of the API have none.
 
 A test validates each document against `tests/vendors/healthie/schema.graphql`.
 """

@@ -1,6 +1,6 @@
-"""Healthie's webhooks: signed, thin, and only for the timeline, since no event tells of an eligibility check.
+"""Healthie's webhooks: signed, without content, and only for the timeline, since no event tells of an eligibility check.
 
-Source: "Signature Verification Process" of their guide. The signature covers the digest of the body, so the digest is
+Source: "Signature Verification Process" of Healthie's guide. The signature covers the digest of the body, so the digest is
 compared with the body too. The guide's sample drops the `=` at the digest's end before it signs; both readings are
 accepted. Nothing signed has a time in it, so there is no replay window: a repeated event is recognized by its key.
 """
@@ -17,8 +17,8 @@ import orjson
 
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 
-POLICY_EVENTS = ("policy.created", "policy.updated", "policy.deleted")
-AUTHORIZATION_EVENTS = (
+_POLICY_EVENTS = ("policy.created", "policy.updated", "policy.deleted")
+_AUTHORIZATION_EVENTS = (
     "insurance_authorization.created",
     "insurance_authorization.updated",
     "insurance_authorization.deleted",
@@ -49,17 +49,17 @@ def _signature(inbound: Inbound, digest: str, secret: str) -> bytes:
 
 
 def read_event(inbound: Inbound) -> Sequence[VendorEvent]:
-    """At most one. A policy's id is what a submission is known by; an authorization's is not."""
+    """At most one. A policy's id is the reference of a submission; an authorization's is not."""
     try:
         body = orjson.loads(inbound.body)
     except orjson.JSONDecodeError:
         return ()
     match body:
         case {"event_type": str(kind), "resource_id": int() | str() as resource} if kind in (
-            *POLICY_EVENTS,
-            *AUTHORIZATION_EVENTS,
+            *_POLICY_EVENTS,
+            *_AUTHORIZATION_EVENTS,
         ):
             digest = hashlib.sha256(inbound.body).hexdigest()
-            ref = str(resource) if kind in POLICY_EVENTS else None
+            ref = str(resource) if kind in _POLICY_EVENTS else None
             return [VendorEvent(dedupe_key=f"{kind}:{resource}:{digest}", kind=kind, ref=ref, wakes=False)]
     return ()

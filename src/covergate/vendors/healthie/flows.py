@@ -1,33 +1,53 @@
 """The calls to Healthie: plan, patient, policy, and then the check, which answers in its own reply.
 
-After a lost reply the check is never run again: the policy's latest check is read. A check can take as long as the payer
-does, so while none newer than the submission is there it is looked for a little longer, and then a person decides.
+After a lost reply the check is never run again: the policy's latest check is read. A check takes as long as the payer does,
+so one that is newer than the submission is looked for a little longer, and then an operator decides.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from covergate.eligibility.failure import Failure
 from covergate.vendors.document import Node
 from covergate.vendors.errors import VendorBroken
-from covergate.vendors.flow import CheckFlow, FindFlow, Flow, NotFound, Pending, Progress, Question, Refused, Reply
+from covergate.vendors.flow import (
+    Answered,
+    CheckFlow,
+    FindFlow,
+    Flow,
+    ListedPayer,
+    NotFound,
+    PayersFlow,
+    Pending,
+    Progress,
+    Question,
+    Refused,
+    Reply,
+    ended,
+)
+from covergate.vendors.healthie.answer import answer_of
 from covergate.vendors.healthie.documents import READ_POLICY, RUN_CHECK
-from covergate.vendors.healthie.operation import operation, payload
-from covergate.vendors.healthie.patients import existing_patient, patient
-from covergate.vendors.healthie.plans import Plan, asked_plan, resolved_plan
+from covergate.vendors.healthie.graphql import operation, payload
+from covergate.vendors.healthie.patients import existing_record, record_of_patient
+from covergate.vendors.healthie.plans import InsurancePlan, asked_plan, page_of_plans, plans_of, resolved_plan
 from covergate.vendors.healthie.policies import policies_for, policy_id
-from covergate.vendors.healthie.statement import outcome_of
+from covergate.vendors.pace import Pace
 
-CHECK_TIMEOUT = 60.0
+_CHECK_TIMEOUT = 60.0
 """Seconds. Healthie asks the payer while we wait."""
 
-CLOCKS_APART = timedelta(seconds=5)
+_CLOCK_SLACK = timedelta(seconds=5)
 """By how much Healthie's clock may be behind ours."""
 
-LOOKS = 10
-FIRST_WAIT, LONGEST_WAIT = 2.0, 120.0
-"""Seconds; waits double: 2, 4, 8, … After `LOOKS` looks, about ten minutes, it is left to a person."""
+_LOOKS = 10
+_FIRST_WAIT = 2.0
+_PACE = Pace(multiples=(1, 2, 4, 8, 16, 32, 60))
+"""Waits double from 2 seconds to two minutes. After `_LOOKS` looks, about ten minutes, an operator decides."""
+
+_LONGEST_LIST = 1000
+"""Pages of insurance plans."""
 
 
 def submit(question: Question) -> Flow:
@@ -36,30 +56,30 @@ def submit(question: Question) -> Flow:
         if isinstance(plan, Failure):
             return Refused(plan)
     else:
-        plan = Plan()
-    user = yield from patient(question)
+        plan = InsurancePlan()
+    user = yield from record_of_patient(question)
     if isinstance(user, Failure):
         return Refused(user)
     policy = yield from policy_id(question, user, plan)
     if isinstance(policy, Failure):
         return Refused(policy)
     codes = list(question.inquiry.service.service_type_codes)
-    reply = yield operation(RUN_CHECK, {"id": policy, "service_codes": codes}, commits=True, timeout=CHECK_TIMEOUT)
-    ran = payload(reply, "runEligibilityCheck")
-    if isinstance(ran, Failure):
-        return Refused(ran)
-    made = ran.at("eligibility_check")
-    if not isinstance(made.value, dict):
+    reply = yield operation(RUN_CHECK, {"id": policy, "service_codes": codes}, commits=True, timeout=_CHECK_TIMEOUT)
+    mutation = payload(reply, "runEligibilityCheck")
+    if isinstance(mutation, Failure):
+        return Refused(mutation)
+    new = mutation.at("eligibility_check")
+    if not isinstance(new.value, dict):
         raise VendorBroken("the reply holds no check", sent=True, reply=reply)
-    return outcome_of(question, made, reply)
+    return _ended(question, new, reply)
 
 
 def find(question: Question) -> FindFlow:
     """The latest check of the policy that the submission was for.
 
-    No such patient or policy: no check was run, but somebody at the clinic may have changed the record since.
+    Without such a patient or policy no check was run, unless the clinic has changed the record since: not proven.
     """
-    user = yield from existing_patient(question)
+    user = yield from existing_record(question)
     if user is None or isinstance(user, Failure):
         return NotFound()
     policies = policies_for(question, user, asked_plan(question))
@@ -67,36 +87,59 @@ def find(question: Question) -> FindFlow:
         return NotFound()
     ref = str(policies[0].value["id"])
     reply = yield operation(READ_POLICY, {"id": ref})
-    return _latest(question, ref, reply) or Pending(ref=ref, again_in=timedelta(seconds=FIRST_WAIT))
+    return _latest(question, ref, reply) or Pending(ref=ref, again_in=_PACE.wait(0, _FIRST_WAIT))
 
 
 def check(question: Question, ref: str) -> CheckFlow:
     """`ref` is the policy's id. Only a lost reply leads here."""
     reply = yield operation(READ_POLICY, {"id": ref})
-    found = _latest(question, ref, reply)
-    if found is not None:
-        return found
-    if question.checks >= LOOKS:
+    outcome = _latest(question, ref, reply)
+    if outcome is not None:
+        return outcome
+    if question.checks >= _LOOKS:
         return NotFound()
-    wait = min(FIRST_WAIT * 2 ** (question.checks + 1), LONGEST_WAIT)
-    return Pending(ref=ref, again_in=timedelta(seconds=wait))
+    return Pending(ref=ref, again_in=_PACE.wait(question.checks + 1, _FIRST_WAIT))
+
+
+def list_payers(connection: Any) -> PayersFlow:
+    """The plans that the organization accepts; any other is found by its payer id when it is asked for."""
+    listed: list[ListedPayer] = []
+    for page in range(_LONGEST_LIST):
+        reply = yield page_of_plans(page, is_accepted=True)
+        rows = plans_of(reply)
+        if isinstance(rows, Failure):
+            raise VendorBroken("the list of plans was refused", sent=True, reply=reply)
+        for row in rows:
+            plan_id, payer_id = row.text("id").value, row.text("payer_id").value
+            name = row.text("payer_name").value
+            if plan_id and payer_id and name:
+                codes = {"insurance_plan_id": plan_id, "payer_id": payer_id}
+                listed.append(ListedPayer(name=name, codes=codes, electronic_id=payer_id))
+        if not rows:
+            break
+    return listed
+
+
+def _ended(question: Question, eligibility_check: Node, reply: Reply) -> Answered | Refused:
+    """The reference is the id of the check's policy, which is what Healthie's events name."""
+    return ended(answer_of(question, eligibility_check, reply), eligibility_check.at("policy").text("id").value)
 
 
 def _latest(question: Question, ref: str, reply: Reply) -> Progress | None:
-    """What the policy's latest check says, if it was run for this submission."""
+    """The outcome of the policy's latest check, None unless it was run for this submission."""
     policy = payload(reply, "policy")
     if isinstance(policy, Failure) or policy.text("id").value != ref:
         raise VendorBroken("the reply is not the policy asked for", sent=True, reply=reply)
     latest = policy.at("latest_eligibility_check")
     if not isinstance(latest.value, dict) or not _is_newer(latest, question):
         return None
-    return outcome_of(question, latest, reply)
+    return _ended(question, latest, reply)
 
 
 def _is_newer(latest: Node, question: Question) -> bool:
     try:
-        made = datetime.fromisoformat(latest.text("created_at").value or "")
+        created = datetime.fromisoformat(latest.text("created_at").value or "")
     except ValueError:
         return False
-    made = made if made.tzinfo else made.replace(tzinfo=UTC)
-    return question.submitted_at is not None and made >= question.submitted_at - CLOCKS_APART
+    created = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return question.submitted_at is not None and created >= question.submitted_at - _CLOCK_SLACK

@@ -1,4 +1,4 @@
-"""What a caller may say to Healthie beyond the normalized inquiry: `vendor_options.healthie`."""
+"""What a caller may tell Healthie beyond the normalized inquiry: `vendor_options.healthie`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated
 from covergate.eligibility.inquiry import Pattern, Text
 from covergate.vendors.vendor import Options
 
-Id = Annotated[str, Text(40), Pattern(r"^[0-9A-Za-z_-]+$", "must be an id of letters, digits, _ and -")]
-"""Their ids are GraphQL IDs: digits, as far as seen."""
+_Id = Annotated[str, Text(40), Pattern(r"^[0-9A-Za-z_-]+$", "must be an id of letters, digits, _ and -")]
+"""Healthie's ids are GraphQL IDs: digits, as far as seen."""
 
 
 class HealthieOptions(Options):
-    """Ids of records that are at Healthie already. Without `user_id` only patients that this gateway made are looked at.
+    """Ids of records that Healthie has already. Without `user_id` only records that this gateway made are used.
 
-    `create_patient` false: ask only about a patient who is there.
+    `create_patient` false: a patient without a record is not asked about.
     """
 
-    user_id: Id | None = None
-    policy_id: Id | None = None
-    insurance_plan_id: Id | None = None
-    dietitian_id: Id | None = None
+    user_id: _Id | None = None
+    policy_id: _Id | None = None
+    insurance_plan_id: _Id | None = None
+    dietitian_id: _Id | None = None
     create_patient: bool = True

@@ -1,7 +1,7 @@
-"""The patient's policy at Healthie, which a check is run on: the one that fits the inquiry, or a new one.
+"""The patient's policy at Healthie, on which a check is run: the one that fits the inquiry, or a new one.
 
-There is no mutation that makes a policy: one is written through `updateClient`. A policy of a record that is not the
-gateway's own is used as it is, never overwritten.
+No mutation makes a policy: one is written through `updateClient`. A policy of a record that is not the gateway's own is
+used as it is, never overwritten.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from covergate.eligibility.inquiry import CoverageOrder
 from covergate.vendors.document import Node
 from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import Call, Question, Reply
-from covergate.vendors.healthie.codes import GENDERS, HOLDER_RELATIONSHIPS, PRIORITIES, SELF
+from covergate.vendors.healthie.codes import PRIORITY_TYPES
 from covergate.vendors.healthie.documents import READ_PATIENT, WRITE_POLICY
-from covergate.vendors.healthie.operation import operation, payload
-from covergate.vendors.healthie.plans import Plan
+from covergate.vendors.healthie.graphql import operation, payload
+from covergate.vendors.healthie.plans import InsurancePlan
+from covergate.vendors.healthie.request import policy_fields
 
 
-def policy_id(question: Question, user: Node, plan: Plan) -> Generator[Call, Reply, str | Failure]:
-    """The id of the policy to check, after writing what is not there yet."""
+def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[Call, Reply, str | Failure]:
+    """The id of the policy to check, written first if it is not there or not up to date."""
     fitting = policies_for(question, user, plan)
     if question.options.policy_id is not None and not fitting:
         return failure(FailureCode.REQUEST_REJECTED, vendor_code="policy_id")
-    wanted = _wanted(question, plan)
+    wanted = policy_fields(question)
     if fitting:
         kept = fitting[0]
         is_own = user.text("record_identifier").value == question.patient_key
@@ -38,7 +39,7 @@ def policy_id(question: Question, user: Node, plan: Plan) -> Generator[Call, Rep
     reply = yield operation(WRITE_POLICY, {"id": user.text("id").value, "policies": [written]})
     updated = payload(reply, "updateClient")
     if isinstance(updated, Failure):
-        # "only one policy can be Primary": a worker whose job was taken up twice, or the clinic itself, was faster.
+        # "only one policy can be Primary": another worker with the same job, or the clinic itself, was faster.
         reply = yield operation(READ_PATIENT, {"id": user.text("id").value})
         now = payload(reply, "user")
         if isinstance(now, Failure) or _ids(now) <= before:
@@ -53,8 +54,8 @@ def policy_id(question: Question, user: Node, plan: Plan) -> Generator[Call, Rep
     return _id(new[0])
 
 
-def policies_for(question: Question, user: Node, plan: Plan) -> list[Node]:
-    """Those with the asked member id and payer, the one last checked first; or the one that the options name."""
+def policies_for(question: Question, user: Node, plan: InsurancePlan) -> list[Node]:
+    """The policies with the inquiry's member id and payer, the one last checked first; or the one that the options name."""
     policies = [policy for policy in user.rows("policies") if policy.text("id").value is not None]
     if question.options.policy_id is not None:
         return [policy for policy in policies if policy.text("id").value == question.options.policy_id]
@@ -79,34 +80,8 @@ def _plain(member_id: str | None) -> str:
     return "".join((member_id or "").split()).casefold()
 
 
-def _wanted(question: Question, plan: Plan) -> dict[str, Any]:
-    """The fields of `ClientPolicyInput` that the inquiry states; the holder is the subscriber."""
-    inquiry = question.inquiry
-    holder, subscriber = inquiry.insured, inquiry.subscriber
-    fields = {
-        "num": inquiry.patient.member_id,
-        "group_num": inquiry.patient.group_number,
-        "holder_first": holder.first_name,
-        "holder_mi": holder.middle_name[:1] if holder.middle_name else None,
-        "holder_last": holder.last_name,
-        "holder_dob": holder.date_of_birth.isoformat(),
-        "holder_gender": GENDERS[holder.gender],
-        "holder_relationship": SELF if subscriber is None else HOLDER_RELATIONSHIPS[subscriber.patient_relationship],
-        "holder_phone": subscriber.phone if subscriber is not None else None,
-        "holder_location": _location(question),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _location(question: Question) -> dict[str, str] | None:
-    subscriber = question.inquiry.subscriber
-    if subscriber is None or subscriber.address is None:
-        return None
-    return {name: value for name, value in subscriber.address.model_dump().items() if value is not None} or None
-
-
 def _holds(policy: Node, wanted: dict[str, Any]) -> bool:
-    """Whether the policy says all of it already; the location is not read back."""
+    """Whether the policy has all of it already; the location is not read back."""
     return all(policy.text(name).value == value for name, value in wanted.items() if name != "holder_location")
 
 
@@ -114,4 +89,4 @@ def _priority(question: Question, user: Node) -> str:
     """As asked, but never a second Primary: Healthie refuses that."""
     taken = any(policy.text("priority_type").value == "Primary" for policy in user.rows("policies"))
     order = CoverageOrder.SECONDARY if taken else question.inquiry.coverage_order
-    return PRIORITIES[order]
+    return PRIORITY_TYPES[order]

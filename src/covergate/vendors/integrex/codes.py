@@ -1,7 +1,7 @@
 """Integrex's words and ours. Source: "Integrex Health Enhanced Eligibility V2" (PDF).
 
-The document gives names of fields and no values of codes; where it says or suggests X12, the X12 tables are used. What is
-matched here by its words is compared by `fold`: case, blanks and punctuation do not count.
+The document gives names of fields and no values of codes; if it says or suggests X12, the X12 tables are used. Words are
+compared by `fold`: case, blanks and punctuation do not count.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ def fold(words: str) -> str:
     return re.sub(r"[^a-z0-9($%]", "", words.casefold())
 
 
-# `coverageStatusDesc`, for answers without a code that X12's EB01 knows. Its words are read in this order: something is not
-# covered, something has ended, something is (not) active.
+# `coverageStatusDesc`, for answers without a code of X12's EB01. Its words are read in this order: something is not covered,
+# something has ended, something is (not) active.
 COVERED_WORD = "covered"
 INACTIVE_WORDS = frozenset({"inactive", "termed", "terminated", "cancelled", "canceled", "expired", "lapsed"})
 ACTIVE_WORD = "active"
 NEGATIONS = frozenset({"no", "not", "non", "never"})
-"""Before the word that they turn around: "not covered", "no longer active"."""
+"""They stand before the word that they negate: "not covered", "no longer active"."""
 
-# `relationshipDesc`, for answers without a code that X12's INS02 knows.
-RELATIONSHIPS: dict[str, PatientRelationship] = {
+# `relationshipDesc`, for answers without a code of X12's INS02.
+RELATIONSHIP_WORDS: dict[str, PatientRelationship] = {
     "self": PatientRelationship.SELF,
     "subscriber": PatientRelationship.SELF,
     "spouse": PatientRelationship.SPOUSE,
@@ -42,7 +42,7 @@ RELATIONSHIPS: dict[str, PatientRelationship] = {
 }
 
 # `patientGender`, `subscriberGender`: F or M in version 2's requests, words in version 1.
-GENDERS: dict[str, str] = {"f": "F", "female": "F", "m": "M", "male": "M", "u": "U", "unknown": "U"}
+GENDER_LETTERS: dict[str, str] = {"f": "F", "female": "F", "m": "M", "male": "M", "u": "U", "unknown": "U"}
 
 # `payerTPA`: "True/False indicator for a Third Party Administrator (TPA)".
 INDICATORS: dict[str, bool] = {"true": True, "false": False}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import Coverage, Network
 
-PENDING = "pending"
-ELIGIBLE = "complete.eligible"
-INELIGIBLE = "complete.ineligible"
+COMPLETE_ELIGIBLE = "complete.eligible"
+COMPLETE_INELIGIBLE = "complete.ineligible"
 CONTACT_PAYER = "CONTACT_PAYER_REQUIRED"
 
 # "Verification guide": the reasons of `complete.ineligible`, as (coverage, service_covered).
@@ -16,8 +15,8 @@ INELIGIBLE_REASONS: dict[str, tuple[Coverage, bool | None]] = {
     "NON_COVERED": (Coverage.ACTIVE, False),
 }
 
-# "Patient Intake", "Patient Routing". Any other `error.*` is "any other unexpected response": to a person.
-ERRORS: dict[str, FailureCode] = {
+# "Patient Intake", "Patient Routing". Any other `error.*` is "any other unexpected response", which a person handles.
+ERROR_STATUSES: dict[str, FailureCode] = {
     "error.member.id": FailureCode.MEMBER_ID_INVALID,
     "error.member.name": FailureCode.MEMBER_NAME_MISMATCH,
     "error.member.dob": FailureCode.MEMBER_DOB_MISMATCH,
@@ -26,8 +25,8 @@ ERRORS: dict[str, FailureCode] = {
 }
 
 # "Get Verification" v2, `benefits[].networkStatus`; `pending` is a value of Get Network Status and names no network.
-NETWORKS: dict[str, Network] = {"inn": Network.IN, "oon": Network.OUT, "pending": Network.UNKNOWN}
+NETWORK_STATUSES: dict[str, Network] = {"inn": Network.IN, "oon": Network.OUT, "pending": Network.UNKNOWN}
 
-# "Webhooks": what is told of a verification, and whether there is something new to fetch.
-EVENTS: dict[str, bool] = {"verification.updated": True, "verification.pending": False}
+# "Webhooks": the events about a verification, and whether there is something new to fetch.
+EVENT_WAKES: dict[str, bool] = {"verification.updated": True, "verification.pending": False}
 SANDBOX_PREFIX = "sandbox."

@@ -15,37 +15,37 @@ from covergate.vendors.document import Node, token
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.sohar import codes
 
-UPDATED = "verification.updated"
+_UPDATED = "verification.updated"
 
 
 def verify_event(inbound: Inbound, connection: Any) -> None:
-    """The signature over the raw bytes, and a time stamp within five minutes of now.
+    """Checks the signature over the raw bytes and that the time stamp is within five minutes of now.
 
     Svix's scheme is that of Standard Webhooks; only the headers have other names.
     """
     headers = {f"webhook-{name}": _header(inbound, name) for name in ("id", "timestamp", "signature")}
     try:
         Webhook(connection.webhook_secret).verify(inbound.body, headers, json_parse=False)
-    # The library raises its own error, ValueError, binascii.Error or UnicodeDecodeError, depending on what is forged
-    # how, and its own for an empty secret; whatever it is, the event is not proven to be Sohar's.
+    # Broad on purpose: depending on what is forged, the library raises its own error (for an empty secret too), ValueError,
+    # binascii.Error or UnicodeDecodeError; each means that the event is not proven to be Sohar's.
     except Exception as error:
         raise ForgedEvent("the signature does not verify") from error
 
 
 def read_event(inbound: Inbound) -> Sequence[VendorEvent]:
-    """The older payload has no `event`, which then is the one documented for it. Other kinds are about no verification."""
+    """The older payload has no `event` and is `verification.updated`. Other kinds are not about a verification."""
     try:
         body = Node(orjson.loads(inbound.body), "")
     except orjson.JSONDecodeError:
         return ()
-    kind = body.read("event", token).value or UPDATED
+    kind = body.read("event", token).value or _UPDATED
     ref, echo = body.read("verificationId", token).value, body.read("id", token).value
-    wakes = codes.EVENTS.get(kind.removeprefix(codes.SANDBOX_PREFIX))
+    wakes = codes.EVENT_WAKES.get(kind.removeprefix(codes.SANDBOX_PREFIX))
     if wakes is None or (ref is None and echo is None):
         return ()
     return [VendorEvent(dedupe_key=_header(inbound, "id"), kind=kind, ref=ref, echo=echo, wakes=wakes)]
 
 
 def _header(inbound: Inbound, name: str) -> str:
-    """Sohar's pages name the `svix-` headers; Svix can also send the unbranded names."""
+    """Sohar's pages name the `svix-` headers; Svix can also send the unbranded ones."""
     return inbound.headers.get(f"svix-{name}") or inbound.headers.get(f"webhook-{name}", "")

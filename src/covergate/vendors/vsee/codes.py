@@ -5,14 +5,14 @@ from __future__ import annotations
 from covergate.eligibility.inquiry import CoverageOrder, Gender, Relationship
 
 # User API, `gender`: 1 male, 2 female. It has no third.
-GENDERS: dict[Gender, int] = {Gender.MALE: 1, Gender.FEMALE: 2}
+GENDER_NUMBERS: dict[Gender, int] = {Gender.MALE: 1, Gender.FEMALE: 2}
 
 # User API, `type`.
 MEMBER = "200"
 
-# "Insurance API (Draft)", Relationship to Insured: self, child, spouse, other.
-SELF = "self"
-RESPONSIBLE_PARTIES: dict[Relationship, str] = {
+# "Insurance API (Draft)", Relationship to Insured: self, child, spouse, other. None: the patient is the subscriber.
+RESPONSIBLE_PARTY_OF: dict[Relationship | None, str] = {
+    None: "self",
     Relationship.SPOUSE: "spouse",
     Relationship.CHILD: "child",
     Relationship.OTHER_ADULT: "other",
@@ -21,19 +21,19 @@ RESPONSIBLE_PARTIES: dict[Relationship, str] = {
     Relationship.OTHER: "other",
 }
 
-# "Insurance API (Draft)", Raw Data in user_datas: where the result of a check can stand in `insurance`. The last is the
-# page's older shape, which does not name the check.
-UNNAMED = "eligibility"
+# "Insurance API (Draft)", Raw Data in user_datas: the places in `insurance` where the result of a check can stand. The last
+# is the page's older shape, which does not name the check.
+UNNAMED_SECTION = "eligibility"
 SECTIONS: dict[CoverageOrder, tuple[str, ...]] = {
-    CoverageOrder.PRIMARY: ("primary", "secondary", UNNAMED),
-    CoverageOrder.SECONDARY: ("secondary", "primary", UNNAMED),
+    CoverageOrder.PRIMARY: ("primary", "secondary", UNNAMED_SECTION),
+    CoverageOrder.SECONDARY: ("secondary", "primary", UNNAMED_SECTION),
 }
 
 CHECKED = "eligibility.checked"
-"""Webhook type of the page."""
+"""The webhook type that the page documents."""
 
-CODE_LENGTH = 128
+USER_CODE_LENGTH = 128
 """User API: the longest `code`, our own name for the user."""
 
-ALWAYS_ASKED = "30"
-"""The service type that every check has (`@eligibilitystc` of the sample); no way to choose another is documented."""
+CHECKED_SERVICE_TYPE = "30"
+"""The service type of every check (`@eligibilitystc` of the sample); no way to choose another is documented."""

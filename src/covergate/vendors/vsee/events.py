@@ -20,11 +20,11 @@ from covergate.vendors.vsee.codes import CHECKED
 
 
 def verify_event(inbound: Inbound, connection: Any) -> None:
-    """Just one `token` in the query, compared in constant time."""
+    """Takes exactly one `token` in the query, compared in constant time."""
     if not connection.callback_token:
         raise ForgedEvent("no callback token is configured")
-    given = parse_qs(inbound.query).get("token", [])
-    if len(given) != 1 or not hmac.compare_digest(given[0].encode(), connection.callback_token.encode()):
+    tokens = parse_qs(inbound.query).get("token", [])
+    if len(tokens) != 1 or not hmac.compare_digest(tokens[0].encode(), connection.callback_token.encode()):
         raise ForgedEvent("the token does not match")
 
 

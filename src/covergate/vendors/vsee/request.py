@@ -1,4 +1,4 @@
-"""From an inquiry to what VSee stores of a user, and what it needs before a check can run.
+"""From an inquiry to what VSee stores of a user, and the fields that it needs before a check can run.
 
 Sources: VSee's User API (`POST /users/sso`) and "Insurance API (Draft)" (required insurance information). The nested spelling
 `insurance: {primary: …, patient: …}` is the one that the record is read back in.
@@ -6,46 +6,33 @@ Sources: VSee's User API (`POST /users/sso`) and "Insurance API (Draft)" (requir
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
 from covergate.eligibility.inquiry import Address, Inquiry
-from covergate.vendors.flow import Missing, Question
-from covergate.vendors.vsee.codes import ALWAYS_ASKED, CODE_LENGTH, GENDERS, MEMBER, RESPONSIBLE_PARTIES, SELF
-
-NOT_ASKED = frozenset(
-    {
-        "/patient/middle_name",
-        "/patient/suffix",
-        "/patient/ssn",
-        "/patient/employer_name",
-        "/patient/email",
-        "/patient/phone",
-        "/subscriber/middle_name",
-        "/subscriber/suffix",
-        "/subscriber/gender",
-        "/subscriber/ssn",
-        "/subscriber/employer_name",
-        "/subscriber/phone",
-        "/provider",
-        "/service/date",
-        "/service/end_date",
-        "/service/procedure_codes",
-        "/service/diagnosis_codes",
-        "/service/place_of_service_code",
-        "/service/specialty",
-    }
+from covergate.vendors.flow import Question
+from covergate.vendors.vsee.codes import (
+    CHECKED_SERVICE_TYPE,
+    GENDER_NUMBERS,
+    MEMBER,
+    RESPONSIBLE_PARTY_OF,
+    USER_CODE_LENGTH,
 )
+
+ADDRESS_PARTS = ("line1", "city", "state", "zip")
+"""The parts of an address that VSee requires."""
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """Every check is about service type 30, and no other can be chosen."""
-    return frozenset(
+    """Every check is about service type 30, and no other can be chosen. There is one member id: the subscriber's, if given."""
+    service_types = {
         f"/service/service_type_codes/{index}"
         for index, code in enumerate(inquiry.service.service_type_codes)
-        if code != ALWAYS_ASKED
-    )
+        if code != CHECKED_SERVICE_TYPE
+    }
+    is_own = _subscriber_number(inquiry) == inquiry.patient.member_id
+    return frozenset(service_types if is_own else {*service_types, "/patient/member_id"})
 
 
 def carrier_code(options: Any, payer_codes: Mapping[str, str]) -> str | None:
@@ -54,42 +41,34 @@ def carrier_code(options: Any, payer_codes: Mapping[str, str]) -> str | None:
     return code
 
 
-def missing_fields(inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> Sequence[Missing]:
-    missing = _missing_address("/patient", inquiry.patient.address)
-    if inquiry.patient.gender not in GENDERS:
-        missing.append(Missing("/patient/gender", "VSee needs M or F"))
-    if inquiry.subscriber is not None:
-        missing += _missing_address("/subscriber", inquiry.subscriber.address)
-    if carrier_code(options, payer_codes) is None:
-        missing.append(
-            Missing("/vendor_options/vsee/carrier_code", "needed, unless the payer directory knows VSee's carrier code")
-        )
-    return missing
+def lacks_gender(inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> bool:
+    return inquiry.patient.gender not in GENDER_NUMBERS
 
 
-def _missing_address(person: str, address: Address | None) -> list[Missing]:
-    given = address or Address()
-    return [
-        Missing(f"{person}/address/{name}", "VSee needs this")
-        for name in ("line1", "city", "state", "zip")
-        if getattr(given, name) is None
-    ]
+def lacks_subscriber(part: str) -> Callable[[Inquiry, Any, Mapping[str, str]], bool]:
+    """Whether there is a subscriber whose address lacks the part."""
+    return lambda inquiry, options, payer_codes: (
+        inquiry.subscriber is not None and getattr(inquiry.subscriber.address, part, None) is None
+    )
+
+
+def lacks_carrier_code(inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> bool:
+    return carrier_code(options, payer_codes) is None
 
 
 def sso_form(question: Question) -> dict[str, str]:
-    """The same code is the same user, so it is ours: a digest of tenant and patient. VSee must not write to patients."""
+    """`code` is our own name for the user, a digest of tenant and patient. VSee must not write to patients."""
     profile = {name: str(value) for name, value in _profile(question.inquiry).items()}
-    return {"type": MEMBER, "code": question.patient_key[:CODE_LENGTH], "disable_emails": "1", **profile}
+    return {"type": MEMBER, "code": question.patient_key[:USER_CODE_LENGTH], "disable_emails": "1", **profile}
 
 
 def me_json(question: Question) -> dict[str, Any]:
-    """The whole profile again, for sso leaves a user that it knows as it is; blank where an earlier value must not stay."""
+    """The whole profile again, since sso leaves a known user as it is; blank if an earlier value must not stay."""
     inquiry, options = question.inquiry, question.options
-    subscriber = inquiry.subscriber
     coverage = {
         "carrier_code": carrier_code(options, question.payer_codes),
         "group_number": inquiry.patient.group_number or "",
-        "subscriber_num": (subscriber.member_id if subscriber else None) or inquiry.patient.member_id,
+        "subscriber_num": _subscriber_number(inquiry),
         "card_front": options.card_front,
         "card_back": options.card_back,
     }
@@ -102,6 +81,10 @@ def me_json(question: Question) -> dict[str, Any]:
     }
 
 
+def _subscriber_number(inquiry: Inquiry) -> str:
+    return inquiry.insured.member_id or inquiry.patient.member_id
+
+
 def _profile(inquiry: Inquiry) -> dict[str, Any]:
     patient = inquiry.patient
     address = patient.address or Address()
@@ -109,7 +92,7 @@ def _profile(inquiry: Inquiry) -> dict[str, Any]:
         "first_name": patient.first_name,
         "last_name": patient.last_name,
         "dob": patient.date_of_birth.isoformat(),
-        "gender": GENDERS.get(patient.gender) if patient.gender else None,
+        "gender": GENDER_NUMBERS.get(patient.gender) if patient.gender else None,
         "street_addr": _street(address),
         "city": address.city,
         "state": address.state,
@@ -121,7 +104,7 @@ def _profile(inquiry: Inquiry) -> dict[str, Any]:
 def _patient(inquiry: Inquiry) -> dict[str, str]:
     subscriber = inquiry.subscriber
     if subscriber is None:
-        return {"respparty": SELF}
+        return {"respparty": RESPONSIBLE_PARTY_OF[None]}
     address = subscriber.address or Address()
     guarantor = {
         "guarantor_name": f"{subscriber.first_name} {subscriber.last_name}",
@@ -132,7 +115,7 @@ def _patient(inquiry: Inquiry) -> dict[str, str]:
         "guarantor_zip": address.zip,
     }
     return {
-        "respparty": RESPONSIBLE_PARTIES[subscriber.patient_relationship],
+        "respparty": RESPONSIBLE_PARTY_OF[subscriber.patient_relationship],
         **{name: value for name, value in guarantor.items() if value is not None},
     }
 

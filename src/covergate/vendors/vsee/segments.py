@@ -1,4 +1,4 @@
-"""The segments of AdvancedMD's 271: XML turned into JSON, found wherever they stand in the tree.
+"""The segments of AdvancedMD's 271, XML turned into JSON, wherever they stand in the tree.
 
 Source: the sample in VSee's "Insurance API (Draft)". It names only a few attributes (`@EB01_…`, `@AAA03_…`, `@MSG01_…`), so
 elements are matched by their prefix, a single child and a list of children are the same, and a segment belongs to the
@@ -18,12 +18,12 @@ from typing import Any
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer
 from covergate.eligibility.x12.rows import element
 
-NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
+_NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
 """`@EB01_EligibilityOrBenefitInformationCode` → EB, 01; `@EB13_02_…` → EB, 13, 02."""
 
 
-class Level(StrEnum):
-    """Whom a segment is about; the value is the X12 loop."""
+class LoopLevel(StrEnum):
+    """The party that a segment is about; the value is the X12 loop."""
 
     PAYER = "2100A"
     PROVIDER = "2100B"
@@ -32,24 +32,29 @@ class Level(StrEnum):
 
 
 # HL03 (005010X279A1).
-LEVELS_BY_CODE = {"20": Level.PAYER, "21": Level.PROVIDER, "22": Level.SUBSCRIBER, "23": Level.DEPENDENT}
+_LEVELS_BY_CODE = {
+    "20": LoopLevel.PAYER,
+    "21": LoopLevel.PROVIDER,
+    "22": LoopLevel.SUBSCRIBER,
+    "23": LoopLevel.DEPENDENT,
+}
 
 # Words in the names of the sample's elements; "DependentDetail" is not in it and follows their pattern.
-LEVELS_BY_WORD = {
-    "InformationSourceDetail": Level.PAYER,
-    "InformationReceiverDetail": Level.PROVIDER,
-    "SubscriberDetail": Level.SUBSCRIBER,
-    "DependentDetail": Level.DEPENDENT,
+_LEVELS_BY_WORD = {
+    "InformationSourceDetail": LoopLevel.PAYER,
+    "InformationReceiverDetail": LoopLevel.PROVIDER,
+    "SubscriberDetail": LoopLevel.SUBSCRIBER,
+    "DependentDetail": LoopLevel.DEPENDENT,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`loop` is the same for all segments of one EB loop, None outside of any."""
+    """`loop` is the same for all segments of one EB loop, None outside any."""
 
     name: str
     elements: Mapping[str, tuple[Sourced[str], ...]]
-    level: Level | None
+    level: LoopLevel | None
     loop: str | None
 
     def one(self, position: str) -> Sourced[str]:
@@ -66,33 +71,33 @@ class Segment:
 class _Place:
     value: Any
     at: str
-    level: Level | None
+    level: LoopLevel | None
     loop: str | None
     is_the_loops_own: bool = False
 
 
 def segments(raw: Any, at: str) -> list[Segment]:
     """All segments below `raw`, which stands at the JSON pointer `at`, in the order of the document."""
-    found: list[Segment] = []
+    every: list[Segment] = []
     waiting = [_Place(raw, at, None, None)]
     while waiting:
         place = waiting.pop()
         if isinstance(place.value, Mapping):
-            found += _own_segments(place)
+            every += _own_segments(place)
             waiting += reversed(_below(place))
         elif isinstance(place.value, list):
             waiting += [
                 _Place(value, pointer(place.at, index), place.level, place.loop, place.is_the_loops_own)
                 for index, value in reversed(list(enumerate(place.value)))
             ]
-    return found
+    return every
 
 
 def _own_segments(place: _Place) -> list[Segment]:
     """The segments whose elements are keys of this very object: nearly always one or none."""
     grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
     for key, value in place.value.items():
-        match = NAME.fullmatch(key)
+        match = _NAME.fullmatch(key)
         if match is None:
             continue
         position = match[2] if match[3] is None else f"{match[2]}.{match[3]}"
@@ -104,7 +109,7 @@ def _own_segments(place: _Place) -> list[Segment]:
 
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
-    """An attribute, or one or several children with text (`#text` where such a child has attributes too)."""
+    """An attribute, or one or several children with text (`#text` if such a child has attributes too)."""
     values: Iterable[tuple[Any, str]] = [(value, at)]
     if isinstance(value, list):
         values = [(one, pointer(at, index)) for index, one in enumerate(value)]
@@ -120,15 +125,15 @@ def _loop_of(place: _Place) -> str | None:
 
 
 def _below(place: _Place) -> list[_Place]:
-    """The children. An object opens a loop for all below it where just one child is an EB segment."""
+    """The children. An object opens a loop for all below it if just one child is an EB segment."""
     level = _level_of_hl(place.value) or place.level
     ebs = sum(_is_eb(child) for value in place.value.values() for child in _as_list(value))
     opens = ebs == 1 and not _is_eb(place.value)
     loop = place.at if opens else _loop_of(place)
     return [
-        _Place(value, pointer(place.at, key), LEVELS_BY_WORD.get(key, level), loop, opens)
+        _Place(value, pointer(place.at, key), _LEVELS_BY_WORD.get(key, level), loop, opens)
         for key, value in place.value.items()
-        if isinstance(value, (Mapping, list)) and not NAME.fullmatch(key)
+        if isinstance(value, (Mapping, list)) and not _NAME.fullmatch(key)
     ]
 
 
@@ -136,13 +141,13 @@ def _is_eb(value: Any) -> bool:
     return isinstance(value, Mapping) and any(key.lstrip("@").startswith("EB01") for key in value)
 
 
-def _level_of_hl(value: Mapping[str, Any]) -> Level | None:
+def _level_of_hl(value: Mapping[str, Any]) -> LoopLevel | None:
     """The level of an object that has an HL segment as a child."""
     for child in value.values():
         if isinstance(child, Mapping):
             for key, code in child.items():
-                if key.startswith("@HL03") and isinstance(code, str) and code in LEVELS_BY_CODE:
-                    return LEVELS_BY_CODE[code]
+                if key.startswith("@HL03") and isinstance(code, str) and code in _LEVELS_BY_CODE:
+                    return _LEVELS_BY_CODE[code]
     return None
 
 

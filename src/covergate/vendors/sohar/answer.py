@@ -1,7 +1,8 @@
-"""From a completed verification of Sohar to a `Answer`. Source: "Get Verification" v2 (docs.soharhealth.com).
+"""From a verification of Sohar to an `Answer`, or to the reason why there is none.
 
-Money is JSON numbers of dollars, shares are fractions (0.1 is 10 %), dates MM/DD/YYYY. A benefit of theirs is one network
-and tier with several amounts; each amount becomes a row of its own.
+Sources: "Get Verification" v2 and "Patient Intake" (docs.soharhealth.com). Money is JSON numbers of dollars, shares are
+fractions (0.1 is 10 %), dates MM/DD/YYYY. One of Sohar's benefits is a network and tier with several amounts; each amount
+becomes a row of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
+from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import (
     Benefit,
@@ -40,18 +42,46 @@ from covergate.eligibility.terms import (
 from covergate.eligibility.x12.codes import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
 from covergate.eligibility.x12.names import EB04_NAMES
 from covergate.vendors.document import Node, american_date, remaining, row, text, token
-from covergate.vendors.flow import Question
+from covergate.vendors.flow import Question, Reply
 from covergate.vendors.sohar import codes
+from covergate.vendors.sohar.request import sohar_payer_id
 
-fraction = partial(percent, fraction=True)
+_fraction = partial(percent, fraction=True)
 
 
-def statement_of(body: Node, question: Question, answered_at: datetime) -> Answer:
+def answer_of(body: Node, question: Question, answered_at: datetime) -> Answer | Failure | None:
+    """None for a verification that is still open, as every status is that no document explains."""
+    status = body.read("status", token).value or ""
+    if status in (codes.COMPLETE_ELIGIBLE, codes.COMPLETE_INELIGIBLE):
+        return _completed(body, question, answered_at)
+    if status in codes.ERROR_STATUSES or status.startswith("error."):
+        return _refusal(status, body.read("statusReason", token).value)
+    return None
+
+
+def rejection_of(reply: Reply) -> Failure:
+    """The reason in a 4xx on a new verification: `param` names the field."""
+    body = Node(reply.body, reply.body_pointer)
+    param = body.read("param", token).value
+    if param is not None and param.rpartition(".")[2] == "payerId":
+        return failure(FailureCode.PAYER_NOT_RECOGNIZED, vendor_code=param)
+    error = param or body.read("error", token).value or f"http_{reply.status}"
+    return failure(FailureCode.REQUEST_REJECTED, vendor_code=error)
+
+
+def _refusal(status: str, reason: str | None) -> Failure:
+    if reason == codes.CONTACT_PAYER:
+        return failure(FailureCode.PAYER_MANUAL_CHECK_REQUIRED, vendor_code=reason)
+    code = codes.ERROR_STATUSES.get(status, FailureCode.REQUEST_REJECTED)
+    return failure(code, vendor_code=status, vendor_message=reason)
+
+
+def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
     warnings = _unknown_codes(body)
     coverage, covered, without_reason = _coverage(body)
     payer = _payer(body)
-    asked = question.payer_codes.get("payer_id", question.inquiry.payer.id)
-    if payer.id is not None and asked is not None and payer.id.casefold() != asked.casefold():
+    asked_id = sohar_payer_id(question.inquiry, question.payer_codes)
+    if payer.id is not None and asked_id is not None and payer.id.casefold() != asked_id.casefold():
         warnings.append(warning(WarningCode.PAYER_CHANGED, body.at("payer").at("id").pointer))
     entities = body.rows("relatedEntities")
     return Answer(
@@ -64,7 +94,7 @@ def statement_of(body: Node, question: Question, answered_at: datetime) -> Answe
         payer=payer,
         patient=_member(body.at("patient")),
         subscriber=_subscriber(body.at("subscriber")),
-        benefits=[benefit for stated in body.rows("benefits") for benefit in _benefits(stated)],
+        benefits=[row for benefit in body.rows("benefits") for row in _amounts(benefit)],
         other_coverage=[_other_coverage(entity) for entity in entities if _order(entity) is not None],
         related_entities=[_related_entity(entity) for entity in entities if _order(entity) is None],
         references=References(vendor_id=body.read("verificationId", token).value),
@@ -73,8 +103,8 @@ def statement_of(body: Node, question: Question, answered_at: datetime) -> Answe
 
 
 def _coverage(body: Node) -> tuple[Coverage, bool | None, bool]:
-    """(coverage, service_covered, ineligible without a reason we know)."""
-    if body.read("status", token).value == codes.ELIGIBLE:
+    """(coverage, service_covered, ineligible without a reason that we know)."""
+    if body.read("status", token).value == codes.COMPLETE_ELIGIBLE:
         return Coverage.ACTIVE, True, False
     reason = body.read("statusReason", token).value
     if reason in codes.INELIGIBLE_REASONS:
@@ -82,19 +112,19 @@ def _coverage(body: Node) -> tuple[Coverage, bool | None, bool]:
     return Coverage.UNKNOWN, None, True
 
 
-def _benefits(stated: Node) -> list[Benefit]:
+def _amounts(benefit: Node) -> list[Benefit]:
     about: dict[str, Any] = {
         "applies_to": AppliesTo.ASKED_SERVICE,
-        "network": codes.NETWORKS.get(_code(stated, "networkStatus"), Network.UNKNOWN),
-        "tier": stated.read("tier", _tier).value,
-        "accuracy": stated.read("accuracy", _accuracy).value,
+        "network": codes.NETWORK_STATUSES.get(_code(benefit, "networkStatus"), Network.UNKNOWN),
+        "tier": benefit.read("tier", _tier).value,
+        "accuracy": benefit.read("accuracy", _accuracy).value,
     }
     rows: list[tuple[Kind, Node, dict[str, Sourced[Decimal]]]] = [
-        (Kind.COPAY, stated, {"amount": stated.read("copay", money)}),
-        (Kind.COINSURANCE, stated, {"percent": stated.read("coinsurance", fraction)}),
+        (Kind.COPAY, benefit, {"amount": benefit.read("copay", money)}),
+        (Kind.COINSURANCE, benefit, {"percent": benefit.read("coinsurance", _fraction)}),
     ]
     for kind, key in ((Kind.DEDUCTIBLE, "deductible"), (Kind.OUT_OF_POCKET_MAX, "outOfPocket")):
-        limit = stated.at(key)
+        limit = benefit.at(key)
         amounts = {"total": limit.read("total", money), "remaining": limit.read("remaining", remaining)}
         rows.append((kind, limit, amounts))
     return [
@@ -132,29 +162,29 @@ def _payer(body: Node) -> PayerAnswer:
     return PayerAnswer(**row(id=payer.text("id"), name=payer.text("name")))
 
 
-def _subscriber(stated: Node) -> Member | None:
-    member = _member(stated)
+def _subscriber(subscriber: Node) -> Member | None:
+    member = _member(subscriber)
     return None if member == Member() else member
 
 
-def _member(stated: Node) -> Member:
-    code = _code(stated, "subscriberRelationshipCode")
+def _member(person: Node) -> Member:
+    code = _code(person, "subscriberRelationshipCode")
     return Member(
         relationship=RELATIONSHIPS.get(code, PatientRelationship.UNKNOWN),
         **row(
-            first_name=stated.text("firstName"),
-            last_name=stated.text("lastName"),
-            date_of_birth=stated.read("dateOfBirth", american_date),
-            gender=stated.text("gender"),
-            member_id=stated.text("memberId"),
-            address=_address(stated.at("address")),
+            first_name=person.text("firstName"),
+            last_name=person.text("lastName"),
+            date_of_birth=person.read("dateOfBirth", american_date),
+            gender=person.text("gender"),
+            member_id=person.text("memberId"),
+            address=_address(person.at("address")),
         ),
     )
 
 
-def _address(stated: Node) -> Sourced[PostalAddress]:
+def _address(address: Node) -> Sourced[PostalAddress]:
     keys = {"line1": "address1", "line2": "address2", "city": "city", "state": "state", "zip": "zipCode"}
-    parts = {name: part for name, key in keys.items() if (part := stated.text(key))}
+    parts = {name: part for name, key in keys.items() if (part := address.text(key))}
     if not parts:
         return Sourced(None)
     pointers = tuple(pointer for part in parts.values() for pointer in part.pointers)
@@ -190,26 +220,26 @@ def _related_entity(entity: Node) -> RelatedEntity:
 
 
 def _unknown_codes(body: Node) -> list[Warning_]:
-    """One warning for each code that no table has. What is not stated is not unknown."""
+    """One warning for each code that no table has; a code that is not stated is not unknown."""
     patient = body.at("patient")
-    found: list[tuple[Node, str, Container[str]]] = [
-        *((benefit, "networkStatus", codes.NETWORKS) for benefit in body.rows("benefits")),
+    coded: list[tuple[Node, str, Container[str]]] = [
+        *((benefit, "networkStatus", codes.NETWORK_STATUSES) for benefit in body.rows("benefits")),
         *((benefit.at("deductible"), "coverageLevelCode", LEVELS) for benefit in body.rows("benefits")),
         *((benefit.at("outOfPocket"), "coverageLevelCode", LEVELS) for benefit in body.rows("benefits")),
         (patient, "subscriberRelationshipCode", RELATIONSHIPS),
         (body.at("plan"), "insuranceTypeCode", EB04_NAMES),
     ]
-    if body.read("status", token).value == codes.INELIGIBLE:
-        found.append((body, "statusReason", codes.INELIGIBLE_REASONS))
+    if body.read("status", token).value == codes.COMPLETE_INELIGIBLE:
+        coded.append((body, "statusReason", codes.INELIGIBLE_REASONS))
     return [
         warning(WarningCode.UNKNOWN_CODE, node.at(key).pointer, detail=f"{key} {_code(node, key)}")
-        for node, key, table in found
+        for node, key, table in coded
         if _code(node, key) not in table and node.at(key).value not in (None, "")
     ]
 
 
 def _code(node: Node, key: str) -> str:
-    """The code, "" where none is stated that could be one."""
+    """The code, "" if nothing is stated that could be one."""
     return node.read(key, token).value or ""
 
 

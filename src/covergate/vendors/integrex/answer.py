@@ -1,6 +1,7 @@
-"""From Integrex's flat answer to a `Answer`. Source: "[GET] Enhanced Eligibility Response" (PDF), its columns untangled.
+"""From Integrex's flat answer to an `Answer`, or to the reason why there is none.
 
-Every value is a string; "" is "not stated", never zero. Amounts are dollars, `coins(%)` whole percent, dates YYYY-MM-DD.
+Source: "[GET] Enhanced Eligibility Response" (PDF), its columns untangled. Every value is a string; "" is not stated, never
+zero. Amounts are dollars, `coins(%)` whole percent, dates YYYY-MM-DD.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
+from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.result import (
     AlternatePayer,
     Benefit,
@@ -28,51 +30,89 @@ from covergate.eligibility.sourced import Sourced, money, percent
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, PatientRelationship, Role, WarningCode
 from covergate.eligibility.x12.codes import (
     ACTIVE,
+    CANNOT_PROCESS,
     CONTACT_OTHER_ENTITY,
     INACTIVE,
     LEVELS,
     PENDING_INVESTIGATION,
     RELATIONSHIPS,
+    aaa_code_of_text,
+    aaa_failure,
 )
-from covergate.eligibility.x12.names import EB04_NAMES
-from covergate.vendors.document import iso_date, joined, remaining, row, token
-from covergate.vendors.flow import Question
+from covergate.eligibility.x12.names import AAA03_NAMES, EB04_NAMES
+from covergate.vendors.document import Node, iso_date, joined, remaining, row, token
+from covergate.vendors.flow import Question, Reply
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
 
 
+def answer_of(fields: Fields, question: Question, answered_at: datetime) -> Answer | Failure:
+    """Coverage that is stated is the answer; only without it can the request's status be a reason why there is none."""
+    reading = _coverage_of(fields)
+    if not reading.is_stated:
+        refusal = _refusal(fields)
+        if refusal is not None:
+            return refusal
+        if fields.text("coverageStatusCode").value == CANNOT_PROCESS:
+            words = fields.text("coverageStatusDesc").value
+            return failure(FailureCode.PAYER_MANUAL_CHECK_REQUIRED, vendor_code=CANNOT_PROCESS, vendor_message=words)
+    return _stated(fields, reading, question, answered_at)
+
+
+def rejection_of(reply: Reply) -> Failure:
+    """A 4xx. Its body is not documented, so the usual names of a message are tried."""
+    body = Node(reply.body, reply.body_pointer)
+    keys = ("message", "error", "error_description", "detail")
+    words: Sourced[str] = next((text for key in keys if (text := body.text(key))), Sourced(None))
+    if words.value is not None and (code := aaa_code_of_text(words.value)) is not None:
+        return aaa_failure([Aaa(code=code, sources=list(words.pointers))], vendor_message=words.value)
+    message = words.value if words else reply.content[:500].decode(errors="replace") or None
+    return failure(FailureCode.REQUEST_REJECTED, vendor_code=f"http_{reply.status}", vendor_message=message)
+
+
+def _refusal(fields: Fields) -> Failure | None:
+    """A `requestStatusCode` that is an AAA03 code, or a `requestStatus` with the words of one."""
+    code, words = fields.text("requestStatusCode"), fields.text("requestStatus")
+    if code.value in AAA03_NAMES:
+        rejected = Aaa(code=code.value, sources=list(code.pointers))
+    elif words.value is not None and (code_of_words := aaa_code_of_text(words.value)) is not None:
+        rejected = Aaa(code=code_of_words, sources=list(words.pointers))
+    else:
+        return None
+    return aaa_failure([rejected], vendor_message=words.value)
+
+
 @dataclass(frozen=True, slots=True)
-class CoverageReading:
+class _CoverageReading:
     coverage: Coverage
     non_covered: bool = False
-    """The words say that the benefit is not covered."""
+    """The description says that the benefit is not covered."""
 
     @property
     def is_stated(self) -> bool:
         return self.coverage is not Coverage.UNKNOWN or self.non_covered
 
 
-def coverage_of(fields: Fields) -> CoverageReading:
+def _coverage_of(fields: Fields) -> _CoverageReading:
     """The code as X12's EB01, 1 to 8; any other code by its words, "inactive" looked for before "active"."""
     code = fields.text("coverageStatusCode").value
     if code in ACTIVE:
-        return CoverageReading(Coverage.ACTIVE)
+        return _CoverageReading(Coverage.ACTIVE)
     if code in INACTIVE:
-        return CoverageReading(Coverage.INACTIVE)
-    said = codes.words_of(fields.text("coverageStatusDesc").value or "")
-    if _is_negated(codes.COVERED_WORD, said):
-        return CoverageReading(Coverage.UNKNOWN, non_covered=True)
-    if codes.INACTIVE_WORDS & set(said) or _is_negated(codes.ACTIVE_WORD, said):
-        return CoverageReading(Coverage.INACTIVE)
-    return CoverageReading(Coverage.ACTIVE if codes.ACTIVE_WORD in said else Coverage.UNKNOWN)
+        return _CoverageReading(Coverage.INACTIVE)
+    words = codes.words_of(fields.text("coverageStatusDesc").value or "")
+    if _is_negated(codes.COVERED_WORD, words):
+        return _CoverageReading(Coverage.UNKNOWN, non_covered=True)
+    if codes.INACTIVE_WORDS & set(words) or _is_negated(codes.ACTIVE_WORD, words):
+        return _CoverageReading(Coverage.INACTIVE)
+    return _CoverageReading(Coverage.ACTIVE if codes.ACTIVE_WORD in words else Coverage.UNKNOWN)
 
 
-def _is_negated(word: str, said: list[str]) -> bool:
-    return word in said and not codes.NEGATIONS.isdisjoint(said[: said.index(word)])
+def _is_negated(word: str, words: list[str]) -> bool:
+    return word in words and not codes.NEGATIONS.isdisjoint(words[: words.index(word)])
 
 
-def statement_of(fields: Fields, question: Question, answered_at: datetime) -> Answer:
-    reading = coverage_of(fields)
+def _stated(fields: Fields, reading: _CoverageReading, question: Question, answered_at: datetime) -> Answer:
     patient = _patient(fields)
     subscriber = _subscriber(fields) if patient.relationship is not PatientRelationship.SELF else None
     return Answer(
@@ -99,12 +139,12 @@ def statement_of(fields: Fields, question: Question, answered_at: datetime) -> A
     )
 
 
-def _services(fields: Fields, reading: CoverageReading) -> list[ServiceAnswer]:
-    """ "Non-covered" is said of the service type that the answer names; without one it is said of nothing we know."""
+def _services(fields: Fields, reading: _CoverageReading) -> list[ServiceAnswer]:
+    """ "Non-covered" applies to the service type that the answer names; without one it applies to nothing we know."""
     named = fields.read("benefitTypeCode", token)
     if not reading.non_covered or named.value is None:
         return []
-    covered = fields.text("coverageStatusDesc").then(lambda said: False)
+    covered = fields.text("coverageStatusDesc").then(lambda words: False)
     return [
         ServiceAnswer(
             code_type=CodeType.SERVICE_TYPE, **row(code=named, covered=covered, name=fields.text("benefitTypeDesc"))
@@ -112,31 +152,31 @@ def _services(fields: Fields, reading: CoverageReading) -> list[ServiceAnswer]:
     ]
 
 
-def _coverage_row(fields: Fields, reading: CoverageReading) -> list[Benefit]:
-    """The status as a row. What the benefit type means ("Standard X12 Benefit Type code") is unsure, so it is only noted."""
-    code, said = fields.read("coverageStatusCode", token), fields.text("coverageStatusDesc")
+def _coverage_row(fields: Fields, reading: _CoverageReading) -> list[Benefit]:
+    """The status as a row. The meaning of the benefit type ("Standard X12 Benefit Type code") is unsure: it is only noted."""
+    code, description = fields.read("coverageStatusCode", token), fields.text("coverageStatusDesc")
     about = [fields.text(key).then(f"{key}: {{}}".format) for key in ("benefitTypeCode", "benefitTypeDesc")]
-    noted = [note for note in about if note]
-    if not (code or said or noted):
+    stated = [note for note in about if note]
+    if not (code or description or stated):
         return []
     notes = Sourced(
-        [note.value for note in noted] or None, tuple(pointer for note in noted for pointer in note.pointers)
+        [note.value for note in stated] or None, tuple(pointer for note in stated for pointer in note.pointers)
     )
     return [
         Benefit(
             kind=Kind.NON_COVERED if reading.non_covered else Kind.COVERAGE,
-            **row(code=code, description=said, notes=notes),
+            **row(code=code, description=description, notes=notes),
         )
     ]
 
 
 def _limits(fields: Fields) -> list[Benefit]:
-    found = []
+    limits = []
     for key, (kind, level, network) in codes.LIMITS.items():
         amounts = row(total=fields.read(key, money), remaining=fields.read(f"{key}Remaining", remaining))
         if amounts["sources"]:
-            found.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, network=network, **amounts))
-    return found
+            limits.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, network=network, **amounts))
+    return limits
 
 
 def _shares(fields: Fields) -> list[Benefit]:
@@ -188,10 +228,10 @@ def _payer(fields: Fields) -> PayerAnswer:
 
 
 def _is_tpa(fields: Fields) -> Sourced[bool]:
-    return fields.text("payerTPA").then(lambda said: codes.INDICATORS.get(codes.fold(said)))
+    return fields.text("payerTPA").then(lambda words: codes.INDICATORS.get(codes.fold(words)))
 
 
-ALTERNATE = {
+_ALTERNATE = {
     "name": "altName",
     "category": "altCategory",
     "type": "altType",
@@ -201,7 +241,7 @@ ALTERNATE = {
 
 
 def _alternate(fields: Fields) -> Sourced[AlternatePayer]:
-    parts = {name: part for name, key in ALTERNATE.items() if (part := fields.text(key))}
+    parts = {name: part for name, key in _ALTERNATE.items() if (part := fields.text(key))}
     if not parts:
         return Sourced(None)
     pointers = tuple(pointer for part in parts.values() for pointer in part.pointers)
@@ -210,9 +250,9 @@ def _alternate(fields: Fields) -> Sourced[AlternatePayer]:
 
 def _patient(fields: Fields) -> Member:
     code = fields.text("relationshipCode").then(RELATIONSHIPS.get)
-    said = fields.text("relationshipDesc").then(lambda words: codes.RELATIONSHIPS.get(codes.fold(words)))
+    description = fields.text("relationshipDesc").then(lambda words: codes.RELATIONSHIP_WORDS.get(codes.fold(words)))
     return Member(
-        relationship=(code | said).value or PatientRelationship.UNKNOWN,
+        relationship=(code | description).value or PatientRelationship.UNKNOWN,
         **row(
             first_name=fields.text("patientFirstName"),
             last_name=fields.text("patientLastName"),
@@ -225,18 +265,18 @@ def _patient(fields: Fields) -> Member:
 
 
 def _subscriber(fields: Fields) -> Member | None:
-    stated = row(
+    member = row(
         first_name=fields.text("subFirstName"),
         last_name=fields.text("subLastName"),
         date_of_birth=fields.read("subscriberDOB", iso_date),
         gender=_gender(fields, "subscriberGender"),
         address=_address(fields, "subscriberAddress"),
     )
-    return Member(**stated) if stated["sources"] else None
+    return Member(**member) if member["sources"] else None
 
 
 def _gender(fields: Fields, key: str) -> Sourced[str]:
-    return fields.text(key).then(lambda said: codes.GENDERS.get(codes.fold(said)))
+    return fields.text(key).then(lambda words: codes.GENDER_LETTERS.get(codes.fold(words)))
 
 
 def _address(fields: Fields, key: str) -> Sourced[PostalAddress]:
@@ -280,7 +320,7 @@ def _administrator(fields: Fields) -> list[RelatedEntity]:
 
 
 def _second_payer(fields: Fields) -> list[RelatedEntity]:
-    """`payerID2` and `payerName2` where they name somebody else than the first pair."""
+    """`payerID2` and `payerName2` if they name another payer than the first pair."""
     id_, name = fields.text("payerID2"), fields.text("payerName2")
     first = {fields.text(key).value for key in ("payerID1", "payerName1")}
     if first == {None} or not {id_.value, name.value} - first - {None}:
@@ -289,19 +329,19 @@ def _second_payer(fields: Fields) -> list[RelatedEntity]:
 
 
 def _entity(role: Role, **stated: Sourced[Any]) -> list[RelatedEntity]:
-    found = row(**stated)
-    return [RelatedEntity(role=role, **found)] if found["sources"] else []
+    fields = row(**stated)
+    return [RelatedEntity(role=role, **fields)] if fields["sources"] else []
 
 
-def _warnings(fields: Fields, reading: CoverageReading) -> list[Warning_]:
+def _warnings(fields: Fields, reading: _CoverageReading) -> list[Warning_]:
     code = fields.read("coverageStatusCode", token)
-    found = []
+    warnings = []
     if code.value in PENDING_INVESTIGATION:
-        found.append(warning(WarningCode.PENDING_INVESTIGATION, *code.pointers))
+        warnings.append(warning(WarningCode.PENDING_INVESTIGATION, *code.pointers))
     if code.value == CONTACT_OTHER_ENTITY and not reading.is_stated:
-        found.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *code.pointers))
+        warnings.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *code.pointers))
     elif code and not reading.is_stated:
-        found.append(_unknown("coverageStatusCode", code))
+        warnings.append(_unknown("coverageStatusCode", code))
     for key, table in (
         ("relationshipCode", RELATIONSHIPS),
         ("planTypeCode", EB04_NAMES),
@@ -309,8 +349,8 @@ def _warnings(fields: Fields, reading: CoverageReading) -> list[Warning_]:
     ):
         stated = fields.read(key, token)
         if stated and stated.value not in table:
-            found.append(_unknown(key, stated))
-    return found
+            warnings.append(_unknown(key, stated))
+    return warnings
 
 
 def _unknown(key: str, stated: Sourced[str]) -> Warning_:

@@ -1,9 +1,9 @@
-"""From a finished inquiry to a statement: plan information, maximums, and one answer per procedure code.
+"""From an inquiry that has ended to an `Answer` (plan, maximums, one answer per procedure code) or the reason for none.
 
-Source: their page on reading an inquiry. Money and percentages are strings; what is blank was not said. Text where an amount
-or a date belongs ("after deductible") is kept as a note. Recordings and transcripts stay in the raw reply.
+Source: the page on reading an inquiry. Money and percentages are strings; blank is not stated. Text in place of an amount or
+a date ("after deductible") is kept as a note. Recordings and transcripts stay in the raw reply.
 
-They speak for the provider of the inquiry, but no benefit says in which network it holds, so `network` stays unknown.
+The answers are about the provider of the inquiry, but no benefit says in which network it holds: `network` stays unknown.
 """
 
 from __future__ import annotations
@@ -15,18 +15,50 @@ from typing import Any
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
+from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
 from covergate.eligibility.sourced import Sourced, money, percent, pointer
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
 from covergate.vendors.document import Node, iso_instant, row
 from covergate.vendors.flow import Reply
-from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES
+from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallState, call_state
 
-COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
+_COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
 
 
-def statement_of(inquiry: Inquiry, reply: Reply) -> Answer:
+def answer_of(inquiry: Inquiry, reply: Reply) -> Answer | Failure | None:
+    """None while the call goes on. `SUCCESS` without results is no answer yet."""
+    body = reply.body
+    state = call_state(body.get("status"))
+    if state is CallState.FAILED:
+        summary = body.get("summary")
+        return failure(
+            FailureCode.VENDOR_COULD_NOT_ANSWER,
+            vendor_code=body["status"],
+            vendor_message=summary if isinstance(summary, str) and summary else None,
+        )
+    if state is CallState.FINISHED and body.get("results") is not None:
+        return _stated(inquiry, reply)
+    return None
+
+
+def rejection_of(reply: Reply) -> Failure:
+    """The reason in a 4xx: a 422 names the fields that were not accepted (`tax_id, dob`), any other has only its status."""
+    errors = reply.body.get("detail") if isinstance(reply.body, dict) else None
+    if isinstance(errors, str):
+        return failure(FailureCode.REQUEST_REJECTED, vendor_code=str(reply.status), vendor_message=errors)
+    rows = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    fields = [str(error["loc"][-1]) for error in rows if isinstance(error.get("loc"), list) and error["loc"]]
+    words = [str(error["msg"]) for error in rows if "msg" in error]
+    return failure(
+        FailureCode.REQUEST_REJECTED,
+        vendor_code=", ".join(dict.fromkeys(fields)) or str(reply.status),
+        vendor_message="; ".join(words) or None,
+    )
+
+
+def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     body = Node(reply.body, reply.body_pointer)
     results = body.at("results")
     plan = results.at("plan_information")
@@ -44,7 +76,7 @@ def statement_of(inquiry: Inquiry, reply: Reply) -> Answer:
     if summary := body.text("summary").value:
         notes.append(summary)
     return Answer(
-        coverage=COVERAGE[plan.read("is_active", _yes_or_no).value],
+        coverage=_COVERAGE[plan.read("is_active", _yes_or_no).value],
         service_covered=None if inquiry.service.procedure_codes else _unanimous(services),
         provider_in_network=plan.read("is_provider_in_network", _yes_or_no).value,
         as_of=today_eastern(answered_at),
@@ -63,9 +95,9 @@ def statement_of(inquiry: Inquiry, reply: Reply) -> Answer:
 
 
 def _unanimous(services: list[ServiceAnswer]) -> bool | None:
-    """Where no procedure code was asked, the rows are the vendor's own notion of the service; it stands if they agree."""
-    said = {answer.covered for answer in services}
-    return said.pop() if len(said) == 1 else None
+    """If no procedure code was asked, the rows are the vendor's own notion of the service, which counts if they agree."""
+    covered = {service.covered for service in services}
+    return covered.pop() if len(covered) == 1 else None
 
 
 def _plan(plan: Node) -> Plan:
@@ -83,14 +115,14 @@ def _plan(plan: Node) -> Plan:
 
 
 def _maximums(maximums: Node, plan: Node) -> list[Benefit]:
-    period = plan.read("is_calendar_year_plan", lambda said: Period.CALENDAR_YEAR if said is True else None)
-    found: list[Benefit] = []
+    period = plan.read("is_calendar_year_plan", lambda value: Period.CALENDAR_YEAR if value is True else None)
+    benefits: list[Benefit] = []
     for name, (kind, level) in MAXIMUMS.items():
         total, used = maximums.read(name, money), maximums.read(f"{name}_used", money)
         if total or used:
-            stated = row(total=total, used=used, remaining=_difference(total, used), period=period)
-            found.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, **stated))
-    return found
+            amounts = row(total=total, used=used, remaining=_difference(total, used), period=period)
+            benefits.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, **amounts))
+    return benefits
 
 
 def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Decimal]:
@@ -100,22 +132,22 @@ def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Deci
 
 
 def _pairs(procedures: Node) -> tuple[list[tuple[Node, Node]], list[str]]:
-    """`procedure_codes` as (code, what holds for it) and the places of what is not such a pair.
+    """`procedure_codes` as (code, details), and the pointers to whatever is not such a pair.
 
     It is a list of two-element lists: a mapping whose keys are objects, serialized.
     """
     if not isinstance(procedures.value, list):
         return [], [] if procedures.value is None else [procedures.pointer]
-    found: list[tuple[Node, Node]] = []
+    pairs: list[tuple[Node, Node]] = []
     unreadable: list[str] = []
     for index, pair in enumerate(procedures.value):
         at = pointer(procedures.pointer, index)
         match pair:
             case [{"procedure_code": str(code)}, dict()] if code.strip():
-                found.append((Node(pair[0], pointer(at, 0)), Node(pair[1], pointer(at, 1))))
+                pairs.append((Node(pair[0], pointer(at, 0)), Node(pair[1], pointer(at, 1))))
             case _:
                 unreadable.append(at)
-    return found, unreadable
+    return pairs, unreadable
 
 
 def _service(code: Node, details: Node) -> ServiceAnswer:
@@ -133,7 +165,7 @@ def _service(code: Node, details: Node) -> ServiceAnswer:
 
 
 def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
-    """Covered or not, copay, coinsurance and limits: one row for each that was said."""
+    """Covered or not, copay, coinsurance and limits: one row for each that is stated."""
     applies_to = AppliesTo.CODES if inquiry.service.procedure_codes else AppliesTo.ASKED_SERVICE
     named = row(
         description=code.text("procedure_name"),
@@ -144,18 +176,18 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
     rows: list[Benefit] = []
 
     def add(kind: Kind, **stated: Sourced[Any]) -> None:
-        said = row(**stated)
-        sources = {**named["sources"], **said["sources"]}
-        rows.append(Benefit(**{"kind": kind, "applies_to": applies_to, **named, **said, "sources": sources}))
+        values = row(**stated)
+        sources = {**named["sources"], **values["sources"]}
+        rows.append(Benefit(**{"kind": kind, "applies_to": applies_to, **named, **values, "sources": sources}))
 
     covered = details.read("is_covered", _yes_or_no)
     if covered.value is not None:
-        add(COVERED[covered.value], authorization_required=authorization)
-    for kind, field, theirs, read in (
+        add(_COVERED[covered.value], authorization_required=authorization)
+    for kind, field, key, convert in (
         (Kind.COPAY, "amount", "copay_amount", money),
         (Kind.COINSURANCE, "percent", "coinsurance_percentage", percent),
     ):
-        number, words = details.read(theirs, read), details.text(theirs)
+        number, words = details.read(key, convert), details.text(key)
         cost: dict[str, Sourced[Any]] = {field: number} if number else {"notes": _as_note(words)}
         if number or words:
             add(kind, **cost, authorization_required=authorization, deductible_waived=waived)
@@ -165,21 +197,21 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
     return rows
 
 
-COVERED: dict[bool, Kind] = {True: Kind.COVERAGE, False: Kind.NON_COVERED}
+_COVERED: dict[bool, Kind] = {True: Kind.COVERAGE, False: Kind.NON_COVERED}
 
 
 def _as_note(*texts: Sourced[str]) -> Sourced[list[str]]:
-    said = [words for words in texts if words]
+    stated = [text for text in texts if text]
     return Sourced(
-        [words.value for words in said if words.value is not None],
-        tuple(place for words in said for place in words.pointers),
+        [text.value for text in stated if text.value is not None],
+        tuple(place for text in stated for place in text.pointers),
     )
 
 
-def _unread(node: Node, read: Callable[[Any], Any], *fields: str) -> list[str]:
-    """Text where something else belongs, for a person to read."""
-    found = ((field, node.text(field).value) for field in fields if not node.read(field, read))
-    return [f"{field}: {words}" for field, words in found if words is not None]
+def _unread(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str]:
+    """Text in place of an amount or a date, for a person to read."""
+    texts = ((field, node.text(field).value) for field in fields if not node.read(field, convert))
+    return [f"{field}: {words}" for field, words in texts if words is not None]
 
 
 def _yes_or_no(value: Any) -> bool | None:
@@ -198,7 +230,7 @@ def _last_call(details: Node) -> Node:
     """The last call that has a reference number: a list in the newer page, one object in the older."""
     if isinstance(details.value, dict):
         return details
-    listed = details.value if isinstance(details.value, list) else []
-    calls = [Node(call, details.pointer) for call in listed if isinstance(call, dict)]
+    rows = details.value if isinstance(details.value, list) else []
+    calls = [Node(call, details.pointer) for call in rows if isinstance(call, dict)]
     with_reference = [call for call in calls if call.text("reference_number")]
     return (with_reference or calls or [Node(None, details.pointer)])[-1]

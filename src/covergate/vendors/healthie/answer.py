@@ -1,7 +1,7 @@
-"""From a check to what it says: the JSON inside `response`, read as EB rows, or the reason why there is none.
+"""From a check to an `Answer`, the JSON inside `response` read as EB rows, or to the reason why there is none.
 
-`sources` enter the string with `#`. A string that cannot be read is kept in raw, and the answer is unknown: never a crash, never
-"inactive". That the organization accepts the plan is a note; it says nothing of this provider's network.
+`sources` enter the string with `#`. A string that cannot be read is kept in raw and the answer is unknown: never a crash, never
+"inactive". The organization's acceptance of the plan is a note; it says nothing of this provider's network.
 """
 
 from __future__ import annotations
@@ -19,33 +19,31 @@ from covergate.eligibility.sourced import Sourced
 from covergate.eligibility.terms import PatientRelationship, WarningCode
 from covergate.eligibility.x12.reader import read_271
 from covergate.vendors.document import Node, iso_instant, row
-from covergate.vendors.flow import Answered, Question, Refused, Reply
+from covergate.vendors.flow import Question, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
-from covergate.vendors.healthie.claim_md import ClaimMdAnswer, claim_md, sort_errors
+from covergate.vendors.healthie.claim_md import CheckResponse, claim_md, sort_errors
 from covergate.vendors.healthie.codes import CLAIM_MD_ERRORS
 
-ACCEPTED: dict[bool, str] = {
+_ACCEPTED: dict[bool, str] = {
     True: "Healthie lists the insurance plan as accepted by the organization.",
     False: "Healthie lists the insurance plan as not accepted by the organization.",
 }
 
 
-def outcome_of(question: Question, check: Node, reply: Reply) -> Answered | Refused:
-    """`check` is an `EligibilityCheck`. The reference is its policy's id: that is what their events name."""
-    policy = check.at("policy")
-    answer = _answer(check.at("response"))
-    if answer is None or not (answer.rows or answer.aaas or answer.errors or answer.insured):
-        errors = policy.rows("claim_eligibility_check_errors")
+def answer_of(question: Question, check: Node, reply: Reply) -> Answer | Failure:
+    """`check` is an `EligibilityCheck`."""
+    response = _response(check.at("response"))
+    if response is None or not (response.rows or response.aaas or response.errors or response.insured):
+        errors = check.at("policy").rows("claim_eligibility_check_errors")
         aaas, others = sort_errors(errors, "code", "description")
         message = next((words for error in errors if (words := error.text("description").value)), None)
-        answer = ClaimMdAnswer(aaas=aaas, errors=others, message=message) if errors else answer
-    if answer is not None and (refusal := _refusal(answer)):
-        return Refused(refusal)
-    statement = _statement(question, check, answer or ClaimMdAnswer(), reply, unreadable=answer is None)
-    return Refused(statement) if isinstance(statement, Failure) else Answered(statement, policy.text("id").value)
+        response = CheckResponse(aaas=aaas, errors=others, message=message) if errors else response
+    if response is not None and (refusal := _refusal(response)):
+        return refusal
+    return _stated(question, check, response or CheckResponse(), reply, unreadable=response is None)
 
 
-def _answer(response: Node) -> ClaimMdAnswer | None:
+def _response(response: Node) -> CheckResponse | None:
     if not isinstance(response.value, str):
         return None
     try:
@@ -55,34 +53,35 @@ def _answer(response: Node) -> ClaimMdAnswer | None:
     return claim_md(document) or change_healthcare(document)
 
 
-def _refusal(answer: ClaimMdAnswer) -> Failure | None:
-    """An error of Claim.MD's own, where no row and no AAA says more."""
-    if answer.rows or answer.aaas or not answer.errors:
+def _refusal(response: CheckResponse) -> Failure | None:
+    """An error of Claim.MD's own, if no row and no AAA says more."""
+    if response.rows or response.aaas or not response.errors:
         return None
-    code, words = next((error for error in answer.errors if error[0] in CLAIM_MD_ERRORS), answer.errors[0])
+    code, words = next((error for error in response.errors if error[0] in CLAIM_MD_ERRORS), response.errors[0])
     return failure(
         CLAIM_MD_ERRORS.get(code or "", FailureCode.REQUEST_REJECTED), vendor_code=code, vendor_message=words
     )
 
 
-def _statement(
-    question: Question, check: Node, answer: ClaimMdAnswer, reply: Reply, *, unreadable: bool
+def _stated(
+    question: Question, check: Node, response: CheckResponse, reply: Reply, *, unreadable: bool
 ) -> Answer | Failure:
     inquiry = question.inquiry
     reading = read_271(
-        answer.rows, inquiry.service, answer.aaas, plan_days=answer.plan_days, vendor_message=answer.message
+        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=response.message
     )
     if isinstance(reading, Failure):
         return reading
-    insured = answer.insured or Node(None, check.pointer)
+    insured = response.insured or Node(None, check.pointer)
     plan = check.at("policy").at("insurance_plan")
     answered_at = iso_instant(check.text("created_at").value, reply.at)
     today = today_eastern(answered_at)
-    said = [words for _, words in answer.errors if words]
-    accepted = plan.read("is_accepted", lambda value: ACCEPTED[value] if isinstance(value, bool) else None).value
+    error_texts = [words for _, words in response.errors if words]
+    accepted = plan.read("is_accepted", lambda value: _ACCEPTED[value] if isinstance(value, bool) else None).value
     warnings = [*reading.warnings]
     if unreadable:
-        warnings.append(warning(WarningCode.RAW_UNPARSABLE, check.at("response").pointer))
+        place = check.at("response") if "response" in check.value else check
+        warnings.append(warning(WarningCode.RAW_UNPARSABLE, place.pointer))
     own = row(number=insured.text("plan_number"), group_number=insured.text("group_number"))
     sources = {**reading.plan.sources, **own.pop("sources")}
     member = _member(insured)
@@ -101,7 +100,7 @@ def _statement(
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
         references=References(vendor_id=check.text("id").value, trace_number=insured.text("eligid").value),
-        notes=[*reading.notes, *said, *([accepted] if accepted else [])],
+        notes=[*reading.notes, *error_texts, *([accepted] if accepted else [])],
         warnings=warnings,
     )
 

@@ -1,6 +1,6 @@
-"""AdvancedMD's 271 in our words: EB rows, AAA rejects, who is who. What it means is `eligibility.reading`'s business.
+"""AdvancedMD's 271 in our words: EB rows, AAA rejects, the persons. Its meaning is left to `eligibility/x12/reader.py`.
 
-Invariant: of subscriber and dependent, only what stands at the patient's own level is about the patient.
+Invariant: of subscriber and dependent, only segments at the patient's own level are about the patient.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp
-from covergate.vendors.vsee.segments import Level, Segment, segments
+from covergate.vendors.vsee.segments import LoopLevel, Segment, segments
 
-PLACE_OF_SERVICE = "ZZ"
-NPI = "XX"
-TELEPHONE, FAX = "TE", "FX"
+_PLACE_OF_SERVICE = "ZZ"
+_NPI = "XX"
+_TELEPHONE, _FAX = "TE", "FX"
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """The subscriber or a dependent, as NM1, N3, N4, DMG and INS have them."""
+class InsuredPerson:
+    """The subscriber or a dependent, as NM1, N3, N4, DMG and INS state them."""
 
     last_name: Sourced[str] = NOT_STATED
     first_name: Sourced[str] = NOT_STATED
@@ -41,14 +41,14 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`references` are REF values by qualifier; `plan_days` and `notes` stand at the patient's level, outside of EB loops."""
+    """`references` are REF values by qualifier; `plan_days` and `notes` are those of the patient's level, outside EB loops."""
 
     rows: list[EbRow]
     aaas: list[Aaa]
     payer_name: Sourced[str]
     payer_id: Sourced[str]
-    subscriber: Person | None
-    dependent: Person | None
+    subscriber: InsuredPerson | None
+    dependent: InsuredPerson | None
     references: dict[str, Sourced[str]]
     plan_days: tuple[Days, ...]
     notes: tuple[Sourced[str], ...]
@@ -60,25 +60,27 @@ class Response:
 
 
 def read_response(raw: Any, at: str) -> Response:
-    """From `raw_response`, which stands at the JSON pointer `at`."""
-    found = segments(raw, at)
-    level = Level.DEPENDENT if any(segment.level is Level.DEPENDENT for segment in found) else Level.SUBSCRIBER
+    """Reads `raw_response`, which stands at the JSON pointer `at`."""
+    every = segments(raw, at)
+    level = (
+        LoopLevel.DEPENDENT if any(segment.level is LoopLevel.DEPENDENT for segment in every) else LoopLevel.SUBSCRIBER
+    )
     loops: dict[str, list[Segment]] = {}
-    for segment in found:
+    for segment in every:
         if segment.loop is not None and segment.level in (level, None):
             loops.setdefault(segment.loop, []).append(segment)
-    outside = [segment for segment in found if segment.loop is None]
+    outside = [segment for segment in every if segment.loop is None]
     own = [segment for segment in outside if segment.level is level]
     payer = next((segment for segment in outside if segment.text("01") == "PR" and segment.name == "NM1"), None)
     trace = next((segment for segment in own if segment.name == "TRN"), None)
-    group = [segment for segment in outside if segment.level in (Level.SUBSCRIBER, Level.DEPENDENT)]
+    group = [segment for segment in outside if segment.level in (LoopLevel.SUBSCRIBER, LoopLevel.DEPENDENT)]
     return Response(
         rows=[row for loop in loops.values() for row in _rows(loop)],
-        aaas=_aaas(found),
+        aaas=_aaas(every),
         payer_name=payer.one("03") if payer else NOT_STATED,
         payer_id=payer.one("09") if payer else NOT_STATED,
-        subscriber=_person(outside, Level.SUBSCRIBER),
-        dependent=_person(outside, Level.DEPENDENT),
+        subscriber=_person(outside, LoopLevel.SUBSCRIBER),
+        dependent=_person(outside, LoopLevel.DEPENDENT),
         references=_references(group),
         plan_days=_days(own),
         notes=tuple(text for segment in own if segment.name == "MSG" for text in segment.all("01")),
@@ -86,7 +88,7 @@ def read_response(raw: Any, at: str) -> Response:
     )
 
 
-def _aaas(found: Sequence[Segment]) -> list[Aaa]:
+def _aaas(every: Sequence[Segment]) -> list[Aaa]:
     return [
         Aaa(
             code=reason,
@@ -94,7 +96,7 @@ def _aaas(found: Sequence[Segment]) -> list[Aaa]:
             loop=_loop_name(segment),
             sources=list(segment.one("03").pointers),
         )
-        for segment in found
+        for segment in every
         if segment.name == "AAA" and (reason := segment.text("03")) is not None
     ]
 
@@ -134,7 +136,7 @@ def _row(eb: Segment, around: list[Segment]) -> EbRow:
         places=tuple(
             place
             for segment in around
-            if segment.name == "III" and segment.text("01") in (PLACE_OF_SERVICE, None)
+            if segment.name == "III" and segment.text("01") in (_PLACE_OF_SERVICE, None)
             for place in segment.all("02")
         ),
         days=_days(around),
@@ -159,10 +161,10 @@ def _procedures(eb: Segment) -> tuple[Sourced[str], ...]:
     )
 
 
-def _days(found: Sequence[Segment]) -> tuple[Days, ...]:
+def _days(around: Sequence[Segment]) -> tuple[Days, ...]:
     days = (
         dtp(segment.text("01"), text.value, text.pointers[0])
-        for segment in found
+        for segment in around
         if segment.name == "DTP" and (text := segment.one("03"))
     )
     return tuple(day for day in days if day is not None)
@@ -172,16 +174,16 @@ def _entities(around: list[Segment]) -> tuple[Entity, ...]:
     named = [segment for segment in around if segment.name == "NM1"]
     contacts = [segment for segment in around if segment.name == "PER"]
     streets = [segment for segment in around if segment.name in ("N3", "N4")]
-    alone = len(named) == 1
+    is_only_one = len(named) == 1
     return tuple(
         Entity(
             code=segment.one("01"),
             name=segment.one("03"),
-            npi=segment.one("09") if segment.text("08") == NPI else NOT_STATED,
-            id=segment.one("09") if segment.text("08") != NPI else NOT_STATED,
-            phone=_number(contacts, TELEPHONE) if alone else NOT_STATED,
-            fax=_number(contacts, FAX) if alone else NOT_STATED,
-            address=_address(streets) if alone else NOT_STATED,
+            npi=segment.one("09") if segment.text("08") == _NPI else NOT_STATED,
+            id=segment.one("09") if segment.text("08") != _NPI else NOT_STATED,
+            phone=_number(contacts, _TELEPHONE) if is_only_one else NOT_STATED,
+            fax=_number(contacts, _FAX) if is_only_one else NOT_STATED,
+            address=_address(streets) if is_only_one else NOT_STATED,
         )
         for segment in named
     )
@@ -207,20 +209,20 @@ def _address(streets: list[Segment]) -> Sourced[PostalAddress]:
     return Sourced(PostalAddress(**stated), first.pointers)
 
 
-def _references(found: Sequence[Segment]) -> dict[str, Sourced[str]]:
+def _references(around: Sequence[Segment]) -> dict[str, Sourced[str]]:
     return {
         qualifier: value
-        for segment in reversed(found)
+        for segment in reversed(around)
         if segment.name == "REF" and (qualifier := segment.text("01")) and (value := segment.one("02"))
     }
 
 
-def _person(outside: list[Segment], level: Level) -> Person | None:
+def _person(outside: list[Segment], level: LoopLevel) -> InsuredPerson | None:
     own = [segment for segment in outside if segment.level is level]
     if not any(segment.name == "NM1" for segment in own):
         return None
     birth = _first(own, "DMG", "02")
-    return Person(
+    return InsuredPerson(
         last_name=_first(own, "NM1", "03"),
         first_name=_first(own, "NM1", "04"),
         middle_name=_first(own, "NM1", "05"),
@@ -235,9 +237,9 @@ def _person(outside: list[Segment], level: Level) -> Person | None:
     )
 
 
-def _first(found: Sequence[Segment], name: str, position: str) -> Sourced[str]:
-    return next((value for segment in found if segment.name == name and (value := segment.one(position))), NOT_STATED)
+def _first(around: Sequence[Segment], name: str, position: str) -> Sourced[str]:
+    return next((value for segment in around if segment.name == name and (value := segment.one(position))), NOT_STATED)
 
 
-def birth_date(person: Person) -> date | None:
+def birth_date(person: InsuredPerson) -> date | None:
     return person.born.first if person.born else None

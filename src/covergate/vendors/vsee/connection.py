@@ -1,0 +1,55 @@
+"""How VSee is reached: account code, key and secret, and an administrator's token, all in headers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from covergate.vendors.auth import HeaderAuth
+from covergate.vendors.vendor import Connection
+
+
+class VSeeConnection(Connection):
+    """`base_url` is "to be advised by VSee" and ends in `/api_v3`. `api_token` is an administrator's.
+
+    `poll_seconds` is the wait before each check of the first three minutes. Without a callback token every event is refused,
+    and polling answers. `insurances_path` is `/insurances/` in one place of VSee's page and `/insurance/` in another.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="COVERGATE_VSEE_")
+    required: ClassVar[tuple[str, ...]] = ("account_code", "api_key", "api_secret", "api_token")
+
+    account_code: str = ""
+    api_key: str = Field(default="", repr=False)
+    api_secret: str = Field(default="", repr=False)
+    api_token: str = Field(default="", repr=False)
+    callback_token: str = Field(default="", repr=False)
+    poll_seconds: float = Field(default=10.0, ge=0)
+    insurances_path: str = "/insurances/"
+
+    @classmethod
+    def sandbox(cls, url: str, secret: str) -> VSeeConnection:
+        return cls(
+            base_url=f"{url.rstrip('/')}/vsee/api_v3",
+            account_code="sandbox",
+            api_key="sandbox",
+            api_secret=secret,
+            api_token=secret,
+            callback_token=hashlib.sha256(f"{secret}:vsee".encode()).hexdigest(),
+            poll_seconds=1,
+        )
+
+
+def authenticate(connection: VSeeConnection) -> HeaderAuth:
+    """Key and secret open `POST /users/sso`, the administrator's token the rest; `POST /me` goes with the user's own."""
+    return HeaderAuth(
+        {
+            "X-AccountCode": connection.account_code,
+            "X-ApiKey": connection.api_key,
+            "X-ApiSecret": connection.api_secret,
+            "X-ApiToken": connection.api_token,
+        }
+    )
