@@ -29,7 +29,7 @@ from covergate.settings import Settings
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.vendors.integrex import VENDOR as INTEGREX
-from covergate.verifications.create import create
+from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from covergate.worker import Worker
 
@@ -82,7 +82,7 @@ async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
 
 async def accept(gateway: Gateway, vendor: str, count: int) -> list[str]:
     request = CreateVerification.model_validate({**BODY, "vendor": vendor})
-    return [(await create(gateway, CALLER, request, None)).id for _ in range(count)]
+    return [(await Acceptance(gateway).create(CALLER, request, None)).id for _ in range(count)]
 
 
 async def waits(gateway: Gateway, seconds: float) -> list[float]:

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from covergate.db.database import Database
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query, driver_of
 
 ADD = Query("INSERT INTO tenants (id, name) VALUES (:id, coalesce(:name, :id)) RETURNING id, name", name="text")
@@ -51,7 +52,7 @@ async def test_a_dead_connection_is_not_given_out_again(database: Database) -> N
             await other.execute("SELECT pg_terminate_backend($1, 5000)", (await driver_of(db)).get_server_pid())
             await ALL.all(db, {})
 
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+    with pytest.raises(DATABASE_ERRORS):
         await die_in_a_transaction()
     await other.close()
     for _ in range(3):

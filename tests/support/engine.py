@@ -14,7 +14,7 @@ from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.verifications import engine
-from covergate.verifications.create import create
+from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.view import read_view
 from tests.support.due import Due, due_in
@@ -27,7 +27,7 @@ from tests.support.wire import Handler
 async def accept(gateway: Gateway, **changes: Any) -> str:
     """The id of a new verification: `REQUEST` with these changes."""
     request = CreateVerification.model_validate({**REQUEST, **changes})
-    return (await create(gateway, CALLER, request, None)).id
+    return (await Acceptance(gateway).create(CALLER, request, None)).id
 
 
 async def view(gateway: Gateway, verification_id: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.payers.seed import seed_directory
 from covergate.vendor_health.statistics import Statistics
+from covergate.verifications.create import Acceptance
 
 RESOURCES = (
     verifications.router,
@@ -80,6 +81,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
+    app.state.acceptance = Acceptance(gateway)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)

@@ -27,7 +27,7 @@ from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
 from covergate.verifications.checks import errors_beyond_fields
-from covergate.verifications.create import create
+from covergate.verifications.create import Acceptance
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import Filters, list_verifications, read_one, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
@@ -115,7 +115,8 @@ async def create_verification(
     key, gateway = idempotency_key(request), gateway_of(request)
     metrics: Metrics = request.app.state.metrics
     payers: DirectoryCache = request.app.state.payers
-    created = await create(gateway, caller, body, key, await payers.named(caller.mode, body.payer))
+    acceptance: Acceptance = request.app.state.acceptance
+    created = await acceptance.create(caller, body, key, await payers.named(caller.mode, body.payer))
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:
         metrics.replayed.labels(caller.mode).inc()

@@ -17,13 +17,13 @@ from typing import Generic, TypeVar
 
 from covergate.db.outage import is_away
 
-Item = TypeVar("Item")
-Written = TypeVar("Written")
+_Item = TypeVar("_Item")
+_Written = TypeVar("_Written")
 
-LARGEST_BATCH = 64
+MOST_TOGETHER = 64
 
 
-class GroupCommit(Generic[Item, Written]):
+class GroupCommit(Generic[_Item, _Written]):
     """`write` writes a batch in one transaction and returns one value for each item, in their order.
 
     A batch that fails is written again in halves, down to the items at fault. An error of a database that is away is no
@@ -31,16 +31,16 @@ class GroupCommit(Generic[Item, Written]):
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Written]]], *, largest_batch: int = LARGEST_BATCH
+        self, write: Callable[[Sequence[_Item]], Awaitable[Sequence[_Written]]], *, largest_batch: int = MOST_TOGETHER
     ) -> None:
         self._write = write
         self._largest_batch = largest_batch
-        self._waiting: deque[tuple[Item, asyncio.Future[Written]]] = deque()
+        self._waiting: deque[tuple[_Item, asyncio.Future[_Written]]] = deque()
         self._writer: asyncio.Task[None] | None = None
 
-    async def add(self, item: Item) -> Written:
+    async def add(self, item: _Item) -> _Written:
         """Returns when the item's transaction is committed. A canceled caller's item may be written all the same."""
-        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[_Written] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._writer is None or self._writer.done():
             # A context of its own: what the first caller bound to its log lines is not the others'.
@@ -50,14 +50,14 @@ class GroupCommit(Generic[Item, Written]):
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            batch: list[tuple[Item, asyncio.Future[Written]]] = []
+            batch: list[tuple[_Item, asyncio.Future[_Written]]] = []
             while self._waiting and len(batch) < self._largest_batch:
                 item, answer = self._waiting.popleft()
                 if not answer.done():  # else the caller has gone
                     batch.append((item, answer))
             await self._write_batch(batch)
 
-    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Written]]]) -> None:
+    async def _write_batch(self, batch: list[tuple[_Item, asyncio.Future[_Written]]]) -> None:
         if not batch:
             return
         try:
@@ -80,7 +80,7 @@ class GroupCommit(Generic[Item, Written]):
                 answer.set_result(value)
 
 
-def _answer_all(batch: Sequence[tuple[Item, asyncio.Future[Written]]], error: Exception) -> None:
+def _answer_all(batch: Sequence[tuple[_Item, asyncio.Future[_Written]]], error: Exception) -> None:
     for _, answer in batch:
         if not answer.done():
             answer.set_exception(error)

@@ -7,6 +7,7 @@ verification is open and the step is ours.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -52,19 +53,39 @@ async def commit(gateway: Gateway, reports: Sequence[Report]) -> list[Verificati
 
     A database that is away for a moment is waited for: the vendors' replies would be lost with us.
     """
+    following: dict[int, Verification | None] = {}
+    for numbers in _rounds(reports):
+        written = await _persevering(gateway, [reports[number] for number in numbers])
+        following |= dict(zip(numbers, written, strict=True))
+    crash_points.point("after_commit")
+    return [following[number] for number in range(len(reports))]
+
+
+def _rounds(reports: Sequence[Report]) -> list[list[int]]:
+    """The reports' numbers, those of one verification in rounds of their own: the second must see what the first changed."""
+    rounds: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for number, report in enumerate(reports):
+        place = seen[report.seen.id]
+        seen[report.seen.id] += 1
+        if place == len(rounds):
+            rounds.append([])
+        rounds[place].append(number)
+    return rounds
+
+
+async def _persevering(gateway: Gateway, reports: Sequence[Report]) -> list[Verification | None]:
     tried = itertools.count()
 
     def once() -> Awaitable[list[Verification | None]]:
         return _commit(gateway, reports, again=next(tried) > 0)
 
-    following = await retrying(
+    return await retrying(
         once,
         when=is_away,
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),
     )
-    crash_points.point("after_commit")
-    return following
 
 
 async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -> list[Verification | None]:
@@ -134,9 +155,6 @@ async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) 
     ended = [change.verification for change in changes if change.ended]
     wanted += await _wake_followers(db, ended)
     await store.save(db, sealer, changes, wanted)
-    if len(ended) > 1:
-        # Stale jobs are harmless alone; thousands at once are not.
-        await jobs.withdraw(db, [jobs.advance(v.attempt.vendor, v.id, v.step - 1) for v in ended])
 
 
 def _jobs(change: Change) -> list[jobs.Job]:

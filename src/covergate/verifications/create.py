@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db import jobs
+from covergate.db.group_commit import GroupCommit
 from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sealing import Sealer
-from covergate.db.sql import Query
+from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
@@ -37,17 +40,17 @@ class Created:
     row: dict[str, Any] | None = None
 
 
-_TYPES = {
+_COLUMNS = {
     "key": "text",
     "fingerprint": "bytea",
     "key_id": "text",
-    "not_asked": "text[]",
-    "route": "text[]",
+    "not_asked": "text",  # these two: PostgreSQL arrays as text
+    "route": "text",
     "allow_second_submission": "boolean",
     "payer_retries": "int",
     "decision": "text",
     "follows": "text",
-    "metadata": "jsonb",
+    "metadata": "text",
     "deadline": "timestamptz",
     "deadline_in": "int",
     "external_id": "text",
@@ -63,40 +66,37 @@ _TYPES = {
     "inquiry_digest": "bytea",
     "inquiry_sealed": "bytea",
 }
-
-
-_CREATE = Query(
-    f"""
-WITH i AS (
+_UNNESTED = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.items())
+_CREATE = Query(f"""
+WITH r AS MATERIALIZED (
+  SELECT *, clock_timestamp() AS at FROM unnest({_UNNESTED}) AS r({", ".join(_COLUMNS)})
+), i AS (
   INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
-  SELECT :tenant_id, :mode, :key, :fingerprint, :key_id, :id WHERE :key IS NOT NULL
+  SELECT tenant_id, mode, key, fingerprint, key_id, id FROM r WHERE key IS NOT NULL ORDER BY tenant_id, mode, key
   ON CONFLICT (tenant_id, mode, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, fingerprint_key_id = excluded.fingerprint_key_id,
         verification_id = excluded.verification_id, created_at = clock_timestamp()
     WHERE idempotency_keys.created_at < clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'
-  RETURNING 1
+  RETURNING verification_id
 ), v AS (
   INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, route,
                              allow_second_submission, payer_retries, follows, next_check_at, deadline, created_at, not_asked,
                              metadata, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed)
-  SELECT :id, :tenant_id, :mode, :external_id, :retry_of, '{Status.QUEUED}', :vendor, :payer_id, :attempt_id, :route,
-         :allow_second_submission, :payer_retries, :follows, n.at,
-         coalesce(:deadline, n.at + make_interval(secs => :deadline_in)), n.at, :not_asked,
-         :metadata, :member_digest, :birth_digest, :inquiry_digest, :key_id, :inquiry_sealed
-  FROM (SELECT clock_timestamp() AS at) n
-  WHERE :key IS NULL OR EXISTS (SELECT 1 FROM i)
+  SELECT id, tenant_id, mode, external_id, retry_of, '{Status.QUEUED}', vendor, payer_id, attempt_id, CAST(route AS text[]),
+         allow_second_submission, payer_retries, follows, at, coalesce(deadline, at + make_interval(secs => deadline_in)), at,
+         CAST(not_asked AS text[]), CAST(metadata AS jsonb), member_digest, birth_digest, inquiry_digest, key_id,
+         inquiry_sealed
+  FROM r WHERE key IS NULL OR id IN (SELECT verification_id FROM i)
   RETURNING id, created_at, deadline
 ), a AS (
   INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state)
-  SELECT :attempt_id, id, :vendor, :mode, :payer_id, '{AttemptState.PREPARING}' FROM v
+  SELECT attempt_id, id, vendor, mode, payer_id, '{AttemptState.PREPARING}' FROM r JOIN v USING (id)
 ), t AS (
   INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
-  SELECT id, '{TimelineType.CREATED}', :attempt_id, :vendor, :decision FROM v
-), j AS ({enqueue_sql("EXISTS (SELECT 1 FROM v)")}
+  SELECT id, '{TimelineType.CREATED}', attempt_id, vendor, decision FROM r JOIN v USING (id)
+), j AS ({enqueue_sql("EXISTS (SELECT FROM v WHERE v.id = split_part(j.key, ':', 1))")}
 )
-SELECT created_at, deadline FROM v""",
-    **_TYPES,
-)
+SELECT id, created_at, deadline FROM v""")
 
 
 _REPLAY = Query(
@@ -108,69 +108,102 @@ _REPLAY = Query(
 _EXISTS = Query("SELECT true FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
 
 
-async def create(
-    gateway: Gateway,
-    caller: Caller,
-    request: CreateVerification,
-    idempotency_key: str | None,
-    payer: Named | None = None,
-) -> Created:
-    """`payer` is what the payer directory made of the request's payer; None if it was not asked.
+class Acceptance:
+    """Accepts verifications; one per API process. Those that come together are committed together."""
 
-    Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
-    """
-    intake = Intake.of(caller, request, payer, datetime.now(UTC))
-    try:
-        return await _create(gateway, intake, idempotency_key)
-    except Problem:
-        # What was accepted under the key before is told again, whatever has become impossible meanwhile.
-        replay = await _replay(gateway, caller, request, idempotency_key) if idempotency_key is not None else None
-        if replay is None:
-            raise
-        return replay
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._inserts = GroupCommit(self._insert_together)
 
+    async def create(
+        self, caller: Caller, request: CreateVerification, idempotency_key: str | None, payer: Named | None = None
+    ) -> Created:
+        """`payer` is what the payer directory made of the request's payer; None if it was not asked.
 
-async def _create(gateway: Gateway, intake: Intake, idempotency_key: str | None) -> Created:
-    caller, request = intake.caller, intake.request
-    retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
-    if errors := errors_of(intake, retry_of_exists=retry_of_exists):
-        raise Problem("invalid_request", "errors lists everything that is wrong", errors)
-    if intake.payer.candidates:
-        raise Problem(
-            "payer_ambiguous",
-            "several payers go by this name: name the right one by directory_id or by its electronic id",
-            [
-                FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
-                for payer in intake.payer.candidates
-            ],
-        )
-    values = _values(gateway, intake, route_of(gateway, intake))
-    values |= {"key": idempotency_key, "fingerprint": None}
-    if idempotency_key is not None:
-        # Compared by the body as it was sent, whatever the directory has learned since.
-        values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(intake.sent))
-    first = [jobs.advance(values["vendor"], values["id"], 0)]
-    values |= jobs.enqueuing(first)
-    # One statement is a transaction by itself; only max_age has to look under a lock first.
-    async with gateway.connection() if request.max_age is None else gateway.transaction() as db:
-        if request.max_age is not None:
+        Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
+        """
+        intake = Intake.of(caller, request, payer, datetime.now(UTC))
+        try:
+            return await self._create(intake, idempotency_key)
+        except Problem:
+            # What was accepted under the key before is told again, whatever has become impossible meanwhile.
+            replay = None
+            if idempotency_key is not None:
+                replay = await _replay(self.gateway, caller, request, idempotency_key)
+            if replay is None:
+                raise
+            return replay
+
+    async def _create(self, intake: Intake, idempotency_key: str | None) -> Created:
+        gateway, caller, request = self.gateway, intake.caller, intake.request
+        retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
+        if errors := errors_of(intake, retry_of_exists=retry_of_exists):
+            raise Problem("invalid_request", "errors lists everything that is wrong", errors)
+        if intake.payer.candidates:
+            raise Problem(
+                "payer_ambiguous",
+                "several payers go by this name: name the right one by directory_id or by its electronic id",
+                [
+                    FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
+                    for payer in intake.payer.candidates
+                ],
+            )
+        values = _values(gateway, intake, route_of(gateway, intake))
+        values |= {"key": idempotency_key, "fingerprint": None}
+        if idempotency_key is not None:
+            # Compared by the body as it was sent, whatever the directory has learned since.
+            values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(intake.sent))
+        if request.max_age is None:
+            row = await self._inserts.add(values)
+        else:
+            row = await self._insert_following(intake, values)
+        if row is None:
+            replay = await _replay(gateway, caller, intake.sent, idempotency_key or "")
+            if replay is None:
+                said = "the idempotency key is being removed; send the request again"
+                raise Problem("unavailable", said, retry_after=1)
+            return replay
+        values |= {"metadata": request.metadata, "inquiry": intake.inquiry}
+        return Created(values["id"], replayed=False, row={**values, **row})
+
+    async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
+        """Equal idempotency keys go one after the other: the second finds the first's."""
+        inserted: dict[str, Record] = {}
+        waiting = list(rows)
+        while waiting:
+            turn: dict[object, dict[str, Any]] = {}
+            for row in waiting:
+                key = row["id"] if row["key"] is None else (row["tenant_id"], row["mode"], row["key"])
+                turn.setdefault(key, row)
+            async with self.gateway.connection() as db:
+                inserted |= await _insert(db, list(turn.values()))
+            ids_done = {row["id"] for row in turn.values()}
+            waiting = [row for row in waiting if row["id"] not in ids_done]
+        return [inserted.get(row["id"]) for row in rows]
+
+    async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
+        """With `max_age` it looks for a verification to follow, under a lock on the question."""
+        gateway, caller, request = self.gateway, intake.caller, intake.request
+        async with gateway.transaction() as db:
             values["follows"] = await reuse.find_leader(
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
                 digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake.inquiry)),
                 vendor=request.vendor,
-                max_age=request.max_age,
+                max_age=request.max_age or 0,
             )
-        row = await _CREATE.one(db, values)
-        jobs.announce(db, first)
-    if row is None:
-        replay = await _replay(gateway, caller, intake.sent, idempotency_key or "")
-        if replay is None:
-            raise Problem("unavailable", "the idempotency key is being removed; send the request again", retry_after=1)
-        return replay
-    values |= {"metadata": request.metadata, "inquiry": intake.inquiry, **row}
-    return Created(values["id"], replayed=False, row=values)
+            return (await _insert(db, [values])).get(values["id"])
+
+
+async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
+    """id → its row; an id is missing if its idempotency key was used before."""
+    first = [jobs.advance(row["vendor"], row["id"], 0) for row in rows]
+    values = {name: [row[name] for row in rows] for name in _COLUMNS}
+    values |= {name: [_array(row[name]) for row in rows] for name in ("route", "not_asked")}
+    created = await _CREATE.all(db, values | jobs.enqueuing(first))
+    jobs.announce(db, first)
+    return {row.id: row for row in created}
 
 
 async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
@@ -268,3 +301,8 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "key_id": sealer.current_key_id,
         "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
     }
+
+
+def _array(values: Iterable[str]) -> str:
+    """A PostgreSQL array of names and JSON pointers as text: arrays cannot be unnested into rows of arrays."""
+    return "{" + ",".join(f'"{value}"' for value in values) + "}"

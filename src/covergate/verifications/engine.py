@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
 import structlog
 
+from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
@@ -91,6 +93,7 @@ class Engine:
         self.transport = transport
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
+        self._commits = GroupCommit(partial(commit, gateway))
         self._putting_aside = asyncio.Lock()
 
     async def advance(self, key: str) -> None:
@@ -118,7 +121,7 @@ class Engine:
             return
         v = claimed.verification
         if v.open and step == str(v.step):
-            await commit(self.gateway, [Report(v, OurFault())])
+            await self._commits.add(Report(v, OurFault()))
 
     async def _read(self, verification_id: str) -> Claimed | None:
         async with self.gateway.connection() as db:
@@ -132,10 +135,10 @@ class Engine:
             return None
         if isinstance(asked.report.outcome, Admission) and not self._goes_elsewhere(asked.report):
             async with self._putting_aside:
-                await commit(self.gateway, [asked.report])
+                await self._commits.add(asked.report)
                 await asyncio.sleep(PUT_ASIDE_SECONDS)
             return None
-        [following] = await commit(self.gateway, [replace(asked.report, keeps=keeps)])
+        following = await self._commits.add(replace(asked.report, keeps=keeps))
         await self._conclude(asked)
         return following
 
@@ -282,7 +285,7 @@ class Engine:
         if isinstance(report.outcome, VendorError | Admission):
             again_in = policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None
             report = replace(report, outcome=Unheard(again_in, tries + 1))
-        await commit(self.gateway, [report])
+        await self._commits.add(report)
         await self._conclude(asked)
 
 

@@ -97,6 +97,8 @@ async def _close_late(gateway: Gateway) -> int:
                 late = await store.lock_late(db, gateway.sealer, CLOSED_TOGETHER, but=stuck)
                 if late:
                     await apply(db, gateway.sealer, [lifecycle.deadline_passed(v) for v in late])
+                    # Stale jobs are harmless alone; thousands at once are not.
+                    await jobs.withdraw(db, [jobs.advance(v.attempt.vendor, v.id, v.step) for v in late])
             closed += len(late)
         # Broad on purpose: one verification that cannot be closed must not keep the others open.
         except Exception as error:

@@ -1,0 +1,64 @@
+"""Accepting many at once: together in one transaction, each answered for itself, equal keys one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from covergate.gateway import Gateway
+from covergate.verifications.create import Acceptance
+from covergate.verifications.request import CreateVerification
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER
+from tests.support.requests import REQUEST
+from tests.support.sql import run_sql
+
+
+def request(**changes: Any) -> CreateVerification:
+    return CreateVerification.model_validate({**REQUEST, **changes})
+
+
+async def together(acceptance: Acceptance, *asked: tuple[CreateVerification, str | None]) -> list[Any]:
+    calls = (acceptance.create(CALLER, body, key) for body, key in asked)
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_many_at_once_are_few_transactions(engine: Engine) -> None:
+    acceptance = Acceptance(engine.gateway)
+    created = await together(acceptance, *((request(external_id=f"visit-{n}"), None) for n in range(40)))
+    assert len({one.id for one in created}) == 40
+    rows = await engine.rows("SELECT external_id, xmin::text AS transaction, route, not_asked FROM verifications")
+    assert {row.external_id for row in rows} == {f"visit-{n}" for n in range(40)}
+    assert len({row.transaction for row in rows}) < 10
+    assert all(row.route == [] and "/subscriber" not in row.not_asked for row in rows)
+    assert sorted(await engine.due()) == sorted(f"{one.id}:0" for one in created)
+    assert [row.row["not_asked"] for row in created] == [rows[0].not_asked] * 40
+
+
+async def test_equal_keys_at_once_create_one_and_tell_the_others(engine: Engine) -> None:
+    acceptance = Acceptance(engine.gateway)
+    created = await together(acceptance, *((request(), "the same key") for _ in range(5)), (request(), "another key"))
+    assert len({one.id for one in created[:5]}) == 1
+    assert sorted(one.replayed for one in created) == [False, False, True, True, True, True]
+    assert len(await engine.rows("SELECT 1 FROM verifications")) == 2
+
+
+async def test_equal_keys_with_other_bodies(engine: Engine) -> None:
+    acceptance = Acceptance(engine.gateway)
+    first, other = await together(acceptance, (request(), "k"), (request(external_id="visit-2"), "k"))
+    assert not first.replayed
+    assert other.code == "idempotency_key_reused"
+
+
+async def test_one_row_that_postgresql_refuses_keeps_no_other_out(engine: Engine, gateway: Gateway) -> None:
+    await run_sql(
+        gateway, "ALTER TABLE verifications ADD CONSTRAINT not_this_one CHECK (external_id IS DISTINCT FROM 'bad')"
+    )
+    acceptance = Acceptance(gateway)
+    asked = [(request(external_id="bad" if n == 3 else f"visit-{n}"), None) for n in range(8)]
+    created = await together(acceptance, *asked)
+    assert isinstance(created[3], asyncpg.CheckViolationError)
+    assert len({one.id for n, one in enumerate(created) if n != 3}) == 7
+    assert len(await engine.rows("SELECT 1 FROM verifications")) == 7
