@@ -52,6 +52,7 @@ def conformance(checkout: Path, wanted: str = WANTED) -> subprocess.CompletedPro
         "pytest",
         "tests/vendors/test_conformance.py",
         "tests/vendors/test_not_asked.py",
+        "tests/vendors/test_pages.py",
         "tests/test_env_example.py",
         "-k",
         wanted,
