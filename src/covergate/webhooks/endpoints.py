@@ -55,7 +55,7 @@ ORDER BY id DESC LIMIT :limit""",
     after="text",
 )
 _READ = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS}")
-_LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR UPDATE")
+_LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR NO KEY UPDATE")
 _ROTATE = Query(f"""
 UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
   previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()

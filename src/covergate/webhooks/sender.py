@@ -272,12 +272,12 @@ class Deliverer:
                 await _RECORD.all(db, values)
             return
         async with self.gateway.transaction() as db:
+            if answer.status == GONE:  # the endpoint before its deliveries, as everywhere
+                reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
+                await _DISABLE.run(db, reason)
             moved = await _RECORD.one(db, values)
             if moved is not None and pause is not None:
                 await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
-            if answer.status == GONE:
-                reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
-                await _DISABLE.run(db, reason)
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
