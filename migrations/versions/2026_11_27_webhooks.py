@@ -1,7 +1,8 @@
-"""Publishing takes no lock on an endpoint."""
+"""Publishing takes no lock on an endpoint; postponements are counted."""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "webhooks"
@@ -14,8 +15,15 @@ compatible_with = ("foundation",)
 def upgrade() -> None:
     op.drop_constraint(op.f("fk_deliveries_endpoint_id"), "deliveries", type_="foreignkey")
     op.alter_column("deliveries", "endpoint_id", comment="of webhook_endpoints, whose rows are marked, never deleted")
+    op.add_column(
+        "deliveries",
+        sa.Column(
+            "postponed", sa.Integer(), server_default="0", nullable=False, comment="since then, for lack of a place"
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_column("deliveries", "postponed")
     op.alter_column("deliveries", "endpoint_id", comment=None)
     op.create_foreign_key(op.f("fk_deliveries_endpoint_id"), "deliveries", "webhook_endpoints", ["endpoint_id"], ["id"])

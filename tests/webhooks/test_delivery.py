@@ -16,9 +16,10 @@ from covergate import ids
 from covergate.db.database import Database
 from covergate.gateway import Gateway
 from covergate.verifications.view import read_view
+from covergate.webhooks.deliveries import redeliver
 from covergate.webhooks.sender import Deliverer, sweep_deliveries
 from tests.support.engine import running_engine
-from tests.support.gateways import make_gateway
+from tests.support.gateways import CALLER, make_gateway
 from tests.support.hooks import SCHEDULE, THIN, Hooks, new_secret
 from tests.support.partner import Partner, answer, hang, partner_server
 from tests.support.waiting import eventually
@@ -429,6 +430,34 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gatew
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
         assert {row.slow: row.n for row in waiting}[True] >= 192
+
+
+async def test_after_a_redelivery_the_pause_for_lack_of_a_place_begins_short_again(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(500)))
+    await hooks.publish()
+    async with Deliverer(gateway, read_view, timeout_seconds=600) as deliverer:
+        for _ in SCHEDULE:
+            await hooks.deliver_next(deliverer)
+            await hooks.move_clock()
+        await hooks.deliver_next(deliverer)
+        again = await hooks.delivery()
+        await redeliver(gateway, CALLER, again.id)
+        retried = await hooks.take()
+        partner.on("/hooks", hang)
+        await hooks.publish(times=8)
+        hanging = [asyncio.create_task(deliverer.deliver(key)) for _, key in await hooks.due()]
+        await eventually(lambda: partner.open == 8)
+        await deliverer.deliver(retried)
+        [waits] = await hooks.rows(
+            "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) AS due_in FROM deliveries WHERE id = :id",
+            id=again.id,
+        )
+        assert 0 < waits.due_in <= 5
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(

@@ -329,6 +329,7 @@ deliveries = Table(
     Column(
         "tries", Integer, nullable=False, server_default="0", comment="since it was made or last redelivered by hand"
     ),
+    Column("postponed", Integer, nullable=False, server_default="0", comment="since then, for lack of a place"),
     Column(
         "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
     ),

@@ -49,7 +49,7 @@ DELIVERY_LEASE_SECONDS = 30
 GONE = 410
 
 _READ = Query(f"""
-SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
+SELECT d.id, d.step, d.tries, d.postponed, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
        w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
        CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'
@@ -73,7 +73,7 @@ SELECT step FROM moved""")
 _POSTPONE = Query(f"""
 WITH moved AS (
   UPDATE deliveries
-  SET step = step + 1, slow = true,
+  SET step = step + 1, postponed = postponed + CAST(:crowded AS int), slow = true,
       next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
   WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id
 )
@@ -157,7 +157,7 @@ class Deliverer:
             await self._postpone(row, timedelta(0))
             return
         if not await lane.enter():
-            await self._postpone(row, crowded_pause(row.step - row.tries))
+            await self._postpone(row, crowded_pause(row.postponed))
             return
         try:
             answer = await self._post(row, await self._body(row))
@@ -176,9 +176,9 @@ class Deliverer:
     async def _postpone(self, row: Any, pause: timedelta) -> None:
         """On in the slow group, in one statement: the backlog of an endpoint that hangs does this again and again."""
         later = [jobs.deliver(row.id, row.step + 1, pause, slow=True)]
-        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), **jobs.enqueuing(later)}
+        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), "crowded": int(bool(pause))}
         async with self.gateway.connection() as db:
-            await _POSTPONE.all(db, values)
+            await _POSTPONE.all(db, values | jobs.enqueuing(later))
             if not pause:  # else the group looks soon enough by itself
                 jobs.announce(db, later)
 
