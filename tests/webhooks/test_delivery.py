@@ -18,6 +18,7 @@ from covergate.gateway import Gateway
 from covergate.verifications.view import read_view
 from covergate.webhooks.deliveries import redeliver
 from covergate.webhooks.sender import Deliverer, sweep_deliveries
+from covergate.webhooks.slots import TENANT_PLACES
 from tests.support.engine import running_engine
 from tests.support.gateways import CALLER, make_gateway
 from tests.support.hooks import SCHEDULE, THIN, Hooks, new_secret
@@ -430,6 +431,21 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gatew
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
         assert {row.slow: row.n for row in waiting}[True] >= 192
+
+
+async def test_many_hanging_endpoints_of_one_tenant_do_not_delay_another(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    """Fourteen with eight places each would be more than the whole group."""
+    await hooks.endpoint(partner.url("/quick"), tenant="ten_other")
+    for number in range(14):
+        await hooks.endpoint(partner.on(f"/hangs{number}", hang))
+    await hooks.publish(times=20)
+    async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
+        await eventually(lambda: len(partner.received) == TENANT_PLACES)
+        await hooks.publish(tenant_id="ten_other")
+        await eventually(lambda: partner.at("/quick"))
+        assert len(partner.received) == TENANT_PLACES + 1
 
 
 async def test_after_a_redelivery_the_pause_for_lack_of_a_place_begins_short_again(

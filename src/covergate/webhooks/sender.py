@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -156,15 +157,20 @@ class Deliverer:
         if lane.slow and not slowly:
             await self._postpone(row, timedelta(0))
             return
-        if not await lane.enter():
+        answer: Try | None = None
+        lanes = (lane, self._lanes.of_tenant(row.tenant_id, slowly=slowly))
+        with ExitStack() as places:
+            for one in lanes:
+                if not await one.enter():
+                    break
+                places.callback(one.leave)
+            else:
+                answer = await self._post(row, await self._body(row))
+                self._lanes.note(row.endpoint_id, slow=answer.slow)
+        if answer is None:
             await self._postpone(row, crowded_pause(row.postponed))
-            return
-        try:
-            answer = await self._post(row, await self._body(row))
-            self._lanes.note(row.endpoint_id, slow=answer.slow)
-        finally:
-            lane.leave()
-        await self._record(row, answer)
+        else:
+            await self._record(row, answer)
 
     async def _read(self, key: str) -> Any:
         """None for a job that came late or twice."""
