@@ -35,7 +35,6 @@ from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreake
 from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
 from covergate.verifications.sweep import CLOSERS, close_late, wake_overdue
-from covergate.verifications.view import read_view
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
 
 log = structlog.get_logger(__name__)
@@ -102,7 +101,7 @@ class Worker:
     async def run(self) -> None:
         engine = Engine(self.gateway, self.transport, self.breakers)
         async with (
-            Deliverer(self.gateway, read_view, timeout_seconds=self.delivery_seconds) as deliverer,
+            Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
             self.gateway.database.apart(pool_size=CLOSERS + 1, application_name="covergate sweep") as apart,
         ):

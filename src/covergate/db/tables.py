@@ -311,6 +311,7 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("verification_id", Text),
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
+    Column("full_sealed", LargeBinary, comment="the full payload, if an endpoint wanted it when it was published"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),

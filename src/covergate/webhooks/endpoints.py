@@ -23,11 +23,10 @@ from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.timestamps import instant
-from covergate.webhooks.events import EVERY, publish_test
+from covergate.webhooks.events import EVERY, FULL, publish_test
 
 MOST_ENDPOINTS = 50
 """Per tenant and mode."""
-FULL = "full"
 FULL_NEEDS = "verifications:read"
 SECRET_BYTES = 32
 ROTATION_OVERLAP = "24 hours"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,13 +16,11 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks.webhooks import Webhook
 
 from covergate.access import audit
 from covergate.db import jobs
 from covergate.db.queue_schema import enqueue_sql
-from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
@@ -31,13 +28,11 @@ from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
+from covergate.webhooks.events import FULL
 from covergate.webhooks.schedule import crowded_pause, next_try
 from covergate.webhooks.slots import Slots
 
 log = structlog.get_logger(__name__)
-
-FullView = Callable[[AsyncConnection, Sealer, str, str, str], Awaitable[dict[str, Any] | None]]
-"""The verification as GET returns it, for full payloads: (connection, sealer, tenant, mode, id)."""
 
 TIMEOUT_SECONDS = 15.0
 SLOW_SECONDS = 2.0
@@ -50,8 +45,9 @@ DELIVERY_LEASE_SECONDS = 30
 GONE = 410
 
 _READ = Query(f"""
-SELECT d.id, d.step, d.tries, d.postponed, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
-       w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
+SELECT d.id, d.step, d.tries, d.postponed, d.event_id, e.type, e.data, e.created_at,
+       CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
+       w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
        CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'
             WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted, clock_timestamp() AS now
@@ -114,9 +110,8 @@ class Try:
 class Deliverer:
     """One per worker; holds the client through which everything to partners goes."""
 
-    def __init__(self, gateway: Gateway, full_view: FullView, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, gateway: Gateway, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.gateway = gateway
-        self._full_view = full_view
         self._timeout_seconds = timeout_seconds
         self._lanes = Slots()
 
@@ -189,20 +184,19 @@ class Deliverer:
                 jobs.announce(db, later)
 
     async def _body(self, row: Any) -> bytes:
+        """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
         data = row.data
-        if row.payload == "full" and row.verification_id is not None:
+        if row.full_sealed is not None:
+            data = orjson.Fragment(self.gateway.sealer.open("events", "full", row.event_id, row.full_sealed))
             async with self.gateway.connection() as db:
-                shown = await self._full_view(db, self.gateway.sealer, row.tenant_id, row.mode, row.verification_id)
-                if shown is not None:
-                    data = shown
-                    await audit.record(
-                        db,
-                        tenant_id=row.tenant_id,
-                        api_key_id=None,
-                        action="webhook.full",
-                        verification_ids=[row.verification_id],
-                        request_id=row.event_id,
-                    )
+                await audit.record(
+                    db,
+                    tenant_id=row.tenant_id,
+                    api_key_id=None,
+                    action="webhook.full",
+                    verification_ids=[row.verification_id],
+                    request_id=row.event_id,
+                )
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
     def _signatures(self, row: Any, body: bytes) -> str:
