@@ -311,6 +311,7 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("verification_id", Text),
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
+    Column("full_sealed", LargeBinary, comment="the full payload, if an endpoint wanted it when it was published"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
@@ -322,12 +323,14 @@ deliveries = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("event_id", Text, ForeignKey("events.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("endpoint_id", Text, ForeignKey("webhook_endpoints.id"), nullable=False),
+    # No foreign key: its check locks the endpoint's row, and one row in use would stop all that publishes.
+    Column("endpoint_id", Text, nullable=False, comment="of webhook_endpoints, whose rows are marked, never deleted"),
     Column("status", Text, nullable=False),
     Column("step", Integer, nullable=False, server_default="0", comment="fences rescheduling, as verifications.step"),
     Column(
         "tries", Integer, nullable=False, server_default="0", comment="since it was made or last redelivered by hand"
     ),
+    Column("postponed", Integer, nullable=False, server_default="0", comment="since then, for lack of a place"),
     Column(
         "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
     ),
