@@ -41,6 +41,7 @@ def run(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+SIX_FILES = ["__init__", "answer", "codes", "connection", "flows", "request"]
 WANTED = "acme_health or fill_in or folder or env_example or every_variable"
 
 
@@ -50,11 +51,13 @@ def conformance(checkout: Path, wanted: str = WANTED) -> subprocess.CompletedPro
         "-m",
         "pytest",
         "tests/vendors/test_conformance.py",
+        "tests/vendors/test_not_asked.py",
         "tests/test_env_example.py",
         "-k",
         wanted,
         "-p",
         "no:cacheprovider",
+        "-rf",
     )
 
 
@@ -71,7 +74,9 @@ def test_a_new_vendor_runs_and_the_conformance_test_lists_what_is_left(checkout:
     )
     assert made.returncode == 0, made.stderr
     written = made.stdout.split()
-    assert "src/covergate/vendors/acme_health/flows.py" in written
+    folder = checkout / "src/covergate/vendors/acme_health"
+    assert sorted(path.stem for path in folder.iterdir()) == SIX_FILES
+    assert "docs/vendors/acme_health.md" in written
     for path in written:
         assert (checkout / path).is_file()
         assert not re.search("@(NAME|UPPER|CLASS|TITLE)@", (checkout / path).read_text())

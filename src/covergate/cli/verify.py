@@ -24,7 +24,7 @@ from covergate.states import OPEN_STATUSES, Status
 WAIT_SECONDS = 2
 """How long one request waits for the end; between two of them the timeline is read."""
 
-NETWORKS = {"in": "in network", "out": "out of network", "unknown": "network not stated"}
+_NETWORKS = {"in": "in network", "out": "out of network", "unknown": "network not stated"}
 Json = Mapping[str, Any]
 
 
@@ -140,7 +140,7 @@ def _result(result: Json) -> list[tuple[str, str]]:
     plan, payer = result["plan"], result["payer"]
     rows.append(("payer", _joined(payer["name"], payer["id"])))
     rows.append(("plan", _joined(plan["name"], plan["type_name"] or plan["type"], plan["starts_on"], plan["ends_on"])))
-    for network, words in NETWORKS.items():
+    for network, words in _NETWORKS.items():
         if summary := result["summary"][network]:
             rows.append((words, _summary(summary)))
     rows += [("warning", warning["message"]) for warning in result["warnings"]]
