@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from standardwebhooks.webhooks import Webhook
 
 from covergate.access import audit
 from covergate.db import jobs
+from covergate.db.group_commit import GroupCommit
 from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -53,20 +55,40 @@ SELECT d.id, d.step, d.tries, d.postponed, d.event_id, e.type, e.data, e.created
             WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted, clock_timestamp() AS now
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND d.step = :step AND d.status = '{DeliveryStatus.PENDING}'""")
-_RECORD = Query(f"""
-WITH moved AS (
-  UPDATE deliveries SET
-    status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
-    next_attempt_at = CASE WHEN CAST(:status AS text) = '{DeliveryStatus.PENDING}'
-                           THEN clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)) END,
-    ended_at = CASE WHEN CAST(:status AS text) <> '{DeliveryStatus.PENDING}' THEN clock_timestamp() END
-  WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id, step
+_TRIED = {
+    "id": "text",
+    "step": "int",
+    "status": "text",
+    "posted": "int",
+    "slow": "boolean",
+    "seconds": "double precision",
+    "at": "timestamptz",
+    "http_status": "smallint",
+    "duration_ms": "int",
+    "error": "text",
+    "answer": "bytea",
+}
+_RECORD = f"""
+WITH r AS MATERIALIZED (
+  SELECT * FROM unnest({", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _TRIED.items())})
+    AS r({", ".join(_TRIED)})
+), l AS MATERIALIZED (
+  SELECT id FROM deliveries WHERE id = ANY(CAST(:id AS text[])) ORDER BY id FOR UPDATE
+), moved AS (
+  UPDATE deliveries d SET
+    status = r.status, step = d.step + 1, tries = d.tries + r.posted, slow = r.slow,
+    next_attempt_at = CASE WHEN r.status = '{DeliveryStatus.PENDING}'
+                           THEN clock_timestamp() + make_interval(secs => r.seconds) END,
+    ended_at = CASE WHEN r.status <> '{DeliveryStatus.PENDING}' THEN clock_timestamp() END
+  FROM r JOIN l USING (id)
+  WHERE d.id = r.id AND d.step = r.step AND d.status = '{DeliveryStatus.PENDING}' RETURNING d.id, d.step
 ), tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
-  SELECT id, CAST(:at AS timestamptz), CAST(:http_status AS smallint), CAST(:duration_ms AS int), CAST(:error AS text),
-         CAST(:answer AS bytea) FROM moved
-)
-SELECT step FROM moved""")
+  SELECT id, at, http_status, duration_ms, error, answer FROM r JOIN moved USING (id)
+)"""
+_RECORD_DELIVERED = Query(f"{_RECORD} SELECT id, set_config('synchronous_commit', 'off', true) FROM moved")
+"""Waits for no disk: if it is forgotten in a crash, the endpoint gets the event once more, under the same `webhook-id`."""
+_RECORD_FAILED = Query(f"{_RECORD} SELECT step FROM moved")
 _POSTPONE = Query(f"""
 WITH moved AS (
   UPDATE deliveries
@@ -113,6 +135,7 @@ class Deliverer:
     def __init__(self, gateway: Gateway, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.gateway = gateway
         self._timeout_seconds = timeout_seconds
+        self._delivered = GroupCommit(self._record_delivered)
         self._lanes = Slots()
 
     async def __aenter__(self) -> Deliverer:
@@ -268,19 +291,27 @@ class Deliverer:
             delivery=values["status"],
         )
         if answer.delivered:
-            async with self.gateway.connection() as db:
-                await _RECORD.all(db, values)
+            await self._delivered.add(values)
             return
         async with self.gateway.transaction() as db:
             if answer.status == GONE:  # the endpoint before its deliveries, as everywhere
                 reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
                 await _DISABLE.run(db, reason)
-            moved = await _RECORD.one(db, values)
+            moved = await _RECORD_FAILED.one(db, _together([values]))
             if moved is not None and pause is not None:
                 await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
 
+    async def _record_delivered(self, tries: Sequence[dict[str, Any]]) -> list[None]:
+        async with self.gateway.connection() as db:
+            await _RECORD_DELIVERED.all(db, _together(tries))
+        return [None] * len(tries)
+
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _together(tries: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [values[name] for values in tries] for name in _TRIED}
 
 
 def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:
