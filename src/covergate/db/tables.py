@@ -313,8 +313,11 @@ events = Table(
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
     Column("full_sealed", LargeBinary, comment="the full payload, if an endpoint wanted it when it was published"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "position", BigInteger, Identity(), nullable=False, comment="the order of the list; drawn before created_at"
+    ),
     one_of("mode", "test", "live"),
-    Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
+    Index("ix_events_listed", "tenant_id", "mode", "position"),
     Index("ix_events_created_at", "created_at"),
 )
 
