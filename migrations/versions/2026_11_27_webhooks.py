@@ -1,11 +1,12 @@
 """Publishing takes no lock on an endpoint; postponements are counted; full payloads are kept; events have an order of the
-database's own.
+database's own; a vendor's message is stored once.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "webhooks"
 down_revision = "foundation"
@@ -45,9 +46,38 @@ def upgrade() -> None:
     op.execute("SELECT setval('events_position_seq', max(position)) FROM events HAVING max(position) IS NOT NULL")
     op.drop_index("ix_events_listed", table_name="events")
     op.create_index("ix_events_listed", "events", ["tenant_id", "mode", "position"], unique=False)
+    op.create_table(
+        "vendor_messages",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("body_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "received_at",
+            postgresql.TIMESTAMP(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_vendor_messages")),
+    )
+    op.create_index("ix_vendor_messages_received_at", "vendor_messages", ["received_at"], unique=False)
+    op.add_column(
+        "vendor_events",
+        sa.Column(
+            "message_id", sa.Text(), nullable=True, comment="the vendor_messages that it came in, maybe with others"
+        ),
+    )
+    op.alter_column(
+        "vendor_events",
+        "body_sealed",
+        nullable=True,
+        comment="of events from before there were vendor_messages",
+    )
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM vendor_events WHERE body_sealed IS NULL")
+    op.alter_column("vendor_events", "body_sealed", nullable=False, comment=None)
+    op.drop_column("vendor_events", "message_id")
+    op.drop_table("vendor_messages")
     op.drop_index("ix_events_listed", table_name="events")
     op.create_index("ix_events_listed", "events", ["tenant_id", "mode", sa.literal_column("id DESC")], unique=False)
     op.drop_column("events", "position")
