@@ -259,6 +259,15 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+vendor_messages = Table(
+    "vendor_messages",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body_sealed", LargeBinary, nullable=False),
+    Column("received_at", Timestamp, nullable=False, server_default=now),
+    Index("ix_vendor_messages_received_at", "received_at"),
+)
+
 vendor_events = Table(
     "vendor_events",
     metadata,
@@ -271,7 +280,8 @@ vendor_events = Table(
     Column("echo", Text),
     Column("wakes", Boolean, nullable=False),
     Column("verification_id", Text, comment="set when it was matched"),
-    Column("body_sealed", LargeBinary, nullable=False),
+    Column("body_sealed", LargeBinary, comment="of events from before there were vendor_messages"),
+    Column("message_id", Text, comment="the vendor_messages that it came in, maybe with others"),
     Column("received_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "dedupe_key"),
@@ -313,8 +323,11 @@ events = Table(
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
     Column("full_sealed", LargeBinary, comment="the full payload, if an endpoint wanted it when it was published"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "position", BigInteger, Identity(), nullable=False, comment="the order of the list; drawn before created_at"
+    ),
     one_of("mode", "test", "live"),
-    Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
+    Index("ix_events_listed", "tenant_id", "mode", "position"),
     Index("ix_events_created_at", "created_at"),
 )
 

@@ -1,14 +1,15 @@
 """Events for partners: published with their deliveries in the transaction of what they tell, and listed for catching up.
 
-An end and its announcement are one fact. A list is thin, oldest first, from a known event on. An event's id is made a moment
-before it is committed, so one may appear a little behind a later id: a reader that lists while events happen goes back a few
-seconds and drops the ids that it has.
+An end and its announcement are one fact. A list is thin, in the order of `events.position`, a sequence of the database's,
+from a known event on. A position is drawn a moment before it is committed, so a list ends before the first event that was
+made while a transaction was under way that still is: nothing can appear behind what a reader has seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -29,6 +30,8 @@ EVERY = "*"
 FULL = "full"
 """The payload of endpoints that get the whole verification, PHI included."""
 KEPT = "30 days"
+LONGEST_PUBLISHING = "5 minutes"
+"""Ours end within a minute; another that is left open holds the list back for so long."""
 
 _SUBSCRIBED = f"w.deleted_at IS NULL AND w.status = '{EndpointStatus.ENABLED}'"
 _SUBSCRIBERS = Query(f"""
@@ -42,24 +45,33 @@ SELECT DISTINCT tenant_id FROM webhook_endpoints w
 WHERE mode = :mode AND {_SUBSCRIBED} AND event_types && CAST(:wanted AS text[])""")
 _PUBLISH = Query(f"""
 WITH e AS (
-  INSERT INTO events (id, tenant_id, mode, type, verification_id, data)
-  SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
-                       CAST(:verifications AS text[]), CAST(:data AS jsonb[]))
+  INSERT INTO events (id, tenant_id, mode, type, verification_id, data, position, created_at)
+  SELECT n.*, clock_timestamp()
+  FROM (SELECT u.*, nextval('events_position_seq')
+        FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
+                    CAST(:verifications AS text[]), CAST(:data AS jsonb[])) AS u) AS n
 )
 INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
 SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', clock_timestamp()
 FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[])) AS d(id, event_id, endpoint_id)""")
+_SETTLED = Query(f"""
+SELECT greatest(least(clock_timestamp(), min(xact_start)), clock_timestamp() - interval '{LONGEST_PUBLISHING}')
+FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()""")
+"""Every transaction that made an event before this moment is over. To be asked before the list: its snapshot then has them."""
 _LIST = Query(
     f"""
-SELECT id, type, created_at, data FROM events
-WHERE tenant_id = :tenant_id AND mode = :mode AND id > :after AND created_at > clock_timestamp() - interval '{KEPT}'
+SELECT id, type, created_at, data, created_at < :settled AS settled FROM events
+WHERE tenant_id = :tenant_id AND mode = :mode AND created_at > clock_timestamp() - interval '{KEPT}'
+  AND position > coalesce((SELECT position FROM events WHERE id = :after AND tenant_id = :tenant_id AND mode = :mode), 0)
   AND (:types IS NULL OR type = ANY(:types))
-ORDER BY id LIMIT :limit""",
+ORDER BY position LIMIT :limit""",
     types="text[]",
     after="text",
+    settled="timestamptz",
+    tenant_id="text",
+    mode="text",
 )
-
-
 _KEEP_FULL = Query("""
 UPDATE events e SET full_sealed = f.sealed
 FROM unnest(CAST(:ids AS text[]), CAST(:sealed AS bytea[])) AS f(id, sealed) WHERE e.id = f.id""")
@@ -146,15 +158,18 @@ async def _insert(db: AsyncConnection, events: Sequence[tuple[str, News, Sequenc
 
 
 async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], after: str | None, limit: int) -> Page:
+    """Those after the event `after`, oldest first; from the oldest if it is not kept any more."""
     values = {
         "tenant_id": caller.tenant_id,
         "mode": caller.mode,
-        "after": after or "",
+        "after": after,
         "types": list(types) or None,
         "limit": limit + 1,
     }
     async with gateway.connection() as db:
-        rows = await _LIST.all(db, values)
+        settled = await _SETTLED.scalar(db)
+        rows = await _LIST.all(db, {**values, "settled": settled})
+    rows = list(takewhile(lambda row: bool(row.settled), rows))
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
