@@ -72,7 +72,7 @@ async def subscribe(gateway: Gateway, base: str) -> None:
 async def tell(gateway: Gateway, tenant_id: str) -> None:
     news = News(tenant_id, "test", EventType.VERIFICATION_COMPLETED, None, {"announced": time.time()})
     async with gateway.transaction() as db:
-        await jobs.enqueue(db, await publish(db, [news]))
+        await jobs.enqueue(db, (await publish(db, [news])).jobs)
 
 
 async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *, hangs: bool) -> list[float]:

@@ -22,6 +22,7 @@ OLD = {
         "INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, wakes, body_sealed, received_at)"
         " VALUES (({at})::text, 'sohar', 'test', ({at})::text, 'x', false, '', {at})"
     ),
+    "vendor_messages": ("INSERT INTO vendor_messages (id, body_sealed, received_at) VALUES (({at})::text, '', {at})"),
     "events": (
         "INSERT INTO events (id, tenant_id, mode, type, data, created_at)"
         " VALUES (({at})::text, 'ten_1', 'test', 'x', '{{}}', {at})"

@@ -161,3 +161,18 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -
         await due_in(gateway).show()
         await until_status(gateway, id_, "completed")
         assert not running.done()
+
+
+async def test_a_sweep_that_hangs_is_begun_again(gateway: Gateway) -> None:
+    begun = 0
+
+    async def hangs_at_first() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            await asyncio.Event().wait()
+
+    async with working(gateway, Wire()) as (worker, _):
+        again = asyncio.create_task(worker._regularly(0.01, hangs_at_first, 0.05))
+        await eventually(lambda: begun >= 3)
+    await again

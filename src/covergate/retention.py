@@ -30,6 +30,7 @@ KEPT: dict[str, Kept] = {
         Kept("timeline", _RECORD),
         Kept("idempotency_keys", "as long as a client may repeat a create", IDEMPOTENCY_KEPT),
         Kept("vendor_events", "longer than any vendor repeats an event", "30 days", "received_at"),
+        Kept("vendor_messages", "as their events", "30 days", "received_at"),
         Kept("webhook_endpoints", "few, and deliveries name them; a deleted one is marked"),
         Kept(
             "events",

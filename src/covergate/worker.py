@@ -34,8 +34,7 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
-from covergate.verifications.sweep import CLOSERS, sweep
-from covergate.verifications.view import read_view
+from covergate.verifications.sweep import CLOSERS, close_late, wake_overdue
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
 
 log = structlog.get_logger(__name__)
@@ -47,6 +46,8 @@ LOOK_AGAIN = timedelta(seconds=0.2)
 """While a lane is full and more is due in it, its group looks so often for a free place. Each look takes some milliseconds, which
 whoever comes just then waits: this keeps it to one in forty."""
 SWEEP_SECONDS = 2.0
+SWEEP_LIMIT_SECONDS = 60.0
+"""A sweep that has not ended by then is begun again, over other connections."""
 PRUNE_SECONDS = 600.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
@@ -100,9 +101,9 @@ class Worker:
     async def run(self) -> None:
         engine = Engine(self.gateway, self.transport, self.breakers)
         async with (
-            Deliverer(self.gateway, read_view, timeout_seconds=self.delivery_seconds) as deliverer,
+            Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
-            self.gateway.database.apart(pool_size=CLOSERS, application_name="covergate sweep") as apart,
+            self.gateway.database.apart(pool_size=CLOSERS + 1, application_name="covergate sweep") as apart,
         ):
             lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
             budget = self.gateway.settings.worker_tasks
@@ -113,8 +114,12 @@ class Worker:
             )
             async with asyncio.TaskGroup() as tasks:
                 supervised = [tasks.create_task(self._supervise(group)) for group in groups]
-                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, replace(self.gateway, database=apart))))
-                tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway)))
+                sweeping = replace(self.gateway, database=apart)
+                for sweep in (close_late, wake_overdue):
+                    tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, sweeping), SWEEP_LIMIT_SECONDS))
+                tasks.create_task(
+                    self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway), SWEEP_LIMIT_SECONDS)
+                )
                 tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush))
                 tasks.create_task(
@@ -131,12 +136,20 @@ class Worker:
             for job in self._running:
                 job.cancel()
 
-    async def _regularly(self, seconds: float, action: Callable[[], Awaitable[Any]], *, at_once: bool = True) -> None:
+    async def _regularly(
+        self,
+        seconds: float,
+        action: Callable[[], Awaitable[Any]],
+        limit_seconds: float | None = None,
+        *,
+        at_once: bool = True,
+    ) -> None:
         if not at_once:
             await self._rest(seconds)
         while not self._stopping.is_set():
             try:
-                await action()
+                async with asyncio.timeout(limit_seconds):
+                    await action()
             # Nothing narrower will do: these are the safety net under everything else, and come again in a moment.
             except Exception as error:
                 log.error("background_task_failed", task=_name_of(action), error=_name(error), exc_info=_trace(error))

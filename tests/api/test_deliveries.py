@@ -6,7 +6,6 @@ import httpx
 import pytest
 
 from covergate.gateway import Gateway
-from covergate.verifications.view import read_view
 from covergate.webhooks.sender import Deliverer
 from tests.support.clients import End, Keys, Post, Rows
 from tests.support.due import due_in
@@ -28,7 +27,7 @@ async def test_a_delivery_lists_its_attempts(
     client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], gateway: Gateway
 ) -> None:
     assert delivery["status"] == "pending" and delivery["attempts"] == []
-    async with Deliverer(gateway, read_view) as deliverer:
+    async with Deliverer(gateway) as deliverer:
         await deliverer.deliver(f"{delivery['id']}:0")
     path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
     [tried] = (await client.get(path, headers=keys.full)).json()["data"]

@@ -5,6 +5,9 @@ from typing import Any
 import httpx
 
 from covergate.eligibility.failure import FailureCode
+from covergate.gateway import Gateway
+from covergate.states import EventType
+from covergate.webhooks.events import News, publish
 from tests.support.clients import End, Keys, Post, Rows
 
 
@@ -51,3 +54,54 @@ async def test_events_older_than_30_days_are_not_shown(
     await end((await post())["id"])
     await rows("UPDATE events SET created_at = created_at - interval '31 days' RETURNING 1")
     assert (await client.get("/v1/events", headers=keys.full)).json()["data"] == []
+
+
+async def listed(client: httpx.AsyncClient, keys: Keys, **query: Any) -> list[dict[str, Any]]:
+    answer = await client.get("/v1/events", params=query, headers=keys.full)
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["data"]
+    return rows
+
+
+async def test_an_event_of_a_process_whose_clock_is_behind_comes_behind_what_was_read(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, rows: Rows
+) -> None:
+    made = [await post() for _ in range(2)]
+    await end(made[0]["id"])
+    await rows("UPDATE events SET id = 'evt_7' || substr(id, 6)")  # from a clock that is ages ahead
+    [ahead] = await listed(client, keys)
+    await end(made[1]["id"])
+    [behind] = await listed(client, keys, after=ahead["id"])
+    assert behind["data"]["id"] == made[1]["id"] and behind["id"] < ahead["id"]
+
+
+async def test_what_is_committed_late_is_not_missed(
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, rows: Rows
+) -> None:
+    [tenant] = await rows("SELECT tenant_id FROM api_keys ORDER BY created_at LIMIT 1")
+
+    def news(number: int) -> list[News]:
+        return [News(tenant.tenant_id, "test", EventType.VERIFICATION_COMPLETED, None, {"number": number})]
+
+    async with gateway.transaction() as db:
+        await publish(db, news(0))
+    [first] = await listed(client, keys)
+    async with gateway.transaction() as slow:
+        await publish(slow, news(1))
+        async with gateway.transaction() as quick:
+            await publish(quick, news(2))
+        assert await listed(client, keys, after=first["id"]) == []
+    after = await listed(client, keys, after=first["id"])
+    assert [event["data"]["number"] for event in after] == [1, 2]
+
+
+async def test_after_an_event_that_is_not_kept_any_more_comes_the_oldest(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, rows: Rows
+) -> None:
+    made = [await post() for _ in range(3)]
+    for one in made:
+        await end(one["id"])
+    whole = await listed(client, keys)
+    cursor = (await client.get("/v1/events", params={"limit": 1}, headers=keys.full)).json()["next_cursor"]
+    await rows("DELETE FROM events WHERE id = :id", id=whole[0]["id"])
+    assert await listed(client, keys, after=cursor) == await listed(client, keys, after=whole[0]["id"]) == whole[1:]

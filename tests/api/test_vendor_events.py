@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import random
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from covergate.gateway import Gateway
+from covergate.verifications.vendor_events import MOST_EVENTS
 from tests.support.clients import Keys, Post, Rows
 from tests.support.gateways import sohar_secret
 
@@ -73,6 +76,17 @@ async def test_vendors_that_send_no_events(client: httpx.AsyncClient, vendor: st
 async def test_more_than_two_megabytes(client: httpx.AsyncClient) -> None:
     answer = await client.post(PATH, content=b" " * (2 * 1024 * 1024 + 1))
     assert answer.status_code == 413
+
+
+async def test_more_events_in_one_message_than_are_taken(client: httpx.AsyncClient, rows: Rows) -> None:
+    content = json.dumps([{"id": str(number), "status": "IN_PROGRESS"} for number in range(MOST_EVENTS + 1)]).encode()
+    secret = hashlib.sha256(b"sandbox:health_harbor").hexdigest()
+    signature = hmac.digest(secret.encode(), content, "sha256").hex()
+    answer = await client.post(
+        "/v1/vendor-events/health_harbor", content=content, headers={"x-healthharbor-signature": signature}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert await rows("SELECT 1 FROM vendor_events") == []
 
 
 @pytest.mark.parametrize(

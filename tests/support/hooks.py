@@ -71,7 +71,7 @@ class Hooks:
         news = News(type=EventType(type_), **values)
         async with self.gateway.transaction() as db:
             for _ in range(times):
-                await jobs.enqueue(db, await publish(db, [news]))
+                await jobs.enqueue(db, (await publish(db, [news])).jobs)
 
     @property
     def work(self) -> Due:

@@ -13,7 +13,7 @@ import pytest
 
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.cancel import cancel
-from covergate.verifications.vendor_events import UnknownVendor, receive
+from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import FOR_HARBOR
@@ -104,8 +104,12 @@ async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) ->
 HARBOR = "/health_harbor/api/v0/mental_health"
 
 
-def call_begins(echo: str) -> Inbound:
-    body = json.dumps({"inquiries": [{"id": "i1", "status": "IN_PROGRESS", "request": {"external_id": echo}}]}).encode()
+def call_begins(*echoes: str) -> Inbound:
+    inquiries = [
+        {"id": f"i{number}", "status": "IN_PROGRESS", "request": {"external_id": echo}}
+        for number, echo in enumerate(echoes, 1)
+    ]
+    body = json.dumps({"inquiries": inquiries}).encode()
     secret = hashlib.sha256(b"sandbox:health_harbor").hexdigest()
     headers = {"x-healthharbor-signature": hmac.digest(secret.encode(), body, "sha256").hex()}
     return Inbound("POST", "/v1/vendor-events/health_harbor", "", headers, body)
@@ -261,3 +265,20 @@ async def test_an_event_of_nobody_we_know(engine: Engine) -> None:
 
 async def test_an_unmatched_event_is_kept_and_answered(engine: Engine) -> None:
     assert await receive(engine.gateway, "sohar", event("att_of_somebody_else")) == 1
+
+
+async def test_the_body_of_a_message_with_many_events_is_stored_once(engine: Engine) -> None:
+    message = call_begins(*(f"att_of_somebody_{number}" for number in range(MOST_EVENTS)))
+    assert await receive(engine.gateway, "health_harbor", message) == MOST_EVENTS
+    [stored] = await engine.rows("SELECT id, body_sealed FROM vendor_messages")
+    assert engine.gateway.sealer.open("vendor_messages", "body", stored.id, stored.body_sealed) == message.body
+    events = await engine.rows("SELECT message_id, body_sealed FROM vendor_events")
+    assert [tuple(event) for event in events] == [(stored.id, None)] * MOST_EVENTS
+    assert await receive(engine.gateway, "health_harbor", message) == 0
+    assert len(await engine.rows("SELECT 1 FROM vendor_messages")) == 1
+
+
+async def test_a_message_with_too_many_events_stores_nothing(engine: Engine) -> None:
+    with pytest.raises(TooManyEvents):
+        await receive(engine.gateway, "health_harbor", call_begins(*map(str, range(MOST_EVENTS + 1))))
+    assert await engine.rows("SELECT 1 FROM vendor_events") == []

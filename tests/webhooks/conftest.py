@@ -8,7 +8,6 @@ import pytest
 
 from covergate.db.database import Database
 from covergate.gateway import Gateway
-from covergate.verifications.view import read_view
 from covergate.webhooks.sender import Deliverer
 from tests.support.gateways import make_gateway
 from tests.support.hooks import Hooks
@@ -34,5 +33,5 @@ def hooks(gateway: Gateway) -> Hooks:
 
 @pytest.fixture
 async def deliverer(gateway: Gateway) -> AsyncIterator[Deliverer]:
-    async with Deliverer(gateway, read_view) as running:
+    async with Deliverer(gateway) as running:
         yield running

@@ -15,10 +15,13 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from covergate import ids
 from covergate.db.database import Database
 from covergate.gateway import Gateway
+from covergate.verifications.sweep import sweep
 from covergate.verifications.view import read_view
+from covergate.webhooks.deliveries import redeliver
 from covergate.webhooks.sender import Deliverer, sweep_deliveries
-from tests.support.engine import running_engine
-from tests.support.gateways import make_gateway
+from covergate.webhooks.slots import TENANT_PLACES
+from tests.support.engine import accept, running_engine
+from tests.support.gateways import CALLER, make_gateway
 from tests.support.hooks import SCHEDULE, THIN, Hooks, new_secret
 from tests.support.partner import Partner, answer, hang, partner_server
 from tests.support.waiting import eventually
@@ -95,6 +98,58 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
     assert read.request_id == got.headers["webhook-id"]
 
 
+async def test_every_try_sends_the_same_full_payload_whatever_becomes_of_the_verification(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(500)), payload="full")
+    await completed(gateway)
+    await hooks.deliver_next(deliverer)
+    await hooks.run_sql("""UPDATE verifications SET metadata = '{"changed": "since"}', vendor = 'sohar'""")
+    await hooks.deliver_next(deliverer)
+    first, second = partner.received
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.body == second.body
+    assert [row.action for row in await hooks.rows("SELECT action FROM audit_log")] == ["webhook.full"] * 2
+    [event] = await hooks.rows("SELECT full_sealed FROM events")
+    assert b"Jane" not in event.full_sealed
+
+
+async def test_an_endpoint_that_was_set_to_thin_gets_no_phi_any_more(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    await hooks.endpoint(partner.url(), payload="full")
+    id_ = await completed(gateway)
+    await hooks.run_sql("UPDATE webhook_endpoints SET payload = 'thin'")
+    await hooks.deliver_next(deliverer)
+    assert partner.received[0].json["data"] == {**THIN, "id": id_}
+    assert await hooks.rows("SELECT 1 FROM audit_log") == []
+
+
+async def test_what_nobody_wants_as_a_whole_is_not_kept_so(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    await hooks.endpoint(partner.url())
+    await hooks.endpoint(partner.url(), payload="full", event_types=["verification.failed"])
+    await hooks.endpoint(partner.url(), payload="full", tenant="ten_other")
+    await completed(gateway)
+    assert [row.full_sealed for row in await hooks.rows("SELECT full_sealed FROM events")] == [None]
+
+
+async def test_full_payloads_of_ends_that_are_written_together(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.url(), payload="full")
+    made = [await accept(gateway, external_id=f"visit-{number}") for number in range(3)]
+    await hooks.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await sweep(gateway)
+    rows = await hooks.rows("SELECT id, verification_id, full_sealed FROM events")
+    kept = {
+        row.verification_id: orjson.loads(gateway.sealer.open("events", "full", row.id, row.full_sealed))
+        for row in rows
+    }
+    assert sorted(kept) == sorted(made)
+    assert {kept[id_]["external_id"] for id_ in made} == {"visit-0", "visit-1", "visit-2"}
+    assert all(shown["id"] == id_ and shown["status"] == "failed" for id_, shown in kept.items())
+
+
 async def test_full_without_a_verification_is_the_event(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
     await hooks.endpoint(partner.url(), payload="full")
     await hooks.publish("endpoint.test", data={"id": "whe_1"})
@@ -144,7 +199,7 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
 async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", hang))
     await hooks.publish()
-    async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "timeout")
@@ -169,7 +224,7 @@ async def test_a_status_that_came_decides_even_if_the_rest_never_does(
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", trickle))
     await hooks.publish()
-    async with Deliverer(gateway, read_view, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (200, None)
@@ -384,7 +439,7 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
     hooks = Hooks(gateway)
     await hooks.endpoint(url)
     await hooks.publish()
-    async with Deliverer(gateway, read_view) as deliverer:
+    async with Deliverer(gateway) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
@@ -402,7 +457,7 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     hooks = Hooks(gateway)
     await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
     await hooks.publish()
-    async with Deliverer(gateway, read_view) as deliverer:
+    async with Deliverer(gateway) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
         monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
@@ -429,6 +484,49 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gatew
         assert len(partner.at("/hangs")) == 8
         waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
         assert {row.slow: row.n for row in waiting}[True] >= 192
+
+
+async def test_many_hanging_endpoints_of_one_tenant_do_not_delay_another(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    """Fourteen with eight places each would be more than the whole group."""
+    await hooks.endpoint(partner.url("/quick"), tenant="ten_other")
+    for number in range(14):
+        await hooks.endpoint(partner.on(f"/hangs{number}", hang))
+    await hooks.publish(times=20)
+    async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
+        await eventually(lambda: len(partner.received) == TENANT_PLACES)
+        await hooks.publish(tenant_id="ten_other")
+        await eventually(lambda: partner.at("/quick"))
+        assert len(partner.received) == TENANT_PLACES + 1
+
+
+async def test_after_a_redelivery_the_pause_for_lack_of_a_place_begins_short_again(
+    hooks: Hooks, gateway: Gateway, partner: Partner
+) -> None:
+    await hooks.endpoint(partner.on("/hooks", answer(500)))
+    await hooks.publish()
+    async with Deliverer(gateway, timeout_seconds=600) as deliverer:
+        for _ in SCHEDULE:
+            await hooks.deliver_next(deliverer)
+            await hooks.move_clock()
+        await hooks.deliver_next(deliverer)
+        again = await hooks.delivery()
+        await redeliver(gateway, CALLER, again.id)
+        retried = await hooks.take()
+        partner.on("/hooks", hang)
+        await hooks.publish(times=8)
+        hanging = [asyncio.create_task(deliverer.deliver(key)) for _, key in await hooks.due()]
+        await eventually(lambda: partner.open == 8)
+        await deliverer.deliver(retried)
+        [waits] = await hooks.rows(
+            "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) AS due_in FROM deliveries WHERE id = :id",
+            id=again.id,
+        )
+        assert 0 < waits.due_in <= 5
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(

@@ -69,8 +69,8 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         News(tenant, "test", EventType(type_), None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)
     ]
     async with gateway.transaction() as db:
-        assert await publish(db, []) == []
-        await jobs.enqueue(db, await publish(db, news))
+        assert (await publish(db, [])).jobs == []
+        await jobs.enqueue(db, (await publish(db, news)).jobs)
     events = await hooks.rows("SELECT * FROM events ORDER BY id")
     assert [(event.tenant_id, event.type, event.data["id"]) for event in events] == [
         (one.tenant_id, one.type, one.data["id"]) for one in news
@@ -90,7 +90,7 @@ async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gatewa
     with suppress(LookupError):
         async with gateway.transaction() as db:
             news = News("ten_test", "test", EventType.VERIFICATION_COMPLETED, None, THIN)
-            await jobs.enqueue(db, await publish(db, [news]))
+            await jobs.enqueue(db, (await publish(db, [news])).jobs)
             raise LookupError
     assert await hooks.rows("SELECT 1 FROM events") == []
     assert await subscribed(hooks) == []

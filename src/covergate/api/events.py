@@ -35,9 +35,9 @@ class EventQuery(PageQuery):
     **documented(
         "list_events",
         "List events",
-        "Those of the last 30 days, oldest first. `after` takes a `next_cursor` or an event's id (its `webhook-id`). Events"
-        " of the same moment may become visible out of order: to miss none, continue from an event a few seconds back and"
-        " drop the ids you already have.",
+        "Those of the last 30 days, oldest first, in an order that never changes: what comes later comes behind. `after` takes a"
+        " `next_cursor` or an event's id (its `webhook-id`); on the last page continue from the last event's id. An id that is"
+        " not kept any more means the oldest event.",
         answers={200: Described("A page", schemas.EventList, examples.EVENT_PAGE)},
         problems=(400, 422),
     ),

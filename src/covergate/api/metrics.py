@@ -46,7 +46,7 @@ class Metrics:
         )
         self.vendor_events = Counter(
             "covergate_vendor_events",
-            "Inbound vendor events by verdict: stored, duplicate, forged, unknown",
+            "Inbound vendor events by verdict: stored, duplicate, forged, too_many, unknown",
             ["vendor", "verdict"],
             registry=self.registry,
         )

@@ -12,7 +12,7 @@ from covergate.api.metrics import Metrics
 from covergate.errors import Problem
 from covergate.vendors import VENDORS
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.verifications.vendor_events import UnknownVendor, receive
+from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 
 router = APIRouter(tags=["Vendors"])
 
@@ -27,7 +27,7 @@ MOST_EVENT_BYTES = 2 * 1024 * 1024
         "receive_vendor_event",
         "Receive a vendor's event",
         "For vendors. An event is verified on its raw bytes, stored once and answered before it is looked at. A resend is"
-        " accepted too.",
+        f" accepted too, a message of more than {MOST_EVENTS} events is not.",
         body=(None, examples.INBOUND_EVENT),
         answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
         problems=(401, 404, 413),
@@ -54,5 +54,8 @@ async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str
     except ForgedEvent:
         metrics.vendor_events.labels(known, "forged").inc()
         raise Problem("unauthorized", "the event does not verify") from None
+    except TooManyEvents:
+        metrics.vendor_events.labels(known, "too_many").inc()
+        raise Problem("body_too_large", f"a message has at most {MOST_EVENTS} events") from None
     metrics.vendor_events.labels(known, "stored" if stored else "duplicate").inc()
     return json_answer({"received": True}, 202)

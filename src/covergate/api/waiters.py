@@ -64,12 +64,20 @@ class Waiters:
     async def run(self) -> None:
         while True:
             try:
-                await self._listen()
+                await self._listen_once()
             except DATABASE_ERRORS as error:
                 log.warning("listen_connection_lost", error=type(error).__name__)
-            self._on_keys_changed()
-            self.wake_all()
+            # Broad on purpose: without this task every waiting request would sleep to its end.
+            except Exception as error:
+                log.error("listening_failed", error=type(error).__name__, exc_info=error)
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen_once(self) -> None:
+        try:
+            await self._listen()
+        finally:
+            self.wake_all()
+            self._on_keys_changed()
 
     async def _listen(self) -> None:
         connection = await connect(self._url, application_name="covergate waiters")

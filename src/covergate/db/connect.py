@@ -27,6 +27,8 @@ from covergate.db.sql import Record
 CONNECT_SECONDS = 10
 POOL_WAIT_SECONDS = 20
 STATEMENT_SECONDS = 30
+LOCK_SECONDS = 3
+"""How long a statement waits for a lock that somebody holds; then it fails as one whose database is away, and is tried again."""
 REPLY_SECONDS = 2
 """The wait for PostgreSQL's word that a statement was canceled, after its own time limit."""
 IDLE_IN_TRANSACTION_SECONDS = 60  # a process that was paused inside a transaction gives its locks back
@@ -141,10 +143,22 @@ def _each_host(dsn: str) -> list[str]:
 
 
 def make_engine(
-    url: str, *, pool_size: int, application_name: str, statement_timeout_seconds: int = STATEMENT_SECONDS
+    url: str,
+    *,
+    pool_size: int,
+    application_name: str,
+    statement_timeout_seconds: int = STATEMENT_SECONDS,
+    lock_timeout_seconds: float = LOCK_SECONDS,
 ) -> AsyncEngine:
+    """0 seconds: no limit."""
+
     async def connect_for_pool(**_: Any) -> asyncpg.Connection:
-        raw = await connect(url, application_name=application_name, statement_timeout_seconds=statement_timeout_seconds)
+        raw = await connect(
+            url,
+            application_name=application_name,
+            statement_timeout_seconds=statement_timeout_seconds,
+            lock_timeout=f"{round(lock_timeout_seconds * 1000)}ms",
+        )
         with _ended_on_failure(raw):
             await _speak_json(raw)
         return raw

@@ -91,7 +91,11 @@ def ours(name: str | None, kind: str, parents: object) -> bool:
 async def _alone(url: str) -> AsyncIterator[AsyncConnection]:
     """A connection that holds the migration lock; the lock goes with the connection at the latest."""
     engine = make_engine(
-        url, pool_size=1, application_name="covergate migrate", statement_timeout_seconds=LONGEST_STATEMENT
+        url,
+        pool_size=1,
+        application_name="covergate migrate",
+        statement_timeout_seconds=LONGEST_STATEMENT,
+        lock_timeout_seconds=LONGEST_STATEMENT,
     )
     try:
         async with engine.connect() as connection:

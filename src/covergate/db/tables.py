@@ -259,6 +259,15 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+vendor_messages = Table(
+    "vendor_messages",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body_sealed", LargeBinary, nullable=False),
+    Column("received_at", Timestamp, nullable=False, server_default=now),
+    Index("ix_vendor_messages_received_at", "received_at"),
+)
+
 vendor_events = Table(
     "vendor_events",
     metadata,
@@ -271,7 +280,8 @@ vendor_events = Table(
     Column("echo", Text),
     Column("wakes", Boolean, nullable=False),
     Column("verification_id", Text, comment="set when it was matched"),
-    Column("body_sealed", LargeBinary, nullable=False),
+    Column("body_sealed", LargeBinary, comment="of events from before there were vendor_messages"),
+    Column("message_id", Text, comment="the vendor_messages that it came in, maybe with others"),
     Column("received_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "dedupe_key"),
@@ -311,9 +321,13 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("verification_id", Text),
     Column("data", JSONB, nullable=False, comment="the thin payload: no PHI"),
+    Column("full_sealed", LargeBinary, comment="the full payload, if an endpoint wanted it when it was published"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "position", BigInteger, Identity(), nullable=False, comment="the order of the list; drawn before created_at"
+    ),
     one_of("mode", "test", "live"),
-    Index("ix_events_listed", "tenant_id", "mode", text("id DESC")),
+    Index("ix_events_listed", "tenant_id", "mode", "position"),
     Index("ix_events_created_at", "created_at"),
 )
 
@@ -322,12 +336,14 @@ deliveries = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("event_id", Text, ForeignKey("events.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("endpoint_id", Text, ForeignKey("webhook_endpoints.id"), nullable=False),
+    # No foreign key: its check locks the endpoint's row, and one row in use would stop all that publishes.
+    Column("endpoint_id", Text, nullable=False, comment="of webhook_endpoints, whose rows are marked, never deleted"),
     Column("status", Text, nullable=False),
     Column("step", Integer, nullable=False, server_default="0", comment="fences rescheduling, as verifications.step"),
     Column(
         "tries", Integer, nullable=False, server_default="0", comment="since it was made or last redelivered by hand"
     ),
+    Column("postponed", Integer, nullable=False, server_default="0", comment="since then, for lack of a place"),
     Column(
         "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
     ),

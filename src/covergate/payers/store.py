@@ -56,6 +56,7 @@ _CHANGED = Query("""
 INSERT INTO payer_directory (id, version) VALUES (1, 1)
 ON CONFLICT (id) DO UPDATE SET version = payer_directory.version + 1""")
 _LOCK = Query("SELECT pg_advisory_xact_lock(:lock)")
+_WAIT_AS_LONG_AS_IT_TAKES = Query("SET LOCAL lock_timeout = 0")
 
 _PAYERS = Query("""
 SELECT p.id, p.name, p.electronic_id, n.aliases, n.electronic_ids, c.vendors
@@ -134,6 +135,8 @@ async def version(db: AsyncConnection) -> int:
 
 
 async def lock_directory(db: AsyncConnection) -> None:
+    """Another process may be taking over a list of thousands."""
+    await _WAIT_AS_LONG_AS_IT_TAKES.run(db)
     await _LOCK.run(db, {"lock": DIRECTORY_LOCK})
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_delay, wait_random_exponential
 
@@ -28,7 +29,8 @@ from covergate.states import IS_OPEN
 from covergate.vendors import VENDORS
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.model import Change, Report, Verification
-from covergate.webhooks.events import News, publish
+from covergate.verifications.view import read_views
+from covergate.webhooks.events import News, keep_full, publish
 
 ENDED = "covergate_ended"
 """The channel on which the ids of ended verifications are told (`api/waiters.py`)."""
@@ -144,7 +146,7 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
 async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
     """The changed rows and everything that goes with them: events, followers, jobs. Under the locks of `store.lock`."""
     wanted = [job for change in changes for job in _jobs(change)]
-    wanted += await publish(
+    published = await publish(
         db,
         [
             News(change.verification.tenant_id, change.verification.mode, event, change.verification.id, thin(change))
@@ -152,9 +154,13 @@ async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) 
             for event in change.events
         ],
     )
+    wanted += published.jobs
     ended = [change.verification for change in changes if change.ended]
     wanted += await _wake_followers(db, ended)
     await store.save(db, sealer, changes, wanted)
+    if published.wanting_full:
+        views = await read_views(db, sealer, [*published.wanting_full.values()])
+        await keep_full(db, sealer, {event: orjson.dumps(views[id_]) for event, id_ in published.wanting_full.items()})
 
 
 def _jobs(change: Change) -> list[jobs.Job]:

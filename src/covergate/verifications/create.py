@@ -83,7 +83,8 @@ WITH r AS MATERIALIZED (
                              allow_second_submission, payer_retries, follows, next_check_at, deadline, created_at, not_asked,
                              metadata, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed)
   SELECT id, tenant_id, mode, external_id, retry_of, '{Status.QUEUED}', vendor, payer_id, attempt_id, CAST(route AS text[]),
-         allow_second_submission, payer_retries, follows, at, coalesce(deadline, at + make_interval(secs => deadline_in)), at,
+         allow_second_submission, payer_retries, follows, at,
+         greatest(at, coalesce(deadline, at + make_interval(secs => deadline_in))), at,
          CAST(not_asked AS text[]), CAST(metadata AS jsonb), member_digest, birth_digest, inquiry_digest, key_id,
          inquiry_sealed
   FROM r WHERE key IS NULL OR id IN (SELECT verification_id FROM i)
@@ -105,6 +106,9 @@ _REPLAY = Query(
 )
 
 
+_CLOCK = Query("SELECT clock_timestamp()")
+
+
 _EXISTS = Query("SELECT true FROM verifications WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode")
 
 
@@ -122,7 +126,9 @@ class Acceptance:
 
         Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
         """
-        intake = Intake.of(caller, request, payer, datetime.now(UTC))
+        # A deadline is kept by the database's clock, so it is judged by that one: ours may be minutes apart from it.
+        now = await _clock(self.gateway) if request.deadline is not None else datetime.now(UTC)
+        intake = Intake.of(caller, request, payer, now)
         try:
             return await self._create(intake, idempotency_key)
         except Problem:
@@ -219,6 +225,12 @@ async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification,
             [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
         )
     return Created(row.verification_id, replayed=True)
+
+
+async def _clock(gateway: Gateway) -> datetime:
+    async with gateway.connection() as db:
+        now: datetime = await _CLOCK.scalar(db)
+        return now
 
 
 async def _exists(gateway: Gateway, caller: Caller, verification_id: str) -> bool:

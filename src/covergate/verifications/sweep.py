@@ -59,8 +59,12 @@ WHERE v.id = w.id RETURNING v.id, v.step, v.vendor, v.next_check_at - clock_time
 
 
 async def sweep(gateway: Gateway) -> int:
-    """How many verifications were closed or woken."""
-    return sum(await asyncio.gather(*(_close_late(gateway) for _ in range(CLOSERS)))) + await _wake_overdue(gateway)
+    """How many verifications were closed or woken. A worker does the two apart: neither must keep the other from its work."""
+    return await close_late(gateway) + await wake_overdue(gateway)
+
+
+async def close_late(gateway: Gateway) -> int:
+    return sum(await asyncio.gather(*(_close_late(gateway) for _ in range(CLOSERS))))
 
 
 async def wake_held_back(db: AsyncConnection) -> int:
@@ -77,7 +81,7 @@ async def wake_held_back(db: AsyncConnection) -> int:
             return total
 
 
-async def _wake_overdue(gateway: Gateway) -> int:
+async def wake_overdue(gateway: Gateway) -> int:
     async with gateway.transaction() as db:
         if not await _TRY_LOCK.scalar(db):
             return 0

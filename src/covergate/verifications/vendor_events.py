@@ -7,7 +7,7 @@ under the lock of that reference, so whichever is second sees the first.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -28,11 +28,22 @@ from covergate.verifications.model import Change, TimelineRow
 log = structlog.get_logger(__name__)
 
 LONGEST_NAME = 500
+MOST_EVENTS = 200
+"""In one message. Each is a transaction, and a vendor waits for all of them."""
 
-_STORE = Query("""
-INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, body_sealed)
-VALUES (:id, :vendor, :mode, :dedupe_key, :kind, :ref, :echo, :wakes, :body)
-ON CONFLICT (vendor, mode, dedupe_key) DO NOTHING RETURNING id""")
+_STORE = Query(
+    """
+WITH e AS (
+  INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, message_id)
+  VALUES (:id, :vendor, :mode, :dedupe_key, :kind, :ref, :echo, :wakes, :message_id)
+  ON CONFLICT (vendor, mode, dedupe_key) DO NOTHING RETURNING id
+), m AS (
+  INSERT INTO vendor_messages (id, body_sealed) SELECT :message_id, :body WHERE :body IS NOT NULL AND EXISTS (SELECT FROM e)
+)
+SELECT id FROM e""",
+    message_id="text",
+    body="bytea",
+)
 _MATCH = Query(
     """
 SELECT v.id, a.id AS attempt_id FROM attempts a JOIN verifications v ON v.id = a.verification_id
@@ -48,15 +59,34 @@ class UnknownVendor(Exception):
     """No such vendor, or one that sends no events."""
 
 
+class TooManyEvents(Exception):
+    """More in one message than are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What came in: its body is stored once, with the first of its events that is new."""
+
+    id: str
+    body_sealed: bytes
+
+
 async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound) -> int:
-    """How many of the events were new. Raises UnknownVendor and ForgedEvent; then nothing was stored."""
+    """How many of the events were new. Raises UnknownVendor, ForgedEvent and TooManyEvents; then nothing was stored."""
     vendor = VENDORS.get(vendor_name)
     if vendor is None or vendor.verify_event is None or vendor.read_event is None:
         raise UnknownVendor
     mode = _verified_mode(gateway, vendor, inbound)
+    events = vendor.read_event(inbound)
+    if len(events) > MOST_EVENTS:
+        raise TooManyEvents
+    if not events:
+        return 0
+    id_ = ids.new(ids.VENDOR_EVENT)
+    message = _Message(id_, gateway.sealer.seal("vendor_messages", "body", id_, inbound.body))
     stored = 0
-    for event in vendor.read_event(inbound):
-        stored += await _take_in(gateway, vendor, mode, event, inbound.body)
+    for event in events:
+        stored += await _take_in(gateway, vendor, mode, event, message, with_body=not stored)
     return stored
 
 
@@ -90,7 +120,9 @@ def _named(value: str | None) -> str | None:
     return None if value is None or len(value) > LONGEST_NAME or CONTROL.search(value) else value
 
 
-async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, body: bytes) -> bool:
+async def _take_in(
+    gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, message: _Message, *, with_body: bool
+) -> bool:
     event_id, event = ids.new(ids.VENDOR_EVENT), _storable(event)
     values: dict[str, Any] = {
         "id": event_id,
@@ -101,7 +133,8 @@ async def _take_in(gateway: Gateway, vendor: Vendor, mode: str, event: VendorEve
         "ref": event.ref,
         "echo": event.echo,
         "wakes": event.wakes,
-        "body": gateway.sealer.seal("vendor_events", "body", event_id, body),
+        "message_id": message.id,
+        "body": message.body_sealed if with_body else None,
     }
     async with gateway.transaction() as db:
         if event.ref is not None:

@@ -5,7 +5,7 @@ Opening a sealed value is reading PHI: callers audit it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,6 +35,11 @@ ATTEMPTS = """(
 _READ = Query(f"""
 SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
 FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
+
+
+_READ_SOME = Query(
+    f"SELECT {COLUMNS}, {SEALED}, {ATTEMPTS} FROM verifications v WHERE v.id = ANY(CAST(:ids AS text[]))"
+)
 
 
 def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -99,3 +104,8 @@ async def read_view(
     values = {"id": verification_id, "tenant_id": tenant_id, "mode": mode}
     row = await _READ.one(db, values)
     return None if row is None else full_view(sealer, dict(row))
+
+
+async def read_views(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of verifications that are known to be there, of any tenants, by their ids."""
+    return {row["id"]: full_view(sealer, dict(row)) for row in await _READ_SOME.all(db, {"ids": list(ids)})}

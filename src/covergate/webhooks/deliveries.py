@@ -33,7 +33,7 @@ _LOCK = Query("""
 SELECT w.status AS endpoint_status FROM deliveries d JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND w.tenant_id = :tenant_id AND w.mode = :mode AND w.deleted_at IS NULL FOR UPDATE OF d""")
 _AGAIN = Query(f"""
-UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
+UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0, postponed = 0,
   next_attempt_at = clock_timestamp(), ended_at = NULL
 WHERE id = :id RETURNING step""")
 

@@ -23,11 +23,10 @@ from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.timestamps import instant
-from covergate.webhooks.events import EVERY, publish_test
+from covergate.webhooks.events import EVERY, FULL, publish_test
 
 MOST_ENDPOINTS = 50
 """Per tenant and mode."""
-FULL = "full"
 FULL_NEEDS = "verifications:read"
 SECRET_BYTES = 32
 ROTATION_OVERLAP = "24 hours"
@@ -55,7 +54,7 @@ ORDER BY id DESC LIMIT :limit""",
     after="text",
 )
 _READ = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS}")
-_LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR UPDATE")
+_LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id = :id AND {_OURS} FOR NO KEY UPDATE")
 _ROTATE = Query(f"""
 UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
   previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()

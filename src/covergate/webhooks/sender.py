@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -16,13 +17,12 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 from standardwebhooks.webhooks import Webhook
 
 from covergate.access import audit
 from covergate.db import jobs
+from covergate.db.group_commit import GroupCommit
 from covergate.db.queue_schema import enqueue_sql
-from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
@@ -30,13 +30,11 @@ from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
+from covergate.webhooks.events import FULL
 from covergate.webhooks.schedule import crowded_pause, next_try
 from covergate.webhooks.slots import Slots
 
 log = structlog.get_logger(__name__)
-
-FullView = Callable[[AsyncConnection, Sealer, str, str, str], Awaitable[dict[str, Any] | None]]
-"""The verification as GET returns it, for full payloads: (connection, sealer, tenant, mode, id)."""
 
 TIMEOUT_SECONDS = 15.0
 SLOW_SECONDS = 2.0
@@ -49,31 +47,52 @@ DELIVERY_LEASE_SECONDS = 30
 GONE = 410
 
 _READ = Query(f"""
-SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at, e.verification_id, e.tenant_id, e.mode,
-       w.id AS endpoint_id, w.url, w.payload, w.secret_sealed, w.previous_secret_sealed,
+SELECT d.id, d.step, d.tries, d.postponed, d.event_id, e.type, e.data, e.created_at,
+       CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
+       w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
        w.previous_secret_until > clock_timestamp() AS previous_secret_holds,
        CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'
             WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted, clock_timestamp() AS now
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND d.step = :step AND d.status = '{DeliveryStatus.PENDING}'""")
-_RECORD = Query(f"""
-WITH moved AS (
-  UPDATE deliveries SET
-    status = CAST(:status AS text), step = step + 1, tries = tries + CAST(:posted AS int), slow = CAST(:slow AS boolean),
-    next_attempt_at = CASE WHEN CAST(:status AS text) = '{DeliveryStatus.PENDING}'
-                           THEN clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision)) END,
-    ended_at = CASE WHEN CAST(:status AS text) <> '{DeliveryStatus.PENDING}' THEN clock_timestamp() END
-  WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id, step
+_TRIED = {
+    "id": "text",
+    "step": "int",
+    "status": "text",
+    "posted": "int",
+    "slow": "boolean",
+    "seconds": "double precision",
+    "at": "timestamptz",
+    "http_status": "smallint",
+    "duration_ms": "int",
+    "error": "text",
+    "answer": "bytea",
+}
+_RECORD = f"""
+WITH r AS MATERIALIZED (
+  SELECT * FROM unnest({", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _TRIED.items())})
+    AS r({", ".join(_TRIED)})
+), l AS MATERIALIZED (
+  SELECT id FROM deliveries WHERE id = ANY(CAST(:id AS text[])) ORDER BY id FOR UPDATE
+), moved AS (
+  UPDATE deliveries d SET
+    status = r.status, step = d.step + 1, tries = d.tries + r.posted, slow = r.slow,
+    next_attempt_at = CASE WHEN r.status = '{DeliveryStatus.PENDING}'
+                           THEN clock_timestamp() + make_interval(secs => r.seconds) END,
+    ended_at = CASE WHEN r.status <> '{DeliveryStatus.PENDING}' THEN clock_timestamp() END
+  FROM r JOIN l USING (id)
+  WHERE d.id = r.id AND d.step = r.step AND d.status = '{DeliveryStatus.PENDING}' RETURNING d.id, d.step
 ), tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
-  SELECT id, CAST(:at AS timestamptz), CAST(:http_status AS smallint), CAST(:duration_ms AS int), CAST(:error AS text),
-         CAST(:answer AS bytea) FROM moved
-)
-SELECT step FROM moved""")
+  SELECT id, at, http_status, duration_ms, error, answer FROM r JOIN moved USING (id)
+)"""
+_RECORD_DELIVERED = Query(f"{_RECORD} SELECT id, set_config('synchronous_commit', 'off', true) FROM moved")
+"""Waits for no disk: if it is forgotten in a crash, the endpoint gets the event once more, under the same `webhook-id`."""
+_RECORD_FAILED = Query(f"{_RECORD} SELECT step FROM moved")
 _POSTPONE = Query(f"""
 WITH moved AS (
   UPDATE deliveries
-  SET step = step + 1, slow = true,
+  SET step = step + 1, postponed = postponed + CAST(:crowded AS int), slow = true,
       next_attempt_at = clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
   WHERE id = :id AND step = :step AND status = '{DeliveryStatus.PENDING}' RETURNING id
 )
@@ -113,10 +132,10 @@ class Try:
 class Deliverer:
     """One per worker; holds the client through which everything to partners goes."""
 
-    def __init__(self, gateway: Gateway, full_view: FullView, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, gateway: Gateway, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.gateway = gateway
-        self._full_view = full_view
         self._timeout_seconds = timeout_seconds
+        self._delivered = GroupCommit(self._record_delivered)
         self._lanes = Slots()
 
     async def __aenter__(self) -> Deliverer:
@@ -156,15 +175,20 @@ class Deliverer:
         if lane.slow and not slowly:
             await self._postpone(row, timedelta(0))
             return
-        if not await lane.enter():
-            await self._postpone(row, crowded_pause(row.step - row.tries))
-            return
-        try:
-            answer = await self._post(row, await self._body(row))
-            self._lanes.note(row.endpoint_id, slow=answer.slow)
-        finally:
-            lane.leave()
-        await self._record(row, answer)
+        answer: Try | None = None
+        lanes = (lane, self._lanes.of_tenant(row.tenant_id, slowly=slowly))
+        with ExitStack() as places:
+            for one in lanes:
+                if not await one.enter():
+                    break
+                places.callback(one.leave)
+            else:
+                answer = await self._post(row, await self._body(row))
+                self._lanes.note(row.endpoint_id, slow=answer.slow)
+        if answer is None:
+            await self._postpone(row, crowded_pause(row.postponed))
+        else:
+            await self._record(row, answer)
 
     async def _read(self, key: str) -> Any:
         """None for a job that came late or twice."""
@@ -176,27 +200,26 @@ class Deliverer:
     async def _postpone(self, row: Any, pause: timedelta) -> None:
         """On in the slow group, in one statement: the backlog of an endpoint that hangs does this again and again."""
         later = [jobs.deliver(row.id, row.step + 1, pause, slow=True)]
-        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), **jobs.enqueuing(later)}
+        values = {"id": row.id, "step": row.step, "seconds": pause.total_seconds(), "crowded": int(bool(pause))}
         async with self.gateway.connection() as db:
-            await _POSTPONE.all(db, values)
+            await _POSTPONE.all(db, values | jobs.enqueuing(later))
             if not pause:  # else the group looks soon enough by itself
                 jobs.announce(db, later)
 
     async def _body(self, row: Any) -> bytes:
+        """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
         data = row.data
-        if row.payload == "full" and row.verification_id is not None:
+        if row.full_sealed is not None:
+            data = orjson.Fragment(self.gateway.sealer.open("events", "full", row.event_id, row.full_sealed))
             async with self.gateway.connection() as db:
-                shown = await self._full_view(db, self.gateway.sealer, row.tenant_id, row.mode, row.verification_id)
-                if shown is not None:
-                    data = shown
-                    await audit.record(
-                        db,
-                        tenant_id=row.tenant_id,
-                        api_key_id=None,
-                        action="webhook.full",
-                        verification_ids=[row.verification_id],
-                        request_id=row.event_id,
-                    )
+                await audit.record(
+                    db,
+                    tenant_id=row.tenant_id,
+                    api_key_id=None,
+                    action="webhook.full",
+                    verification_ids=[row.verification_id],
+                    request_id=row.event_id,
+                )
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
     def _signatures(self, row: Any, body: bytes) -> str:
@@ -268,19 +291,27 @@ class Deliverer:
             delivery=values["status"],
         )
         if answer.delivered:
-            async with self.gateway.connection() as db:
-                await _RECORD.all(db, values)
+            await self._delivered.add(values)
             return
         async with self.gateway.transaction() as db:
-            moved = await _RECORD.one(db, values)
-            if moved is not None and pause is not None:
-                await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
-            if answer.status == GONE:
+            if answer.status == GONE:  # the endpoint before its deliveries, as everywhere
                 reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
                 await _DISABLE.run(db, reason)
+            moved = await _RECORD_FAILED.one(db, _together([values]))
+            if moved is not None and pause is not None:
+                await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
+
+    async def _record_delivered(self, tries: Sequence[dict[str, Any]]) -> list[None]:
+        async with self.gateway.connection() as db:
+            await _RECORD_DELIVERED.all(db, _together(tries))
+        return [None] * len(tries)
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _together(tries: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [values[name] for values in tries] for name in _TRIED}
 
 
 def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:
