@@ -356,6 +356,19 @@ async def test_unreadable_answers_end_it_after_three(engine: Engine, wire: Wire)
     assert rows[0][0] == 4  # the unreadable ones are kept too
 
 
+async def test_only_unreadable_answers_count_as_unreadable(engine: Engine, wire: Wire) -> None:
+    """Two 503s and a proxy's page are no three unreadable replies, and one good reply is enough to complete it."""
+    page = httpx.Response(200, content=b"<html>")
+    wire.on(POLL, (503, {}), (503, {}), page, (503, {}), page, page, (200, ACTIVE))
+    id_ = await engine.create()
+    for _ in range(8):
+        assert (await engine.view(id_))["status"] != "failed"
+        await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    rows = await engine.rows("SELECT message FROM timeline WHERE type = 'retry_scheduled' ORDER BY id")
+    assert rows[-1].message.endswith("(error 6 in a row)")  # the pauses go on growing
+
+
 async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: Wire) -> None:
     wire.on(POLL, *[(503, {})] * 3, (200, ACTIVE))
     id_ = await engine.create()

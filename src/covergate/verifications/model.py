@@ -21,7 +21,10 @@ from covergate.vendors.vendor import Connection, Vendor
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason."""
+    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason.
+
+    `same_errors_in_row`: the last of `errors_in_row`, as far as they are of one kind.
+    """
 
     id: str
     vendor: str
@@ -36,6 +39,7 @@ class Attempt:
     failure_code: str | None
     checks: int
     errors_in_row: int
+    same_errors_in_row: int
 
     @property
     def submission_unknown(self) -> bool:

@@ -169,6 +169,7 @@ _WRITTEN_ATTEMPT = {
     "failure_code": "text",
     "checks": "int",
     "errors_in_row": "int",
+    "same_errors_in_row": "int",
 }
 _COLUMNS: dict[str, str] = {
     "id": "text",
