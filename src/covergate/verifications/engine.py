@@ -329,6 +329,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         now=v.now,
         submitted_at=v.attempt.submitted_at or v.attempt.intent_at,
         checks=v.attempt.checks,
+        look_ups=v.attempt.look_ups,
         payer_codes=asked["payer_codes"].get(vendor.name) or {},
     )
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))

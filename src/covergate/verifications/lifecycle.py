@@ -193,7 +193,7 @@ def try_again(v: Verification, code: FailureCode, said: str, after: timedelta, *
     errors = attempt.errors_in_row + 1
     v = _with_attempt(v, errors_in_row=errors, same_errors_in_row=same_errors(attempt, code), failure_code=code.value)
     if nothing_submitted and attempt.state is AttemptState.SUBMITTING:
-        v = _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None)
+        v = _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None, look_ups=0)
     waiting_for = WaitingFor.RATE_LIMIT if code is FailureCode.VENDOR_RATE_LIMITED else WaitingFor.VENDOR_RETRY
     said = f"{said} (error {errors} in a row)"
     return _reschedule(v, v.now + after, waiting_for, TimelineType.RETRY_SCHEDULED, said)
@@ -239,7 +239,7 @@ def wait_for_lookup(v: Verification) -> Change:
 
 def look_again(v: Verification, again_in: timedelta) -> Change:
     """The vendor was asked for the submission and cannot tell yet."""
-    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0)
+    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0, look_ups=v.attempt.look_ups + 1)
     said = "the vendor cannot tell yet whether it has the submission"
     return _reschedule(v, v.now + again_in, WaitingFor.VENDOR, TimelineType.LOOKED_UP, said)
 

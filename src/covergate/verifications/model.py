@@ -23,7 +23,8 @@ from covergate.vendors.vendor import Connection, Vendor
 class Attempt:
     """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason.
 
-    `same_errors_in_row`: the last of `errors_in_row`, as far as they are of one kind.
+    `same_errors_in_row`: the last of `errors_in_row`, as far as they are of one kind. `look_ups` could not tell
+    whether the vendor has the submission.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Attempt:
     checks: int
     errors_in_row: int
     same_errors_in_row: int
+    look_ups: int
 
     @property
     def submission_unknown(self) -> bool:

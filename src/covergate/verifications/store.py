@@ -170,6 +170,7 @@ _WRITTEN_ATTEMPT = {
     "checks": "int",
     "errors_in_row": "int",
     "same_errors_in_row": "int",
+    "look_ups": "int",
 }
 _COLUMNS: dict[str, str] = {
     "id": "text",
