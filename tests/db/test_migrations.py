@@ -224,3 +224,34 @@ async def test_a_migration_behind_a_long_read_keeps_no_one_waiting(
     await reader.close()
     await other.close()
     assert without_others(await catalog(database_url)) == []
+
+
+async def test_events_and_vendors_events_of_before_are_carried_over(database_url: str) -> None:
+    """Listed in the order in which they were made, whatever their ids; what is new comes behind."""
+    await downgrade(database_url, "foundation")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("INSERT INTO tenants (id, name) VALUES ('ten_1', 'North')")
+        for id_, age in (("evt_2", 1), ("evt_1", 2), ("evt_3", 3)):
+            await connection.execute(
+                "INSERT INTO events (id, tenant_id, mode, type, data, created_at)"
+                " VALUES ($1, 'ten_1', 'test', 'x', '{}', now() - make_interval(hours => $2))",
+                id_,
+                age,
+            )
+        await connection.execute(
+            "INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, wakes, body_sealed)"
+            " VALUES ('vev_1', 'sohar', 'test', 'k', 'x', false, 'sealed')"
+        )
+        await migrate(database_url)
+        await connection.execute(
+            "INSERT INTO events (id, tenant_id, mode, type, data) VALUES ('evt_0', 'ten_1', 'test', 'x', '{}')"
+        )
+        order = await connection.fetch("SELECT id, full_sealed FROM events ORDER BY position")
+        kept = await connection.fetch("SELECT body_sealed, message_id FROM vendor_events")
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in order] == [("evt_3", None), ("evt_1", None), ("evt_2", None), ("evt_0", None)]
+    assert [tuple(row) for row in kept] == [(b"sealed", None)]
+    await downgrade(database_url, "foundation")
+    await migrate(database_url)

@@ -14,8 +14,10 @@ from covergate.db.outage import is_away
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.verifications.sweep import sweep
+from covergate.webhooks.endpoints import delete_endpoint
 from covergate.webhooks.sender import Deliverer
 from tests.support.engine import Engine
+from tests.support.gateways import CALLER
 from tests.support.hooks import Hooks
 from tests.support.partner import Partner, answer
 from tests.support.waiting import eventually
@@ -52,6 +54,44 @@ async def test_a_deletion_beside_410s_is_no_deadlock(
     await asyncio.gather(*recording)
     rows = await hooks.rows("SELECT status FROM deliveries")
     assert {row.status for row in rows} == {"exhausted"}
+
+
+async def test_a_deletion_beside_deliveries_that_are_recorded_together_is_no_deadlock(
+    hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner
+) -> None:
+    """The deletion would meet them the other way round, for the older one lies behind the other on the disk."""
+    endpoint, _ = await hooks.endpoint(partner.url())
+    await hooks.publish(times=3)
+    first, older, _ = [key.partition(":")[0] for _, key in await hooks.due()]
+    await hooks.run_sql(
+        "UPDATE deliveries SET next_attempt_at = next_attempt_at + interval '1 s' WHERE id = :id", id=older
+    )
+    keys = [key for _, key in await hooks.due()]
+
+    async def waiting(number: int) -> None:
+        async def so_many() -> bool:
+            return await waiting_for_locks(hooks) == number
+
+        await eventually(so_many)
+
+    async with gateway.transaction() as holds_older:
+        await holds_older.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": older})
+        async with gateway.transaction() as holds_first:
+            await holds_first.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": first})
+            recording = [asyncio.create_task(deliverer.deliver(keys[0]))]
+            await waiting(1)
+            recording += [asyncio.create_task(deliverer.deliver(key)) for key in keys[1:]]
+            await eventually(lambda: len(deliverer._delivered._waiting) == 2)
+
+        async def the_pair_waits() -> bool:
+            rows = await hooks.rows("SELECT status FROM deliveries WHERE id = :id", id=first)
+            return rows[0].status == "delivered" and await waiting_for_locks(hooks) == 1
+
+        await eventually(the_pair_waits)
+        deleting = asyncio.create_task(delete_endpoint(gateway, CALLER, endpoint))
+        await waiting(2)
+    await asyncio.gather(deleting, *recording)
+    assert {row.status for row in await hooks.rows("SELECT status FROM deliveries")} == {"delivered"}
 
 
 async def test_an_endpoint_that_somebody_has_locked_holds_no_deadline_up(engine: Engine) -> None:

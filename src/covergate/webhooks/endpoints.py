@@ -64,8 +64,13 @@ _DELETE = Query(
     f" WHERE id = :id AND {_OURS} RETURNING id"
 )
 _END_DELIVERIES = Query(f"""
-UPDATE deliveries SET status = '{DeliveryStatus.EXHAUSTED}', step = step + 1, next_attempt_at = NULL, ended_at = clock_timestamp()
-WHERE endpoint_id = :id AND status = '{DeliveryStatus.PENDING}'""")
+WITH l AS MATERIALIZED (
+  SELECT id FROM deliveries WHERE endpoint_id = :id AND status = '{DeliveryStatus.PENDING}' ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE deliveries d SET status = '{DeliveryStatus.EXHAUSTED}', step = step + 1, next_attempt_at = NULL,
+  ended_at = clock_timestamp()
+FROM l WHERE d.id = l.id AND status = '{DeliveryStatus.PENDING}'""")
+"""In the order of ids, in which other processes record theirs, too."""
 
 
 @dataclass(frozen=True, slots=True)
