@@ -14,6 +14,7 @@ def new(prefix: str) -> str:
 
 VERIFICATION = "ver"
 ATTEMPT = "att"
+INTENT = "int"
 EXCHANGE = "exc"
 EVENT = "evt"
 ENDPOINT = "whe"

@@ -26,6 +26,7 @@ def question(vendor: Vendor, told: dict[str, Any]) -> Question:
         now=now,
         submitted_at=datetime.fromisoformat(told["submitted_at"]) if "submitted_at" in told else None,
         checks=told.get("checks", 0),
+        look_ups=told.get("look_ups", 0),
         payer_codes=told.get("payer_codes", {}),
     )
 

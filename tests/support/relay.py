@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +19,8 @@ class Relay:
         self.target = server_url
         self.port = 0
         self.held = 0
+        self.reply_lost: Callable[[], Awaitable[bool]] | None = None
+        """Asked before each thing that the server says: if so, both ends are cut instead, once."""
         self._speaking = asyncio.Event()
         self._speaking.set()
         self._talks: set[asyncio.Task[None]] = set()
@@ -42,18 +44,22 @@ class Relay:
             writer.close()
             return
         for source, sink in ((reader, ours), (theirs, writer)):
-            task = asyncio.create_task(self._pass_on(source, sink))
+            task = asyncio.create_task(self._pass_on(source, sink, theirs))
             self._talks.add(task)
             task.add_done_callback(self._talks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, server: asyncio.StreamReader
+    ) -> None:
+        with contextlib.closing(sink), contextlib.suppress(OSError):
             while data := await source.read(65536):
                 self.held += not self._speaking.is_set()
                 await self._speaking.wait()
+                if source is server and self.reply_lost is not None and await self.reply_lost():
+                    self.reply_lost = None
+                    break
                 sink.write(data)
                 await sink.drain()
-        sink.close()
 
     async def close(self) -> None:
         for task in self._talks:

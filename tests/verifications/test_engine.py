@@ -238,7 +238,6 @@ async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: 
 @pytest.mark.parametrize(
     ("listed", "looks", "submissions", "waiting_for"),
     [
-        ((200, []), 1, 2, "vendor"),  # proven: it is made again
         ((200, [{"id": "other"}]), 1, 1, "operator"),  # the filter is ignored, and will be the next time
         ((400, {"detail": "unknown parameter"}), 1, 1, "operator"),
         ((200, {"unexpected": True}), 3, 1, "operator"),
@@ -258,6 +257,29 @@ async def test_what_a_look_up_can_tell(
     view = await engine.view(id_)
     assert (view["waiting_for"]["kind"], len(view["attempts"])) == (waiting_for, submissions)
     assert (wire.calls.count(HARBOR_LIST), wire.calls.count(HARBOR_SUBMIT)) == (looks, submissions)
+
+
+async def test_only_two_empty_lists_a_quarter_of_an_hour_apart_make_a_second_phone_call(
+    engine: Engine, wire: Wire
+) -> None:
+    """An inquiry that they took on may come to be listed late."""
+    wire.on(HARBOR_SUBMIT, httpx.RemoteProtocolError("cut"), (200, [{"success": True, "inquiry_id": "i1"}]))
+    wire.on(HARBOR_LIST, (200, []))
+    id_ = await lost(engine, FOR_HARBOR)
+    await engine.step()
+    await engine.step()  # too early, as if something had woken it
+    assert wire.calls == [HARBOR_SUBMIT, HARBOR_LIST, HARBOR_LIST]
+    rows = await engine.rows(
+        "SELECT extract(epoch FROM next_check_at - created_at) AS wait FROM verifications WHERE next_check_at < deadline"
+    )
+    assert 890 <= rows[0].wait <= 910
+    assert await engine.timeline(id_) == ["created", "reply_lost", "looked_up", "looked_up"]
+    await engine.run_sql("UPDATE attempts SET intent_at = intent_at - interval '15 min'")
+    for _ in range(2):
+        await engine.step()
+    view = await engine.view(id_)
+    assert [row["state"] for row in view["attempts"]] == ["failed", "waiting"]
+    assert wire.calls.count(HARBOR_SUBMIT) == 2
 
 
 async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> None:
@@ -354,6 +376,19 @@ async def test_unreadable_answers_end_it_after_three(engine: Engine, wire: Wire)
     assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_protocol_error")
     rows = await engine.rows("SELECT count(*) FROM exchanges")
     assert rows[0][0] == 4  # the unreadable ones are kept too
+
+
+async def test_only_unreadable_answers_count_as_unreadable(engine: Engine, wire: Wire) -> None:
+    """Two 503s and a proxy's page are no three unreadable replies, and one good reply is enough to complete it."""
+    page = httpx.Response(200, content=b"<html>")
+    wire.on(POLL, (503, {}), (503, {}), page, (503, {}), page, page, (200, ACTIVE))
+    id_ = await engine.create()
+    for _ in range(8):
+        assert (await engine.view(id_))["status"] != "failed"
+        await engine.step()
+    assert (await engine.view(id_))["status"] == "completed"
+    rows = await engine.rows("SELECT message FROM timeline WHERE type = 'retry_scheduled' ORDER BY id")
+    assert rows[-1].message.endswith("(error 6 in a row)")  # the pauses go on growing
 
 
 async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: Wire) -> None:

@@ -62,10 +62,12 @@ SITUATIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-def verification(route: list[str], allowed: bool, payer_retries: int, errors: int) -> Verification:
+def verification(code: str, route: list[str], allowed: bool, payer_retries: int, errors: int) -> Verification:
+    """After so many errors of this kind."""
     empty: dict[str, Any] = dict.fromkeys(Verification.__dataclass_fields__)
     nothing: dict[str, Any] = dict.fromkeys(Attempt.__dataclass_fields__)
-    attempt = Attempt(**{**nothing, "errors_in_row": errors})
+    row = {"errors_in_row": errors, "same_errors_in_row": errors, "failure_code": code}
+    attempt = Attempt(**{**nothing, **row})
     changes = {"route": route, "allow_second_submission": allowed, "payer_retries": payer_retries, "now": NOW}
     return Verification(**{**empty, **changes, "attempt": attempt})
 
@@ -78,7 +80,8 @@ def way(
     payer_retries: int = 0,
     errors: int = 0,
 ) -> Remedy:
-    return remedy(FailureCode(code), verification(route or [], allowed, payer_retries, errors), submitted=submitted)
+    v = verification(code, route or [], allowed, payer_retries, errors)
+    return remedy(FailureCode(code), v, submitted=submitted)
 
 
 def test_the_table_is_complete() -> None:

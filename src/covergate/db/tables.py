@@ -200,6 +200,21 @@ attempts = Table(
     Column(
         "exclusive_key", Text, comment="the patient at this vendor, where one open check at a time is all it can bear"
     ),
+    Column("intent_id", Text, comment="made by the process that stored the intent"),
+    Column(
+        "same_errors_in_row",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="the last of the errors in a row, as far as they are of one kind",
+    ),
+    Column(
+        "look_ups",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="look-ups that could not tell whether the vendor has the submission",
+    ),
     one_of("mode", "test", "live"),
     one_of("state", *AttemptState),
     Index(

@@ -155,6 +155,8 @@ class Question:
     """When the committing call was made; None before."""
     checks: int = 0
     """How many checks of this attempt have come back pending so far."""
+    look_ups: int = 0
+    """How many look-ups of this submission could not tell yet."""
     payer_codes: Mapping[str, str] = field(default_factory=dict)
     """This vendor's own codes for the payer, from the directory, e.g. {"carrier_code": "car7551"}."""
 

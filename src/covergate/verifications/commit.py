@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,6 +31,8 @@ from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.model import Change, Report, Verification
 from covergate.verifications.view import read_views
 from covergate.webhooks.events import News, keep_full, publish
+
+_T = TypeVar("_T")
 
 ENDED = "covergate_ended"
 """The channel on which the ids of ended verifications are told (`api/waiters.py`)."""
@@ -82,8 +84,13 @@ async def _persevering(gateway: Gateway, reports: Sequence[Report]) -> list[Veri
     def once() -> Awaitable[list[Verification | None]]:
         return _commit(gateway, reports, again=next(tried) > 0)
 
+    return await persevering(once)
+
+
+async def persevering(write: Callable[[], Awaitable[_T]]) -> _T:
+    """Writes again while the database is away. For what may be written twice."""
     return await retrying(
-        once,
+        write,
         when=is_away,
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from covergate import ids
 from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
@@ -30,7 +31,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import commit
+from covergate.verifications.commit import commit, persevering
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotOurs
 from covergate.verifications.model import (
     BeingSubmitted,
@@ -57,13 +58,17 @@ STEPS_IN_ROW = 5
 PUT_ASIDE_SECONDS = 0.05
 """Held-back work is rescheduled one at a time, so a crowd of it cannot slow other vendors."""
 
+# Made again under the same id, it is what it was: an earlier try may have been committed although nobody told us.
 _INTEND = Query(f"""
 WITH a AS (
-  UPDATE attempts a SET state = '{AttemptState.SUBMITTING}', intent_at = clock_timestamp(),
-         lookup_after = clock_timestamp() + make_interval(secs => CAST(:grace AS double precision))
+  UPDATE attempts a SET state = '{AttemptState.SUBMITTING}', intent_id = :intent_id,
+         intent_at = coalesce(a.intent_at, clock_timestamp()),
+         lookup_after = coalesce(
+           a.lookup_after, clock_timestamp() + make_interval(secs => CAST(:grace AS double precision)))
   FROM verifications v
-  WHERE a.id = :attempt_id AND a.state = '{AttemptState.PREPARING}' AND v.id = a.verification_id AND v.attempt_id = a.id
-    AND v.{IS_OPEN} AND v.step = :step
+  WHERE a.id = :attempt_id AND v.id = a.verification_id AND v.attempt_id = a.id AND v.{IS_OPEN}
+    AND (a.state = '{AttemptState.PREPARING}' AND v.step = :step
+         OR a.state = '{AttemptState.SUBMITTING}' AND a.intent_id = :intent_id)
   RETURNING a.intent_at, a.verification_id
 ), v AS (
   UPDATE verifications SET status = '{Status.IN_PROGRESS}'
@@ -291,22 +296,33 @@ class Engine:
 
 @dataclass
 class _Intent:
-    """The intent of one committing call. `seen` is the verification with the intent that this step stored."""
+    """The intent of one committing call. `seen` is the verification with the intent that this step stored.
+
+    If the word that it was stored is lost, it is stored again under the same id when the database is back. By then it may be
+    too late to send: then the call is not made, and the report of that takes the intent back.
+    """
 
     gateway: Gateway
     seen: Verification
     find_delay: float
     at: datetime | None = None
+    id: str = field(default_factory=lambda: ids.new(ids.INTENT))
 
     @property
     def made(self) -> bool:
         return self.at is not None
 
     async def store(self, call: Call) -> bool:
+        attempt = self.seen.attempt
         grace = SEND_WITHIN + call.timeout + self.find_delay
-        async with self.gateway.connection() as db:
-            values = {"attempt_id": self.seen.attempt.id, "step": self.seen.step, "grace": grace}
-            self.at = await _INTEND.scalar(db, values)
+        values = {"attempt_id": attempt.id, "step": self.seen.step, "grace": grace, "intent_id": self.id}
+
+        async def once() -> datetime | None:
+            async with self.gateway.connection() as db:
+                at: datetime | None = await _INTEND.scalar(db, values)
+            return at
+
+        self.at = await persevering(once)
         if self.at is not None:
             self.seen = replace(self.seen, attempt=replace(self.seen.attempt, intent_at=self.at))
         return self.made
@@ -329,6 +345,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         now=v.now,
         submitted_at=v.attempt.submitted_at or v.attempt.intent_at,
         checks=v.attempt.checks,
+        look_ups=v.attempt.look_ups,
         payer_codes=asked["payer_codes"].get(vendor.name) or {},
     )
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))

@@ -15,7 +15,7 @@ from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.states import AttemptState, EventType, Status, TimelineType, WaitingFor
-from covergate.verifications.model import Change, Submission, Successor, TimelineRow, Verification
+from covergate.verifications.model import Attempt, Change, Submission, Successor, TimelineRow, Verification
 
 TURN = timedelta(seconds=3)
 """How often a check that waits for another of the same patient looks whether that is over."""
@@ -89,7 +89,7 @@ def pending(v: Verification, again_in: timedelta, expires_in: timedelta | None, 
     at = v.now + again_in
     if expires_at is not None:
         at = min(at, expires_at)
-    v = _with_attempt(v, errors_in_row=0, checks=attempt.checks + checked, expires_at=expires_at)
+    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0, checks=attempt.checks + checked, expires_at=expires_at)
     type_ = TimelineType.CHECKED if checked else TimelineType.SUBMITTED
     return _reschedule(v, at, WaitingFor.VENDOR, type_, "the vendor works on it")
 
@@ -191,12 +191,17 @@ def try_again(v: Verification, code: FailureCode, said: str, after: timedelta, *
     """A technical error. `nothing_submitted`: it met our own committing call, and certainly had no effect."""
     attempt = v.attempt
     errors = attempt.errors_in_row + 1
-    v = _with_attempt(v, errors_in_row=errors, failure_code=code.value)
+    v = _with_attempt(v, errors_in_row=errors, same_errors_in_row=same_errors(attempt, code), failure_code=code.value)
     if nothing_submitted and attempt.state is AttemptState.SUBMITTING:
-        v = _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None)
+        v = _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None, look_ups=0)
     waiting_for = WaitingFor.RATE_LIMIT if code is FailureCode.VENDOR_RATE_LIMITED else WaitingFor.VENDOR_RETRY
     said = f"{said} (error {errors} in a row)"
     return _reschedule(v, v.now + after, waiting_for, TimelineType.RETRY_SCHEDULED, said)
+
+
+def same_errors(attempt: Attempt, code: FailureCode) -> int:
+    """How many errors in a row are of this kind, the one just met included."""
+    return attempt.same_errors_in_row + 1 if attempt.failure_code == code else 1
 
 
 def held_back(v: Verification, waiting_for: WaitingFor, until: datetime | None) -> Change:
@@ -234,7 +239,7 @@ def wait_for_lookup(v: Verification) -> Change:
 
 def look_again(v: Verification, again_in: timedelta) -> Change:
     """The vendor was asked for the submission and cannot tell yet."""
-    v = _with_attempt(v, errors_in_row=0)
+    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0, look_ups=v.attempt.look_ups + 1)
     said = "the vendor cannot tell yet whether it has the submission"
     return _reschedule(v, v.now + again_in, WaitingFor.VENDOR, TimelineType.LOOKED_UP, said)
 

@@ -21,7 +21,11 @@ from covergate.vendors.vendor import Connection, Vendor
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason."""
+    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason.
+
+    `same_errors_in_row`: the last of `errors_in_row`, as far as they are of one kind. `look_ups` could not tell
+    whether the vendor has the submission.
+    """
 
     id: str
     vendor: str
@@ -36,6 +40,8 @@ class Attempt:
     failure_code: str | None
     checks: int
     errors_in_row: int
+    same_errors_in_row: int
+    look_ups: int
 
     @property
     def submission_unknown(self) -> bool:

@@ -55,9 +55,10 @@ HOURLY = 3600
 RETRY_JITTER = 0.2
 LONGEST_RETRY_AFTER = 86_400.0
 FEW_ERRORS = 3
-"""So many unreadable replies in a row end a verification: `vendor_protocol_error`."""
+"""So many unreadable replies in a row, with no other error between them, end a verification: `vendor_protocol_error`."""
 A_WHILE_ERRORS = len(RETRIES)
-"""So many errors in a row, about 43 minutes, before a second vendor is paid. Its own number: not the schedule's length."""
+"""So many errors of one kind in a row, about 13 minutes, before a second vendor is paid. Its own number: not the schedule's
+length."""
 LATE_LOOKS = 3
 """How often an answer that came after the end is asked for."""
 LATE_LOOK_PAUSE = timedelta(seconds=30)
@@ -141,14 +142,19 @@ FAILURE_OF: Mapping[type[VendorError], FailureCode] = {
 }
 
 
-def remedy(code: FailureCode, v: Verification, *, submitted: bool) -> Remedy:
-    """The first way out that this verification has."""
+def remedy(code: FailureCode, v: Verification, *, submitted: bool, counted_as: FailureCode | None = None) -> Remedy:
+    """The first way out that this verification has.
+
+    Errors in a row are counted by kind: a 503 is no step towards giving up on unreadable replies. `counted_as` is the
+    kind of the error just met, if the table is asked about another.
+    """
+    errors = lifecycle.same_errors(v.attempt, counted_as or code)
     possible = {
         Remedy.NEXT: bool(v.route),
         Remedy.NEXT_IF_ALLOWED: bool(v.route) and v.allow_second_submission,
         Remedy.RESUBMIT_IF_ALLOWED: v.payer_retries > 0,
-        Remedy.RETRY_FEW: v.attempt.errors_in_row + 1 < FEW_ERRORS,
-        Remedy.RETRY_A_WHILE: v.attempt.errors_in_row + 1 < A_WHILE_ERRORS,
+        Remedy.RETRY_FEW: errors < FEW_ERRORS,
+        Remedy.RETRY_A_WHILE: errors < A_WHILE_ERRORS,
     }
     return next(way for way in REMEDIES[code][submitted] if possible.get(way, True))
 
@@ -255,7 +261,7 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
     A look-up that is unreadable again and again will not tell: then a person decides.
     """
     code = FailureCode.VENDOR_PROTOCOL_ERROR if isinstance(error, VendorBroken) else FailureCode.VENDOR_UNAVAILABLE
-    match remedy(code, v, submitted=True):
+    match remedy(code, v, submitted=True, counted_as=_code_of(error)):
         case Remedy.NEXT_IF_ALLOWED:
             return _next_vendor(report.step, v, FailureCode.SUBMISSION_UNKNOWN)
         case Remedy.STOP:

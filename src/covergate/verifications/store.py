@@ -169,6 +169,8 @@ _WRITTEN_ATTEMPT = {
     "failure_code": "text",
     "checks": "int",
     "errors_in_row": "int",
+    "same_errors_in_row": "int",
+    "look_ups": "int",
 }
 _COLUMNS: dict[str, str] = {
     "id": "text",

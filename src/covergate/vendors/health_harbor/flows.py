@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.vendors.errors import VendorBroken
-from covergate.vendors.flow import Call, FindFlow, Flow, NotFound, Pending, Question, Refused, ended
+from covergate.vendors.flow import Call, FindFlow, Flow, NotFound, NotYet, Pending, Question, Refused, ended
 from covergate.vendors.health_harbor.answer import answer_of, rejection_of
 from covergate.vendors.health_harbor.batch import BATCH_PATH
 from covergate.vendors.health_harbor.request import dashed, request_of
@@ -24,6 +24,12 @@ _SUBMIT_TIMEOUT = 60.0
 
 _LIST_LIMIT = "5"
 """Few, since a list that ignores the filter shows other people's inquiries."""
+
+_LISTED_WITHIN = timedelta(minutes=15)
+"""How long after the intent an inquiry may still come to be listed: a guess, for nothing is promised."""
+
+_BETWEEN_LOOK_UPS = timedelta(minutes=5)
+"""The two empty lists that prove something are at least so far apart."""
 
 _PACE = Pace(multiples=(1, 2, 4, 8, 12))
 """5 minutes twice, after the submission and after the first check, then 10, 20, 40 and every 60."""
@@ -55,8 +61,9 @@ def check(question: Question, ref: str) -> Flow:
 def find(question: Question) -> FindFlow:
     """The list of inquiries by `external_id`, which is the attempt's id.
 
-    The filter is known only from a client of the dental API, so it is not trusted: an empty list proves that there is no
-    such inquiry, but a list of other inquiries shows that the filter was ignored, as it will be the next time.
+    The filter is known only from a client of the dental API, so it is not trusted: a list of other inquiries shows
+    that the filter was ignored, as it will be the next time. An empty list proves that there is no such inquiry if an
+    earlier one was empty, too, and the last one is late enough: a second inquiry is a second phone call.
     """
     reply = yield Call("GET", _INQUIRIES, params={"external_id": question.attempt_id, "limit": _LIST_LIMIT})
     if not reply.ok:
@@ -66,7 +73,13 @@ def find(question: Question) -> FindFlow:
     for row in reply.body:
         if _is_ours(row, question):
             return Pending(ref=row["id"], again_in=timedelta(0))
-    return NotFound(proven=not reply.body)
+    if reply.body:
+        return NotFound()
+    submitted_at = question.submitted_at or question.now
+    settles_in = submitted_at + _LISTED_WITHIN - question.now
+    if question.look_ups == 0 or settles_in > timedelta(0):
+        return NotYet(max(settles_in, _BETWEEN_LOOK_UPS))
+    return NotFound(proven=True)
 
 
 def _is_ours(row: Any, question: Question) -> bool:
