@@ -7,7 +7,7 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
     {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
 
 `question`: `inquiry` as in docs/api.md#2-the-request, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
-`submitted_at`, `checks`, `payer_codes`; all but the inquiry optional.
+`submitted_at`, `checks`, `look_ups`, `payer_codes`; all but the inquiry optional.
 
 `exchanges`: `{"call": {…}, "reply": {"status", "headers", "body" | "text"}}`. A call lists what it has of method, path, json,
 form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
