@@ -7,7 +7,7 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
     {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
 
 `question`: `inquiry` as in docs/api.md#2-the-request, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
-`submitted_at`, `checks`, `payer_codes`; all but the inquiry optional.
+`submitted_at`, `checks`, `look_ups`, `payer_codes`; all but the inquiry optional.
 
 `exchanges`: `{"call": {…}, "reply": {"status", "headers", "body" | "text"}}`. A call lists what it has of method, path, json,
 form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
@@ -15,7 +15,7 @@ form, multipart, params, headers and commits, and nothing else; it is compared e
 
 `progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {"proven"}}`,
 `{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what
-`derive` makes of the statement.
+`derive` makes of the answer.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 

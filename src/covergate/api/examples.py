@@ -451,7 +451,7 @@ PROBLEM_OF_STATUS: dict[int, dict[str, Any]] = {
             "pointer": "/patient/address/state",
             "code": "required",
             "vendor": "sohar",
-            "message": "Sohar needs this",
+            "message": "must be given: Sohar needs it",
         },
     ),
     500: _problem("internal_error", "this was logged under the request_id"),

@@ -10,12 +10,12 @@ import typer
 from covergate.cli import vendor_template
 from covergate.errors import ConfigurationError
 
-app = typer.Typer(help="Vendors, for those who add one.", no_args_is_help=True)
+app = typer.Typer(help="Begin a new vendor.", no_args_is_help=True)
 
 
 @app.callback()
 def vendors() -> None:
-    """Vendors, for those who add one."""
+    """Begin a new vendor."""
 
 
 @app.command("new")

@@ -1,6 +1,6 @@
 """The simulated Health Harbor: token and Basic, mental-health inquiries one by one and in batches, one subscription.
 
-Source: their OpenAPI document of `batch_inquiries` (errors are FastAPI's), and the pages on authentication, reading and
+Source: its OpenAPI document of `batch_inquiries` (errors are FastAPI's), and the pages on authentication, reading and
 listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbor.md).
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
@@ -53,7 +53,7 @@ CALL_BEGINS_AT, HALF_WAY_AT = 0.2, 0.6
 
 
 def _password(secret: str) -> str:
-    """The password (their "API key") of the account `sandbox`: the sandbox's secret itself."""
+    """The password (the "API key") of the account `sandbox`: the sandbox's secret itself."""
     return secret
 
 

@@ -1,6 +1,6 @@
 """A mental-health inquiry as Health Harbor accepts it: its `ExternalMentalHealthInquiryRequest`, to the letter.
 
-Source: their OpenAPI document of `POST /api/v0/mental_health/batch_inquiries`. The model holds the schema, with the
+Source: its OpenAPI document of `POST /api/v0/mental_health/batch_inquiries`. The model holds the schema, with the
 formats that its descriptions state in words; `unmet_rules` holds the "you must provide …" sentences, which the schema
 cannot say.
 

@@ -1,6 +1,6 @@
 """The `results` of a finished Health Harbor inquiry: the payer's answers on the phone.
 
-Source: their "Get Mental Health Inquiry" page. Money and percentages are strings, deductibles come as total and used,
+Source: its "Get Mental Health Inquiry" page. Money and percentages are strings, deductibles come as total and used,
 `procedure_codes` is a list of two-element lists. An answer that the representative did not give is an empty string, or null
 for a boolean.
 """

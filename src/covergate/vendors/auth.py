@@ -2,7 +2,7 @@
 
 A token is fetched once however many calls wait for it, renewed a margin before it expires, and once more if a call is
 refused with it; the refused call is the only one that is ever sent a second time here. Fetching never counts as the
-call itself: whatever goes wrong there leaves the call unsent.
+call itself: a failure there leaves the call unsent.
 """
 
 from __future__ import annotations

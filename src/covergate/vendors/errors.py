@@ -24,7 +24,7 @@ UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class ErrorKind(StrEnum):
-    """What is counted "in a row": three unreadable replies end a verification, three 503s do not."""
+    """The kinds that are counted "in a row": three unreadable replies end a verification, three 503s do not."""
 
     UNAVAILABLE = "unavailable"
     RATE_LIMITED = "rate_limited"

@@ -1,4 +1,4 @@
-"""Inbound webhooks of vendors: as they came over the wire, and what one of them told."""
+"""Inbound webhooks of vendors: the request as it came over the wire, and the news in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class VendorEvent:
-    """One thing an inbound webhook told. `dedupe_key` is the same for resends of the same message.
+    """One piece of news in an inbound webhook. `dedupe_key` is the same for resends of the same message.
 
     It names the submission by the vendor's reference, by the echo of our attempt id, or both. `kind` is the vendor's own word
     for the timeline. `wakes` is false for events that only belong in the timeline.

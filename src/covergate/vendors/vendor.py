@@ -91,14 +91,15 @@ class Capabilities:
 class Required:
     """Something a vendor needs beyond the common rules, checked before anything is sent.
 
-    `pointer`, into the request, and `message` are what a 422 says. `is_missing` is given the inquiry, the vendor's options
-    and its codes for the payer; without it the inquiry must have a value at `pointer`. `GET /v1/vendors` lists the pointer,
-    or `words` for a conditional rule; `is_listed` is false for a rule that no ordinary request can break.
+    A 422 names `pointer`, into the request, and says `message`, or just that the vendor needs it. `is_missing` is given the
+    inquiry, the vendor's options and its codes for the payer; without it the inquiry must have a value at `pointer`.
+    `GET /v1/vendors` lists the pointer, or `words` for a conditional rule; `is_listed` is false for a rule that no ordinary
+    request can break.
     """
 
     pointer: str
-    message: str
     is_missing: Callable[[Inquiry, Any, Mapping[str, str]], bool] | None = None
+    message: str | None = None
     words: str | None = None
     is_listed: bool = True
 
@@ -191,7 +192,7 @@ class Vendor:
     def missing_fields(self, inquiry: Inquiry, options: Any, payer_codes: Mapping[str, str]) -> list[Missing]:
         """Everything this vendor needs and the request lacks."""
         return [
-            Missing(rule.pointer, rule.message)
+            Missing(rule.pointer, rule.message or f"must be given: {self.title} needs it")
             for rule in self.required
             if rule.is_missing_from(inquiry, options, payer_codes)
         ]

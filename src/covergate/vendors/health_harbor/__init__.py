@@ -46,18 +46,18 @@ VENDOR = Vendor(
     find_delay=timedelta(seconds=20),
     options=HealthHarborOptions,
     required=(
-        Required("/provider/tax_id", "Health Harbor needs the provider's tax id"),
-        Required("/payer/name", "Health Harbor needs the payer's name or electronic id", lacks_payer, is_listed=False),
+        Required("/provider/tax_id"),
+        Required("/payer/name", lacks_payer, "must be given unless payer.id is", is_listed=False),
         Required(
             f"{_OPTIONS}/benefits_query",
-            "Health Harbor needs a benefits query or a call script",
             lacks_query,
+            "must have a query unless call_script_id is given",
             is_listed=False,
         ),
         Required(
             f"{_OPTIONS}/benefits_codes",
-            "CODE_LOOKUP queries need benefits_codes or procedure codes",
             lacks_codes,
+            "must have a code, or service.procedure_codes must: CODE_LOOKUP queries are about codes",
             is_listed=False,
         ),
     ),

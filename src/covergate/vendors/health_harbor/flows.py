@@ -20,7 +20,7 @@ from covergate.vendors.pace import Pace
 _INQUIRIES = "/api/v0/mental_health/inquiries"
 
 _SUBMIT_TIMEOUT = 60.0
-"""Seconds. Longer than a batch should take, so that a call we give up is not one that is still being worked on."""
+"""Seconds. Longer than a batch should take, so that no call is given up while it is still being worked on."""
 
 _LIST_LIMIT = "5"
 """Few, since a list that ignores the filter shows other people's inquiries."""

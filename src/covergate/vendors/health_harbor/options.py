@@ -1,4 +1,4 @@
-"""What a caller may tell Health Harbor beyond the normalized inquiry: `vendor_options.health_harbor`.
+"""Health Harbor's own part of a request, beyond the normalized inquiry: `vendor_options.health_harbor`.
 
 Source: `ExternalMentalHealthInquiryRequest` of its OpenAPI document. The claim fields and the deprecated `npi` are left out.
 """
@@ -15,7 +15,7 @@ from covergate.vendors.vendor import Options
 
 
 class BenefitsQuery(StrEnum):
-    """`ExternalMentalHealthEligibilitySearchQuery`, complete; what `TRIAL` asks is not documented."""
+    """`ExternalMentalHealthEligibilitySearchQuery`, complete; the meaning of `TRIAL` is not documented."""
 
     DEDUCTIBLES_AND_MAXIMUMS = "DEDUCTIBLES_AND_MAXIMUMS"
     PLAN_INFO = "PLAN_INFO"

@@ -35,8 +35,8 @@ VENDOR = Vendor(
     required=(
         Required(
             "/payer/id",
-            "Healthie needs a payer that leads to one insurance plan",
             lacks_plan,
+            "must be given, or payer.name, so that it leads to one insurance plan at Healthie",
             words="a payer that leads to one insurance plan, or vendor_options.healthie.insurance_plan_id or policy_id",
         ),
     ),

@@ -1,4 +1,4 @@
-"""What a caller may tell Healthie beyond the normalized inquiry: `vendor_options.healthie`."""
+"""Healthie's own part of a request, beyond the normalized inquiry: `vendor_options.healthie`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ VENDOR = Vendor(
     submit=submit,
     check=check,
     options=IntegrexOptions,
-    required=(Required("/provider/npi", "Integrex needs the billing provider's NPI"),),
+    required=(Required("/provider/npi"),),
     not_asked=frozenset(
         {
             "/patient/middle_name",

@@ -40,7 +40,7 @@ class IntegrexConnection(Connection):
 
 
 def authenticate(connection: IntegrexConnection) -> TokenAuth:
-    """Their 402 is "Authentication Error", not payment."""
+    """Integrex's 402 is "Authentication Error", not payment."""
     return TokenAuth(
         f"{connection.base_url.rstrip('/')}/api/v2/auth",
         sends=connection.auth,

@@ -1,4 +1,4 @@
-"""What a caller may tell Integrex beyond the normalized inquiry: `vendor_options.integrex`."""
+"""Integrex's own part of a request, beyond the normalized inquiry: `vendor_options.integrex`."""
 
 from __future__ import annotations
 

@@ -12,8 +12,6 @@ from covergate.vendors.sohar.flows import check, list_payers, submit
 from covergate.vendors.sohar.request import sohar_payer_id
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
 
-_NEEDED = "Sohar needs this"
-
 VENDOR = Vendor(
     name="sohar",
     title="Sohar",
@@ -31,10 +29,10 @@ VENDOR = Vendor(
     submit=submit,
     check=check,
     required=(
-        Required("/payer/id", _NEEDED, lambda inquiry, options, codes: sohar_payer_id(inquiry, codes) is None),
-        Required("/patient/address/state", _NEEDED),
-        Required("/service/place_of_service_code", _NEEDED),
-        Required("/service/specialty", _NEEDED),
+        Required("/payer/id", lambda inquiry, options, codes: sohar_payer_id(inquiry, codes) is None),
+        Required("/patient/address/state"),
+        Required("/service/place_of_service_code"),
+        Required("/service/specialty"),
     ),
     not_asked=frozenset(
         {

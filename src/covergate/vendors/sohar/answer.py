@@ -50,7 +50,7 @@ _fraction = partial(percent, fraction=True)
 
 
 def answer_of(body: Node, question: Question, answered_at: datetime) -> Answer | Failure | None:
-    """None for a verification that is still open, as every status is that no document explains."""
+    """None for a verification that is still open; a status that no document explains counts as open."""
     status = body.read("status", token).value or ""
     if status in (codes.COMPLETE_ELIGIBLE, codes.COMPLETE_INELIGIBLE):
         return _completed(body, question, answered_at)

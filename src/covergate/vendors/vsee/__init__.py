@@ -42,21 +42,20 @@ VENDOR = Vendor(
     find_delay=timedelta(seconds=10),
     options=VSeeOptions,
     required=(
-        Required("/patient/gender", "VSee needs M or F", lacks_gender),
-        *(Required(f"/patient/address/{part}", "VSee needs this") for part in ADDRESS_PARTS),
+        Required("/patient/gender", lacks_gender, "must be M or F: VSee has no other"),
+        *(Required(f"/patient/address/{part}") for part in ADDRESS_PARTS),
         *(
             Required(
                 f"/subscriber/address/{part}",
-                "VSee needs this",
                 lacks_subscriber(part),
-                words="/subscriber/address where there is a subscriber",
+                words="/subscriber/address if there is a subscriber",
             )
             for part in ADDRESS_PARTS
         ),
         Required(
             "/vendor_options/vsee/carrier_code",
-            "needed, unless the payer directory knows VSee's carrier code",
             lacks_carrier_code,
+            "must be given: the payer directory has no carrier code of VSee's for this payer",
             words="/vendor_options/vsee/carrier_code unless the payer directory has it",
         ),
     ),

@@ -33,7 +33,7 @@ CHECKED = "eligibility.checked"
 """The webhook type that the page documents."""
 
 USER_CODE_LENGTH = 128
-"""User API: the longest `code`, our own name for the user."""
+"""User API: the greatest length of `code`, our own name for the user."""
 
 CHECKED_SERVICE_TYPE = "30"
 """The service type of every check (`@eligibilitystc` of the sample); no way to choose another is documented."""

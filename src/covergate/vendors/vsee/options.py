@@ -1,4 +1,4 @@
-"""What a caller may tell VSee beyond the normalized inquiry: `vendor_options.vsee`."""
+"""VSee's own part of a request, beyond the normalized inquiry: `vendor_options.vsee`."""
 
 from __future__ import annotations
 
