@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "attempt_truth"
-down_revision = "foundation"
+down_revision = "webhooks"
 branch_labels = None
 depends_on = None
 
-compatible_with = ("foundation",)
+compatible_with = ("webhooks",)
 
 
 def upgrade() -> None:
