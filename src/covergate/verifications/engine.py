@@ -31,7 +31,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import commit, persevering
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, persevering
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
 from covergate.verifications.model import (
     BeingSubmitted,
@@ -99,6 +99,7 @@ class Engine:
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
         self._commits = GroupCommit(partial(commit, gateway))
+        self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
 
     async def advance(self, key: str) -> None:
@@ -126,7 +127,24 @@ class Engine:
             return
         v = claimed.verification
         if v.open and step == str(v.step):
-            await self._commits.add(Report(v, OurFault()))
+            await self._write(Report(v, OurFault()))
+
+    async def drain(self) -> None:
+        """Returns when no report is held any more. Those of steps that were canceled are written, too: a reply may be paid."""
+        if self._writing:
+            log.warning("holding_reports", reports=len(self._writing))
+            await asyncio.wait(self._writing)
+
+    async def _write(self, report: Report) -> Verification | None:
+        writing = asyncio.create_task(self._commits.add(report))
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+        return await asyncio.shield(writing)
+
+    def _written(self, writing: asyncio.Task[Verification | None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # whoever waits for it gets it; a step that was canceled does not
 
     async def _read(self, verification_id: str) -> Claimed | None:
         async with self.gateway.connection() as db:
@@ -140,10 +158,10 @@ class Engine:
             return None
         if isinstance(asked.report.outcome, Admission) and not self._goes_elsewhere(asked.report):
             async with self._putting_aside:
-                await self._commits.add(asked.report)
+                await self._write(asked.report)
                 await asyncio.sleep(PUT_ASIDE_SECONDS)
             return None
-        following = await self._commits.add(replace(asked.report, keeps=keeps))
+        following = await self._write(replace(asked.report, keeps=keeps))
         await self._conclude(asked)
         return following
 
@@ -263,7 +281,11 @@ class Engine:
 
     def _conversation(self, v: Verification, step: Step) -> tuple[Conversation, _Intent]:
         name, mode = step.vendor.name, v.mode
-        intent = _Intent(self.gateway, v, step.vendor.find_delay.total_seconds())
+        find_delay = step.vendor.find_delay.total_seconds()
+        if step.vendor.find is None:
+            # Then only the worker that made the call can tell; it may hold the reply while the database is away.
+            find_delay += PERSEVERANCE_SECONDS
+        intent = _Intent(self.gateway, v, find_delay)
         return Conversation(
             self.transport,
             step.vendor,
@@ -316,7 +338,7 @@ class Engine:
         if isinstance(report.outcome, VendorError | Admission | OurFault):
             again_in = policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None
             report = replace(report, outcome=Unheard(again_in, tries + 1))
-        await self._commits.add(report)
+        await self._write(report)
         await self._conclude(asked)
 
 
