@@ -3,7 +3,8 @@
 Each group of jobs has its own queue manager and budget, and each vendor a lane in its group, so that a backlog stays
 where it is. Handlers never let an exception out, because PgQueuer deletes a job that raises; a group that lost a
 connection is built again. On `stop` the worker takes no more jobs, lets the running ones end and cancels what is left
-after 25 seconds: the sweep brings those back.
+after 25 seconds: the sweep brings those back. Replies in hand are written all the same: while the database is away, that
+may take two minutes more.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class Worker:
                     self._regularly(PAYERS_SECONDS, partial(sync_if_due, self.gateway, self.transport), at_once=False)
                 )
                 tasks.create_task(self._limit_drain(supervised))
+            await engine.drain()
 
     async def _limit_drain(self, groups: list[asyncio.Task[None]]) -> None:
         await self._stopping.wait()

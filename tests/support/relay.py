@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
+SSL_REQUEST = 80877103
+
 
 class Relay:
     """`target` may be changed: new connections go there, those that are open stay where they are.
@@ -19,6 +21,9 @@ class Relay:
         self.target = server_url
         self.port = 0
         self.held = 0
+        self.starting_up = False
+        """New connections are told so (57P03), as by a server that recovers."""
+        self.refused = 0
         self.reply_lost: Callable[[], Awaitable[bool]] | None = None
         """Asked before each thing that the server says: if so, both ends are cut instead, once."""
         self._speaking = asyncio.Event()
@@ -36,11 +41,22 @@ class Relay:
         """What was held back is passed on now."""
         self._speaking.set()
 
+    def cut(self) -> None:
+        """Ends every connection."""
+        for task in self._talks:
+            task.cancel()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.starting_up:
+            self.refused += 1
+            with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await _say_starting_up(reader, writer)
+            return
         socket = parse_qs(urlsplit(self.target).query)["host"][0]
         try:
             theirs, ours = await asyncio.open_unix_connection(f"{socket}/.s.PGSQL.5432")
         except OSError:
+            self.refused += 1
             writer.close()
             return
         for source, sink in ((reader, ours), (theirs, writer)):
@@ -65,6 +81,15 @@ class Relay:
         for task in self._talks:
             task.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
+
+
+async def _say_starting_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    if int.from_bytes((await reader.readexactly(8))[4:]) == SSL_REQUEST:
+        writer.write(b"N")
+        await reader.readexactly(8)
+    fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+    writer.write(b"E" + (4 + len(fields)).to_bytes(4) + fields)
+    await writer.drain()
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -11,11 +13,13 @@ from sqlalchemy import make_url
 from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway
 from covergate.verifications import conversation
+from covergate.verifications.commit import PERSEVERANCE_SECONDS
 from tests.support.engine import Engine, running_engine
 from tests.support.postgres import opened_database
 from tests.support.relay import Relay, relaying
 from tests.support.sql import run_sql
-from tests.support.wire import SUBMIT, Wire
+from tests.support.waiting import eventually
+from tests.support.wire import SUBMIT, Gate, Wire
 
 
 @dataclass
@@ -79,3 +83,72 @@ async def test_an_intent_that_was_confirmed_too_late_is_taken_back(
     monkeypatch.undo()
     await far.engine.step()
     assert ((await far.engine.view(id_))["attempts"][0]["state"], wire.calls) == ("waiting", [SUBMIT])
+
+
+@pytest.fixture
+def gate(wire: Wire) -> Gate:
+    """Integrex takes submissions on when it is opened."""
+    gate = Gate(200, {"id": "1"})
+    wire.on(SUBMIT, gate)
+    return gate
+
+
+async def on_the_line(far: Far, wire: Wire, number: int) -> list[asyncio.Task[None]]:
+    for _ in range(number):
+        await far.engine.create()
+    keys = [await far.engine.take() for _ in range(number)]
+    calls = [asyncio.create_task(far.engine.advance(key)) for key in keys]
+    await eventually(lambda: len(wire.calls) == number)
+    return calls
+
+
+@contextmanager
+def away(relay: Relay, how: str) -> Iterator[None]:
+    server = relay.target
+    if how == "starting up":
+        relay.starting_up = True
+    else:
+        relay.target = "postgresql:///none?host=/nowhere"
+    relay.cut()
+    yield
+    relay.starting_up, relay.target = False, server
+
+
+@pytest.mark.parametrize("how", ["starting up", "refused"])
+async def test_calls_on_the_line_while_postgresql_restarts_are_all_recorded(
+    far: Far, wire: Wire, gate: Gate, how: str
+) -> None:
+    calls = await on_the_line(far, wire, 20)
+    with away(far.relay, how):
+        gate.opened.set()
+        await eventually(lambda: far.relay.refused >= 5)
+    await asyncio.gather(*calls)
+    rows = await far.engine.rows("SELECT state, vendor_ref FROM attempts")
+    assert [tuple(row) for row in rows] == [("waiting", "1")] * 20
+    assert await far.engine.events() == []
+
+
+async def test_replies_are_held_through_the_end_of_the_worker(far: Far, wire: Wire, gate: Gate) -> None:
+    """Its time to drain is over, and it cancels the steps; the second reply waits behind the first."""
+    calls = await on_the_line(far, wire, 2)
+    with away(far.relay, "starting up"):
+        gate.opened.set()
+        await eventually(lambda: far.relay.refused >= 2)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    await far.engine.steps.drain()
+    rows = await far.engine.rows("SELECT state, vendor_ref FROM attempts")
+    assert [tuple(row) for row in rows] == [("waiting", "1")] * 2
+
+
+async def test_no_operator_is_called_while_a_reply_may_be_held(
+    far: Far, engine: Engine, wire: Wire, gate: Gate
+) -> None:
+    """A worker holds replies for as long as a managed failover takes. Nobody else could find out, at Integrex."""
+    [call] = await on_the_line(far, wire, 1)
+    [row] = await engine.rows("SELECT extract(epoch FROM lookup_after - intent_at) AS seconds FROM attempts")
+    assert PERSEVERANCE_SECONDS >= 120
+    assert row.seconds >= 35 + PERSEVERANCE_SECONDS
+    gate.opened.set()
+    await call

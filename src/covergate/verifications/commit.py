@@ -37,8 +37,8 @@ _T = TypeVar("_T")
 ENDED = "covergate_ended"
 """The channel on which the ids of ended verifications are told (`api/waiters.py`)."""
 
-PERSEVERANCE_SECONDS = 20.0
-"""How long a vendor's reply in hand is held on to while the database is away."""
+PERSEVERANCE_SECONDS = 120.0
+"""How long a vendor's reply in hand is held on to while the database is away: a managed failover takes a minute or two."""
 
 _WAKE_FOLLOWERS = Query(f"""
 WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))

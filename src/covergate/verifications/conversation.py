@@ -2,12 +2,13 @@
 
 No transaction is open while a call is under way. Right before a committing call the intent is stored; if that is refused,
 somebody else is submitting or the verification ended. A submit flow ends with its committing call, so the reply and what
-follows from it are recorded in one transaction: there is never a stored reply that nobody acted on.
+follows from it are recorded in one transaction. Only if our own code fails on a reply is it stored without being acted on:
+`replay` interprets it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,16 @@ from covergate import crash_points, ids
 from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport, redact
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
-from covergate.vendors.flow import Call, Reply
+from covergate.vendors.flow import Call, Flow, Progress, Reply
 from covergate.vendors.vendor import Connection, Vendor
 from covergate.verifications.model import Exchange
 
 SEND_WITHIN = 5.0
 """Seconds between intent and sending, by either clock; past it the call is not made."""
+
+
+class NotInterpreted(Exception):
+    """Our own code failed while it interpreted a reply. The exchanges are kept, so that it can be done again."""
 
 
 class NotOurs(Exception):
@@ -46,7 +51,7 @@ class Conversation:
     """The committing call was answered."""
 
     async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
-        """The flow's return value. Raises VendorError and NotOurs."""
+        """The flow's return value. Raises VendorError, NotInterpreted and NotOurs."""
         try:
             call = next(flow)
             while True:
@@ -55,8 +60,13 @@ class Conversation:
                     call = flow.send(reply)
                 except UNREADABLE as error:
                     raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
+                except (StopIteration, VendorError):
+                    raise
+                # Broad on purpose: whatever is wrong with a flow, the reply was paid for.
+                except Exception as error:
+                    raise NotInterpreted from error
                 if self.maybe_submitted:
-                    raise RuntimeError(f"{self.vendor.name}: a submit flow ends with its committing call")
+                    raise NotInterpreted(f"{self.vendor.name}: a submit flow ends with its committing call")
         except StopIteration as stop:
             return stop.value
         finally:
@@ -101,3 +111,41 @@ class Conversation:
                 content=redact(reply.content, self.vendor.secrets),
             )
         )
+
+
+def replay(submit: Callable[[], Flow], stored: Sequence[tuple[str, Reply]]) -> Progress | None:
+    """What a submit flow makes of stored replies, each with its call's label; None if they do not hold a committing call
+    that worked. Nothing is sent. Raises NotInterpreted.
+
+    The last part that fits counts: replies of earlier tries stand before it, those of look-ups after it.
+    """
+    for start in reversed(range(len(stored))):
+        progress = _replayed(submit(), stored[start:])
+        if progress is not None:
+            return progress
+    return None
+
+
+def _replayed(flow: Flow, stored: Sequence[tuple[str, Reply]]) -> Progress | None:
+    committed = False
+    try:
+        call = next(flow)
+        for label, reply in stored:
+            if call.label != label or (call.commits and not reply.ok):
+                return None
+            committed = call.commits
+            call = flow.send(reply)
+            if committed:
+                raise RuntimeError("a submit flow ends with its committing call")
+    except StopIteration as stop:
+        progress: Progress = stop.value
+        return progress if committed else None
+    except (VendorError, *UNREADABLE):
+        return None
+    # Broad on purpose, as above.
+    except Exception as error:
+        if committed:
+            raise NotInterpreted from error
+    finally:
+        flow.close()
+    return None

@@ -31,8 +31,8 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import commit, persevering
-from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotOurs
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, persevering
+from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
 from covergate.verifications.model import (
     BeingSubmitted,
     DeadlineCame,
@@ -99,6 +99,7 @@ class Engine:
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
         self._commits = GroupCommit(partial(commit, gateway))
+        self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
 
     async def advance(self, key: str) -> None:
@@ -126,7 +127,24 @@ class Engine:
             return
         v = claimed.verification
         if v.open and step == str(v.step):
-            await self._commits.add(Report(v, OurFault()))
+            await self._write(Report(v, OurFault()))
+
+    async def drain(self) -> None:
+        """Returns when no report is held any more. Those of steps that were canceled are written, too: a reply may be paid."""
+        if self._writing:
+            log.warning("holding_reports", reports=len(self._writing))
+            await asyncio.wait(self._writing)
+
+    async def _write(self, report: Report) -> Verification | None:
+        writing = asyncio.create_task(self._commits.add(report))
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+        return await asyncio.shield(writing)
+
+    def _written(self, writing: asyncio.Task[Verification | None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # whoever waits for it gets it; a step that was canceled does not
 
     async def _read(self, verification_id: str) -> Claimed | None:
         async with self.gateway.connection() as db:
@@ -140,10 +158,10 @@ class Engine:
             return None
         if isinstance(asked.report.outcome, Admission) and not self._goes_elsewhere(asked.report):
             async with self._putting_aside:
-                await self._commits.add(asked.report)
+                await self._write(asked.report)
                 await asyncio.sleep(PUT_ASIDE_SECONDS)
             return None
-        following = await self._commits.add(replace(asked.report, keeps=keeps))
+        following = await self._write(replace(asked.report, keeps=keeps))
         await self._conclude(asked)
         return following
 
@@ -165,6 +183,10 @@ class Engine:
         if step is None:
             return _Asked(Report(v, NotEnabled()))
         attempt = v.attempt
+        if attempt.intent_at is not None and attempt.vendor_ref is None:
+            replayed = await self._replay(v, step, attempt.intent_at)
+            if replayed is not None:
+                return _Asked(replayed)
         match attempt.state:
             case AttemptState.PREPARING:
                 return await self._submit(v, step)
@@ -190,6 +212,24 @@ class Engine:
         flow = step.vendor.check(step.question, v.attempt.vendor_ref)
         return await self._drive(v, step, flow, checked=True)
 
+    async def _replay(self, v: Verification, step: Step, intent_at: datetime) -> Report | None:
+        """Interprets the stored reply to the committing call again, if there is one that our code failed on."""
+        async with self.gateway.connection() as db:
+            stored = await store.stored_replies(db, self.gateway.sealer, v)
+        # As it was when the call was made.
+        then = replace(step, question=replace(step.question, now=intent_at, submitted_at=None))
+        report = Report(v, OurFault(), step, submission=Submission(None, intent_at), maybe_submitted=True)
+        try:
+            progress = replay(lambda: step.vendor.submit(then.question), stored)
+            if progress is None:
+                return None
+            conclusion = _concluded(then, progress)
+        except NotInterpreted as error:
+            return replace(report, outcome=_not_interpreted(v, error))
+        ref = None if isinstance(progress, Refused) else progress.ref
+        submission = Submission(ref, intent_at)
+        return replace(report, outcome=progress, conclusion=conclusion, submission=submission)
+
     async def _look_up(self, v: Verification, step: Step) -> _Asked:
         """Asks the vendor whether it has the submission."""
         if step.vendor.find is None:
@@ -213,20 +253,24 @@ class Engine:
             flow.close()
             return _Asked(report)
         conversation, intent = self._conversation(v, step)
+        conclusion = None
         try:
             outcome = await conversation.drive(flow)
+            conclusion = _concluded(step, outcome)
         except NotOurs:
             await self._conclude(_Asked(report, admission), released=True)
             raise
         except VendorError as error:
             outcome = error
+        except NotInterpreted as error:
+            outcome = _not_interpreted(v, error)
         # The intent's instant is the database's; that of the reply is this process's, whose clock may be anywhere.
         submitted_at = intent.at if conversation.replied else v.attempt.intent_at if looked_up else None
         report = replace(
             report,
             seen=intent.seen,
             outcome=outcome,
-            conclusion=_concluded(step, outcome),
+            conclusion=conclusion,
             exchanges=tuple(conversation.exchanges),
             submission=_submission(outcome, submitted_at, conversation),
             replied=conversation.replied
@@ -237,7 +281,11 @@ class Engine:
 
     def _conversation(self, v: Verification, step: Step) -> tuple[Conversation, _Intent]:
         name, mode = step.vendor.name, v.mode
-        intent = _Intent(self.gateway, v, step.vendor.find_delay.total_seconds())
+        find_delay = step.vendor.find_delay.total_seconds()
+        if step.vendor.find is None:
+            # Then only the worker that made the call can tell; it may hold the reply while the database is away.
+            find_delay += PERSEVERANCE_SECONDS
+        intent = _Intent(self.gateway, v, find_delay)
         return Conversation(
             self.transport,
             step.vendor,
@@ -287,10 +335,10 @@ class Engine:
             return
         asked = await self._check(v, step)
         report = asked.report
-        if isinstance(report.outcome, VendorError | Admission):
+        if isinstance(report.outcome, VendorError | Admission | OurFault):
             again_in = policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None
             report = replace(report, outcome=Unheard(again_in, tries + 1))
-        await self._commits.add(report)
+        await self._write(report)
         await self._conclude(asked)
 
 
@@ -352,17 +400,26 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
 
 
 def _concluded(step: Step, outcome: object) -> Any:
-    """The result is derived before the rows are locked: it is the largest piece of work of a step."""
+    """The result is derived before the rows are locked: it is the largest piece of work of a step. Raises NotInterpreted."""
     if not isinstance(outcome, Answered):
         return None
-    return derive(outcome.answer, step.question.inquiry, step.not_asked, step.question.today)
+    try:
+        return derive(outcome.answer, step.question.inquiry, step.not_asked, step.question.today)
+    # Broad on purpose: whatever is wrong with our code, the reply was paid for.
+    except Exception as error:
+        raise NotInterpreted from error
+
+
+def _not_interpreted(v: Verification, error: NotInterpreted) -> OurFault:
+    log.error("reply_not_interpreted", verification_id=v.id, vendor=v.attempt.vendor, exc_info=error)
+    return OurFault()
 
 
 def _submission(outcome: object, at: datetime | None, conversation: Conversation) -> Submission | None:
-    """The outcome also tells that the submission was made; a refusal only if it came with a success."""
+    """The outcome also tells that the submission was made; a refusal, or a fault of ours, only if it came with a success."""
     if at is None or isinstance(outcome, VendorError | NotFound | NotYet):
         return None
-    if isinstance(outcome, Refused) and not conversation.maybe_submitted:
+    if isinstance(outcome, Refused | OurFault) and not conversation.maybe_submitted:
         return None
     return Submission(outcome.ref if isinstance(outcome, Pending | Answered) else None, at)
 

@@ -154,7 +154,7 @@ class NotEnabled:
 
 @dataclass(frozen=True, slots=True)
 class OurFault:
-    """Our own code failed."""
+    """Our own code failed, perhaps on a reply that is kept with the report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,9 @@ def follow_up(report: Report, v: Verification) -> Change:
         case NotEnabled():
             return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
         case OurFault():
-            return _retry(v, FailureCode.INTERNAL_ERROR, "internal_error")
+            # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
+            refused = report.replied and not report.maybe_submitted
+            return _retry(v, FailureCode.INTERNAL_ERROR, "internal_error", nothing_submitted=refused)
         case DeadlineCame():
             return lifecycle.deadline_passed(v)
         case Leader(leader, result, why):

@@ -19,6 +19,7 @@ from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.eligibility.failure import Failure
 from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
+from covergate.vendors.flow import Reply
 from covergate.verifications.model import Attempt, Change, Exchange, Verification
 
 _DERIVED = ("now", "attempt", "result", "answered_late")
@@ -39,6 +40,10 @@ _LOCK_LATE = Query(
 )
 _LOCK_ATTEMPT = Query(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE id = :id FOR UPDATE")
 _STORED_EXCHANGES = Query("SELECT public_id FROM exchanges WHERE public_id = ANY(CAST(:ids AS text[]))")
+_REPLIES = Query(
+    "SELECT position, public_id, at, call, status, content_type, content_sealed FROM exchanges"
+    " WHERE verification_id = :id AND attempt_id = :attempt_id ORDER BY position"
+)
 _LOCK_REF = Query(
     "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:vendor AS text) || ':' || CAST(:ref AS text), 0))"
 )
@@ -130,6 +135,22 @@ async def match_events(db: AsyncConnection, v: Verification) -> bool:
 async def stored_exchanges(db: AsyncConnection, ids: Sequence[str]) -> set[str]:
     """Which of these exchanges an earlier try has written already, although its commit was never confirmed."""
     return {row["public_id"] for row in await _STORED_EXCHANGES.all(db, {"ids": list(ids)})}
+
+
+async def stored_replies(db: AsyncConnection, sealer: Sealer, v: Verification) -> list[tuple[str, Reply]]:
+    """The replies to the current attempt so far, each with the label of its call; of their headers only the content type."""
+    rows = await _REPLIES.all(db, {"id": v.id, "attempt_id": v.attempt.id})
+    return [(row["call"], _reply(row, sealer)) for row in rows]
+
+
+def _reply(row: Any, sealer: Sealer) -> Reply:
+    return Reply(
+        status=row["status"],
+        headers={} if row["content_type"] is None else {"content-type": row["content_type"]},
+        content=sealer.open("exchanges", "content", row["public_id"], row["content_sealed"]),
+        pointer=f"/exchanges/{row['position']}",
+        at=row["at"],
+    )
 
 
 def open_failure(sealer: Sealer, verification_id: str, sealed: bytes | None) -> Failure | None:
