@@ -9,6 +9,7 @@ after 25 seconds: the sweep brings those back.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from sqlalchemy.exc import SQLAlchemyError
 
+from covergate.backlog import SWEEP_NAME
 from covergate.db import jobs
 from covergate.db.database import asyncpg_dsn
 from covergate.db.queue_schema import channel_of, make_queries
@@ -103,7 +105,9 @@ class Worker:
         async with (
             Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
-            self.gateway.database.apart(pool_size=CLOSERS + 1, application_name="covergate sweep") as apart,
+            self.gateway.database.apart(
+                pool_size=CLOSERS + 1, application_name=f"{SWEEP_NAME} {secrets.token_hex(4)}"
+            ) as apart,
         ):
             lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
             budget = self.gateway.settings.worker_tasks

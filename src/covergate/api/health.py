@@ -72,10 +72,10 @@ async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     measured = request.app.state.metrics
     try:
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            await measured.read_backlog(gateway)
+            await measured.backlog.read(gateway)
     except DATABASE_ERRORS as error:
         # The process's own counts are wanted most when the database is in trouble.
         if not is_away(error):
             raise
         log.warning("backlog_unknown", error=type(error).__name__)
-    return Response(measured.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(measured.exposition(gateway), media_type=CONTENT_TYPE_LATEST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from covergate.db import jobs
 from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.instruments import count_delivery
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
@@ -269,7 +271,8 @@ class Deliverer:
         )
         if answer.delivered:
             async with self.gateway.connection() as db:
-                await _RECORD.all(db, values)
+                moved = await _RECORD.one(db, values)
+            _count(moved, values)
             return
         async with self.gateway.transaction() as db:
             if answer.status == GONE:  # the endpoint before its deliveries, as everywhere
@@ -278,9 +281,16 @@ class Deliverer:
             moved = await _RECORD.one(db, values)
             if moved is not None and pause is not None:
                 await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
+        _count(moved, values)
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+
+
+def _count(moved: Any, values: Mapping[str, Any]) -> None:
+    """`moved` None: another worker has recorded this try."""
+    if moved is not None:
+        count_delivery(values["status"], values["duration_ms"] / 1000)
 
 
 def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:
