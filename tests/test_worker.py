@@ -197,3 +197,20 @@ async def test_a_sweep_that_hangs_is_begun_again(gateway: Gateway) -> None:
         again = asyncio.create_task(worker._regularly(0.01, hangs_at_first, 0.05))
         await eventually(lambda: begun >= 3)
     await again
+
+
+async def test_a_background_task_whose_work_was_canceled_goes_on(gateway: Gateway) -> None:
+    """What it waited for was canceled, not the task: it would end without a word, and the sweep with it."""
+    begun = 0
+
+    async def canceled_at_first() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise asyncio.CancelledError
+
+    async with working(gateway, Wire()) as (worker, _):
+        again = asyncio.create_task(worker._regularly(0.01, canceled_at_first, 5))
+        await eventually(lambda: begun >= 4 or again.done())
+        assert not again.done()
+    await again

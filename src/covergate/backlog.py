@@ -6,19 +6,25 @@ It is the same whichever process is asked, so alerts take the highest value, nev
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+import structlog
 from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import jobs
+from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.db.queue_schema import oldest_due_sql
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import IS_OPEN, CircuitState, DeliveryStatus
 from covergate.vendor_health.circuit_breaker import read_standing
 
+log = structlog.get_logger(__name__)
+
 BACKLOG_SECONDS = 15.0
+READ_SECONDS = 3.0
 SWEEP_NAME = "covergate sweep"
 """The `application_name` of a worker's sweep, followed by a word of that worker's own."""
 SILENT_SECONDS = 30
@@ -80,8 +86,18 @@ class Backlog:
         self._read_at = float("-inf")
 
     async def read(self, gateway: Gateway) -> None:
+        """Leaves the gauges as they are while the database is away: the process's own counts are wanted most then."""
         if time.monotonic() - self._read_at < BACKLOG_SECONDS:
             return
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read(gateway)
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
+                raise
+            log.warning("backlog_unknown", error=type(error).__name__)
+
+    async def _read(self, gateway: Gateway) -> None:
         async with gateway.connection() as db:
             counts = await _COUNTS.all(db)
             oldest = await _OLDEST.all(db)
