@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import asyncpg
+import pytest
 from sqlalchemy import make_url
 
+from covergate import backlog
 from covergate.gateway import Gateway
 from tests.support.due import due_in
 from tests.support.engine import accept, view
@@ -150,6 +153,24 @@ async def test_what_does_not_end_in_time_is_cut_and_taken_up_by_another_worker(g
     assert hanging.calls.count(SUBMIT) == 1
 
 
+async def test_workers_are_counted_by_what_their_sweeps_say(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def alive() -> int:
+        async with gateway.connection() as db:
+            return await backlog.workers_alive(db)
+
+    assert await alive() == 0
+    async with working(gateway, Wire()), working(gateway, Wire()):
+        await eventually(lambda: _is(alive, 2))
+        monkeypatch.setattr(backlog, "SILENT_SECONDS", -1.0)
+        await eventually(lambda: _is(alive, 0), what="silent ones are not counted")
+        monkeypatch.undo()
+    await eventually(lambda: _is(alive, 0))
+
+
+async def _is(count: Callable[[], Awaitable[int]], number: int) -> bool:
+    return await count() == number
+
+
 async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -> None:
     """The queue's tables are being migrated: the groups try again until they are back."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
@@ -175,4 +196,21 @@ async def test_a_sweep_that_hangs_is_begun_again(gateway: Gateway) -> None:
     async with working(gateway, Wire()) as (worker, _):
         again = asyncio.create_task(worker._regularly(0.01, hangs_at_first, 0.05))
         await eventually(lambda: begun >= 3)
+    await again
+
+
+async def test_a_background_task_whose_work_was_canceled_goes_on(gateway: Gateway) -> None:
+    """What it waited for was canceled, not the task: it would end without a word, and the sweep with it."""
+    begun = 0
+
+    async def canceled_at_first() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise asyncio.CancelledError
+
+    async with working(gateway, Wire()) as (worker, _):
+        again = asyncio.create_task(worker._regularly(0.01, canceled_at_first, 5))
+        await eventually(lambda: begun >= 4 or again.done())
+        assert not again.done()
     await again

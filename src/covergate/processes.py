@@ -26,6 +26,7 @@ from covergate.startup import named_variables, opened, warn_of_settings
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.worker import Worker
+from covergate.worker_port import create_worker_app
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
+        worker_socket = listening_for_worker(stack, settings)
         simulated = []
         if sandbox:
             part, url = await start_sandbox(stack, sandbox_settings(gateway_url=url_of(api_socket)))
@@ -44,7 +46,7 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
             settings = settings.model_copy(update={"sandbox_url": settings.sandbox_url or url})
         size = settings.api_pool_size + settings.worker_pool_size
         gateway = await stack.enter_async_context(opened(settings, size, "covergate", migrate=True))
-        parts = await start_gateway(stack, gateway, api_socket, worker=True)
+        parts = await start_gateway(stack, gateway, api_socket, worker=True, worker_socket=worker_socket)
         await until_stopped([*parts, *simulated], stop)
     log.info("stopped")
 
@@ -62,8 +64,9 @@ async def serve(settings: Settings) -> None:
 async def work(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
+        worker_socket = listening_for_worker(stack, settings)
         gateway = await stack.enter_async_context(opened(settings, settings.worker_pool_size, "covergate worker"))
-        parts = await start_gateway(stack, gateway, None, worker=True)
+        parts = await start_gateway(stack, gateway, None, worker=True, worker_socket=worker_socket)
         await until_stopped(parts, stop)
     log.info("stopped")
 
@@ -77,8 +80,20 @@ async def simulate() -> None:
     log.info("stopped")
 
 
+def listening_for_worker(stack: AsyncExitStack, settings: Settings) -> socket.socket | None:
+    """None if the worker is to have no port."""
+    if not settings.worker_port:
+        return None
+    return stack.enter_context(listening(settings.worker_host, settings.worker_port, "COVERGATE_WORKER"))
+
+
 async def start_gateway(
-    stack: AsyncExitStack, gateway: Gateway, api_socket: socket.socket | None, *, worker: bool
+    stack: AsyncExitStack,
+    gateway: Gateway,
+    api_socket: socket.socket | None,
+    *,
+    worker: bool,
+    worker_socket: socket.socket | None = None,
 ) -> list[Part]:
     """The API, if there is a socket for it, and the worker; the stack stops them together."""
     parts: list[Part] = []
@@ -94,7 +109,10 @@ async def start_gateway(
         parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
     if worker:
         working = Worker(gateway, transport, breakers)
-        parts.append(Part("worker", asyncio.create_task(working.run(), name="worker"), working.stop))
+        task = asyncio.create_task(working.run(), name="worker")
+        parts.append(Part("worker", task, working.stop))
+        if worker_socket is not None:
+            parts.append(await start_worker_port(working, task, worker_socket))
     await stack.enter_async_context(running(*parts))
     warn_of_settings(gateway)
     vendors = {mode: [vendor.name for vendor in gateway.enabled(mode)] for mode in ("live", "test")}
@@ -104,6 +122,13 @@ async def start_gateway(
     else:
         log.info("ready", worker=worker, **vendors)
     return parts
+
+
+async def start_worker_port(worker: Worker, running: asyncio.Task[None], listener: socket.socket) -> Part:
+    """It answers as long as the worker drains, so it ends with the worker."""
+    part = await start_server("worker port", create_worker_app(worker), listener)
+    running.add_done_callback(lambda _: part.stop())
+    return Part(part.name, part.task, lambda: None)
 
 
 async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tuple[Part, str]:

@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="a port number, 0 to 65535")
+    worker_host: str = Field(default="127.0.0.1", description="the address of a worker's health and metrics")
+    worker_port: int = Field(
+        default=0, ge=0, le=65535, description="the port of a worker's health and metrics, 0 for none, up to 65535"
+    )
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
         default="auto", description="auto (console on a terminal, else json), json or console"
     )

@@ -10,6 +10,7 @@ may take two minutes more.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from sqlalchemy.exc import SQLAlchemyError
 
+from covergate.backlog import SWEEP_NAME
 from covergate.db import jobs
 from covergate.db.database import asyncpg_dsn
 from covergate.db.queue_schema import channel_of, make_queries
@@ -49,9 +51,14 @@ whoever comes just then waits: this keeps it to one in forty."""
 SWEEP_SECONDS = 2.0
 SWEEP_LIMIT_SECONDS = 60.0
 """A sweep that has not ended by then is begun again, over other connections."""
+SWEEP_SILENT_SECONDS = 30.0
+"""A worker whose sweep was last done so long ago is not well."""
+FLUSH_LIMIT_SECONDS = 30.0
 PRUNE_SECONDS = 600.0
+PRUNE_LIMIT_SECONDS = 3600.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
+PAYERS_LIMIT_SECONDS = 1800.0
 LARGEST_BATCH = 50
 QUEUE_CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
@@ -90,21 +97,40 @@ class Worker:
     drain_seconds: float = DRAIN_SECONDS
     delivery_seconds: float = TIMEOUT_SECONDS
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _managers: list[QueueManager] = field(default_factory=list, init=False)
+    _managers: list[tuple[str, QueueManager]] = field(default_factory=list, init=False)
+    _sweeps_done: dict[str, float] = field(default_factory=dict, init=False)
+    """Sweep → the loop's time when it was last done, or when the worker began."""
+    _groups: tuple[str, ...] = field(default=(), init=False)
     _running: set[asyncio.Future[None]] = field(default_factory=set, init=False)
     _cut: bool = field(default=False, init=False)
 
     def stop(self) -> None:
         self._stopping.set()
-        for manager in self._managers:
+        for _, manager in self._managers:
             manager.shutdown.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def troubles(self) -> dict[str, str | None]:
+        """Group or sweep → why it is not well, None if it is. Empty before `run`."""
+        now = asyncio.get_running_loop().time()
+        taking = {name for name, manager in self._managers if not manager.shutdown.is_set()}
+        found = {name: None if name in taking else "takes no jobs" for name in self._groups}
+        for sweep, at in self._sweeps_done.items():
+            silent = now - at
+            found[sweep] = None if silent <= SWEEP_SILENT_SECONDS else f"last done {silent:.0f} s ago"
+        return found
 
     async def run(self) -> None:
         engine = Engine(self.gateway, self.transport, self.breakers)
         async with (
             Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
-            self.gateway.database.apart(pool_size=CLOSERS + 1, application_name="covergate sweep") as apart,
+            self.gateway.database.apart(
+                pool_size=CLOSERS + 1, application_name=f"{SWEEP_NAME} {secrets.token_hex(4)}"
+            ) as apart,
         ):
             lanes = {jobs.lane(vendor.name): vendor.concurrent_steps for vendor in VENDORS.values()}
             budget = self.gateway.settings.worker_tasks
@@ -113,19 +139,22 @@ class Worker:
                 _group(jobs.DELIVER, deliverer.deliver, deliverer.failed_inside, budget),
                 _group(jobs.DELIVER_SLOWLY, deliverer.deliver_slowly, deliverer.failed_inside, budget),
             )
+            self._groups = tuple(group.name for group in groups)
+            sweeping = replace(self.gateway, database=apart)
+            sweeps = (
+                partial(close_late, sweeping),
+                partial(wake_overdue, sweeping),
+                partial(sweep_deliveries, self.gateway),
+            )
+            sync_payers = partial(sync_if_due, self.gateway, self.transport)
             async with asyncio.TaskGroup() as tasks:
                 supervised = [tasks.create_task(self._supervise(group)) for group in groups]
-                sweeping = replace(self.gateway, database=apart)
-                for sweep in (close_late, wake_overdue):
-                    tasks.create_task(self._regularly(SWEEP_SECONDS, partial(sweep, sweeping), SWEEP_LIMIT_SECONDS))
-                tasks.create_task(
-                    self._regularly(SWEEP_SECONDS, partial(sweep_deliveries, self.gateway), SWEEP_LIMIT_SECONDS)
-                )
-                tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway)))
-                tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush))
-                tasks.create_task(
-                    self._regularly(PAYERS_SECONDS, partial(sync_if_due, self.gateway, self.transport), at_once=False)
-                )
+                for sweep in sweeps:
+                    self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
+                    tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway), PRUNE_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 tasks.create_task(self._limit_drain(supervised))
             await engine.drain()
 
@@ -142,7 +171,7 @@ class Worker:
         self,
         seconds: float,
         action: Callable[[], Awaitable[Any]],
-        limit_seconds: float | None = None,
+        limit_seconds: float,
         *,
         at_once: bool = True,
     ) -> None:
@@ -152,6 +181,14 @@ class Worker:
             try:
                 async with asyncio.timeout(limit_seconds):
                     await action()
+                if _name_of(action) in self._sweeps_done:
+                    self._sweeps_done[_name_of(action)] = asyncio.get_running_loop().time()
+            except asyncio.CancelledError:
+                # Something that it waited for was canceled, or it was itself.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                log.error("background_task_failed", task=_name_of(action), error="CancelledError")
             # Nothing narrower will do: these are the safety net under everything else, and come again in a moment.
             except Exception as error:
                 log.error("background_task_failed", task=_name_of(action), error=_name(error), exc_info=_trace(error))
@@ -225,7 +262,7 @@ class Worker:
         for lane, limit in group.lanes.items():
             manager.entrypoint(lane, concurrency_limit=limit)(handler)
         await pool
-        self._managers.append(manager)
+        self._managers.append((group.name, manager))
         try:
             if self._stopping.is_set():
                 return
@@ -241,7 +278,7 @@ class Worker:
             )
         finally:
             over.set()
-            self._managers = [running for running in self._managers if running is not manager]
+            self._managers = [(name, running) for name, running in self._managers if running is not manager]
             # A connection that nobody gave back, because it is dead, would be waited for without end.
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):

@@ -6,12 +6,13 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from covergate.api.app import create_app
 from covergate.db.database import Database, asyncpg_dsn, make_engine
 from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway, connections_of
-from tests.support.clients import Body, Keys, Post, Rows
+from tests.support.clients import Body, End, Keys, Post, Rows
 
 
 async def test_up_and_ready_without_a_key(client: httpx.AsyncClient) -> None:
@@ -88,3 +89,57 @@ async def test_metrics_count_routes_and_hold_no_phi(
     assert 'covergate_verifications_open{waiting_for="start"} 1.0' in text
     for secret in ("Jane", "Sample", "ELIGIBLE", "intake-1", "ten_", "ver_", "key_"):
         assert secret not in text
+
+
+def sample(text: str, name: str, **labels: str) -> float:
+    """Its value, 0 if it is not there."""
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            if one.name == name and labels.items() <= one.labels.items():
+                return float(one.value)
+    return 0.0
+
+
+async def test_waiting_requests_are_timed_apart(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
+    verification = await post()
+    path, route = f"/v1/verifications/{verification['id']}", "/v1/verifications/{verification_id}"
+    await client.get(path, headers={**keys.full, "prefer": "wait=1"})
+    await end(verification["id"])
+    await client.get(path, headers={**keys.full, "prefer": "wait=1"})
+    text = (await client.get("/metrics")).text
+    assert sample(text, "covergate_http_wait_seconds_count", route=route) == 1
+    assert sample(text, "covergate_http_wait_seconds_sum", route=route) >= 1
+    assert sample(text, "covergate_http_request_seconds_count", route=route) == 1
+    assert sample(text, "covergate_http_request_seconds_sum", route=route) < 1
+
+
+async def test_metrics_tell_how_old_the_oldest_due_work_is(client: httpx.AsyncClient, post: Post, rows: Rows) -> None:
+    await post()
+    await rows("UPDATE pgqueuer SET execute_after = now() - interval '90 seconds'")
+    text = (await client.get("/metrics")).text
+    assert 90 <= sample(text, "covergate_oldest_due_seconds", kind="verification") < 150
+    assert sample(text, "covergate_oldest_due_seconds", kind="delivery") == 0
+    assert sample(text, "covergate_workers") == 0
+
+
+async def test_metrics_tell_circuits_and_holds(client: httpx.AsyncClient, rows: Rows) -> None:
+    await rows(
+        "INSERT INTO vendor_standing (vendor, mode, circuit, since, rests_until, held_at) VALUES"
+        " ('sohar', 'test', 'open', now(), now(), NULL), ('vsee', 'test', 'closed', now(), NULL, now())"
+    )
+    text = (await client.get("/metrics")).text
+    shown = {
+        vendor: (
+            sample(text, "covergate_vendor_circuit", mode="test", vendor=vendor),
+            sample(text, "covergate_vendor_held", mode="test", vendor=vendor),
+        )
+        for vendor in ("sohar", "vsee", "healthie")
+    }
+    assert shown == {"sohar": (2, 0), "vsee": (0, 1), "healthie": (0, 0)}
+
+
+async def test_metrics_of_the_process_are_there_while_the_database_is_away(away: httpx.AsyncClient) -> None:
+    text = (await away.get("/metrics")).text
+    assert sample(text, "covergate_build_info") == 1
+    assert sample(text, "process_resident_memory_bytes") > 0
+    assert sample(text, "covergate_database_connections", kind="limit") == 1

@@ -31,6 +31,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "verification.json"
 class Up:
     process: subprocess.Popen[str]
     url: str
+    worker_url: str
     key: str
     environment: dict[str, str]
     log: queue.Queue[str]
@@ -51,10 +52,14 @@ class Up:
 
 @pytest.fixture
 def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        worker_port = free.getsockname()[1]
     environment = bare_environment() | {
         "COVERGATE_DATA_DIR": str(data_dir),
         "COVERGATE_PORT": "0",
         "COVERGATE_SANDBOX_PORT": "0",
+        "COVERGATE_WORKER_PORT": str(worker_port),
     }
     environment |= {"COVERGATE_SANDBOX_DELAY_SECONDS": "0.2", "COLUMNS": "120"}
     process = subprocess.Popen(
@@ -66,7 +71,7 @@ def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
     reader.start()
     try:
         url = _line(log, "ready")["url"]
-        started = Up(process, url, "", environment, log, tmp_path, covergate)
+        started = Up(process, url, f"http://127.0.0.1:{worker_port}", "", environment, log, tmp_path, covergate)
         made = started.run("keys", "create", "--tenant", "demo", "--mode", "test")
         assert made.returncode == 0, made.stderr
         started.key = made.stdout.strip()
@@ -89,6 +94,10 @@ def test_it_answers_and_ends_with_nothing_left_running(up: Up, data_dir: Path) -
     assert eligible.returncode == 0, eligible.stderr
     assert "eligible" in eligible.stdout
     assert "copay $30.00" in eligible.stdout
+
+    readiness = httpx.get(f"{up.worker_url}/readyz")
+    assert (readiness.status_code, set(readiness.json()["checks"].values())) == (200, {"ok"})
+    assert "covergate_workers 1.0" in httpx.get(f"{up.worker_url}/metrics").text
 
     refused = up.verify(member_id="BADMEMBER001")
     assert refused.returncode == 1, refused.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -12,11 +11,9 @@ from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, waiters_of
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
+from covergate.api.metrics import Metrics
 from covergate.db.migrate import require_current
-from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.errors import ConfigurationError, Problem
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["Health"])
 
@@ -69,13 +66,6 @@ async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     ),
 )
 async def metrics(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
-    measured = request.app.state.metrics
-    try:
-        async with asyncio.timeout(READY_WITHIN_SECONDS):
-            await measured.read_backlog(gateway)
-    except DATABASE_ERRORS as error:
-        # The process's own counts are wanted most when the database is in trouble.
-        if not is_away(error):
-            raise
-        log.warning("backlog_unknown", error=type(error).__name__)
-    return Response(measured.exposition(), media_type=CONTENT_TYPE_LATEST)
+    measured: Metrics = request.app.state.metrics
+    await measured.backlog.read(gateway)
+    return Response(measured.exposition(gateway), media_type=CONTENT_TYPE_LATEST)

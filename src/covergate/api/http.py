@@ -213,5 +213,6 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
             if left <= 0 or waiters.closing:
                 return False
             # A notification may be lost: the row is looked at once more before the wait counts as in vain.
+            request.state.waited = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), left)

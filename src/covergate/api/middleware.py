@@ -51,7 +51,10 @@ class Middleware:
             await problem_answer(problem, request_id)(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.request(scope["method"], matched_route(scope), status or CLIENT_WENT_AWAY, seconds)
+            waited = scope["state"].get("waited", False)
+            self._metrics.request(
+                scope["method"], matched_route(scope), status or CLIENT_WENT_AWAY, seconds, waited=waited
+            )
 
 
 def matched_route(scope: Scope) -> str:

@@ -7,13 +7,14 @@ wrong with it becomes one line (`ConfigurationError`) without the URL's password
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import asyncpg
 from asyncpg.transaction import Transaction
-from sqlalchemy import make_url
+from sqlalchemy import QueuePool, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -30,8 +31,9 @@ from covergate.errors import ConfigurationError
 from covergate.settings import Settings
 
 ROLLBACK_SECONDS = 2
+_AFTER_COMMIT = "covergate.after_commit"
 
-__all__ = ["Database", "asyncpg_dsn", "make_engine", "open_database"]
+__all__ = ["Database", "after_commit", "asyncpg_dsn", "make_engine", "open_database"]
 
 
 @dataclass
@@ -43,6 +45,12 @@ class Database:
 
     def __post_init__(self) -> None:
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def pool_use(self) -> tuple[int, int]:
+        """Connections in use, and at most."""
+        pool = cast("QueuePool", self.engine.pool)
+        return pool.checkedout(), pool.size()
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """For single statements: each is a transaction by itself."""
@@ -60,8 +68,11 @@ class Database:
                 await transaction.commit()
             # Broad on purpose: a canceled transaction is undone, too.
             except BaseException:
+                db.info.pop(_AFTER_COMMIT, None)
                 await _undo(raw, transaction)
                 raise
+            for action in db.info.pop(_AFTER_COMMIT, ()):
+                action()
 
     @asynccontextmanager
     async def apart(self, *, pool_size: int, application_name: str) -> AsyncIterator[Database]:
@@ -77,6 +88,11 @@ class Database:
         await self.engine.dispose()
         if self.server is not None:
             await asyncio.to_thread(self.server.stop_if_last)
+
+
+def after_commit(db: AsyncConnection, action: Callable[[], None]) -> None:
+    """Has `action` run once the caller's transaction is committed; never if it is not. It must not raise."""
+    db.info.setdefault(_AFTER_COMMIT, []).append(action)
 
 
 async def _undo(raw: asyncpg.Connection, transaction: Transaction) -> None:

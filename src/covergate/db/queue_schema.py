@@ -103,6 +103,14 @@ def withdraw_sql() -> str:
     return "DELETE FROM pgqueuer WHERE dedupe_key = ANY(CAST(:keys AS text[])) AND status = 'queued'"
 
 
+def oldest_due_sql(group: str) -> str:
+    """An expression: the time of the group's oldest job that waits, be it past or not."""
+    return (
+        f"(SELECT execute_after FROM pgqueuer WHERE status = 'queued' AND split_part(entrypoint, ':', 1) = '{group}'"
+        " ORDER BY execute_after LIMIT 1)"
+    )
+
+
 class _OneLook(Queries):
     """PgQueuer looks three times before it rests (anything due, the next one's time, anything at all); this looks once."""
 

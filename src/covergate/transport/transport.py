@@ -27,6 +27,7 @@ import orjson
 import structlog
 from tenacity import stop_after_attempt, wait_random
 
+from covergate.instruments import count_call, count_tokens
 from covergate.outbound.body import UnreadableReply
 from covergate.outbound.client import (
     NOT_AFTER,
@@ -51,7 +52,7 @@ from covergate.outbound.resolver import Resolver
 from covergate.outbound.send_by import SendBy
 from covergate.retrying import retrying
 from covergate.transport.batching import Batcher
-from covergate.vendors.auth import VendorAuth
+from covergate.vendors.auth import TokenAuth, VendorAuth
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Connection, Vendor
@@ -100,6 +101,7 @@ class Transport:
         self.ended = ended
         self._clients: dict[tuple[str, str, bool], HttpClient] = {}
         self._auths: dict[tuple[str, str], tuple[Connection, HttpAuth]] = {}
+        self._tokens_counted: dict[tuple[str, str], int] = {}
         self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
 
     async def __aenter__(self) -> Transport:
@@ -173,10 +175,14 @@ class Transport:
             fields |= {"status": error.reply.status if error.reply else None, "sent": error.sent}
             fields |= {"error": type(error).__name__, "reason": error.reason}
             log.warning("vendor_call", **fields, duration_ms=_since(started))
+            count_call(mode, vendor.name, "ours" if error.ours else error.kind.value, time.monotonic() - started)
             if not error.ours:
                 self.ended(vendor.name, mode, error)
             raise
+        finally:
+            self._count_tokens(vendor, mode)
         log.info("vendor_call", **fields, status=reply.status, sent=True, duration_ms=_since(started))
+        count_call(mode, vendor.name, "ok", time.monotonic() - started)
         self.ended(vendor.name, mode, None)
         return reply
 
@@ -232,7 +238,16 @@ class Transport:
         if known is None or known[0] != connection:
             known = (connection, vendor.authenticate(connection))
             self._auths[vendor.name, mode] = known
+            self._tokens_counted[vendor.name, mode] = 0
         return known[1]
+
+    def _count_tokens(self, vendor: Vendor, mode: str) -> None:
+        if (known := self._auths.get((vendor.name, mode))) is None:
+            return
+        fetches = known[1].fetches if isinstance(known[1], TokenAuth) else 0
+        if new := fetches - self._tokens_counted[vendor.name, mode]:
+            count_tokens(mode, vendor.name, new)
+            self._tokens_counted[vendor.name, mode] = fetches
 
 
 def _request(client: HttpClient, connection: Connection, call: Call, not_after: SendBy | None) -> HttpRequest:

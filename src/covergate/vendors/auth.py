@@ -103,16 +103,16 @@ class TokenAuth(VendorAuth):
         self._lock = asyncio.Lock()
         self._token: OAuth2Token | None = None
         self._renew_at = 0.0
-        self._fetches = 0
+        self.fetches = 0
         self._failure: VendorError | None = None
         """How the latest fetch failed; the calls that waited for it share it."""
 
     async def async_auth_flow(self, request: HttpRequest) -> AsyncGenerator[HttpRequest, HttpResponse]:
         for last in (False, True):
-            fetches = self._fetches
+            fetches = self.fetches
             async with self._lock:
                 if not self._is_fresh():
-                    if self._failure is not None and self._fetches != fetches:
+                    if self._failure is not None and self.fetches != fetches:
                         raise self._failure.copied()
                     asked_at = self._clock()
                     self._keep((yield self._token_request(request)), asked_at)
@@ -140,7 +140,7 @@ class TokenAuth(VendorAuth):
         return HttpRequest("POST", url, headers=headers, content=body)
 
     def _keep(self, response: HttpResponse, asked_at: float) -> None:
-        self._fetches += 1
+        self.fetches += 1
         self._failure = None
         try:
             token, lifetime = self._read(response)

@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_delay, wait_random_exponential
 
-from covergate import crash_points
+from covergate import crash_points, instruments
 from covergate.db import jobs
+from covergate.db.database import after_commit
 from covergate.db.notify import tell
 from covergate.db.outage import is_away
 from covergate.db.sealing import Sealer
@@ -188,12 +190,18 @@ async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) ->
     """
     for v in ended:
         tell(db, ENDED, v.id)
+        after_commit(db, partial(_count, v))
     followed = [v for v in ended if v.follows is None]
     if not followed:
         return []
     left_open = [v.id for v in followed if lifecycle.leaves_it_open(v)]
     woken = await _WAKE_FOLLOWERS.all(db, {"ended": [v.id for v in followed], "left_open": left_open})
     return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
+
+
+def _count(v: Verification) -> None:
+    seconds = ((v.completed_at or v.now) - v.created_at).total_seconds()
+    instruments.count_end(v.mode, v.attempt.vendor, v.outcome or v.status, v.failure_code, seconds)
 
 
 def thin(change: Change) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Verification:
     waiting_for: WaitingFor | None
     waiting_since: datetime | None
     next_check_at: datetime | None
+    created_at: datetime
     deadline: datetime
     completed_at: datetime | None
     exchange_count: int

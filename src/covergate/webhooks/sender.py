@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from covergate.db.group_commit import GroupCommit
 from covergate.db.queue_schema import enqueue_sql
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
+from covergate.instruments import count_delivery
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
@@ -291,7 +292,7 @@ class Deliverer:
             delivery=values["status"],
         )
         if answer.delivered:
-            await self._delivered.add(values)
+            _count(await self._delivered.add(values), values)
             return
         async with self.gateway.transaction() as db:
             if answer.status == GONE:  # the endpoint before its deliveries, as everywhere
@@ -300,11 +301,13 @@ class Deliverer:
             moved = await _RECORD_FAILED.one(db, _together([values]))
             if moved is not None and pause is not None:
                 await jobs.enqueue(db, [jobs.deliver(row.id, moved["step"], pause, slow=answer.slow)])
+        _count(moved is not None, values)
 
-    async def _record_delivered(self, tries: Sequence[dict[str, Any]]) -> list[None]:
+    async def _record_delivered(self, tries: Sequence[dict[str, Any]]) -> list[bool]:
+        """For each whether this recorded it; else another worker has."""
         async with self.gateway.connection() as db:
-            await _RECORD_DELIVERED.all(db, _together(tries))
-        return [None] * len(tries)
+            recorded = {row.id for row in await _RECORD_DELIVERED.all(db, _together(tries))}
+        return [values["id"] in recorded for values in tries]
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
         return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
@@ -312,6 +315,11 @@ class Deliverer:
 
 def _together(tries: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [values[name] for values in tries] for name in _TRIED}
+
+
+def _count(recorded: bool, values: Mapping[str, Any]) -> None:
+    if recorded:
+        count_delivery(values["status"], values["duration_ms"] / 1000)
 
 
 def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:

@@ -1,0 +1,124 @@
+"""The state of the whole installation as the database tells it, for `/metrics` and `/readyz` of any process.
+
+It is the same whichever process is asked, so alerts take the highest value, never the sum. Read on request, at most every
+`BACKLOG_SECONDS`. Labels are bounded sets: no tenant, no id, no PHI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db import jobs
+from covergate.db.outage import DATABASE_ERRORS, is_away
+from covergate.db.queue_schema import oldest_due_sql
+from covergate.db.sql import Query
+from covergate.gateway import Gateway
+from covergate.states import IS_OPEN, CircuitState, DeliveryStatus
+from covergate.vendor_health.circuit_breaker import read_standing
+
+log = structlog.get_logger(__name__)
+
+BACKLOG_SECONDS = 15.0
+READ_SECONDS = 3.0
+SWEEP_NAME = "covergate sweep"
+"""The `application_name` of a worker's sweep, followed by a word of that worker's own."""
+SILENT_SECONDS = 30
+"""A worker whose sweep, which comes every two seconds, sent nothing for so long is not counted: it is stopped or frozen."""
+
+_COUNTS = Query(f"""
+SELECT 'verification' AS kind, coalesce(waiting_for, 'start') AS name, count(*) AS number
+FROM verifications WHERE {IS_OPEN} GROUP BY 2
+UNION ALL
+SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
+FROM deliveries WHERE status = '{DeliveryStatus.PENDING}' GROUP BY 2""")
+# The sweep moves what it sends again, so that the rows alone look younger than the work is.
+_OLDEST = Query(f"""
+SELECT kind, greatest(extract(epoch FROM clock_timestamp() - least(due, queued)), 0) AS seconds FROM (VALUES
+  ('verification', (SELECT min(next_check_at) FROM verifications WHERE {IS_OPEN}), {oldest_due_sql(jobs.ADVANCE)}),
+  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'),
+   least({oldest_due_sql(jobs.DELIVER)}, {oldest_due_sql(jobs.DELIVER_SLOWLY)}))) AS work(kind, due, queued)""")
+_WORKERS = Query(
+    f"""
+SELECT count(DISTINCT split_part(application_name, ' ', 3)) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE '{SWEEP_NAME} %'
+  AND (state = 'active' OR coalesce(state_change, now()) > now() - make_interval(secs => :silent))""",
+    silent="double precision",
+)
+"""By what their sweeps last sent: a row of its own would be one more write every two seconds."""
+
+_CIRCUITS = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
+
+
+class Backlog:
+    """The gauges of one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._open = Gauge(
+            "covergate_verifications_open",
+            "Open verifications by what they wait for",
+            ["waiting_for"],
+            registry=registry,
+        )
+        self._pending = Gauge(
+            "covergate_deliveries_pending", "Webhook deliveries still to be made", ["lane"], registry=registry
+        )
+        self._oldest = Gauge(
+            "covergate_oldest_due_seconds",
+            "For how long the oldest due work has been due; 0: none is",
+            ["kind"],
+            registry=registry,
+        )
+        self._workers = Gauge("covergate_workers", "Workers that sweep", registry=registry)
+        self._circuit = Gauge(
+            "covergate_vendor_circuit",
+            "Circuit breaker: 0 closed, 1 half open, 2 open",
+            ["mode", "vendor"],
+            registry=registry,
+        )
+        self._held = Gauge(
+            "covergate_vendor_held", "1 while an operator holds the vendor", ["mode", "vendor"], registry=registry
+        )
+        self._read_at = float("-inf")
+
+    async def read(self, gateway: Gateway) -> None:
+        """Leaves the gauges as they are while the database is away: the process's own counts are wanted most then."""
+        if time.monotonic() - self._read_at < BACKLOG_SECONDS:
+            return
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read(gateway)
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
+                raise
+            log.warning("backlog_unknown", error=type(error).__name__)
+
+    async def _read(self, gateway: Gateway) -> None:
+        async with gateway.connection() as db:
+            counts = await _COUNTS.all(db)
+            oldest = await _OLDEST.all(db)
+            workers = await workers_alive(db)
+            standing = await read_standing(db)
+        self._read_at = time.monotonic()
+        self._open.clear()
+        self._pending.clear()
+        for row in counts:
+            gauge = self._open if row.kind == "verification" else self._pending
+            gauge.labels(row.name).set(row.number)
+        for row in oldest:
+            self._oldest.labels(row.kind).set(row.seconds or 0)
+        self._workers.set(workers)
+        for mode, vendor in gateway.connections:
+            stands = standing.get((vendor, mode))
+            state = CircuitState(stands.circuit) if stands is not None else CircuitState.CLOSED
+            self._circuit.labels(mode, vendor).set(_CIRCUITS[state])
+            self._held.labels(mode, vendor).set(int(stands is not None and stands.held_at is not None))
+
+
+async def workers_alive(db: AsyncConnection) -> int:
+    workers: int = await _WORKERS.scalar(db, {"silent": SILENT_SECONDS})
+    return workers

@@ -1,0 +1,100 @@
+"""A process counts its own work, read here as Prometheus reads it: how much it grew, for the counters are the process's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from covergate import instruments
+from covergate.db.database import Database
+from covergate.verifications.cancel import cancel
+from covergate.webhooks.sender import Deliverer
+from tests.support.engine import Engine
+from tests.support.gateways import CALLER, make_gateway
+from tests.support.hooks import Hooks
+from tests.support.partner import answer, partner_server
+from tests.support.wire import ACTIVE, POLL, SUBMIT, SUBMITTED, Wire
+
+SAMPLE = {"mode": "test", "vendor": "integrex"}
+
+
+def read(name: str, **labels: str) -> float:
+    for family in text_string_to_metric_families(instruments.exposition((0, 1)).decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return 0.0
+
+
+@pytest.fixture
+def added() -> Callable[..., float]:
+    """How much a sample grew since the test began."""
+    before: dict[str, float] = {}
+    for family in text_string_to_metric_families(instruments.exposition((0, 1)).decode()):
+        for sample in family.samples:
+            before[f"{sample.name}{sorted(sample.labels.items())}"] = sample.value
+
+    def since(name: str, **labels: str) -> float:
+        return read(name, **labels) - before.get(f"{name}{sorted(labels.items())}", 0.0)
+
+    return since
+
+
+async def test_ends_calls_and_tokens(engine: Engine, wire: Wire, added: Callable[..., float]) -> None:
+    wire.on(SUBMIT, SUBMITTED).on(POLL, (503, {}), (200, ACTIVE))
+    await engine.create()
+    for _ in range(3):
+        await engine.step()
+    assert added("covergate_verifications_ended_total", outcome="eligible", failure_code="", **SAMPLE) == 1
+    assert added("covergate_verification_seconds_count", **SAMPLE) == 1
+    assert 0 <= added("covergate_verification_seconds_sum", **SAMPLE) < 60
+    assert added("covergate_vendor_calls_total", result="ok", **SAMPLE) == 2
+    assert added("covergate_vendor_calls_total", result="unavailable", **SAMPLE) == 1
+    assert added("covergate_vendor_call_seconds_count", **SAMPLE) == 3
+    assert added("covergate_vendor_token_refreshes_total", **SAMPLE) == 1
+
+
+async def test_an_end_without_an_answer_says_why(engine: Engine, added: Callable[..., float]) -> None:
+    id_, other = await engine.create(), await engine.create()
+    await cancel(engine.gateway, CALLER, id_)
+    await cancel(engine.gateway, CALLER, id_)
+    assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 1
+    await engine.run_sql("UPDATE verifications SET deadline = now(), next_check_at = now() WHERE id = :id", id=other)
+    await engine.advance(f"{other}:0")
+    shown = await engine.view(other)
+    failure = shown["failure"]["code"]
+    assert added("covergate_verifications_ended_total", outcome="failed", failure_code=failure, **SAMPLE) == 1
+
+
+async def test_an_end_that_is_not_committed_is_not_counted(engine: Engine, added: Callable[..., float]) -> None:
+    id_ = await engine.create()
+    await engine.run_sql("ALTER TABLE timeline ADD CONSTRAINT none CHECK (type <> 'canceled')")
+    with pytest.raises(Exception, match="none"):
+        await cancel(engine.gateway, CALLER, id_)
+    await engine.run_sql("ALTER TABLE timeline DROP CONSTRAINT none")
+    assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 0
+    await cancel(engine.gateway, CALLER, id_)
+    assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 1
+
+
+async def test_tries_of_deliveries(database: Database, added: Callable[..., float]) -> None:
+    gateway = await make_gateway(database, allow_private_network=True)
+    hooks = Hooks(gateway)
+    async with partner_server() as partner, Deliverer(gateway) as deliverer:
+        for status in (200, 503, 410):
+            await hooks.endpoint(partner.on(f"/{status}", answer(status)))
+        await hooks.publish()
+        for _ in range(3):
+            await hooks.deliver_next(deliverer)
+    for result in ("delivered", "pending", "exhausted"):
+        assert added("covergate_webhook_attempts_total", result=result) == 1
+    assert added("covergate_webhook_attempt_seconds_count") == 3
+
+
+def test_the_process_and_its_build() -> None:
+    text = instruments.exposition((3, 10)).decode()
+    assert 'covergate_build_info{python="3.' in text
+    assert "process_resident_memory_bytes" in text and "process_open_fds" in text and "python_gc_" in text
+    assert read("covergate_database_connections", kind="limit") == 1
