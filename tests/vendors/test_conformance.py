@@ -42,7 +42,7 @@ from covergate.eligibility.inquiry import today_eastern
 from covergate.vendors import VENDORS, errors
 from covergate.vendors.event import Inbound
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Refused, Reply, drive
-from covergate.vendors.vendor import Vendor
+from covergate.vendors.vendor import Recovery, Vendor
 from tests.support.cases import case_names, read_case, read_patch, repeated
 from tests.support.flows import flow, question, reply
 
@@ -222,6 +222,8 @@ def test_vendor_has_the_cases_it_needs(vendor: Vendor) -> None:
         lacking += [] if found - {"not_found", "not_yet", "raises"} else ["find: something found"]
     if vendor.read_event is not None and not any("event" in case for case in own):
         lacking.append("an event")
+    if vendor.recovery is Recovery.EVENT and not any(event["echo"] for case in own for event in case.get("events", [])):
+        lacking.append("an event that carries our id: without one a lost reply is not found again")
     if vendor.required_fields and not any(case.get("missing") for case in own):
         lacking.append("missing fields")
     assert not lacking, f"tests/vendors/{vendor.name} lacks cases: {', '.join(lacking)}"
