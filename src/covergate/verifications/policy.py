@@ -293,10 +293,14 @@ def _not_admitted(report: Report, v: Verification, admission: Admission) -> Chan
 
 
 def _following(v: Verification, leader: Verification | None, result: bytes | None, why: Failure | None) -> Change:
-    if leader is None or lifecycle.leaves_it_open(leader):
+    if leader is None:
         return lifecycle.ask_itself(v)
     if leader.open:
         return lifecycle.follow_on(v)
+    if lifecycle.leaves_it_open(leader):
+        if leader.follows is not None:
+            return lifecycle.follow(v, leader.follows)
+        return lifecycle.wait_in_doubt(v, leader) if lifecycle.in_doubt(leader) else lifecycle.ask_itself(v)
     return lifecycle.taken_over(v, leader, result, why)
 
 
