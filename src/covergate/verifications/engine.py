@@ -181,7 +181,7 @@ class Engine:
             return _Asked(Report(v, await self._leader(v.follows)))
         step = step_of(self.gateway, claimed)
         if step is None:
-            return _Asked(Report(v, NotEnabled()))
+            return _Asked(Report(v, NotEnabled(_inquiry_of(self.gateway, claimed))))
         attempt = v.attempt
         if attempt.intent_at is not None and attempt.vendor_ref is None:
             replayed = await self._replay(v, step, attempt.intent_at)
@@ -383,7 +383,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
     account = gateway.account(v.mode, v.attempt.vendor)
     if vendor is None or account is None:
         return None
-    asked = gateway.sealer.open_json("verifications", "inquiry", v.id, claimed.inquiry_sealed)
+    asked = _asked(gateway, claimed)
     question = Question(
         inquiry=Inquiry.model_validate(asked["inquiry"]),
         options=vendor.options.model_validate(asked["vendor_options"].get(vendor.name) or {}),
@@ -397,6 +397,14 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         payer_codes=asked["payer_codes"].get(vendor.name) or {},
     )
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))
+
+
+def _asked(gateway: Gateway, claimed: Claimed) -> Any:
+    return gateway.sealer.open_json("verifications", "inquiry", claimed.verification.id, claimed.inquiry_sealed)
+
+
+def _inquiry_of(gateway: Gateway, claimed: Claimed) -> Inquiry:
+    return Inquiry.model_validate(_asked(gateway, claimed)["inquiry"])
 
 
 def _concluded(step: Step, outcome: object) -> Any:

@@ -274,9 +274,9 @@ def look_again(v: Verification, again_in: timedelta) -> Change:
     return _reschedule(v, v.now + again_in, WaitingFor.VENDOR, TimelineType.LOOKED_UP, said)
 
 
-def one_vendor_less(v: Verification) -> Verification:
-    """The next vendor of the route is being asked."""
-    return replace(v, route=v.route[1:])
+def with_route(v: Verification, vendors: list[str]) -> Verification:
+    """These are left to be asked after the next one."""
+    return replace(v, route=vendors)
 
 
 def one_payer_retry_less(v: Verification) -> Verification:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure
+from covergate.eligibility.inquiry import Inquiry
 from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission
 from covergate.vendors.errors import VendorError
@@ -149,7 +150,9 @@ class DeadlineCame:
 
 @dataclass(frozen=True, slots=True)
 class NotEnabled:
-    """The attempt's vendor is not enabled (any more)."""
+    """The attempt's vendor is not enabled (any more); another one may be asked."""
+
+    inquiry: Inquiry
 
 
 @dataclass(frozen=True, slots=True)

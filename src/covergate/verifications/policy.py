@@ -18,6 +18,7 @@ import orjson
 from covergate import ids
 from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure, FailureCode, failure
+from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.states import AttemptState, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission, Verdict
 from covergate.vendors import VENDORS
@@ -41,7 +42,6 @@ from covergate.verifications.model import (
     OurFault,
     RefKnown,
     Report,
-    Step,
     Successor,
     Unheard,
     Verification,
@@ -150,13 +150,18 @@ def remedy(code: FailureCode, v: Verification, *, submitted: bool, counted_as: F
     """
     errors = lifecycle.same_errors(v.attempt, counted_as or code)
     possible = {
-        Remedy.NEXT: bool(v.route),
-        Remedy.NEXT_IF_ALLOWED: bool(v.route) and v.allow_second_submission,
+        Remedy.NEXT: bool(_left_of_route(v)),
+        Remedy.NEXT_IF_ALLOWED: bool(_left_of_route(v)) and v.allow_second_submission,
         Remedy.RESUBMIT_IF_ALLOWED: v.payer_retries > 0,
         Remedy.RETRY_FEW: errors < FEW_ERRORS,
         Remedy.RETRY_A_WHILE: errors < A_WHILE_ERRORS,
     }
     return next(way for way in REMEDIES[code][submitted] if possible.get(way, True))
+
+
+def _left_of_route(v: Verification) -> list[str]:
+    """The vendors that may still be asked. One that was taken out of the registry meanwhile is not."""
+    return [name for name in v.route if name in VENDORS]
 
 
 # --- what follows ----------------------------------------------------------------------------------------------------
@@ -199,8 +204,8 @@ def follow_up(report: Report, v: Verification) -> Change:
             return lifecycle.wait_for_lookup(v)
         case RefKnown():
             return lifecycle.go_on_waiting(v)
-        case NotEnabled():
-            return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
+        case NotEnabled(inquiry):
+            return _not_enabled(v, inquiry)
         case OurFault():
             # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
             refused = report.replied and not report.maybe_submitted
@@ -236,7 +241,7 @@ def _completed(conclusion: Derived | None, v: Verification) -> Change:
 def _refused(report: Report, v: Verification, why: Failure) -> Change:
     match remedy(why.code, v, submitted=report.checked or report.maybe_submitted or report.looked_up):
         case Remedy.NEXT | Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, why.code)
+            return _next_vendor(_inquiry(report), v, why.code)
         case Remedy.RESUBMIT_IF_ALLOWED:
             v = lifecycle.one_payer_retry_less(v)
             return _same_vendor(v, why.code, "the payer could not respond; submitted again", PAYER_REST)
@@ -249,7 +254,7 @@ def _call_failed(report: Report, v: Verification, error: VendorError) -> Change:
     code = _code_of(error)
     match remedy(code, v, submitted=report.checked):
         case Remedy.NEXT | Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, code)
+            return _next_vendor(_inquiry(report), v, code)
         case Remedy.STOP:
             return lifecycle.failed(v, failure(code), error.reason)
         case _:
@@ -265,7 +270,7 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
     code = FailureCode.VENDOR_PROTOCOL_ERROR if isinstance(error, VendorBroken) else FailureCode.VENDOR_UNAVAILABLE
     match remedy(code, v, submitted=True, counted_as=_code_of(error)):
         case Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, FailureCode.SUBMISSION_UNKNOWN)
+            return _next_vendor(_inquiry(report), v, FailureCode.SUBMISSION_UNKNOWN)
         case Remedy.STOP:
             return lifecycle.wait_for_operator(v)
         case _:
@@ -275,7 +280,7 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
 def _fate_unknown(report: Report, v: Verification) -> Change:
     """Nothing can tell whether the vendor has the submission."""
     if remedy(FailureCode.SUBMISSION_UNKNOWN, v, submitted=True) is Remedy.NEXT_IF_ALLOWED:
-        return _next_vendor(report.step, v, FailureCode.SUBMISSION_UNKNOWN)
+        return _next_vendor(_inquiry(report), v, FailureCode.SUBMISSION_UNKNOWN)
     return lifecycle.wait_for_operator(v)
 
 
@@ -283,13 +288,24 @@ def _not_admitted(report: Report, v: Verification, admission: Admission) -> Chan
     """An open circuit sends what was not submitted yet to the next vendor; everything else waits."""
     if admission.verdict is Verdict.HOLD:
         return lifecycle.held_back(v, WaitingFor.HOLD, admission.until)
-    preparing = v.attempt.state is AttemptState.PREPARING
-    if preparing and remedy(FailureCode.VENDOR_UNAVAILABLE, v, submitted=False) is Remedy.NEXT:
-        return _next_vendor(report.step, v, FailureCode.VENDOR_UNAVAILABLE)
+    if _may_go_elsewhere(v):
+        return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_UNAVAILABLE)
     until = admission.until
     if until is not None:
         until += max(until - v.now, CIRCUIT_SPREAD) * random.uniform(0, 1)
     return lifecycle.held_back(v, WaitingFor.CIRCUIT, until)
+
+
+def _may_go_elsewhere(v: Verification) -> bool:
+    """Nothing was submitted, and there is another vendor."""
+    preparing = v.attempt.state is AttemptState.PREPARING
+    return preparing and remedy(FailureCode.VENDOR_UNAVAILABLE, v, submitted=False) is Remedy.NEXT
+
+
+def _not_enabled(v: Verification, inquiry: Inquiry) -> Change:
+    if _may_go_elsewhere(v):
+        return _next_vendor(inquiry, v, FailureCode.VENDOR_UNAVAILABLE)
+    return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
 
 
 def _following(v: Verification, leader: Verification | None, result: bytes | None, why: Failure | None) -> Change:
@@ -316,14 +332,20 @@ def _retry(
     return lifecycle.try_again(v, code, said, after, nothing_submitted=nothing_submitted)
 
 
-def _next_vendor(step: Step | None, v: Verification, reason: FailureCode) -> Change:
-    vendor = VENDORS[v.route[0]]
-    not_asked: list[str] = []
-    if step is not None:
-        not_asked = sorted(vendor.asked_nothing_of(step.question.inquiry, step.question.today))
-    successor = Successor(ids.new(ids.ATTEMPT), vendor.name, not_asked)
+def _inquiry(report: Report) -> Inquiry:
+    assert report.step is not None, "only a step that asks a vendor leads to another one"
+    return report.step.question.inquiry
+
+
+def _next_vendor(inquiry: Inquiry, v: Verification, reason: FailureCode) -> Change:
+    left = _left_of_route(v)
+    vendor = VENDORS[left[0]]
+    successor = Successor(
+        ids.new(ids.ATTEMPT), vendor.name, sorted(vendor.asked_nothing_of(inquiry, today_eastern(v.now)))
+    )
     said = f"{reason.value} at {v.attempt.vendor}; asking {vendor.name}"
-    return lifecycle.next_attempt(lifecycle.one_vendor_less(v), successor, reason, timedelta(0), said)
+    v = lifecycle.with_route(v, left[1:])
+    return lifecycle.next_attempt(v, successor, reason, timedelta(0), said)
 
 
 def _same_vendor(v: Verification, reason: FailureCode, said: str, after: timedelta = timedelta(0)) -> Change:
