@@ -162,7 +162,10 @@ class OurFault:
 
 @dataclass(frozen=True, slots=True)
 class NotItsTurn:
-    """Another check of the same patient is open at a vendor that bears only one."""
+    """Another check of the same patient is open at a vendor that bears only one; what it waits for, and since when."""
+
+    waiting_for: WaitingFor | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

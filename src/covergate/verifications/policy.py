@@ -64,6 +64,8 @@ LATE_LOOKS = 3
 LATE_LOOK_PAUSE = timedelta(seconds=30)
 PAYER_REST = timedelta(minutes=1)
 """Before a submission is made again because the payer could not respond."""
+TURN_PATIENCE = timedelta(minutes=5)
+"""A check of the same patient that has waited for longer holds up no other that has another vendor to ask."""
 CIRCUIT_SPREAD = timedelta(seconds=2)
 """Work that waits for a circuit comes back spread over as long as it rested, and at least so long: thousands must not come
 at once. When the circuit closes, the sweep wakes them all the same."""
@@ -198,7 +200,10 @@ def follow_up(report: Report, v: Verification) -> Change:
             return _call_failed(report, v, error)
         case Admission() as admission:
             return _not_admitted(report, v, admission)
-        case NotItsTurn():
+        case NotItsTurn(waiting_for, since):
+            stuck = waiting_for is WaitingFor.OPERATOR or (since is not None and v.now - since > TURN_PATIENCE)
+            if stuck and _may_go_elsewhere(v):
+                return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_UNAVAILABLE)
             return lifecycle.wait_for_turn(v)
         case BeingSubmitted():
             return lifecycle.wait_for_lookup(v)
