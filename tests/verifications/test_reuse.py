@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
+from covergate.verifications.commit import apply
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import PATIENT
+from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
 
@@ -241,3 +245,66 @@ async def test_followers_that_the_end_of_their_leader_missed_choose_one_that_ask
     assert {view["status"] for view in shown} == {"completed"}
     assert [view["reused_from"] for view in shown] == [None, *[followers[0]] * 3]
     assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_other_options_are_another_question(engine: Engine, wire: Wire) -> None:
+    """None and an empty block are equal."""
+    blocks: list[dict[str, Any]] = [{}, {"integrex": {}}, {"integrex": {"account_number_2": "7"}}]
+    for options in blocks:
+        await engine.create(max_age=60, vendor_options=options)
+    await engine.run_all()
+    assert wire.calls.count(SUBMIT) == 2
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_answer_is_taken_over_only_from_a_vendor_on_the_route(
+    engine: Engine, wire: Wire, answered: bool
+) -> None:
+    """An open one must not go to such a vendor later, either."""
+    if answered:
+        await engine.create(max_age=60)
+        await engine.run_all()
+    else:
+        await engine.create(vendor=None, routing={"vendors": ["sohar", "integrex"]}, max_age=60)
+        await engine.forget_due()
+    await engine.create(vendor="sohar", max_age=60)
+    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    assert rows[-1].follows is None
+    await engine.create(vendor=None, routing={"vendors": ["integrex", "sohar"]}, max_age=60)
+    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    assert rows[-1].follows is not None
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "followed"), [("vendor", False), ("hold", False), ("circuit", False), ("operator", True)]
+)
+async def test_a_leader_that_rests_past_the_deadline_is_followed_only_if_a_person_decides_about_it(
+    engine: Engine, waiting_for: str, followed: bool
+) -> None:
+    leader = await engine.create(max_age=60)
+    await engine.run_sql(
+        "UPDATE verifications SET waiting_for = :w, next_check_at = clock_timestamp() + interval '1 hour'",
+        w=waiting_for,
+    )
+    soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    late = (datetime.now(UTC) + timedelta(minutes=90)).isoformat()
+    hurried, patient = [await engine.create(max_age=60, deadline=deadline) for deadline in (soon, late)]
+    rows = await engine.rows("SELECT id, follows FROM verifications")
+    follows = {row.id: row.follows for row in rows}
+    assert follows[hurried] == (leader if followed else None)
+    assert follows[patient] is not None
+
+
+async def test_a_leader_ends_only_when_its_new_follower_is_committed(engine: Engine) -> None:
+    """And a follower that comes while its leader ends sees that end."""
+    leader = await engine.create(max_age=60)
+    async with engine.gateway.transaction() as db:
+        await store.lock(db, engine.gateway.sealer, [leader])
+        coming = asyncio.create_task(engine.create(max_age=60))
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        await eventually(lambda: engine.rows(waiting))
+        locked = await store.lock(db, engine.gateway.sealer, [leader])
+        await apply(db, engine.gateway.sealer, [lifecycle.canceled(locked[leader])])
+    follower = await coming
+    rows = await engine.rows("SELECT follows FROM verifications WHERE id = :id", id=follower)
+    assert rows[0].follows is None
