@@ -54,6 +54,42 @@ async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None
     assert wire.calls.count(CHECK) == 2
 
 
+ROUTE: dict[str, Any] = {"vendor": None, "routing": {"vendors": ["vsee", "integrex"]}}
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "minutes", "vendor"),
+    [("operator", 0, "integrex"), ("vendor", 4, "vsee"), ("vendor", 6, "integrex"), ("vendor_retry", 6, "integrex")],
+)
+async def test_a_check_that_is_stuck_does_not_keep_another_from_its_next_vendor(
+    engine: Engine, waiting_for: str, minutes: int, vendor: str
+) -> None:
+    first = await engine.create(**asked())
+    await engine.step()
+    await engine.forget_due()
+    second = await engine.create(**{**asked(), **ROUTE})
+    await engine.run_sql(
+        "UPDATE verifications SET waiting_for = :w, waiting_since = clock_timestamp() - make_interval(mins => :m)"
+        " WHERE id = :id",
+        w=waiting_for,
+        m=minutes,
+        id=first,
+    )
+    await engine.step()
+    view = await engine.view(second)
+    assert (view["vendor"], view["status"]) == (vendor, "in_progress")
+
+
+async def test_without_another_vendor_it_goes_on_waiting(engine: Engine) -> None:
+    first = await engine.create(**asked())
+    await engine.step()
+    await engine.forget_due()
+    second = await engine.create(**asked())
+    await engine.run_sql("UPDATE verifications SET waiting_for = 'operator' WHERE id = :id", id=first)
+    await engine.step()
+    assert (await engine.timeline(second))[-1] == "waiting_for_turn"
+
+
 async def test_another_patient_need_not_wait(engine: Engine, wire: VSee) -> None:
     for name in ("Jane", "John"):
         await engine.create(**asked(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from covergate.eligibility.failure import FailureCode
 from covergate.errors import Problem
+from covergate.verifications import engine as steps
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.policy import REMEDIES, Remedy
 from covergate.verifications.vendor_events import receive
@@ -202,3 +204,40 @@ async def test_a_route_skips_who_cannot_answer_and_says_why(engine: Engine) -> N
         await engine.create(vendor=None, routing={"vendors": ["sohar"]}, service={"place_of_service_code": "10"})
     assert refused.value.code == "no_vendor_available"
     assert refused.value.errors[0].vendor == "sohar"
+
+
+def without(engine: Engine, vendor: str) -> Engine:
+    """The same after a restart without the vendor's credentials."""
+    left = {key: value for key, value in engine.gateway.connections.items() if key != ("test", vendor)}
+    gateway = replace(engine.gateway, connections=left)
+    return Engine(gateway, steps.Engine(gateway, engine.steps.transport, engine.breakers))
+
+
+async def test_a_vendor_that_was_disabled_hands_over_to_the_next_one(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create(**ROUTE)
+    await without(engine, "sohar").run_all()
+    view = await engine.view(id_)
+    assert (view["status"], view["vendor"]) == ("completed", "integrex")
+    assert "/service/place_of_service_code" in view["not_asked"]
+    assert SOHAR not in wire.calls
+
+
+async def test_what_a_disabled_vendor_has_stays_with_it(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create(**ROUTE)
+    await engine.step()
+    await without(engine, "sohar").step()
+    view = await engine.view(id_)
+    assert (view["vendor"], view["waiting_for"]["kind"]) == ("sohar", "vendor_retry")
+    assert SUBMIT not in wire.calls
+
+
+@pytest.mark.parametrize(("route", "vendor"), [(["gone", "integrex"], "integrex"), (["gone"], "sohar")])
+async def test_a_vendor_that_was_taken_out_of_the_registry_is_skipped(
+    engine: Engine, wire: Wire, route: list[str], vendor: str
+) -> None:
+    wire.on(SOHAR, (429, {}))
+    id_ = await engine.create(**ROUTE)
+    await engine.run_sql("UPDATE verifications SET route = :route", route=route)
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["vendor"], view["status"]) == (vendor, "in_progress")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
+from covergate.verifications.commit import apply
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import PATIENT
+from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
 
@@ -146,3 +150,161 @@ async def test_when_the_leader_is_canceled_one_follower_leads(engine: Engine, wi
     assert {view["status"] for view in shown} == {"completed"}
     assert [view["reused_from"] for view in shown] == [None, followers[0], followers[0]]
     assert wire.calls.count(SUBMIT) == 1
+
+
+async def canceled_in_doubt(engine: Engine, wire: Wire) -> list[str]:
+    """Three followers of a verification that was canceled after the reply to its submission was lost."""
+    wire.on(SUBMIT, httpx.RemoteProtocolError("cut"), (200, {"id": "1"}))
+    leader, *followers = [await engine.create(max_age=60) for _ in range(4)]
+    await engine.step()
+    await cancel(engine.gateway, CALLER, leader)
+    return followers
+
+
+async def test_no_follower_asks_beside_a_canceled_submission_whose_fate_is_unknown(engine: Engine, wire: Wire) -> None:
+    """A person decides for the oldest of them, whose answer the others take over."""
+    oldest, *others = await canceled_in_doubt(engine, wire)
+    await engine.run_all()
+    assert (await engine.view(oldest))["waiting_for"]["kind"] == "operator"
+    assert {(await engine.view(id_))["waiting_for"]["kind"] for id_ in others} == {"vendor"}
+    assert (await engine.events()).count("verification.needs_attention") == 2  # the leader's, and the oldest one's
+    assert wire.calls.count(SUBMIT) == 1
+    await resolve(engine.gateway, CALLER, oldest, Resolution.RESUBMIT)
+    await engine.run_all()
+    shown = [await engine.view(id_) for id_ in (oldest, *others)]
+    assert [(view["status"], view["reused_from"]) for view in shown] == [
+        ("completed", None),
+        ("completed", oldest),
+        ("completed", oldest),
+    ]
+    assert wire.calls.count(SUBMIT) == 2
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_the_doubt_outlives_the_follower_that_waits_for_the_operator(
+    engine: Engine, wire: Wire, decided: bool
+) -> None:
+    """It is canceled, before or after its step: the next one waits in its place."""
+    first, second, third = await canceled_in_doubt(engine, wire)
+    if decided:
+        await engine.run_all()
+    await cancel(engine.gateway, CALLER, first)
+    await engine.run_all()
+    kinds = [(await engine.view(id_))["waiting_for"]["kind"] for id_ in (second, third)]
+    assert kinds == ["operator", "vendor"]
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_while_the_canceled_call_is_on_the_line_its_followers_wait(engine: Engine, wire: Wire) -> None:
+    """Then it is known that the vendor has it, and the oldest asks for the others."""
+
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        wire.on(SUBMIT, (200, {"id": "2"}))
+        await cancel(engine.gateway, CALLER, leader)
+        await engine.run_all()
+        assert (await engine.timeline(follower))[-1] == "submission_in_flight"
+        return httpx.Response(200, json={"id": "1"})
+
+    wire.on(SUBMIT, submitting)
+    leader, follower = [await engine.create(max_age=60) for _ in range(2)]
+    await engine.step()
+    assert wire.calls.count(SUBMIT) == 1
+    await engine.step()
+    await engine.run_all()
+    assert (await engine.view(follower))["status"] == "completed"
+    assert "verification.needs_attention" not in await engine.events()
+
+
+async def test_leader_and_oldest_follower_canceled_at_once_leave_one_that_asks(engine: Engine, wire: Wire) -> None:
+    leader, *followers = [await engine.create(max_age=60) for _ in range(6)]
+    await engine.take()
+    await asyncio.gather(cancel(engine.gateway, CALLER, leader), cancel(engine.gateway, CALLER, followers[0]))
+    await asyncio.gather(*(engine.advance(key) for key in await engine.due()))
+    await engine.run_all()
+    shown = [await engine.view(id_) for id_ in followers[1:]]
+    assert {view["status"] for view in shown} == {"completed"}
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_followers_that_the_end_of_their_leader_missed_choose_one_that_asks(engine: Engine, wire: Wire) -> None:
+    """As if they had been committed at that very moment; each looks again within a minute."""
+    leader, *followers = [await engine.create(max_age=60) for _ in range(5)]
+    await engine.take()
+    await engine.step()
+    [row] = await engine.rows(
+        "SELECT extract(epoch FROM next_check_at - clock_timestamp()) AS wait FROM verifications WHERE id = :id",
+        id=followers[0],
+    )
+    assert 50 < row.wait <= 60
+    await engine.run_sql("UPDATE verifications SET follows = NULL WHERE id <> :id", id=leader)
+    await cancel(engine.gateway, CALLER, leader)
+    await engine.run_sql("UPDATE verifications SET follows = :id WHERE id <> :id", id=leader)
+    await asyncio.gather(*(engine.advance(key) for key in await engine.due()))
+    await engine.run_all()
+    shown = [await engine.view(id_) for id_ in followers]
+    assert {view["status"] for view in shown} == {"completed"}
+    assert [view["reused_from"] for view in shown] == [None, *[followers[0]] * 3]
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_other_options_are_another_question(engine: Engine, wire: Wire) -> None:
+    """None and an empty block are equal."""
+    blocks: list[dict[str, Any]] = [{}, {"integrex": {}}, {"integrex": {"account_number_2": "7"}}]
+    for options in blocks:
+        await engine.create(max_age=60, vendor_options=options)
+    await engine.run_all()
+    assert wire.calls.count(SUBMIT) == 2
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_answer_is_taken_over_only_from_a_vendor_on_the_route(
+    engine: Engine, wire: Wire, answered: bool
+) -> None:
+    """An open one must not go to such a vendor later, either."""
+    if answered:
+        await engine.create(max_age=60)
+        await engine.run_all()
+    else:
+        await engine.create(vendor=None, routing={"vendors": ["sohar", "integrex"]}, max_age=60)
+        await engine.forget_due()
+    await engine.create(vendor="sohar", max_age=60)
+    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    assert rows[-1].follows is None
+    await engine.create(vendor=None, routing={"vendors": ["integrex", "sohar"]}, max_age=60)
+    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    assert rows[-1].follows is not None
+
+
+@pytest.mark.parametrize(
+    ("waiting_for", "followed"), [("vendor", False), ("hold", False), ("circuit", False), ("operator", True)]
+)
+async def test_a_leader_that_rests_past_the_deadline_is_followed_only_if_a_person_decides_about_it(
+    engine: Engine, waiting_for: str, followed: bool
+) -> None:
+    leader = await engine.create(max_age=60)
+    await engine.run_sql(
+        "UPDATE verifications SET waiting_for = :w, next_check_at = clock_timestamp() + interval '1 hour'",
+        w=waiting_for,
+    )
+    soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    late = (datetime.now(UTC) + timedelta(minutes=90)).isoformat()
+    hurried, patient = [await engine.create(max_age=60, deadline=deadline) for deadline in (soon, late)]
+    rows = await engine.rows("SELECT id, follows FROM verifications")
+    follows = {row.id: row.follows for row in rows}
+    assert follows[hurried] == (leader if followed else None)
+    assert follows[patient] is not None
+
+
+async def test_a_leader_ends_only_when_its_new_follower_is_committed(engine: Engine) -> None:
+    """And a follower that comes while its leader ends sees that end."""
+    leader = await engine.create(max_age=60)
+    async with engine.gateway.transaction() as db:
+        await store.lock(db, engine.gateway.sealer, [leader])
+        coming = asyncio.create_task(engine.create(max_age=60))
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        await eventually(lambda: engine.rows(waiting))
+        locked = await store.lock(db, engine.gateway.sealer, [leader])
+        await apply(db, engine.gateway.sealer, [lifecycle.canceled(locked[leader])])
+    follower = await coming
+    rows = await engine.rows("SELECT follows FROM verifications WHERE id = :id", id=follower)
+    assert rows[0].follows is None

@@ -30,7 +30,7 @@ from covergate.retrying import retrying
 from covergate.states import IS_OPEN
 from covergate.vendors import VENDORS
 from covergate.verifications import lifecycle, policy, store
-from covergate.verifications.model import Change, Report, Verification
+from covergate.verifications.model import Change, Leader, Report, Verification
 from covergate.verifications.view import read_views
 from covergate.webhooks.events import News, keep_full, publish
 
@@ -45,13 +45,26 @@ PERSEVERANCE_SECONDS = 120.0
 _WAKE_FOLLOWERS = Query(f"""
 WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))
 UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
-  follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN nullif(
-    (SELECT min(o.id) FROM verifications o WHERE o.follows = v.follows AND o.{IS_OPEN} AND o.deadline > now()), v.id)
-    ELSE follows END
+  follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN coalesce(nullif(
+    (SELECT min(o.id) FROM verifications o WHERE o.follows = v.follows AND o.{IS_OPEN} AND o.deadline > now()), v.id),
+    follows) ELSE follows END
 FROM f
 WHERE v.id = f.id AND follows = ANY(CAST(:ended AS text[])) AND {IS_OPEN} AND deadline > now()
 RETURNING v.id, v.step, v.vendor""")
 """Skips followers past their own deadline: the sweep holds their locks and may be waiting for ours."""
+
+# The oldest goes on following: its own step sees the end and decides.
+_FOLLOW_OLDEST = Query(
+    f"""
+WITH f AS MATERIALIZED (
+  SELECT id FROM verifications WHERE follows = :ended AND {IS_OPEN} AND deadline > now() ORDER BY id OFFSET 1 FOR UPDATE)
+UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
+  follows = (SELECT min(o.id) FROM verifications o WHERE o.follows = :ended AND o.{IS_OPEN} AND o.deadline > now())
+FROM f WHERE v.id = f.id AND v.follows = :ended AND v.{IS_OPEN}
+RETURNING v.id, v.step, v.vendor""",
+    ended="text",
+)
+_LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:' || CAST(:id AS text), 0))")
 
 
 async def commit(gateway: Gateway, reports: Sequence[Report]) -> list[Verification | None]:
@@ -106,6 +119,7 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
     async with gateway.transaction() as db:
         for vendor, ref in sorted(_new_refs(reports)):
             await store.lock_ref(db, vendor, ref)
+        rechosen = await _follow_oldest(db, reports)
         locked = await store.lock(db, gateway.sealer, [report.seen.id for report in reports])
         stored: set[str] = set()
         if again:
@@ -120,7 +134,7 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
             keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
             changes.append(replace(change, exchanges=kept, rescheduled=change.rescheduled and not keeps))
             following.append(change.verification if keeps else None)
-        await apply(db, gateway.sealer, changes)
+        await apply(db, gateway.sealer, changes, rechosen)
         crash_points.point("before_commit")
     return following
 
@@ -152,9 +166,11 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     return policy.follow_up(report, v) if ours else policy.follow_up_late(report, v)
 
 
-async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+async def apply(
+    db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], others: Sequence[jobs.Job] = ()
+) -> None:
     """The changed rows and everything that goes with them: events, followers, jobs. Under the locks of `store.lock`."""
-    wanted = [job for change in changes for job in _jobs(change)]
+    wanted = [*others, *(job for change in changes for job in _jobs(change))]
     published = await publish(
         db,
         [
@@ -183,19 +199,38 @@ def _jobs(change: Change) -> list[jobs.Job]:
     return made
 
 
+async def _follow_oldest(db: AsyncConnection, reports: Sequence[Report]) -> list[jobs.Job]:
+    """Before a follower decides about a leader that left the question open: all but the oldest of its followers follow that one.
+
+    The end of the leader has done so, except for those that came to follow it at that very moment: an older one of them may
+    have been ended, too. One transaction at a time, and before any row is locked.
+    """
+    left = {
+        report.outcome.verification.id
+        for report in reports
+        if isinstance(report.outcome, Leader)
+        and report.outcome.verification is not None
+        and lifecycle.leaves_it_open(report.outcome.verification)
+    }
+    rechosen = []
+    for leader in sorted(left):
+        await _LOCK_FOLLOWED.run(db, {"id": leader})
+        rechosen += await _FOLLOW_OLDEST.all(db, {"ended": leader})
+    return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in rechosen]
+
+
 async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) -> list[jobs.Job]:
     """Wakes everybody who waits for these ends: API requests, and verifications that take an answer over (`reuse.py`).
 
-    If one left the question open, the oldest of its followers that has time asks for itself and the others follow that one.
+    If one left the question open, the oldest of its followers that has time decides for all, and the others follow that one.
     """
     for v in ended:
         tell(db, ENDED, v.id)
         after_commit(db, partial(_count, v))
-    followed = [v for v in ended if v.follows is None]
-    if not followed:
+    if not ended:
         return []
-    left_open = [v.id for v in followed if lifecycle.leaves_it_open(v)]
-    woken = await _WAKE_FOLLOWERS.all(db, {"ended": [v.id for v in followed], "left_open": left_open})
+    left_open = [v.id for v in ended if lifecycle.leaves_it_open(v)]
+    woken = await _WAKE_FOLLOWERS.all(db, {"ended": [v.id for v in ended], "left_open": left_open})
     return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
 
 

@@ -195,8 +195,10 @@ class Acceptance:
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
-                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake.inquiry)),
-                vendor=request.vendor,
+                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake)),
+                vendors=[values["vendor"], *values["route"]],
+                deadline=values["deadline"],
+                deadline_in=values["deadline_in"],
                 max_age=request.max_age or 0,
             )
             return (await _insert(db, [values])).get(values["id"])
@@ -252,9 +254,14 @@ def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
     return caller.tenant_id, caller.mode, born.isoformat()
 
 
-def _question(inquiry: Inquiry) -> str:
-    """What makes two inquiries the same question: patient, subscriber, payer, provider, service; not how to reach them."""
-    asked = inquiry.model_dump(mode="json", exclude={"patient": {"email", "phone"}, "subscriber": {"phone"}})
+def _question(intake: Intake) -> str:
+    """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
+    not how to reach anybody."""
+    exclude = {"patient": {"email", "phone"}, "subscriber": {"phone"}}
+    asked = intake.inquiry.model_dump(mode="json", exclude=exclude)
+    options = intake.request.vendor_options.model_dump(mode="json", exclude_defaults=True)
+    if options := {name: chosen for name, chosen in options.items() if chosen}:
+        asked["vendor_options"] = options
     return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
 
 
@@ -309,7 +316,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "metadata": orjson.dumps(request.metadata).decode(),
         "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
         "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
-        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(inquiry)),
+        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(intake)),
         "key_id": sealer.current_key_id,
         "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
     }

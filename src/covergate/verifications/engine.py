@@ -23,7 +23,7 @@ from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
-from covergate.states import IS_OPEN, AttemptState, Status
+from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, Verdict
 from covergate.vendor_health.rate_limit import RateLimits
@@ -78,6 +78,13 @@ SELECT intent_at FROM a""")
 
 _CLAIM_PATIENT = Query(
     f"UPDATE attempts SET exclusive_key = :key WHERE id = :id AND state = '{AttemptState.PREPARING}'"
+)
+
+_OTHER_CHECK = Query(
+    "SELECT v.waiting_for, v.waiting_since FROM attempts a JOIN verifications v ON v.id = a.verification_id"
+    " WHERE a.vendor = :vendor AND a.exclusive_key = :key AND a.ended_at IS NULL",
+    vendor="text",
+    key="text",
 )
 
 
@@ -181,7 +188,7 @@ class Engine:
             return _Asked(Report(v, await self._leader(v.follows)))
         step = step_of(self.gateway, claimed)
         if step is None:
-            return _Asked(Report(v, NotEnabled()))
+            return _Asked(Report(v, NotEnabled(_inquiry_of(self.gateway, claimed))))
         attempt = v.attempt
         if attempt.intent_at is not None and attempt.vendor_ref is None:
             replayed = await self._replay(v, step, attempt.intent_at)
@@ -202,8 +209,9 @@ class Engine:
                 return await self._check(v, step)
 
     async def _submit(self, v: Verification, step: Step) -> _Asked:
-        if not await self._claim_patient(v, step):
-            return _Asked(Report(v, NotItsTurn(), step))
+        other = await self._claim_patient(v, step)
+        if other is not None:
+            return _Asked(Report(v, other, step))
         return await self._drive(v, step, step.vendor.submit(step.question), submits=True)
 
     async def _check(self, v: Verification, step: Step) -> _Asked:
@@ -295,16 +303,20 @@ class Engine:
             pace=lambda: self.rate_limits.take(name, mode, step.vendor.calls_per_second),
         ), intent
 
-    async def _claim_patient(self, v: Verification, step: Step) -> bool:
-        """Whether it is this check's turn, until its attempt ends, at a vendor that bears one open check of a patient."""
+    async def _claim_patient(self, v: Verification, step: Step) -> NotItsTurn | None:
+        """None if it is this check's turn, until its attempt ends, at a vendor that bears one open check of a patient."""
         if not step.vendor.exclusive_per_patient:
-            return True
+            return None
+        key = step.question.patient_key
         async with self.gateway.connection() as db:
             try:
-                await _CLAIM_PATIENT.run(db, {"id": v.attempt.id, "key": step.question.patient_key})
+                await _CLAIM_PATIENT.run(db, {"id": v.attempt.id, "key": key})
             except asyncpg.UniqueViolationError:
-                return False
-        return True
+                other = await _OTHER_CHECK.one(db, {"vendor": step.vendor.name, "key": key})
+                if other is None or other["waiting_for"] is None:
+                    return NotItsTurn()
+                return NotItsTurn(WaitingFor(other["waiting_for"]), other["waiting_since"])
+        return None
 
     async def _conclude(self, asked: _Asked, *, released: bool = False) -> None:
         """Tells the circuit breaker how its trial went, after the report is safe: a failure here costs only the trial."""
@@ -383,7 +395,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
     account = gateway.account(v.mode, v.attempt.vendor)
     if vendor is None or account is None:
         return None
-    asked = gateway.sealer.open_json("verifications", "inquiry", v.id, claimed.inquiry_sealed)
+    asked = _asked(gateway, claimed)
     question = Question(
         inquiry=Inquiry.model_validate(asked["inquiry"]),
         options=vendor.options.model_validate(asked["vendor_options"].get(vendor.name) or {}),
@@ -397,6 +409,14 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         payer_codes=asked["payer_codes"].get(vendor.name) or {},
     )
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))
+
+
+def _asked(gateway: Gateway, claimed: Claimed) -> Any:
+    return gateway.sealer.open_json("verifications", "inquiry", claimed.verification.id, claimed.inquiry_sealed)
+
+
+def _inquiry_of(gateway: Gateway, claimed: Claimed) -> Inquiry:
+    return Inquiry.model_validate(_asked(gateway, claimed)["inquiry"])
 
 
 def _concluded(step: Step, outcome: object) -> Any:

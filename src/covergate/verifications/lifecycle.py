@@ -22,6 +22,9 @@ TURN = timedelta(seconds=3)
 
 FIRST_LATE_LOOK = timedelta(0)
 
+FOLLOW_AGAIN = timedelta(minutes=1)
+"""How often a follower looks at its leader, whose end wakes it as a rule."""
+
 
 def _with_attempt(v: Verification, **changes: Any) -> Verification:
     return replace(v, attempt=replace(v.attempt, **changes))
@@ -62,6 +65,8 @@ def _end(v: Verification, status: Status, state: AttemptState, said: str, **brin
         step=v.step + 1,
     )
     code = v.attempt.failure_code if status is Status.FAILED else None
+    if status is Status.CANCELED and v.attempt.failure_code == FailureCode.SUBMISSION_UNKNOWN:
+        code = v.attempt.failure_code  # for its followers: see `in_doubt`
     v = _with_attempt(v, state=state, ended_at=v.now, failure_code=code)
     event = EventType(f"verification.{status}")
     return Change(v, (TimelineRow(TimelineType(status), said),), (event,), ended=True, **brings)
@@ -160,22 +165,47 @@ def taken_over(v: Verification, leader: Verification, result: bytes | None, why:
 
 
 def leaves_it_open(leader: Verification) -> bool:
-    """It ended without an answer or a refusal: canceled, or timed out. Its followers ask for themselves.
+    """It ended without an answer or a refusal: canceled, or timed out. The oldest of its followers decides what follows.
 
-    Not if the fate of its submission is unknown: that may be under way, and to send an equal one beside it is for a
-    person to decide. The followers take its `submission_unknown` over, which says so.
+    Not if it timed out and the fate of its submission is unknown: that may be under way, and to send an equal one beside it
+    is for a person to decide. The followers take its `submission_unknown` over, which says so.
     """
     if leader.status is Status.CANCELED:
         return True
     deadline_passed = leader.status is Status.FAILED and leader.attempt.state is AttemptState.ABANDONED
-    unknown = leader.attempt.submission_unknown or leader.failure_code == FailureCode.SUBMISSION_UNKNOWN
-    return deadline_passed and not unknown
+    return deadline_passed and leader.reused_from is None and not in_doubt(leader)
+
+
+def in_doubt(leader: Verification) -> bool:
+    """Its submission, or that of the one it followed, may be under way."""
+    unknown = FailureCode.SUBMISSION_UNKNOWN
+    return leader.attempt.submission_unknown or unknown in (leader.failure_code, leader.attempt.failure_code)
 
 
 def follow_on(v: Verification) -> Change:
     """The followed verification is still open; its end wakes this one."""
+    type_ = None if v.waiting_for is WaitingFor.VENDOR else TimelineType.FOLLOWING
     said = f"waits for the answer to {v.follows}"
-    return _reschedule(v, v.deadline, WaitingFor.VENDOR, TimelineType.FOLLOWING, said)
+    return _reschedule(v, v.now + FOLLOW_AGAIN, WaitingFor.VENDOR, type_, said)
+
+
+def follow(v: Verification, leader_id: str) -> Change:
+    """The followed verification ended while it followed another one itself: this one takes its place."""
+    v = replace(v, follows=leader_id)
+    return _reschedule(v, v.now, WaitingFor.VENDOR, None, "")
+
+
+def wait_in_doubt(v: Verification, leader: Verification) -> Change:
+    """The followed verification was canceled and the fate of its submission is unknown: a person decides about another one.
+
+    While its call may be on the line, that is soon known.
+    """
+    lookup_after = leader.attempt.lookup_after
+    if leader.attempt.submission_unknown and lookup_after is not None and lookup_after > v.now:
+        said = f"the submission of {leader.id}, which was canceled, is being made"
+        return _reschedule(v, lookup_after, WaitingFor.VENDOR, TimelineType.SUBMISSION_IN_FLIGHT, said)
+    v = _with_attempt(replace(v, follows=None), failure_code=FailureCode.SUBMISSION_UNKNOWN.value)
+    return wait_for_operator(v)
 
 
 def ask_itself(v: Verification) -> Change:
@@ -244,9 +274,9 @@ def look_again(v: Verification, again_in: timedelta) -> Change:
     return _reschedule(v, v.now + again_in, WaitingFor.VENDOR, TimelineType.LOOKED_UP, said)
 
 
-def one_vendor_less(v: Verification) -> Verification:
-    """The next vendor of the route is being asked."""
-    return replace(v, route=v.route[1:])
+def with_route(v: Verification, vendors: list[str]) -> Verification:
+    """These are left to be asked after the next one."""
+    return replace(v, route=vendors)
 
 
 def one_payer_retry_less(v: Verification) -> Verification:

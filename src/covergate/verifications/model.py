@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure
+from covergate.eligibility.inquiry import Inquiry
 from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission
 from covergate.vendors.errors import VendorError
@@ -150,7 +151,9 @@ class DeadlineCame:
 
 @dataclass(frozen=True, slots=True)
 class NotEnabled:
-    """The attempt's vendor is not enabled (any more)."""
+    """The attempt's vendor is not enabled (any more); another one may be asked."""
+
+    inquiry: Inquiry
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,10 @@ class OurFault:
 
 @dataclass(frozen=True, slots=True)
 class NotItsTurn:
-    """Another check of the same patient is open at a vendor that bears only one."""
+    """Another check of the same patient is open at a vendor that bears only one; what it waits for, and since when."""
+
+    waiting_for: WaitingFor | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

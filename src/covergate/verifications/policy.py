@@ -18,6 +18,7 @@ import orjson
 from covergate import ids
 from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure, FailureCode, failure
+from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.states import AttemptState, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission, Verdict
 from covergate.vendors import VENDORS
@@ -41,7 +42,6 @@ from covergate.verifications.model import (
     OurFault,
     RefKnown,
     Report,
-    Step,
     Successor,
     Unheard,
     Verification,
@@ -64,6 +64,8 @@ LATE_LOOKS = 3
 LATE_LOOK_PAUSE = timedelta(seconds=30)
 PAYER_REST = timedelta(minutes=1)
 """Before a submission is made again because the payer could not respond."""
+TURN_PATIENCE = timedelta(minutes=5)
+"""A check of the same patient that has waited for longer holds up no other that has another vendor to ask."""
 CIRCUIT_SPREAD = timedelta(seconds=2)
 """Work that waits for a circuit comes back spread over as long as it rested, and at least so long: thousands must not come
 at once. When the circuit closes, the sweep wakes them all the same."""
@@ -150,13 +152,18 @@ def remedy(code: FailureCode, v: Verification, *, submitted: bool, counted_as: F
     """
     errors = lifecycle.same_errors(v.attempt, counted_as or code)
     possible = {
-        Remedy.NEXT: bool(v.route),
-        Remedy.NEXT_IF_ALLOWED: bool(v.route) and v.allow_second_submission,
+        Remedy.NEXT: bool(_left_of_route(v)),
+        Remedy.NEXT_IF_ALLOWED: bool(_left_of_route(v)) and v.allow_second_submission,
         Remedy.RESUBMIT_IF_ALLOWED: v.payer_retries > 0,
         Remedy.RETRY_FEW: errors < FEW_ERRORS,
         Remedy.RETRY_A_WHILE: errors < A_WHILE_ERRORS,
     }
     return next(way for way in REMEDIES[code][submitted] if possible.get(way, True))
+
+
+def _left_of_route(v: Verification) -> list[str]:
+    """The vendors that may still be asked. One that was taken out of the registry meanwhile is not."""
+    return [name for name in v.route if name in VENDORS]
 
 
 # --- what follows ----------------------------------------------------------------------------------------------------
@@ -193,14 +200,17 @@ def follow_up(report: Report, v: Verification) -> Change:
             return _call_failed(report, v, error)
         case Admission() as admission:
             return _not_admitted(report, v, admission)
-        case NotItsTurn():
+        case NotItsTurn(waiting_for, since):
+            stuck = waiting_for is WaitingFor.OPERATOR or (since is not None and v.now - since > TURN_PATIENCE)
+            if stuck and _may_go_elsewhere(v):
+                return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_UNAVAILABLE)
             return lifecycle.wait_for_turn(v)
         case BeingSubmitted():
             return lifecycle.wait_for_lookup(v)
         case RefKnown():
             return lifecycle.go_on_waiting(v)
-        case NotEnabled():
-            return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
+        case NotEnabled(inquiry):
+            return _not_enabled(v, inquiry)
         case OurFault():
             # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
             refused = report.replied and not report.maybe_submitted
@@ -236,7 +246,7 @@ def _completed(conclusion: Derived | None, v: Verification) -> Change:
 def _refused(report: Report, v: Verification, why: Failure) -> Change:
     match remedy(why.code, v, submitted=report.checked or report.maybe_submitted or report.looked_up):
         case Remedy.NEXT | Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, why.code)
+            return _next_vendor(_inquiry(report), v, why.code)
         case Remedy.RESUBMIT_IF_ALLOWED:
             v = lifecycle.one_payer_retry_less(v)
             return _same_vendor(v, why.code, "the payer could not respond; submitted again", PAYER_REST)
@@ -249,7 +259,7 @@ def _call_failed(report: Report, v: Verification, error: VendorError) -> Change:
     code = _code_of(error)
     match remedy(code, v, submitted=report.checked):
         case Remedy.NEXT | Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, code)
+            return _next_vendor(_inquiry(report), v, code)
         case Remedy.STOP:
             return lifecycle.failed(v, failure(code), error.reason)
         case _:
@@ -265,7 +275,7 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
     code = FailureCode.VENDOR_PROTOCOL_ERROR if isinstance(error, VendorBroken) else FailureCode.VENDOR_UNAVAILABLE
     match remedy(code, v, submitted=True, counted_as=_code_of(error)):
         case Remedy.NEXT_IF_ALLOWED:
-            return _next_vendor(report.step, v, FailureCode.SUBMISSION_UNKNOWN)
+            return _next_vendor(_inquiry(report), v, FailureCode.SUBMISSION_UNKNOWN)
         case Remedy.STOP:
             return lifecycle.wait_for_operator(v)
         case _:
@@ -275,7 +285,7 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
 def _fate_unknown(report: Report, v: Verification) -> Change:
     """Nothing can tell whether the vendor has the submission."""
     if remedy(FailureCode.SUBMISSION_UNKNOWN, v, submitted=True) is Remedy.NEXT_IF_ALLOWED:
-        return _next_vendor(report.step, v, FailureCode.SUBMISSION_UNKNOWN)
+        return _next_vendor(_inquiry(report), v, FailureCode.SUBMISSION_UNKNOWN)
     return lifecycle.wait_for_operator(v)
 
 
@@ -283,20 +293,35 @@ def _not_admitted(report: Report, v: Verification, admission: Admission) -> Chan
     """An open circuit sends what was not submitted yet to the next vendor; everything else waits."""
     if admission.verdict is Verdict.HOLD:
         return lifecycle.held_back(v, WaitingFor.HOLD, admission.until)
-    preparing = v.attempt.state is AttemptState.PREPARING
-    if preparing and remedy(FailureCode.VENDOR_UNAVAILABLE, v, submitted=False) is Remedy.NEXT:
-        return _next_vendor(report.step, v, FailureCode.VENDOR_UNAVAILABLE)
+    if _may_go_elsewhere(v):
+        return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_UNAVAILABLE)
     until = admission.until
     if until is not None:
         until += max(until - v.now, CIRCUIT_SPREAD) * random.uniform(0, 1)
     return lifecycle.held_back(v, WaitingFor.CIRCUIT, until)
 
 
+def _may_go_elsewhere(v: Verification) -> bool:
+    """Nothing was submitted, and there is another vendor."""
+    preparing = v.attempt.state is AttemptState.PREPARING
+    return preparing and remedy(FailureCode.VENDOR_UNAVAILABLE, v, submitted=False) is Remedy.NEXT
+
+
+def _not_enabled(v: Verification, inquiry: Inquiry) -> Change:
+    if _may_go_elsewhere(v):
+        return _next_vendor(inquiry, v, FailureCode.VENDOR_UNAVAILABLE)
+    return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
+
+
 def _following(v: Verification, leader: Verification | None, result: bytes | None, why: Failure | None) -> Change:
-    if leader is None or lifecycle.leaves_it_open(leader):
+    if leader is None:
         return lifecycle.ask_itself(v)
     if leader.open:
         return lifecycle.follow_on(v)
+    if lifecycle.leaves_it_open(leader):
+        if leader.follows is not None:
+            return lifecycle.follow(v, leader.follows)
+        return lifecycle.wait_in_doubt(v, leader) if lifecycle.in_doubt(leader) else lifecycle.ask_itself(v)
     return lifecycle.taken_over(v, leader, result, why)
 
 
@@ -312,14 +337,20 @@ def _retry(
     return lifecycle.try_again(v, code, said, after, nothing_submitted=nothing_submitted)
 
 
-def _next_vendor(step: Step | None, v: Verification, reason: FailureCode) -> Change:
-    vendor = VENDORS[v.route[0]]
-    not_asked: list[str] = []
-    if step is not None:
-        not_asked = sorted(vendor.asked_nothing_of(step.question.inquiry, step.question.today))
-    successor = Successor(ids.new(ids.ATTEMPT), vendor.name, not_asked)
+def _inquiry(report: Report) -> Inquiry:
+    assert report.step is not None, "only a step that asks a vendor leads to another one"
+    return report.step.question.inquiry
+
+
+def _next_vendor(inquiry: Inquiry, v: Verification, reason: FailureCode) -> Change:
+    left = _left_of_route(v)
+    vendor = VENDORS[left[0]]
+    successor = Successor(
+        ids.new(ids.ATTEMPT), vendor.name, sorted(vendor.asked_nothing_of(inquiry, today_eastern(v.now)))
+    )
     said = f"{reason.value} at {v.attempt.vendor}; asking {vendor.name}"
-    return lifecycle.next_attempt(lifecycle.one_vendor_less(v), successor, reason, timedelta(0), said)
+    v = lifecycle.with_route(v, left[1:])
+    return lifecycle.next_attempt(v, successor, reason, timedelta(0), said)
 
 
 def _same_vendor(v: Verification, reason: FailureCode, said: str, after: timedelta = timedelta(0)) -> Change:

@@ -4,36 +4,70 @@ A create that allows it follows the youngest verification of the same question t
 follower asks nobody: it waits for that end and takes it over, result or failure, tagged `reused_from`; an end that says
 nothing about the question (`lifecycle.leaves_it_open`) makes it ask for itself. Equal inquiries that arrive at the same
 moment take turns under a lock on the question, so that all but the first find one to follow.
+
+It takes over no answer that its own request could not have brought: not to other vendor options, nor from a vendor that is
+not on its route. It follows none that rests until after its own deadline, unless a person has to decide about that one's
+submission: an equal one beside it is that person's decision, too.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sql import Query
-from covergate.states import IS_OPEN, Status
+from covergate.states import IS_OPEN, Status, WaitingFor
 
 _LOCK = Query("SELECT pg_advisory_xact_lock(hashtextextended(:question, 0))")
 _FIND = Query(
     f"""
 SELECT id FROM verifications
 WHERE tenant_id = :tenant_id AND mode = :mode AND inquiry_digest = ANY(:digests) AND follows IS NULL AND reused_from IS NULL
-  AND (:vendor IS NULL OR vendor = :vendor)
-  AND ({IS_OPEN} AND deadline > clock_timestamp()
+  AND vendor = ANY(:vendors)
+  AND ({IS_OPEN} AND deadline > clock_timestamp() AND route <@ :vendors
+          AND (next_check_at < coalesce(:deadline, clock_timestamp() + make_interval(secs => :deadline_in))
+               OR waiting_for = '{WaitingFor.OPERATOR}')
        OR status = '{Status.COMPLETED}' AND outcome <> 'unknown'
           AND completed_at >= clock_timestamp() - make_interval(secs => :max_age))
-ORDER BY (status = '{Status.COMPLETED}') DESC, id DESC LIMIT 1""",
+ORDER BY (status = '{Status.COMPLETED}') DESC, id DESC LIMIT 1 FOR KEY SHARE""",
     digests="bytea[]",
-    vendor="text",
+    vendors="text[]",
+    deadline="timestamptz",
+    deadline_in="double precision",
     max_age="double precision",
 )
+LOOKS = 3
 
 
 async def find_leader(
-    db: AsyncConnection, *, tenant_id: str, mode: str, digests: list[bytes], vendor: str | None, max_age: int
+    db: AsyncConnection,
+    *,
+    tenant_id: str,
+    mode: str,
+    digests: list[bytes],
+    vendors: list[str],
+    deadline: datetime | None,
+    deadline_in: int,
+    max_age: int,
 ) -> str | None:
-    """The verification to follow, in the transaction that creates the follower."""
+    """The verification to follow, in the transaction that creates the follower; it cannot end before that is committed.
+
+    `vendors` are those of the follower's own route. None: there is none to follow.
+    """
     await _LOCK.run(db, {"question": digests[0].hex()})
-    values = {"tenant_id": tenant_id, "mode": mode, "digests": digests, "vendor": vendor, "max_age": max_age}
-    leader: str | None = await _FIND.scalar(db, values)
-    return leader
+    values = {
+        "tenant_id": tenant_id,
+        "mode": mode,
+        "digests": digests,
+        "vendors": vendors,
+        "deadline": deadline,
+        "deadline_in": deadline_in,
+        "max_age": max_age,
+    }
+    for _ in range(LOOKS):
+        leader: str | None = await _FIND.scalar(db, values)
+        if leader is not None:
+            return leader
+        # One that ended while we waited for its lock hides those behind it.
+    return None
