@@ -9,11 +9,14 @@ from functools import partial
 import asyncpg
 import pytest
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from covergate import backlog
 from covergate.gateway import Gateway
+from covergate.vendor_health.rate_limit import RateLimits
+from covergate.verifications import engine as steps
 from tests.support.due import due_in
-from tests.support.engine import accept, view
+from tests.support.engine import Engine, accept, view
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Gate, Wire
@@ -169,6 +172,71 @@ async def test_workers_are_counted_by_what_their_sweeps_say(gateway: Gateway, mo
 
 async def _is(count: Callable[[], Awaitable[int]], number: int) -> bool:
     return await count() == number
+
+
+async def test_a_submission_on_the_line_is_not_cut_off(gateway: Gateway) -> None:
+    """The vendor takes longer than a drain lasts. Another job that does is cut off."""
+    submits, polls = Gate(*SUBMITTED), Gate(200, ACTIVE)
+    wire = Wire().on(SUBMIT, SUBMITTED, submits).on(POLL, polls)
+    async with working(gateway, wire, drain_seconds=0.1) as (worker, running):
+        polling = await accept(gateway)
+        await until_called(wire, SUBMIT)
+        await move_clock(gateway)
+        await until_called(wire, POLL)
+        submitting = await accept(gateway)
+        await eventually(lambda: wire.calls.count(SUBMIT) == 2)
+        with capture_logs() as logs:
+            worker.stop()
+            await eventually(lambda: "job_cut_short" in [line["event"] for line in logs])
+        assert not running.done()
+        submits.opened.set()
+        await asyncio.wait_for(running, 10)
+    assert [line["jobs"] for line in logs if line["event"] == "drain_cut_short"] == [1]
+    assert (await view(gateway, submitting))["attempts"][0]["state"] == "waiting"
+    assert (await view(gateway, polling))["status"] == "in_progress"
+
+
+async def test_a_submission_that_outlives_its_own_time_limit_is_cut_off(gateway: Gateway) -> None:
+    """Its call and the time to record what came back are over: nothing keeps a drain from its end."""
+    gate = Gate(*SUBMITTED)
+    wire = Wire().on(SUBMIT, gate)
+    async with working(gateway, wire, drain_seconds=0.1, record_seconds=-3600) as (worker, running):
+        await accept(gateway)
+        await until_called(wire, SUBMIT)
+        worker.stop()
+        await asyncio.wait_for(running, 10)
+    assert wire.calls == [SUBMIT]
+
+
+class StopsMeanwhile(RateLimits):
+    """The process is told to stop while a step waits for its vendor's rate limit."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self.stopping = False
+        self.asked = 0
+
+    async def take(self, vendor: str, mode: str, per_second: float | None) -> None:
+        self.asked += 1
+        self.stopping = True
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+async def test_a_worker_that_is_stopped_begins_no_submission(
+    gateway: Gateway, engine: Engine, wire: Wire, *, from_the_start: bool
+) -> None:
+    limits = StopsMeanwhile(gateway)
+    limits.stopping = from_the_start
+    stopped = steps.Engine(gateway, engine.steps.transport, engine.breakers, draining=lambda: limits.stopping)
+    stopped.rate_limits = limits
+    id_ = await engine.create()
+    key = await engine.take()
+    await stopped.advance(key)
+    assert (limits.asked, wire.calls, stopped.submitting) == (0 if from_the_start else 1, [], {})
+    shown = await engine.view(id_)
+    assert (shown["status"], shown["attempts"][0]["state"]) == ("queued", "preparing")
+    await engine.advance(key)
+    assert wire.calls == [SUBMIT]
 
 
 async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -> None:

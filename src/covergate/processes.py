@@ -1,7 +1,8 @@
 """The processes that run for long: `up`, `serve`, `worker` and `sandbox`, and how they end.
 
-Invariant: the first SIGTERM or SIGINT stops the intake, lets what runs end within 25 s and closes everything in reverse
-order, the embedded server last; a second one ends the process at once, which loses nothing that was accepted.
+Invariant: the first SIGTERM or SIGINT stops the intake, lets what runs end within 25 s (submissions on the line within
+their own time limit) and closes everything in reverse order, the embedded server last; a second one ends the process at
+once, which loses nothing that was accepted.
 """
 
 from __future__ import annotations

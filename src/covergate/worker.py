@@ -2,9 +2,8 @@
 
 Each group of jobs has its own queue manager and budget, and each vendor a lane in its group, so that a backlog stays
 where it is. Handlers never let an exception out, because PgQueuer deletes a job that raises; a group that lost a
-connection is built again. On `stop` the worker takes no more jobs, lets the running ones end and cancels what is left
-after 25 seconds: the sweep brings those back. Replies in hand are written all the same: while the database is away, that
-may take two minutes more.
+                tasks.create_task(self._limit_drain(supervised, engine.submitting))
+            await engine.drain()
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from covergate.server import DRAIN_SECONDS
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendors import VENDORS
+from covergate.verifications.commit import PERSEVERANCE_SECONDS
 from covergate.verifications.engine import Engine
 from covergate.verifications.sweep import CLOSERS, close_late, wake_overdue
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
@@ -95,6 +95,8 @@ class Worker:
     transport: Transport
     breakers: CircuitBreakers
     drain_seconds: float = DRAIN_SECONDS
+    record_seconds: float = PERSEVERANCE_SECONDS
+    """Beyond a submission's call: what came back is held on to for as long while the database is away."""
     delivery_seconds: float = TIMEOUT_SECONDS
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _managers: list[tuple[str, QueueManager]] = field(default_factory=list, init=False)
@@ -124,7 +126,7 @@ class Worker:
         return found
 
     async def run(self) -> None:
-        engine = Engine(self.gateway, self.transport, self.breakers)
+        engine = Engine(self.gateway, self.transport, self.breakers, draining=self._stopping.is_set)
         async with (
             Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
@@ -155,17 +157,26 @@ class Worker:
                 tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway), PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
-                tasks.create_task(self._limit_drain(supervised))
+                tasks.create_task(self._limit_drain(supervised, engine.submitting))
             await engine.drain()
 
-    async def _limit_drain(self, groups: list[asyncio.Task[None]]) -> None:
+    async def _limit_drain(
+        self, groups: list[asyncio.Task[None]], submitting: Mapping[asyncio.Future[Any] | None, float]
+    ) -> None:
+        """Cuts off what takes too long; a submission only past its call's own time limit and the time to record it."""
+        clock = asyncio.get_running_loop().time
         await self._stopping.wait()
         _, unfinished = await asyncio.wait(groups, timeout=self.drain_seconds)
-        if unfinished:
-            log.warning("drain_cut_short", jobs=len(self._running))
+        while unfinished:
             self._cut = True
-            for job in self._running:
+            ends = {job: submitting.get(job, float("-inf")) + self.record_seconds for job in self._running}
+            late = [job for job, at in ends.items() if at <= clock()]
+            if late:
+                log.warning("drain_cut_short", jobs=len(late))
+            for job in late:
                 job.cancel()
+            waiting = [at - clock() for job, at in ends.items() if job not in late]
+            _, unfinished = await asyncio.wait(unfinished, timeout=max(min(waiting, default=1.0), 0.0))
 
     async def _regularly(
         self,

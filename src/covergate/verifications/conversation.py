@@ -29,7 +29,7 @@ class NotInterpreted(Exception):
 
 
 class NotOurs(Exception):
-    """Somebody else is making this submission, or the verification ended: stop without a word."""
+    """Somebody else is making this submission, the verification ended, or this process is: stop without a word."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Conversation:
     mode: str
     connection: Connection
     intend: Callable[[Call], Awaitable[bool]]
-    """Stores the intent; False if the submission is not ours to make."""
+    """Stores the intent; False if the submission is not ours to make, or the process is being stopped."""
     pace: Callable[[], Awaitable[None]]
     """Returns when the vendor's rate limit allows one more call."""
     exchanges: list[Exchange] = field(default_factory=list)

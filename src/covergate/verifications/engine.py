@@ -7,7 +7,7 @@ This is the only path: polling, vendor events, operators, the sweep and redelive
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -98,9 +98,18 @@ class _Asked:
 
 
 class Engine:
-    """Makes the steps of verifications; one per worker process."""
+    """Makes the steps of verifications; one per worker process.
 
-    def __init__(self, gateway: Gateway, transport: Transport, breakers: CircuitBreakers) -> None:
+    While `draining` no submission begins. Its step stays due for another worker.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        transport: Transport,
+        breakers: CircuitBreakers,
+        draining: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.gateway = gateway
         self.transport = transport
         self.breakers = breakers
@@ -108,6 +117,9 @@ class Engine:
         self._commits = GroupCommit(partial(commit, gateway))
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
+        self._draining = draining
+        self.submitting: dict[asyncio.Future[Any] | None, float] = {}
+        """Tasks between the intent and the commit of what came back → the loop's time by which the call has ended."""
 
     async def advance(self, key: str) -> None:
         """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
@@ -121,7 +133,7 @@ class Engine:
         if not claimed.verification.open or claimed.verification.step != int(step):
             return
         for left in reversed(range(STEPS_IN_ROW)):
-            following = await self._step(claimed, keeps=left > 0)
+            following = await self._step(claimed, keeps=left > 0 and not self._draining())
             if following is None:
                 return
             claimed = replace(claimed, verification=following)
@@ -159,6 +171,12 @@ class Engine:
 
     async def _step(self, claimed: Claimed, *, keeps: bool) -> Verification | None:
         """The verification after this step if the next one is due at once and left to the caller, who `keeps` it."""
+        try:
+            return await self._step_to_its_commit(claimed, keeps=keeps)
+        finally:
+            self.submitting.pop(asyncio.current_task(), None)
+
+    async def _step_to_its_commit(self, claimed: Claimed, *, keeps: bool) -> Verification | None:
         try:
             asked = await self._ask(claimed)
         except NotOurs:
@@ -209,6 +227,8 @@ class Engine:
                 return await self._check(v, step)
 
     async def _submit(self, v: Verification, step: Step) -> _Asked:
+        if self._draining():
+            raise NotOurs
         other = await self._claim_patient(v, step)
         if other is not None:
             return _Asked(Report(v, other, step))
@@ -294,12 +314,20 @@ class Engine:
             # Then only the worker that made the call can tell; it may hold the reply while the database is away.
             find_delay += PERSEVERANCE_SECONDS
         intent = _Intent(self.gateway, v, find_delay)
+
+        async def intend(call: Call) -> bool:
+            if self._draining():
+                return False
+            ends_at = asyncio.get_running_loop().time() + SEND_WITHIN + call.timeout
+            self.submitting[asyncio.current_task()] = ends_at
+            return await intent.store(call)
+
         return Conversation(
             self.transport,
             step.vendor,
             mode,
             step.connection,
-            intent.store,
+            intend,
             pace=lambda: self.rate_limits.take(name, mode, step.vendor.calls_per_second),
         ), intent
 
