@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from sqlalchemy.ext.asyncio import AsyncConnection
+import pytest
 
 from covergate.gateway import Gateway
 from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
@@ -222,13 +222,16 @@ async def subscribe(engine: Engine) -> None:
 async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> None:
     await subscribe(engine)
 
-    async def switch(action: Callable[[AsyncConnection, str, str], Awaitable[bool]]) -> bool:
-        async with engine.gateway.transaction() as db:
-            done = await action(db, "integrex", "test")
+    async def switch(action: Callable[[Gateway, str, str], Awaitable[bool]]) -> bool:
+        done = await action(engine.gateway, "integrex", "test")
         await engine.breakers.flush()
         return done
 
-    assert [await switch(hold), await switch(hold)] == [True, False]
+    async def held(gateway: Gateway, vendor: str, mode: str) -> bool:
+        async with gateway.transaction() as db:
+            return await hold(db, vendor, mode)
+
+    assert [await switch(held), await switch(held)] == [True, False]
     ids = [await engine.create() for _ in range(3)]
     for _ in range(3):
         await engine.step()
@@ -272,8 +275,7 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     async with engine.gateway.transaction() as db:
         await hold(db, "integrex", "test")
     await engine.breakers.flush()
-    async with engine.gateway.transaction() as db:
-        await resume(db, "integrex", "test")
+    await resume(engine.gateway, "integrex", "test")
     id_ = await engine.create()
     await engine.step()  # still knows only of the hold
     assert (await engine.view(id_))["waiting_for"]["kind"] == "hold"
@@ -282,6 +284,24 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     await engine.breakers.flush()
     await engine.step()
     assert wire.calls == [SUBMIT]
+
+
+async def test_many_that_were_held_are_woken_in_several_transactions(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty thousand at once would be locked for as long as all of them take."""
+    async with engine.gateway.transaction() as db:
+        await hold(db, "integrex", "test")
+    await engine.breakers.flush()
+    for _ in range(5):
+        await engine.create()
+        await engine.step()
+        await engine.forget_due()
+    monkeypatch.setattr("covergate.verifications.sweep.WAKE_BATCH", 2)
+    await resume(engine.gateway, "integrex", "test")
+    assert len(await engine.due()) == 5
+    rows = await engine.rows("SELECT count(*) AS together FROM verifications GROUP BY xmin::text ORDER BY 1")
+    assert [row.together for row in rows] == [1, 2, 2]
 
 
 async def test_who_waited_for_a_trial_goes_on_when_it_went_well(engine: Engine, wire: Wire) -> None:

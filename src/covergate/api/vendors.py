@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.access.caller import Caller
 from covergate.api import examples, schemas
@@ -66,7 +65,7 @@ async def get_vendors(
 async def hold_vendor(
     request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
-    return await _switched(request, gateway, caller, vendor, hold)
+    return await _switched(request, gateway, caller, vendor, _hold)
 
 
 @router.post(
@@ -85,17 +84,21 @@ async def resume_vendor(
     return await _switched(request, gateway, caller, vendor, resume)
 
 
+async def _hold(gateway: Gateway, vendor: str, mode: str) -> bool:
+    async with gateway.transaction() as db:
+        return await hold(db, vendor, mode)
+
+
 async def _switched(
     request: Request,
     gateway: Gateway,
     caller: Caller,
     vendor: str,
-    switch: Callable[[AsyncConnection, str, str], Awaitable[bool]],
+    switch: Callable[[Gateway, str, str], Awaitable[bool]],
 ) -> Response:
     if vendor not in VENDORS:
         raise Problem("not_found", "there is no such vendor")
-    async with gateway.transaction() as db:
-        await switch(db, vendor, caller.mode)
+    await switch(gateway, vendor, caller.mode)
     return json_answer((await _shown(request, gateway, caller))(vendor))
 
 

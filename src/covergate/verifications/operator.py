@@ -39,12 +39,13 @@ async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolu
         await apply(db, gateway.sealer, [change])
 
 
-async def resume(db: AsyncConnection, vendor: str, mode: str) -> bool:
-    """Held work goes on; whether the vendor was held at all."""
-    if not await circuit_breaker.end_hold(db, vendor, mode):
-        return False
-    await wake_held_back(db)
-    return True
+async def resume(gateway: Gateway, vendor: str, mode: str) -> bool:
+    """Held work goes on; whether the vendor was held at all. What this process does not come to wake, the sweep does."""
+    async with gateway.transaction() as db:
+        ended = await circuit_breaker.end_hold(db, vendor, mode)
+    if ended:
+        await wake_held_back(gateway)
+    return ended
 
 
 async def lock_callers(db: AsyncConnection, sealer: Sealer, caller: Caller, verification_id: str) -> Verification:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import jobs
 from covergate.db.outage import is_away
@@ -67,15 +66,17 @@ async def close_late(gateway: Gateway) -> int:
     return sum(await asyncio.gather(*(_close_late(gateway) for _ in range(CLOSERS))))
 
 
-async def wake_held_back(db: AsyncConnection) -> int:
+async def wake_held_back(gateway: Gateway) -> int:
     """Wakes work that waits for a hold or a circuit that is over; how much that was.
 
-    `operator.resume` calls it; the sweep does too, for a worker that has not heard of the end may still put work aside.
+    `operator.resume` calls it; the sweep does too, for a worker that has not heard of the end may still put work aside. Each
+    batch is a transaction: tens of thousands of locked rows would keep others from them.
     """
     total = 0
     while True:
-        woken = await _WAKE.all(db, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})
-        await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step, row.after) for row in woken])
+        async with gateway.transaction() as db:
+            woken = await _WAKE.all(db, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})
+            await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step, row.after) for row in woken])
         total += len(woken)
         if len(woken) < WAKE_BATCH:
             return total
@@ -87,7 +88,7 @@ async def wake_overdue(gateway: Gateway) -> int:
             return 0
         overdue = await _OVERDUE.all(db, {"lease": STEP_LEASE_SECONDS, "batch": OVERDUE_BATCH})
         await jobs.enqueue(db, [jobs.advance(row.vendor, row.id, row.step) for row in overdue])
-        return len(overdue) + await wake_held_back(db)
+    return len(overdue) + await wake_held_back(gateway)
 
 
 async def _close_late(gateway: Gateway) -> int:
