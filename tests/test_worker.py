@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import asyncpg
+import httpx
 import pytest
+import structlog
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from covergate import backlog
+from covergate.db.database import Database
 from covergate.gateway import Gateway
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.verifications import engine as steps
+from covergate.webhooks.sender import Deliverer
 from tests.support.due import due_in
 from tests.support.engine import Engine, accept, view
+from tests.support.gateways import make_gateway
+from tests.support.hooks import Hooks
+from tests.support.partner import partner_server
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Gate, Wire
@@ -282,3 +290,38 @@ async def test_a_background_task_whose_work_was_canceled_goes_on(gateway: Gatewa
         await eventually(lambda: begun >= 4 or again.done())
         assert not again.done()
     await again
+
+
+async def test_what_is_logged_below_a_step_names_its_verification(gateway: Gateway, engine: Engine, wire: Wire) -> None:
+    """So that a `vendor_call`, whose transport knows nothing of verifications, can be found by its id."""
+    seen: list[dict[str, Any]] = []
+
+    def submitted(_: httpx.Request) -> httpx.Response:
+        seen.append(dict(structlog.contextvars.get_contextvars()))
+        return httpx.Response(200, json=SUBMITTED[1])
+
+    wire.on(SUBMIT, submitted)
+    id_ = await engine.create()
+    await engine.step()
+    [attempt] = (await engine.view(id_))["attempts"]
+    assert seen == [{"verification_id": id_, "attempt_id": attempt["id"]}]
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+async def test_what_is_logged_below_a_delivery_names_it(database: Database) -> None:
+    gateway = await make_gateway(database, allow_private_network=True)
+    hooks, seen = Hooks(gateway), []
+
+    class Listening(Deliverer):
+        async def _post(self, row: Any, body: bytes) -> Any:
+            seen.append(dict(structlog.contextvars.get_contextvars()))
+            return await super()._post(row, body)
+
+    async with partner_server() as partner, Listening(gateway) as deliverer:
+        await hooks.endpoint(partner.url())
+        await hooks.publish()
+        with capture_logs() as logs:
+            key = await hooks.deliver_next(deliverer)
+    assert seen == [{"delivery_id": key.partition(":")[0]}]
+    [line] = [line for line in logs if line["event"] == "webhook_delivery"]
+    assert line["delivery_id"] == key.partition(":")[0] and "verification_id" in line

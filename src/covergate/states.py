@@ -63,6 +63,10 @@ class WaitingFor(Sentenced):
     CIRCUIT = "circuit", "The vendor's circuit breaker is open."
     HOLD = "hold", "An operator holds the vendor."
     OPERATOR = "operator", "The fate of the submission is unknown: a person decides."
+    WORKER = "worker", "It has been due for half a minute, and no worker has taken it. Shown, never stored."
+
+
+STORED_WAITS = tuple(wait for wait in WaitingFor if wait is not WaitingFor.WORKER)
 
 
 class TimelineType(Sentenced):

@@ -16,9 +16,9 @@ from tests.support.clients import Body, End, Keys, Post, Rows
 
 
 async def test_up_and_ready_without_a_key(client: httpx.AsyncClient) -> None:
-    for path in ("/healthz", "/readyz"):
+    for path, body in (("/healthz", {"status": "ok"}), ("/readyz", {"status": "ok", "workers": 0})):
         answer = await client.get(path)
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert (answer.status_code, answer.json()) == (200, body)
         assert answer.headers["x-request-id"].startswith("req_")
 
 
@@ -143,3 +143,31 @@ async def test_metrics_of_the_process_are_there_while_the_database_is_away(away:
     assert sample(text, "covergate_build_info") == 1
     assert sample(text, "process_resident_memory_bytes") > 0
     assert sample(text, "covergate_database_connections", kind="limit") == 1
+
+
+async def test_what_no_worker_takes_says_so(client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows) -> None:
+    fresh, overdue, retried = await post(), await post(), await post()
+    for id_ in (overdue["id"], retried["id"]):
+        await rows("UPDATE verifications SET next_check_at = now() - interval '31 seconds' WHERE id = :id", id=id_)
+    await rows("UPDATE verifications SET status = 'in_progress' WHERE id = :id", id=retried["id"])
+    shown = (await client.get(f"/v1/verifications/{overdue['id']}", headers=keys.full)).json()
+    assert shown["waiting_for"] == {"kind": "worker", "since": shown["next_check_at"]}
+    for other in (fresh, retried):
+        answer = await client.get(f"/v1/verifications/{other['id']}", headers=keys.full)
+        assert answer.json()["waiting_for"] is None
+    page = await client.get("/v1/verifications", params={"waiting_for": "worker"}, headers=keys.full)
+    assert [row["id"] for row in page.json()["data"]] == [overdue["id"]]
+    assert page.json()["data"][0]["waiting_for"]["kind"] == "worker"
+
+
+async def test_what_a_vendor_keeps_waiting_does_not_wait_for_a_worker(
+    client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows
+) -> None:
+    held = await post()
+    await rows(
+        "UPDATE verifications SET waiting_for = 'hold', waiting_since = now(), next_check_at = now() - interval '1 hour'"
+    )
+    shown = (await client.get(f"/v1/verifications/{held['id']}", headers=keys.full)).json()
+    assert shown["waiting_for"]["kind"] == "hold"
+    page = await client.get("/v1/verifications", params={"waiting_for": "hold"}, headers=keys.full)
+    assert [row["id"] for row in page.json()["data"]] == [held["id"]]

@@ -30,6 +30,11 @@ def waiters_of(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
+def add_to_log_line(request: Request, **fields: str) -> None:
+    """Ids, never PHI: what else the request's line in the log says."""
+    request.state.logged = getattr(request.state, "logged", {}) | fields
+
+
 async def authenticated(
     request: Request,
     needs: SecurityScopes,
@@ -39,6 +44,7 @@ async def authenticated(
     caller = None if credentials is None else await keys.authenticate(credentials.credentials)
     if caller is None:
         raise Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")
+    add_to_log_line(request, tenant_id=caller.tenant_id, api_key_id=caller.api_key_id)
     lacking = [scope for scope in needs.scopes if scope not in caller.scopes]
     if lacking:
         raise Problem("insufficient_scope", f"this needs the scope {', '.join(lacking)}")

@@ -380,6 +380,7 @@ TEST_DATA: dict[str, Any] = {"id": _WHE}
 INBOUND_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
 RECEIVED: dict[str, Any] = {"received": True}
 HEALTH: dict[str, Any] = {"status": "ok"}
+READINESS = {"status": "ok", "workers": 2}
 METRICS = 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 12.0\n'
 
 

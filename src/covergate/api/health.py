@@ -12,6 +12,7 @@ from covergate.api.deps import GatewayOf, NoQuery, waiters_of
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
 from covergate.api.metrics import Metrics
+from covergate.backlog import workers_alive
 from covergate.db.migrate import require_current
 from covergate.errors import ConfigurationError, Problem
 
@@ -39,8 +40,9 @@ async def healthz(_: NoQuery) -> Response:
     **documented(
         "check_readiness",
         "Can it do its work?",
-        "The database answers and has this version's schema, and the process is not being stopped.",
-        answers={200: Described("It can", schemas.Health, examples.HEALTH)},
+        "The database answers and has this version's schema, and the process is not being stopped. Without a worker"
+        " (`workers` is 0) it still accepts verifications, which then wait for one.",
+        answers={200: Described("It can", schemas.Readiness, examples.READINESS)},
         problems=(422,),
     ),
 )
@@ -50,9 +52,10 @@ async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
     try:
         async with asyncio.timeout(READY_WITHIN_SECONDS), gateway.connection() as db:
             await require_current(db)
+            workers = await workers_alive(db)
     except ConfigurationError:
         raise Problem("unavailable", "the database has another version's schema", retry_after=5) from None
-    return json_answer({"status": "ok"})
+    return json_answer({"status": "ok", "workers": workers})
 
 
 @router.get(

@@ -52,9 +52,13 @@ class Metrics:
         self.backlog = Backlog(self.registry)
 
     def request(self, method: str, route: str, status: int, seconds: float, *, waited: bool) -> None:
-        known = method if method in METHODS else "other"
+        known = known_method(method)
         self._requests.labels(known, route, str(status)).inc()
         (self._waits if waited else self._seconds).labels(known, route).observe(seconds)
 
     def exposition(self, gateway: Gateway) -> bytes:
         return instruments.exposition(gateway.database.pool_use, self.registry)
+
+
+def known_method(method: str) -> str:
+    return method if method in METHODS else "other"

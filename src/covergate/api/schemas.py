@@ -335,6 +335,12 @@ class Health(Shown):
     status: Literal["ok"]
 
 
+class Readiness(Health):
+    workers: Annotated[
+        int, Field(description="Workers that were heard of in the last 30 seconds, of the whole gateway")
+    ]
+
+
 class ProblemError(Shown):
     """One thing wrong. `pointer` is a JSON pointer into the body, `parameter` a query parameter or header."""
 
@@ -414,5 +420,6 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     *WEBHOOK_MESSAGES.values(),
     Received,
     Health,
+    Readiness,
     ProblemDetails,
 )

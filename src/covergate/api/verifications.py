@@ -12,7 +12,18 @@ from pydantic_core import ErrorDetails
 
 from covergate import ids
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, Operator, RawReader, Reader, RequestId, Writer, gateway_of, no_query
+from covergate.api.deps import (
+    GatewayOf,
+    NoQuery,
+    Operator,
+    RawReader,
+    Reader,
+    RequestId,
+    Writer,
+    add_to_log_line,
+    gateway_of,
+    no_query,
+)
 from covergate.api.describe import Described, documented
 from covergate.api.http import NoBody, ended_within, idempotency_key, json_answer, json_body, wait_seconds
 from covergate.api.metrics import Metrics
@@ -117,6 +128,7 @@ async def create_verification(
     payers: DirectoryCache = request.app.state.payers
     acceptance: Acceptance = request.app.state.acceptance
     created = await acceptance.create(caller, body, key, await payers.named(caller.mode, body.payer))
+    add_to_log_line(request, verification_id=created.id)
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:
         metrics.replayed.labels(caller.mode).inc()

@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 from covergate.states import (
     IS_OPEN,
+    STORED_WAITS,
     AttemptState,
     CircuitState,
     DeliveryStatus,
@@ -143,7 +144,7 @@ verifications = Table(
     Column("failure_sealed", LargeBinary),
     one_of("mode", "test", "live"),
     one_of("status", *Status),
-    one_of("waiting_for", *WaitingFor),
+    one_of("waiting_for", *STORED_WAITS),
     CheckConstraint(
         f"NOT ({IS_OPEN}) OR (next_check_at IS NOT NULL AND next_check_at <= deadline)", name="watched_while_open"
     ),

@@ -124,6 +124,10 @@ class Engine:
     async def advance(self, key: str) -> None:
         """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
         verification_id, _, step = key.partition(":")
+        with structlog.contextvars.bound_contextvars(verification_id=verification_id):
+            await self._advance(verification_id, step)
+
+    async def _advance(self, verification_id: str, step: str) -> None:
         claimed = await self._read(verification_id)
         if claimed is None:
             return
@@ -283,7 +287,8 @@ class Engine:
         conversation, intent = self._conversation(v, step)
         conclusion = None
         try:
-            outcome = await conversation.drive(flow)
+            with structlog.contextvars.bound_contextvars(attempt_id=v.attempt.id):
+                outcome = await conversation.drive(flow)
             conclusion = _concluded(step, outcome)
         except NotOurs:
             await self._conclude(_Asked(report, admission), released=True)

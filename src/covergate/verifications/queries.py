@@ -24,7 +24,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
-from covergate.verifications.view import ATTEMPTS, COLUMNS, list_view, read_view
+from covergate.verifications.view import ATTEMPTS, COLUMNS, WAITING_FOR, list_view, read_view
 
 _ENDED = Query(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"
@@ -164,7 +164,7 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
     "outcome": ("v.outcome = :outcome", "text"),
     "vendor": ("v.vendor = :vendor", "text"),
     "failure_code": ("v.failure_code = :failure_code", "text"),
-    "waiting_for": ("v.waiting_for = :waiting_for", "text"),
+    "waiting_for": (f"{WAITING_FOR} = :waiting_for", "text"),
     "payer_id": ("v.payer_id = :payer_id", "text"),
     "external_id": ("v.external_id = :external_id", "text"),
     "created_after": ("v.created_at > :created_after", "timestamptz"),

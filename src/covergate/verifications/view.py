@@ -13,12 +13,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import Inquiry
-from covergate.states import AttemptState, Status
+from covergate.states import AttemptState, Status, WaitingFor
 from covergate.timestamps import instant
 
+NOT_TAKEN_SECONDS = 30
+"""A verification that is due for longer and was never taken waits for a worker: a living one's sweep would move it on."""
+_NOT_TAKEN = (
+    f"v.status = '{Status.QUEUED}' AND v.waiting_for IS NULL"
+    f" AND v.next_check_at < now() - interval '{NOT_TAKEN_SECONDS} seconds'"
+)
+WAITING_FOR = f"CASE WHEN {_NOT_TAKEN} THEN '{WaitingFor.WORKER}' ELSE v.waiting_for END"
+"""An expression over `verifications v`, as are the columns."""
+
+
 COLUMNS = (
-    "id, mode, external_id, retry_of, reused_from, status, outcome, outcome_reason, failure_code, vendor, waiting_for,"
-    " waiting_since, next_check_at, created_at, completed_at, deadline, not_asked, metadata"
+    "id, mode, external_id, retry_of, reused_from, status, outcome, outcome_reason, failure_code, vendor,"
+    f" {WAITING_FOR} AS waiting_for, CASE WHEN {_NOT_TAKEN} THEN v.next_check_at ELSE v.waiting_since END AS waiting_since,"
+    " next_check_at, created_at, completed_at, deadline, not_asked, metadata"
 )
 
 

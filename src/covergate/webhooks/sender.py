@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import structlog
 from standardwebhooks.webhooks import Webhook
+from structlog.contextvars import bound_contextvars
 
 from covergate.access import audit
 from covergate.db import jobs
@@ -153,11 +154,13 @@ class Deliverer:
 
     async def deliver(self, key: str) -> None:
         """`key` is a job's payload, `dlv_…:<step>`."""
-        await self._deliver(key, slowly=False)
+        with bound_contextvars(delivery_id=key.partition(":")[0]):
+            await self._deliver(key, slowly=False)
 
     async def deliver_slowly(self, key: str) -> None:
         """The same, where slow endpoints wait with each other."""
-        await self._deliver(key, slowly=True)
+        with bound_contextvars(delivery_id=key.partition(":")[0]):
+            await self._deliver(key, slowly=True)
 
     async def failed_inside(self, key: str) -> None:
         """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
@@ -285,6 +288,7 @@ class Deliverer:
             delivery_id=row.id,
             endpoint_id=row.endpoint_id,
             event_id=row.event_id,
+            verification_id=row.verification_id,
             tries=row.tries + int(posted),
             status=answer.status,
             error=answer.error,
