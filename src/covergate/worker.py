@@ -22,11 +22,11 @@ import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
-from sqlalchemy.exc import SQLAlchemyError
 
 from covergate.backlog import SWEEP_NAME
 from covergate.db import jobs
 from covergate.db.database import asyncpg_dsn
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.queue_schema import channel_of, make_queries
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
@@ -42,7 +42,6 @@ from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveri
 
 log = structlog.get_logger(__name__)
 
-DATABASE_TROUBLE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 HEARTBEAT_TIMEOUT = timedelta(seconds=30)
 DEQUEUE_TIMEOUT = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=0.2)
@@ -307,7 +306,7 @@ class Worker:
             log.warning("job_cut_short", group=group.name, key=key)
         elif error := job.exception():
             log.error("job_failed", group=group.name, key=key, error=_name(error), exc_info=_trace(error))
-            if not isinstance(error, DATABASE_TROUBLE):
+            if not isinstance(error, DATABASE_ERRORS):
                 await self._note_failure(group, key)
 
     async def _note_failure(self, group: Group, key: str) -> None:
@@ -336,4 +335,4 @@ def _name(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> BaseException | None:
     """Our own mistakes are worth a traceback; a database that is away is not, and its errors may quote values."""
-    return None if isinstance(error, DATABASE_TROUBLE) else error
+    return None if isinstance(error, DATABASE_ERRORS) else error

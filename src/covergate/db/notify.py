@@ -20,6 +20,8 @@ import structlog
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from covergate.db.outage import DATABASE_ERRORS
+
 log = structlog.get_logger(__name__)
 
 GAP_SECONDS = 0.01
@@ -60,7 +62,7 @@ class Herald:
                 if self._connection is None:
                     self._connection = await self._connect()
                 await self._connection.execute(_NOTIFY, [name for name, _ in news], [payload for _, payload in news])
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("news_not_sent", number=len(news), error=type(error).__name__)
                 self._hang_up()
             await asyncio.sleep(GAP_SECONDS)
