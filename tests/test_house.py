@@ -156,9 +156,7 @@ def test_every_table_says_how_long_its_rows_are_kept() -> None:
             assert kept.since in metadata.tables[table].columns
 
 
-SQLALCHEMY_OUTSIDE_DB: set[str] = {
-    "worker",
-}
+SQLALCHEMY_OUTSIDE_DB: set[str] = set()
 
 
 def test_sql_is_sent_by_query_alone() -> None:
