@@ -22,7 +22,7 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER covergate
 WORKDIR /var/lib/covergate
 EXPOSE 8000
-# Draining takes up to 25 s after SIGTERM, for a worker with submissions on the line 85: `docker stop --time 90`, stop_grace_period or terminationGracePeriodSeconds.
+# Draining takes up to 25 s after SIGTERM, for a worker with submissions on the line 70: `docker stop --time 90`, stop_grace_period or terminationGracePeriodSeconds.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['COVERGATE_PORT'] + '/healthz', timeout=2)"]

@@ -65,7 +65,7 @@ async def wire(request: httpx.Request) -> httpx.Response:
 async def working(gateway: Gateway) -> AsyncIterator[None]:
     breakers = CircuitBreakers(gateway)
     async with Transport(allow_private_network=True, ended=breakers.count, wire=httpx.MockTransport(wire)) as transport:
-        worker = Worker(gateway, transport, breakers, drain_seconds=1.0)
+        worker = Worker(gateway, transport, breakers, drain_seconds=1.0, hand_over_seconds=-3600)
         running = asyncio.create_task(worker.run())
         try:
             yield

@@ -205,10 +205,10 @@ async def test_a_submission_on_the_line_is_not_cut_off(gateway: Gateway) -> None
 
 
 async def test_a_submission_that_outlives_its_own_time_limit_is_cut_off(gateway: Gateway) -> None:
-    """Its call and the time to record what came back are over: nothing keeps a drain from its end."""
+    """The time of its call is over: nothing keeps a drain from its end."""
     gate = Gate(*SUBMITTED)
     wire = Wire().on(SUBMIT, gate)
-    async with working(gateway, wire, drain_seconds=0.1, record_seconds=-3600) as (worker, running):
+    async with working(gateway, wire, drain_seconds=0.1, hand_over_seconds=-3600) as (worker, running):
         await accept(gateway)
         await until_called(wire, SUBMIT)
         worker.stop()

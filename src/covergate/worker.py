@@ -35,7 +35,6 @@ from covergate.server import DRAIN_SECONDS
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendors import VENDORS
-from covergate.verifications.commit import PERSEVERANCE_SECONDS
 from covergate.verifications.engine import Engine
 from covergate.verifications.sweep import CLOSERS, close_late, wake_overdue
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer, sweep_deliveries
@@ -59,6 +58,8 @@ PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
 PAYERS_LIMIT_SECONDS = 1800.0
 LARGEST_BATCH = 50
+HAND_OVER_SECONDS = 5.0
+"""So long after the time limit of a submission's call its reply is, at the latest, with `Engine.drain`, which writes it down."""
 QUEUE_CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5.0
@@ -94,8 +95,7 @@ class Worker:
     transport: Transport
     breakers: CircuitBreakers
     drain_seconds: float = DRAIN_SECONDS
-    record_seconds: float = PERSEVERANCE_SECONDS
-    """Beyond a submission's call: what came back is held on to for as long while the database is away."""
+    hand_over_seconds: float = HAND_OVER_SECONDS
     delivery_seconds: float = TIMEOUT_SECONDS
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _managers: list[tuple[str, QueueManager]] = field(default_factory=list, init=False)
@@ -162,13 +162,13 @@ class Worker:
     async def _limit_drain(
         self, groups: list[asyncio.Task[None]], submitting: Mapping[asyncio.Future[Any] | None, float]
     ) -> None:
-        """Cuts off what takes too long; a submission only past its call's own time limit and the time to record it."""
+        """Cuts off what takes too long; a submission only past its call's own time limit."""
         clock = asyncio.get_running_loop().time
         await self._stopping.wait()
         _, unfinished = await asyncio.wait(groups, timeout=self.drain_seconds)
         while unfinished:
             self._cut = True
-            ends = {job: submitting.get(job, float("-inf")) + self.record_seconds for job in self._running}
+            ends = {job: submitting.get(job, float("-inf")) + self.hand_over_seconds for job in self._running}
             late = [job for job, at in ends.items() if at <= clock()]
             if late:
                 log.warning("drain_cut_short", jobs=len(late))

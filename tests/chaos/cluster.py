@@ -128,7 +128,7 @@ class Cluster:
     async def kill(self, name: str) -> None:
         await self._end(name, signal.SIGKILL, 10)
 
-    async def stop(self, name: str, seconds: float = 40) -> float:
+    async def stop(self, name: str, seconds: float = 90) -> float:
         """SIGTERM: how many seconds it took to end, which it must do in order."""
         began = time.monotonic()
         code = await self._end(name, signal.SIGTERM, seconds)

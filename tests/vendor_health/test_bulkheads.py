@@ -94,7 +94,7 @@ async def p95_of_others(gateway: Gateway) -> float:
 async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gateway: Gateway) -> None:
     """benchmarks/bulkheads.py measures how much; here the others only must not wait for the backlog."""
     vendors = Vendors()
-    async with working(gateway, vendors, pool_size=10, drain_seconds=0.5):
+    async with working(gateway, vendors, pool_size=10, drain_seconds=0.5, hand_over_seconds=-3600):
         alone = await p95_of_others(gateway)
         await accept_many(gateway, BACKLOG)
         await eventually(lambda: vendors.hanging >= LANE, 30)
@@ -116,7 +116,9 @@ async def test_two_workers_keep_one_limit(gateway: Gateway) -> None:
     await accept_many(gateway, 2 * LANE)
     async with AsyncExitStack() as fleet:
         for _ in range(2):
-            await fleet.enter_async_context(working(gateway, vendors, pool_size=10, drain_seconds=0.5))
+            await fleet.enter_async_context(
+                working(gateway, vendors, pool_size=10, drain_seconds=0.5, hand_over_seconds=-3600)
+            )
         for done in (0, LANE // 2, LANE):
             vendors.let_go(LANE // 2 if done else 0)
             await until(gateway, f"(SELECT count(*) FROM verifications WHERE completed_at IS NOT NULL) >= {done}")
