@@ -115,23 +115,8 @@ async def _ledger_balances(house: House, asked: dict[str, str], *, interrupts: b
     async def rested() -> bool:
         return not await house.sql(_UNDER_WAY, ids=list(asked))
 
-    try:
-        await eventually(rested, 40, what="rest")
-    except AssertionError:
-        for row in await house.sql(
-            "SELECT v.id, v.vendor, v.status, v.waiting_for, v.next_check_at - now() AS next, a.state, a.intent_at - now() AS intent, a.lookup_after - now() AS look, a.look_ups, a.errors_in_row FROM verifications v JOIN attempts a ON a.id = v.attempt_id WHERE v.id = ANY(:ids) AND v.status IN ('queued','in_progress') AND v.waiting_for IS DISTINCT FROM 'operator'",
-            ids=list(asked),
-        ):
-            print(
-                dict(row._mapping),
-                [
-                    x.type
-                    for x in await house.sql(
-                        "SELECT type FROM timeline WHERE verification_id = :id ORDER BY id", id=row.id
-                    )
-                ],
-            )
-        raise
+    # Health Harbor's lists are read several times, by the moved clock, before they prove anything.
+    await eventually(rested, 240, what="rest")
     waiting = [id_ for id_ in asked if waits_for_operator(await house.read(id_))]
     for id_ in waiting:
         await house.give_up(id_)
