@@ -199,7 +199,7 @@ class Worker:
                 if task is None or task.cancelling():
                     raise
                 log.error("background_task_failed", task=_name_of(action), error="CancelledError")
-            # Nothing narrower will do: these are the safety net under everything else, and come again in a moment.
+            # Broad on purpose: these are the safety net under everything else, and come again in a moment.
             except Exception as error:
                 log.error("background_task_failed", task=_name_of(action), error=_name(error), exc_info=_trace(error))
             await self._rest(seconds)
@@ -225,7 +225,7 @@ class Worker:
         """Sets `over` when it takes no more jobs."""
         try:
             await self._take_jobs(group, over)
-        # Nothing narrower will do: asyncpg and PgQueuer each raise their own when connections die or the schema is being
+        # Broad on purpose: asyncpg and PgQueuer each raise their own when connections die or the schema is being
         # migrated, and whatever it was, a group that is not built again is work that nobody does.
         except Exception as error:
             log.warning("queue_failed", group=group.name, error=_name(error), exc_info=_trace(error))
@@ -312,7 +312,7 @@ class Worker:
     async def _note_failure(self, group: Group, key: str) -> None:
         try:
             await group.failed(key)
-        # Nothing narrower will do, see above.
+        # Broad on purpose, see above.
         except Exception as error:
             log.error("job_failure_not_recorded", group=group.name, key=key, error=_name(error), exc_info=_trace(error))
 

@@ -71,6 +71,7 @@ class GroupCommit(Generic[_Item, _Written]):
             await self._write_batch(batch[:middle])
             await self._write_batch(batch[middle:])
             return
+        # The loop is shutting down: nobody may wait for an answer that cannot come any more.
         except BaseException:
             for _, answer in batch:
                 answer.cancel()
