@@ -116,7 +116,7 @@ async def _ledger_balances(house: House, asked: dict[str, str], *, interrupts: b
         return not await house.sql(_UNDER_WAY, ids=list(asked))
 
     # Health Harbor's lists are read several times, by the moved clock, before they prove anything.
-    await eventually(rested, 240, what="rest")
+    await eventually(rested, 120, what="rest")
     waiting = [id_ for id_ in asked if waits_for_operator(await house.read(id_))]
     for id_ in waiting:
         await house.give_up(id_)
