@@ -34,6 +34,7 @@ class Status(Sentenced):
 
 
 OPEN_STATUSES = (Status.QUEUED, Status.IN_PROGRESS)
+ENDS = tuple(status for status in Status if status not in OPEN_STATUSES)
 
 
 class AttemptState(Sentenced):
@@ -145,5 +146,5 @@ def sql_list(values: Iterable[StrEnum]) -> str:
     return ", ".join(f"'{value.value}'" for value in values)
 
 
-IS_OPEN = f"status IN ({sql_list(OPEN_STATUSES)})"
+IS_OPEN = "completed_at IS NULL"
 """The condition on `verifications` that holds while one is open."""

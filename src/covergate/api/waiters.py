@@ -11,17 +11,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import structlog
-
 from covergate.access.api_keys import KEYS_CHANGED
-from covergate.db.connect import connect
-from covergate.db.outage import DATABASE_ERRORS
+from covergate.db.listen import listen
 from covergate.verifications.commit import ENDED
-
-log = structlog.get_logger(__name__)
-
-RECONNECT_SECONDS = 0.5
-HEARTBEAT_SECONDS = 10.0
 
 
 class Waiters:
@@ -62,42 +54,13 @@ class Waiters:
         return self._closing
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self._listen_once()
-            except DATABASE_ERRORS as error:
-                log.warning("listen_connection_lost", error=type(error).__name__)
-            # Broad on purpose: without this task every waiting request would sleep to its end.
-            except Exception as error:
-                log.error("listening_failed", error=type(error).__name__, exc_info=error)
-            await asyncio.sleep(RECONNECT_SECONDS)
+        channels = {ENDED: self._ended, KEYS_CHANGED: lambda _: self._on_keys_changed()}
+        await listen(self._url, "covergate waiters", channels, self._missed)
 
-    async def _listen_once(self) -> None:
-        try:
-            await self._listen()
-        finally:
-            self.wake_all()
-            self._on_keys_changed()
+    def _missed(self) -> None:
+        self.wake_all()
+        self._on_keys_changed()
 
-    async def _listen(self) -> None:
-        connection = await connect(self._url, application_name="covergate waiters")
-        try:
-            lost = asyncio.Event()
-            connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(ENDED, self._ended)
-            await connection.add_listener(KEYS_CHANGED, lambda *_: self._on_keys_changed())
-            self._on_keys_changed()
-            self.wake_all()
-            while not lost.is_set():
-                try:
-                    await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
-                except TimeoutError:
-                    # A connection that died without a word is found by asking.
-                    await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
-        finally:
-            connection.terminate()
-
-    def _ended(self, *notification: object) -> None:
-        verification_id = notification[-1]
-        for event in self._events.get(str(verification_id), ()):
+    def _ended(self, verification_id: str) -> None:
+        for event in self._events.get(verification_id, ()):
             event.set()
