@@ -1,7 +1,4 @@
-"""How Alembic runs: on the connection that `covergate.db.migrate` gives it, or on its own for `alembic` commands.
-
-Invariant: PgQueuer's tables are not ours to compare; autogenerate would drop them.
-"""
+"""How Alembic runs: on the connection that `covergate.db.migrate` gives it, or on its own for `alembic` commands."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from sqlalchemy import Connection
 
 from covergate import settings
 from covergate.db.connect import make_engine
-from covergate.db.migrate import ours
 from covergate.db.tables import metadata
 from covergate.errors import ConfigurationError
 
@@ -21,7 +17,6 @@ def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        include_name=ours,
         compare_server_default=True,
     )
     with context.begin_transaction():

@@ -1,7 +1,7 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-The order: an advisory lock, Alembic's migrations, PgQueuer's own upgrade, our index on its table. Invariants: running it
-any number of times, also from several processes at once, ends in the same schema; processes of the version before go on
+Alembic's migrations run under an advisory lock. Invariants: running it any
+number of times, also from several processes at once, ends in the same schema; processes of the version before go on
 working while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others
 waiting for a lock.
 
@@ -26,8 +26,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db import queue_schema
-from covergate.db.connect import asyncpg_dsn, make_engine
+from covergate.db.connect import make_engine
 from covergate.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -55,15 +54,10 @@ async def migrate(url: str) -> None:
             return
         await connection.commit()
         await _run(connection, command.upgrade, "head")
-        raw = await asyncpg.connect(asyncpg_dsn(url))
-        try:
-            await queue_schema.install(raw)
-        finally:
-            await raw.close()
 
 
 async def downgrade(url: str, revision: str) -> None:
-    """Back to `revision` (`base`: nothing of ours is left); PgQueuer's tables stay."""
+    """Back to `revision` (`base`: nothing of ours is left)."""
     async with _alone(url) as connection:
         await connection.commit()
         await _run(connection, command.downgrade, revision)
@@ -78,13 +72,6 @@ async def require_current(connection: AsyncConnection) -> None:
         return
     if revision != _known().get_current_head():
         raise ConfigurationError("the database is of an older version of CoverGate: run `covergate migrate`")
-    if not await connection.scalar(text("SELECT to_regclass(:index) IS NOT NULL"), {"index": queue_schema.DUE_INDEX}):
-        raise ConfigurationError("the database's job queue is not complete: run `covergate migrate`")
-
-
-def ours(name: str | None, kind: str, parents: object) -> bool:
-    """Alembic's `include_name`: everything but PgQueuer's tables."""
-    return kind != "table" or not (name or "").startswith("pgqueuer")
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,18 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import stop_after_delay, wait_random_exponential
 
 from covergate import crash_points, instruments
-from covergate.db import jobs
 from covergate.db.database import after_commit
 from covergate.db.notify import tell
 from covergate.db.outage import is_away
+from covergate.db.queue import announce
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.retrying import retrying
-from covergate.states import IS_OPEN
 from covergate.vendors import VENDORS
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.model import Change, Leader, Report, Verification
+from covergate.verifications.store import WORK
 from covergate.verifications.view import read_views
 from covergate.webhooks.events import News, keep_full, publish
 
@@ -42,26 +41,26 @@ ENDED = "covergate_ended"
 PERSEVERANCE_SECONDS = 120.0
 """How long a vendor's reply in hand is held on to while the database is away: a managed failover takes a minute or two."""
 
-_WAKE_FOLLOWERS = Query(f"""
-WITH f AS MATERIALIZED (SELECT id FROM verifications WHERE follows = ANY(CAST(:ended AS text[])))
-UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
+_WAKE_FOLLOWERS = Query("""
+WITH f AS MATERIALIZED (
+  SELECT verification_id FROM work WHERE follows = ANY(CAST(:ended AS text[])) AND deadline > now()
+  ORDER BY verification_id FOR NO KEY UPDATE)
+UPDATE work w SET step = step + 1, next_check_at = least(clock_timestamp(), deadline), due_at = least(clock_timestamp(), deadline),
   follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN coalesce(nullif(
-    (SELECT min(o.id) FROM verifications o WHERE o.follows = v.follows AND o.{IS_OPEN} AND o.deadline > now()), v.id),
+    (SELECT min(o.verification_id) FROM work o WHERE o.follows = w.follows AND o.deadline > now()), w.verification_id),
     follows) ELSE follows END
-FROM f
-WHERE v.id = f.id AND follows = ANY(CAST(:ended AS text[])) AND {IS_OPEN} AND deadline > now()
-RETURNING v.id, v.step, v.vendor""")
+FROM f WHERE w.verification_id = f.verification_id AND follows = ANY(CAST(:ended AS text[]))""")
 """Skips followers past their own deadline: the sweep holds their locks and may be waiting for ours."""
 
 # The oldest goes on following: its own step sees the end and decides.
 _FOLLOW_OLDEST = Query(
-    f"""
+    """
 WITH f AS MATERIALIZED (
-  SELECT id FROM verifications WHERE follows = :ended AND {IS_OPEN} AND deadline > now() ORDER BY id OFFSET 1 FOR UPDATE)
-UPDATE verifications v SET step = step + 1, next_check_at = least(clock_timestamp(), deadline),
-  follows = (SELECT min(o.id) FROM verifications o WHERE o.follows = :ended AND o.{IS_OPEN} AND o.deadline > now())
-FROM f WHERE v.id = f.id AND v.follows = :ended AND v.{IS_OPEN}
-RETURNING v.id, v.step, v.vendor""",
+  SELECT verification_id FROM work WHERE follows = :ended AND deadline > now() ORDER BY verification_id OFFSET 1
+  FOR NO KEY UPDATE)
+UPDATE work w SET step = step + 1, next_check_at = least(clock_timestamp(), deadline), due_at = least(clock_timestamp(), deadline),
+  follows = (SELECT min(o.verification_id) FROM work o WHERE o.follows = :ended AND o.deadline > now())
+FROM f WHERE w.verification_id = f.verification_id AND w.follows = :ended""",
     ended="text",
 )
 _LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:' || CAST(:id AS text), 0))")
@@ -119,22 +118,22 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
     async with gateway.transaction() as db:
         for vendor, ref in sorted(_new_refs(reports)):
             await store.lock_ref(db, vendor, ref)
-        rechosen = await _follow_oldest(db, reports)
+        await _follow_oldest(db, reports)
         locked = await store.lock(db, gateway.sealer, [report.seen.id for report in reports])
         stored: set[str] = set()
         if again:
-            stored = await store.stored_exchanges(db, [x.id for report in reports for x in report.exchanges])
+            stored = await store.stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
         for report in reports:
             v = locked.get(report.seen.id)
-            if v is None:
+            change = None if v is None else await _decide(db, report, v)
+            if change is None:
                 following.append(None)
                 continue
-            change = await _decide(db, report, v)
             kept = tuple(exchange for exchange in report.exchanges if exchange.id not in stored)
             keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
-            changes.append(replace(change, exchanges=kept, rescheduled=change.rescheduled and not keeps))
+            changes.append(replace(change, exchanges=kept, kept=keeps))
             following.append(change.verification if keeps else None)
-        await apply(db, gateway.sealer, changes, rechosen)
+        await apply(db, gateway.sealer, changes)
         crash_points.point("before_commit")
     return following
 
@@ -163,14 +162,15 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
         v = lifecycle.submitted(v, report.submission)
         if _sends_events(report) and await store.match_events(db, v):
             v = replace(v, wake_requested=True)
-    return policy.follow_up(report, v) if ours else policy.follow_up_late(report, v)
+    if ours:
+        return policy.follow_up(report, v)
+    change = policy.follow_up_late(report, v)
+    over = seen.late_tries is not None and change.late_look_in is None
+    return replace(change, late_look_over=seen.step) if over else change
 
 
-async def apply(
-    db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], others: Sequence[jobs.Job] = ()
-) -> None:
-    """The changed rows and everything that goes with them: events, followers, jobs. Under the locks of `store.lock`."""
-    wanted = [*others, *(job for change in changes for job in _jobs(change))]
+async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+    """The changed rows and everything that goes with them: events, followers, news. Under the locks of `store.lock`."""
     published = await publish(
         db,
         [
@@ -179,27 +179,25 @@ async def apply(
             for event in change.events
         ],
     )
-    wanted += published.jobs
-    ended = [change.verification for change in changes if change.ended]
-    wanted += await _wake_followers(db, ended)
-    await store.save(db, sealer, changes, wanted)
+    await store.save(db, sealer, changes)
+    for change in changes:
+        _announce(db, change)
+    # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.
+    await _wake_followers(db, [change.verification for change in changes if change.ended])
     if published.wanting_full:
         views = await read_views(db, sealer, [*published.wanting_full.values()])
         await keep_full(db, sealer, {event: orjson.dumps(views[id_]) for event, id_ in published.wanting_full.items()})
 
 
-def _jobs(change: Change) -> list[jobs.Job]:
+def _announce(db: AsyncConnection, change: Change) -> None:
     v = change.verification
-    made = []
-    if change.rescheduled and v.next_check_at is not None:
-        vendor = change.successor.vendor if change.successor is not None else v.attempt.vendor
-        made.append(jobs.advance(vendor, v.id, v.step, max(v.next_check_at - v.now, timedelta(0))))
+    if change.rescheduled and not change.kept and v.next_check_at is not None:
+        announce(db, WORK, (v.next_check_at - v.now).total_seconds())
     if change.late_look_in is not None:
-        made.append(jobs.advance_late(v.attempt.vendor, v.id, change.late_tries, change.late_look_in))
-    return made
+        announce(db, WORK, change.late_look_in.total_seconds())
 
 
-async def _follow_oldest(db: AsyncConnection, reports: Sequence[Report]) -> list[jobs.Job]:
+async def _follow_oldest(db: AsyncConnection, reports: Sequence[Report]) -> None:
     """Before a follower decides about a leader that left the question open: all but the oldest of its followers follow that one.
 
     The end of the leader has done so, except for those that came to follow it at that very moment: an older one of them may
@@ -212,14 +210,13 @@ async def _follow_oldest(db: AsyncConnection, reports: Sequence[Report]) -> list
         and report.outcome.verification is not None
         and lifecycle.leaves_it_open(report.outcome.verification)
     }
-    rechosen = []
     for leader in sorted(left):
         await _LOCK_FOLLOWED.run(db, {"id": leader})
-        rechosen += await _FOLLOW_OLDEST.all(db, {"ended": leader})
-    return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in rechosen]
+        if await _FOLLOW_OLDEST.run(db, {"ended": leader}):
+            announce(db, WORK)
 
 
-async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) -> list[jobs.Job]:
+async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) -> None:
     """Wakes everybody who waits for these ends: API requests, and verifications that take an answer over (`reuse.py`).
 
     If one left the question open, the oldest of its followers that has time decides for all, and the others follow that one.
@@ -228,10 +225,10 @@ async def _wake_followers(db: AsyncConnection, ended: Sequence[Verification]) ->
         tell(db, ENDED, v.id)
         after_commit(db, partial(_count, v))
     if not ended:
-        return []
+        return
     left_open = [v.id for v in ended if lifecycle.leaves_it_open(v)]
-    woken = await _WAKE_FOLLOWERS.all(db, {"ended": [v.id for v in ended], "left_open": left_open})
-    return [jobs.advance(row["vendor"], row["id"], row["step"]) for row in woken]
+    if await _WAKE_FOLLOWERS.run(db, {"ended": [v.id for v in ended], "left_open": left_open}):
+        announce(db, WORK)
 
 
 def _count(v: Verification) -> None:

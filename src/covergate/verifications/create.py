@@ -1,8 +1,8 @@
-"""Accepting a verification: validated, routed and committed with its first job in one transaction, or not at all."""
+"""Accepting a verification: validated, routed and committed as due work in one statement, or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
-from covergate.db import jobs
 from covergate.db.group_commit import GroupCommit
-from covergate.db.queue_schema import enqueue_sql
+from covergate.db.queue import announce
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry, today_eastern
@@ -25,8 +24,10 @@ from covergate.states import AttemptState, Status, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, errors_of
+from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
 from covergate.verifications.routing import Route, route_of
+from covergate.verifications.store import WORK, array, entries_of
 
 IDEMPOTENCY_KEPT = "24 hours"
 
@@ -48,7 +49,7 @@ _COLUMNS = {
     "route": "text",
     "allow_second_submission": "boolean",
     "payer_retries": "int",
-    "decision": "text",
+    "entries": "text",
     "follows": "text",
     "metadata": "text",
     "deadline": "timestamptz",
@@ -79,23 +80,23 @@ WITH r AS MATERIALIZED (
     WHERE idempotency_keys.created_at < clock_timestamp() - interval '{IDEMPOTENCY_KEPT}'
   RETURNING verification_id
 ), v AS (
-  INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, status, vendor, payer_id, attempt_id, route,
-                             allow_second_submission, payer_retries, follows, next_check_at, deadline, created_at, not_asked,
+  INSERT INTO verifications (id, tenant_id, mode, external_id, retry_of, vendor, payer_id, deadline, created_at, not_asked,
                              metadata, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed)
-  SELECT id, tenant_id, mode, external_id, retry_of, '{Status.QUEUED}', vendor, payer_id, attempt_id, CAST(route AS text[]),
-         allow_second_submission, payer_retries, follows, at,
+  SELECT id, tenant_id, mode, external_id, retry_of, vendor, payer_id,
          greatest(at, coalesce(deadline, at + make_interval(secs => deadline_in))), at,
          CAST(not_asked AS text[]), CAST(metadata AS jsonb), member_digest, birth_digest, inquiry_digest, key_id,
          inquiry_sealed
   FROM r WHERE key IS NULL OR id IN (SELECT verification_id FROM i)
-  RETURNING id, created_at, deadline
-), a AS (
-  INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state)
-  SELECT attempt_id, id, vendor, mode, payer_id, '{AttemptState.PREPARING}' FROM r JOIN v USING (id)
-), t AS (
-  INSERT INTO timeline (verification_id, type, attempt_id, vendor, message)
-  SELECT id, '{TimelineType.CREATED}', attempt_id, vendor, decision FROM r JOIN v USING (id)
-), j AS ({enqueue_sql("EXISTS (SELECT FROM v WHERE v.id = split_part(j.key, ':', 1))")}
+  RETURNING id, created_at, deadline, not_asked
+), w AS (
+  INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked,
+                    allow_second_submission, payer_retries, follows, history_count, attempt_id, state, attempt_created_at)
+  SELECT id, vendor, mode, coalesce(payer_id, ''), at, at, v.deadline, '{Status.QUEUED}', CAST(route AS text[]), v.not_asked,
+         allow_second_submission, payer_retries, follows, 1, attempt_id, '{AttemptState.PREPARING}', at
+  FROM r JOIN v USING (id)
+), h AS (
+  INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries)
+  SELECT id, 0, at, attempt_id, vendor, CAST(entries AS jsonb) FROM r JOIN v USING (id)
 )
 SELECT id, created_at, deadline FROM v""")
 
@@ -206,11 +207,11 @@ class Acceptance:
 
 async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
     """id → its row; an id is missing if its idempotency key was used before."""
-    first = [jobs.advance(row["vendor"], row["id"], 0) for row in rows]
     values = {name: [row[name] for row in rows] for name in _COLUMNS}
-    values |= {name: [_array(row[name]) for row in rows] for name in ("route", "not_asked")}
-    created = await _CREATE.all(db, values | jobs.enqueuing(first))
-    jobs.announce(db, first)
+    values |= {name: [array(row[name]) for row in rows] for name in ("route", "not_asked")}
+    created = await _CREATE.all(db, values)
+    if created:
+        announce(db, WORK)
     return {row.id: row for row in created}
 
 
@@ -309,7 +310,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "allow_second_submission": request.routing.allow_second_submission,
         "payer_retries": request.routing.payer_retries,
         "follows": None,
-        "decision": f"accepted; {route.decision}",
+        "entries": entries_of([TimelineRow(TimelineType.CREATED, f"accepted; {route.decision}")]),
         "deadline": deadline,
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
@@ -320,8 +321,3 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "key_id": sealer.current_key_id,
         "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
     }
-
-
-def _array(values: Iterable[str]) -> str:
-    """A PostgreSQL array of names and JSON pointers as text: arrays cannot be unnested into rows of arrays."""
-    return "{" + ",".join(f'"{value}"' for value in values) + "}"

@@ -1,13 +1,13 @@
 """One step of a verification: read where it stands, ask the vendor, commit the report.
 
-This is the only path: polling, vendor events, operators, the sweep and redelivered jobs all come through here, fenced by
-`step`. Nothing here keeps state between steps, so a process may die at any instruction.
+This is the only path: polling, vendor events, operators and the sweep make a verification due, and its claimer comes through here,
+fenced by `step`. Nothing here keeps state between steps, so a process may die at any instruction.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
-from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
+from covergate.states import AttemptState, Status, WaitingFor
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, Verdict
 from covergate.vendor_health.rate_limit import RateLimits
@@ -53,36 +53,37 @@ from covergate.verifications.store import Claimed
 log = structlog.get_logger(__name__)
 
 STEPS_IN_ROW = 5
-"""A job makes so many steps that are due at once one after the other; then it is the turn of the others in its lane."""
+"""A claimer makes so many steps that are due at once one after the other; then it is the turn of the others in its lane."""
 
 PUT_ASIDE_SECONDS = 0.05
 """Held-back work is rescheduled one at a time, so a crowd of it cannot slow other vendors."""
 
 # Made again under the same id, it is what it was: an earlier try may have been committed although nobody told us.
 _INTEND = Query(f"""
-WITH a AS (
-  UPDATE attempts a SET state = '{AttemptState.SUBMITTING}', intent_id = :intent_id,
-         intent_at = coalesce(a.intent_at, clock_timestamp()),
-         lookup_after = coalesce(
-           a.lookup_after, clock_timestamp() + make_interval(secs => CAST(:grace AS double precision)))
-  FROM verifications v
-  WHERE a.id = :attempt_id AND v.id = a.verification_id AND v.attempt_id = a.id AND v.{IS_OPEN}
-    AND (a.state = '{AttemptState.PREPARING}' AND v.step = :step
-         OR a.state = '{AttemptState.SUBMITTING}' AND a.intent_id = :intent_id)
-  RETURNING a.intent_at, a.verification_id
-), v AS (
-  UPDATE verifications SET status = '{Status.IN_PROGRESS}'
-  WHERE status = '{Status.QUEUED}' AND id IN (SELECT verification_id FROM a)
+WITH asked AS MATERIALIZED (
+  SELECT * FROM unnest(CAST(:id AS text[]), CAST(:attempt_id AS text[]), CAST(:step AS int[]),
+    CAST(:grace AS double precision[]), CAST(:intent_id AS text[])) AS asked(id, attempt_id, step, grace, intent_id)
+), locked AS MATERIALIZED (
+  SELECT verification_id AS id FROM work WHERE verification_id = ANY(CAST(:id AS text[]))
+  ORDER BY verification_id FOR NO KEY UPDATE
 )
-SELECT intent_at FROM a""")
+UPDATE work w SET
+  state = '{AttemptState.SUBMITTING}', status = '{Status.IN_PROGRESS}', intent_id = a.intent_id,
+  intent_at = coalesce(w.intent_at, clock_timestamp()),
+  lookup_after = coalesce(w.lookup_after, clock_timestamp() + make_interval(secs => a.grace))
+FROM asked a JOIN locked USING (id)
+WHERE w.verification_id = a.id AND w.attempt_id = a.attempt_id AND w.late_tries IS NULL
+  AND (w.state = '{AttemptState.PREPARING}' AND w.step = a.step
+       OR w.state = '{AttemptState.SUBMITTING}' AND w.intent_id = a.intent_id)
+RETURNING w.intent_id, w.intent_at""")
 
 _CLAIM_PATIENT = Query(
-    f"UPDATE attempts SET exclusive_key = :key WHERE id = :id AND state = '{AttemptState.PREPARING}'"
+    "UPDATE work SET exclusive_key = :key WHERE verification_id = :id AND attempt_id = :attempt_id"
+    f" AND state = '{AttemptState.PREPARING}' AND late_tries IS NULL"
 )
 
 _OTHER_CHECK = Query(
-    "SELECT v.waiting_for, v.waiting_since FROM attempts a JOIN verifications v ON v.id = a.verification_id"
-    " WHERE a.vendor = :vendor AND a.exclusive_key = :key AND a.ended_at IS NULL",
+    "SELECT waiting_for, waiting_since FROM work WHERE vendor = :vendor AND exclusive_key = :key",
     vendor="text",
     key="text",
 )
@@ -115,42 +116,29 @@ class Engine:
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
         self._commits = GroupCommit(partial(commit, gateway))
+        self._intents = GroupCommit(self._store_intents)
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
         self._draining = draining
         self.submitting: dict[asyncio.Future[Any] | None, float] = {}
         """Tasks between the intent and the commit of what came back → the loop's time by which the call has ended."""
 
-    async def advance(self, key: str) -> None:
-        """`key` is a job's payload: `ver_…:<step>`, or `ver_…:late<tries>` to fetch an answer after the end."""
-        verification_id, _, step = key.partition(":")
-        with structlog.contextvars.bound_contextvars(verification_id=verification_id):
-            await self._advance(verification_id, step)
-
-    async def _advance(self, verification_id: str, step: str) -> None:
-        claimed = await self._read(verification_id)
-        if claimed is None:
-            return
-        if step.startswith("late"):
-            await self._fetch_late(claimed, int(step.removeprefix("late")))
-            return
-        if not claimed.verification.open or claimed.verification.step != int(step):
-            return
-        for left in reversed(range(STEPS_IN_ROW)):
-            following = await self._step(claimed, keeps=left > 0 and not self._draining())
-            if following is None:
+    async def advance(self, claimed: Claimed) -> None:
+        """Makes the step that is due, and those after it that are due at once."""
+        with structlog.contextvars.bound_contextvars(verification_id=claimed.key):
+            if claimed.verification.late_tries is not None:
+                await self._fetch_late(claimed)
                 return
-            claimed = replace(claimed, verification=following)
+            for left in reversed(range(STEPS_IN_ROW)):
+                following = await self._step(claimed, keeps=left > 0 and not self._draining())
+                if following is None:
+                    return
+                claimed.verification = following
 
-    async def failed_inside(self, key: str) -> None:
+    async def failed_inside(self, claimed: Claimed) -> None:
         """Our own code failed on this step: back off, say so in the timeline, keep the verification."""
-        verification_id, _, step = key.partition(":")
-        claimed = await self._read(verification_id)
-        if claimed is None:
-            return
         v = claimed.verification
-        if v.open and step == str(v.step):
-            await self._write(Report(v, OurFault()))
+        await self._write(Report(v, OurFault() if v.late_tries is None else _unheard(OurFault(), v)))
 
     async def drain(self) -> None:
         """Returns when no report is held any more. Those of steps that were canceled are written, too: a reply may be paid."""
@@ -169,10 +157,6 @@ class Engine:
         if not writing.cancelled():
             writing.exception()  # whoever waits for it gets it; a step that was canceled does not
 
-    async def _read(self, verification_id: str) -> Claimed | None:
-        async with self.gateway.connection() as db:
-            return await store.read_claimed(db, self.gateway.sealer, verification_id)
-
     async def _step(self, claimed: Claimed, *, keeps: bool) -> Verification | None:
         """The verification after this step if the next one is due at once and left to the caller, who `keeps` it."""
         try:
@@ -184,6 +168,9 @@ class Engine:
         try:
             asked = await self._ask(claimed)
         except NotOurs:
+            if self._draining():
+                async with self.gateway.connection() as db:
+                    await store.release(db, claimed)
             return None
         if isinstance(asked.report.outcome, Admission) and not self._goes_elsewhere(asked.report):
             async with self._putting_aside:
@@ -318,7 +305,7 @@ class Engine:
         if step.vendor.find is None:
             # Then only the worker that made the call can tell; it may hold the reply while the database is away.
             find_delay += PERSEVERANCE_SECONDS
-        intent = _Intent(self.gateway, v, find_delay)
+        intent = _Intent(self._intents, v, find_delay)
 
         async def intend(call: Call) -> bool:
             if self._draining():
@@ -343,7 +330,7 @@ class Engine:
         key = step.question.patient_key
         async with self.gateway.connection() as db:
             try:
-                await _CLAIM_PATIENT.run(db, {"id": v.attempt.id, "key": key})
+                await _CLAIM_PATIENT.run(db, {"id": v.id, "attempt_id": v.attempt.id, "key": key})
             except asyncpg.UniqueViolationError:
                 other = await _OTHER_CHECK.one(db, {"vendor": step.vendor.name, "key": key})
                 if other is None or other["waiting_for"] is None:
@@ -373,18 +360,29 @@ class Engine:
         why = store.open_failure(self.gateway.sealer, leader_id, leader.failure_sealed)
         return Leader(leader.verification, leader.verification.result, why)
 
-    async def _fetch_late(self, claimed: Claimed, tries: int) -> None:
+    async def _fetch_late(self, claimed: Claimed) -> None:
         """A vendor event came after the end: ask for the answer once more, and keep it beside the end."""
         v, step = claimed.verification, step_of(self.gateway, claimed)
-        if v.open or step is None or step.vendor.check is None or v.attempt.vendor_ref is None:
+        if step is None or step.vendor.check is None or v.attempt.vendor_ref is None:
+            await self._write(Report(v, Unheard(None, v.late_tries or 0)))
             return
         asked = await self._check(v, step)
         report = asked.report
         if isinstance(report.outcome, VendorError | Admission | OurFault):
-            again_in = policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None
-            report = replace(report, outcome=Unheard(again_in, tries + 1))
+            report = replace(report, outcome=_unheard(report.outcome, v))
         await self._write(report)
         await self._conclude(asked)
+
+    async def _store_intents(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+        """For each the instant since when it holds; None if the submission is not its maker's (any more)."""
+        values = {name: [intent[name] for intent in intents] for name in intents[0]}
+
+        async def once() -> dict[str, datetime]:
+            async with self.gateway.connection() as db:
+                return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
+
+        stored = await persevering(once)
+        return [stored.get(intent["intent_id"]) for intent in intents]
 
 
 @dataclass
@@ -395,7 +393,7 @@ class _Intent:
     too late to send: then the call is not made, and the report of that takes the intent back.
     """
 
-    gateway: Gateway
+    intents: GroupCommit[dict[str, Any], datetime | None]
     seen: Verification
     find_delay: float
     at: datetime | None = None
@@ -407,18 +405,27 @@ class _Intent:
 
     async def store(self, call: Call) -> bool:
         attempt = self.seen.attempt
-        grace = SEND_WITHIN + call.timeout + self.find_delay
-        values = {"attempt_id": attempt.id, "step": self.seen.step, "grace": grace, "intent_id": self.id}
-
-        async def once() -> datetime | None:
-            async with self.gateway.connection() as db:
-                at: datetime | None = await _INTEND.scalar(db, values)
-            return at
-
-        self.at = await persevering(once)
+        self.at = await self.intents.add(
+            {
+                "id": self.seen.id,
+                "attempt_id": attempt.id,
+                "step": self.seen.step,
+                "grace": SEND_WITHIN + call.timeout + self.find_delay,
+                "intent_id": self.id,
+            }
+        )
         if self.at is not None:
             self.seen = replace(self.seen, attempt=replace(self.seen.attempt, intent_at=self.at))
         return self.made
+
+
+def _unheard(outcome: object, v: Verification) -> Unheard:
+    """A late answer could not be fetched. A vendor that may not be called is waited for: that is no try."""
+    tries = v.late_tries or 0
+    if isinstance(outcome, Admission):
+        waits_for = WaitingFor.HOLD if outcome.verdict is Verdict.HOLD else WaitingFor.CIRCUIT
+        return Unheard(outcome.until - v.now if outcome.until else policy.LATE_HOLD_PAUSE, tries, waits_for)
+    return Unheard(policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None, tries + 1)
 
 
 def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:

@@ -4,7 +4,7 @@
     attempt: preparing → submitting → waiting → answered | refused | failed | abandoned
 
 Every open verification keeps a `next_check_at`, never past its deadline, and every rescheduling increments `step`, so
-that older jobs do nothing. docs/architecture.md#state-machines draws both machines.
+that what an earlier claimer brings is known to be old. docs/architecture.md#state-machines draws both machines.
 """
 
 from __future__ import annotations
@@ -371,4 +371,4 @@ def stray(v: Verification, submission: Submission | None, *, replied: bool) -> C
     else:
         said = "a worker that was held up stopped an earlier attempt without a reply"
         entry = TimelineRow(TimelineType.STRAY_END, said)
-    return Change(v, (entry,))
+    return Change(v, (entry,), stray=True)

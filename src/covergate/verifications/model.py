@@ -63,7 +63,8 @@ class Successor:
 class Verification:
     """One question and its life, as the locked row says. `now` is the database's clock when it was read.
 
-    `result` is opened only for what has ended: a late answer is compared with it.
+    `result` is opened only for what has ended: a late answer is compared with it. `late_tries`: how often a late answer has been
+    looked at in vain; None unless it is to be looked at.
     """
 
     id: str
@@ -89,7 +90,9 @@ class Verification:
     created_at: datetime
     deadline: datetime
     completed_at: datetime | None
+    history_count: int
     exchange_count: int
+    late_tries: int | None
     answered_late: bool
     now: datetime
     attempt: Attempt
@@ -195,10 +198,14 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """An answer after the end could not be fetched, `tries` times by now; `again_in` None: for the last time."""
+    """An answer after the end could not be fetched, `tries` times by now; `again_in` None: for the last time.
+
+    `waiting_for`: the vendor may not be called.
+    """
 
     again_in: timedelta | None
     tries: int
+    waiting_for: WaitingFor | None = None
 
 
 StepOutcome: TypeAlias = (
@@ -255,7 +262,9 @@ class Change:
     """What follows from a report, an event or a person's word: data that `commit.apply` writes down.
 
     `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
-    `rescheduled`: its next step needs a job. `late_look_in`: fetch an answer after the end, as try `late_tries`.
+    `rescheduled`: its next step is due at `next_check_at`; `kept`: the worker makes it itself. `stray`: `verification.attempt` is
+    an earlier one. `late_look_in`: an answer after the end is to be fetched, as try `late_tries`; `late_look_over`: the look of this
+    step was the last one.
     """
 
     verification: Verification
@@ -267,6 +276,10 @@ class Change:
     late_result: bytes | None = field(default=None, repr=False)
     failure: Failure | None = field(default=None, repr=False)
     rescheduled: bool = False
+    kept: bool = False
     ended: bool = False
+    stray: bool = False
     late_look_in: timedelta | None = None
     late_tries: int = 0
+    late_waits_for: WaitingFor | None = None
+    late_look_over: int | None = None

@@ -62,6 +62,8 @@ length."""
 LATE_LOOKS = 3
 """How often an answer that came after the end is asked for."""
 LATE_LOOK_PAUSE = timedelta(seconds=30)
+LATE_HOLD_PAUSE = timedelta(hours=1)
+"""How often it is looked at while its vendor is held; the end of the hold wakes it."""
 PAYER_REST = timedelta(minutes=1)
 """Before a submission is made again because the payer could not respond."""
 TURN_PATIENCE = timedelta(minutes=5)
@@ -231,8 +233,8 @@ def follow_up_late(report: Report, v: Verification) -> Change:
             if v.result is not None and _gist(v.result) == _gist(late_result):
                 return Change(v)
             return lifecycle.answered_late(v, late_result)
-        case Unheard(again_in, tries) if not v.open:
-            return Change(v, late_look_in=again_in, late_tries=tries)
+        case Unheard(again_in, tries, waiting_for) if not v.open:
+            return Change(v, late_look_in=again_in, late_tries=tries, late_waits_for=waiting_for)
         case _:
             return Change(v)
 

@@ -24,18 +24,33 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
-from covergate.verifications.view import ATTEMPTS, COLUMNS, WAITING_FOR, list_view, read_view
+from covergate.verifications.store import exchanges_of, open_content
+from covergate.verifications.view import (
+    ATTEMPTS,
+    COLUMNS,
+    JOINED,
+    STATUS,
+    VENDOR,
+    WAITING_FOR,
+    list_view,
+    read_view,
+)
 
 _ENDED = Query(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"
     " WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode"
 )
 _TIMELINE = Query("""
-SELECT id, at, type, attempt_id, vendor, message, waiting_for, next_check_at FROM timeline
-WHERE verification_id = :id AND id > :after ORDER BY id LIMIT :limit""")
+SELECT h.n * :most + e.number AS number, h.at, h.attempt_id, h.vendor, e.entry FROM history h,
+  jsonb_array_elements(h.entries) WITH ORDINALITY AS e(entry, number)
+WHERE h.verification_id = :id AND h.n >= :after / :most AND h.n * :most + e.number > :after ORDER BY 1 LIMIT :limit""",
+    most="int", after="int")
 _RAW = Query("""
-SELECT verification_id, public_id, attempt_id, at, call, status, content_type, content_sealed FROM exchanges
-WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) ORDER BY position""")
+SELECT verification_id, attempt_id, exchanges, contents_sealed FROM history
+WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) AND exchanges IS NOT NULL
+ORDER BY n""")
+MOST_ENTRIES = 100
+"""No step writes more rows of the timeline: with it rows are numbered."""
 
 
 async def read_one(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
@@ -60,9 +75,9 @@ async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, 
     """Oldest first; holds no PHI. `after` is a row's number, 0 for the beginning. Raises Problem `not_found`."""
     async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
-        values = {"id": verification_id, "after": after, "limit": limit + 1}
+        values = {"id": verification_id, "after": after, "limit": limit + 1, "most": MOST_ENTRIES}
         rows = await _TIMELINE.all(db, values)
-    return page(rows, limit, lambda row: str(row.id), _entry)
+    return page(rows, limit, lambda row: str(row.number), _entry)
 
 
 async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
@@ -75,7 +90,8 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
         rows = await _RAW.all(db, {"id": verification_id})
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
         await audited(db, caller, "verification.raw", list(opened), request_id)
-    return {"object": "raw", "exchanges": [_exchange(gateway, row) for row in rows]}
+    shown = [_exchange(gateway, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(rows)]
+    return {"object": "raw", "exchanges": shown}
 
 
 async def audited(
@@ -106,20 +122,21 @@ async def _ended(db: AsyncConnection, caller: Caller, verification_id: str) -> b
 
 
 def _entry(row: Any) -> dict[str, Any]:
+    entry = row.entry
     return {
         "at": instant(row.at),
-        "type": row.type,
+        "type": entry["type"],
         "attempt_id": row.attempt_id,
         "vendor": row.vendor,
-        "message": row.message,
-        "waiting_for": row.waiting_for,
-        "next_check_at": instant(row.next_check_at),
+        "message": entry["message"],
+        "waiting_for": entry["waiting_for"],
+        "next_check_at": entry["next_check_at"],
     }
 
 
-def _exchange(gateway: Gateway, row: Any) -> dict[str, Any]:
+def _exchange(gateway: Gateway, attempt_id: str, exchange: dict[str, Any], sealed: bytes) -> dict[str, Any]:
     """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`."""
-    content = gateway.sealer.open("exchanges", "content", row.public_id, row.content_sealed)
+    content = open_content(gateway.sealer, exchange, sealed)
     body, plain = None, None
     try:
         orjson.loads(content)
@@ -127,12 +144,12 @@ def _exchange(gateway: Gateway, row: Any) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         plain = content.decode(errors="replace")
     return {
-        "id": row.public_id,
-        "attempt_id": row.attempt_id,
-        "at": instant(row.at),
-        "call": row.call,
-        "status": row.status,
-        "content_type": row.content_type,
+        "id": exchange["id"],
+        "attempt_id": attempt_id,
+        "at": instant(datetime.fromisoformat(exchange["at"])),
+        "call": exchange["call"],
+        "status": exchange["status"],
+        "content_type": exchange["content_type"],
         "body": body,
         "text": plain,
     }
@@ -160,9 +177,9 @@ class Filters:
 
 
 _CONDITIONS: dict[str, tuple[str, str]] = {
-    "status": ("v.status = ANY(:status)", "text[]"),
+    "status": (f"{STATUS} = ANY(:status)", "text[]"),
     "outcome": ("v.outcome = :outcome", "text"),
-    "vendor": ("v.vendor = :vendor", "text"),
+    "vendor": (f"{VENDOR} = :vendor", "text"),
     "failure_code": ("v.failure_code = :failure_code", "text"),
     "waiting_for": (f"{WAITING_FOR} = :waiting_for", "text"),
     "payer_id": ("v.payer_id = :payer_id", "text"),
@@ -189,7 +206,7 @@ async def list_verifications(
         conditions.append("v.id < :after")
         wanted["after"] = after
     query = Query(
-        f"SELECT {COLUMNS}, late_result_sealed, failure_sealed, {ATTEMPTS} FROM verifications v"
+        f"SELECT {COLUMNS}, v.late_result_sealed, v.failure_sealed, {ATTEMPTS} FROM {JOINED}"
         f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
         **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
     )

@@ -20,22 +20,30 @@ from covergate.db.sql import Query
 from covergate.states import IS_OPEN, Status, WaitingFor
 
 _LOCK = Query("SELECT pg_advisory_xact_lock(hashtextextended(:question, 0))")
-_FIND = Query(
+_FIND_ANSWERED = Query(
     f"""
 SELECT id FROM verifications
-WHERE tenant_id = :tenant_id AND mode = :mode AND inquiry_digest = ANY(:digests) AND follows IS NULL AND reused_from IS NULL
-  AND vendor = ANY(:vendors)
-  AND ({IS_OPEN} AND deadline > clock_timestamp() AND route <@ :vendors
-          AND (next_check_at < coalesce(:deadline, clock_timestamp() + make_interval(secs => :deadline_in))
-               OR waiting_for = '{WaitingFor.OPERATOR}')
-       OR status = '{Status.COMPLETED}' AND outcome <> 'unknown'
-          AND completed_at >= clock_timestamp() - make_interval(secs => :max_age))
-ORDER BY (status = '{Status.COMPLETED}') DESC, id DESC LIMIT 1 FOR KEY SHARE""",
+WHERE tenant_id = :tenant_id AND mode = :mode AND inquiry_digest = ANY(:digests) AND reused_from IS NULL
+  AND vendor = ANY(:vendors) AND status = '{Status.COMPLETED}' AND outcome <> 'unknown'
+  AND completed_at >= clock_timestamp() - make_interval(secs => :max_age)
+ORDER BY id DESC LIMIT 1""",
+    digests="bytea[]",
+    vendors="text[]",
+    max_age="double precision",
+)
+# KEY SHARE waits for an end that is being committed, and lets nobody end it before the follower is.
+_FIND_OPEN = Query(
+    f"""
+SELECT v.id FROM verifications v JOIN work w ON w.verification_id = v.id
+WHERE v.tenant_id = :tenant_id AND v.mode = :mode AND v.inquiry_digest = ANY(:digests) AND v.{IS_OPEN} AND w.follows IS NULL
+  AND w.vendor = ANY(:vendors) AND w.route <@ :vendors AND w.deadline > clock_timestamp()
+  AND (w.next_check_at < coalesce(:deadline, clock_timestamp() + make_interval(secs => :deadline_in))
+       OR w.waiting_for = '{WaitingFor.OPERATOR}')
+ORDER BY v.id DESC LIMIT 1 FOR KEY SHARE OF w""",
     digests="bytea[]",
     vendors="text[]",
     deadline="timestamptz",
     deadline_in="double precision",
-    max_age="double precision",
 )
 LOOKS = 3
 
@@ -66,8 +74,9 @@ async def find_leader(
         "max_age": max_age,
     }
     for _ in range(LOOKS):
-        leader: str | None = await _FIND.scalar(db, values)
-        if leader is not None:
-            return leader
-        # One that ended while we waited for its lock hides those behind it.
+        for query in (_FIND_ANSWERED, _FIND_OPEN):
+            leader: str | None = await query.scalar(db, values)
+            if leader is not None:
+                return leader
+        # One that ended while we waited for its lock may have an answer now, and hides those behind it.
     return None

@@ -46,11 +46,17 @@ SELECT id FROM e""",
 )
 _MATCH = Query(
     """
-SELECT v.id, a.id AS attempt_id FROM attempts a JOIN verifications v ON v.id = a.verification_id
-WHERE a.vendor = :vendor AND v.mode = :mode AND (a.id = :echo OR a.vendor_ref = :ref)
-ORDER BY (a.id = :echo) DESC NULLS LAST, a.created_at DESC LIMIT 1""",
+SELECT verification_id, id FROM (
+  SELECT verification_id, attempt_id AS id, attempt_created_at AS created_at FROM work
+  WHERE vendor = :vendor AND mode = :mode AND late_tries IS NULL AND (attempt_id = :echo OR vendor_ref = :ref)
+  UNION ALL
+  SELECT verification_id, id, created_at FROM attempts
+  WHERE vendor = :vendor AND mode = :mode AND (id = :echo OR vendor_ref = :ref)) AS a
+ORDER BY (id = :echo) DESC NULLS LAST, created_at DESC LIMIT 1""",
     echo="text",
     ref="text",
+    vendor="text",
+    mode="text",
 )
 _MATCHED = Query("UPDATE vendor_events SET verification_id = :verification_id WHERE id = :id")
 
@@ -152,11 +158,11 @@ async def _wake(
     attempt = await _MATCH.one(db, match)
     if attempt is None:
         return
-    v = (await store.lock(db, gateway.sealer, [attempt.id])).get(attempt.id)
+    v = (await store.lock(db, gateway.sealer, [attempt.verification_id])).get(attempt.verification_id)
     if v is None:
         return
     await _MATCHED.run(db, {"id": event_id, "verification_id": v.id})
-    if v.attempt.id == attempt.attempt_id:
+    if v.attempt.id == attempt.id:
         change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes)
     else:
         change = Change(v, (TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {event.kind}"),))

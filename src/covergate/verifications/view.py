@@ -19,38 +19,47 @@ from covergate.timestamps import instant
 NOT_TAKEN_SECONDS = 30
 """A verification that is due for longer and was never taken waits for a worker: a living one's sweep would move it on."""
 _NOT_TAKEN = (
-    f"v.status = '{Status.QUEUED}' AND v.waiting_for IS NULL"
-    f" AND v.next_check_at < now() - interval '{NOT_TAKEN_SECONDS} seconds'"
+    f"w.status = '{Status.QUEUED}' AND w.waiting_for IS NULL"
+    f" AND w.due_at < now() - interval '{NOT_TAKEN_SECONDS} seconds'"
 )
-WAITING_FOR = f"CASE WHEN {_NOT_TAKEN} THEN '{WaitingFor.WORKER}' ELSE v.waiting_for END"
-"""An expression over `verifications v`, as are the columns."""
+WAITING_FOR = f"CASE WHEN {_NOT_TAKEN} THEN '{WaitingFor.WORKER}' ELSE w.waiting_for END"
+STATUS = "coalesce(v.status, w.status)"
+VENDOR = "coalesce(w.vendor, v.vendor)"
+JOINED = (
+    "verifications v LEFT JOIN work w ON w.verification_id = v.id AND w.late_tries IS NULL"
+    " LEFT JOIN results r ON r.verification_id = v.id"
+)
+"""Expressions and columns are over these tables."""
 
 
 COLUMNS = (
-    "id, mode, external_id, retry_of, reused_from, status, outcome, outcome_reason, failure_code, vendor,"
-    f" {WAITING_FOR} AS waiting_for, CASE WHEN {_NOT_TAKEN} THEN v.next_check_at ELSE v.waiting_since END AS waiting_since,"
-    " next_check_at, created_at, completed_at, deadline, not_asked, metadata"
+    f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {STATUS} AS status, v.outcome, v.outcome_reason,"
+    f" v.failure_code, {VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
+    f" CASE WHEN {_NOT_TAKEN} THEN w.next_check_at ELSE w.waiting_since END AS waiting_since, w.next_check_at,"
+    " v.created_at, v.completed_at, v.deadline, coalesce(w.not_asked, v.not_asked) AS not_asked, v.metadata"
 )
 
 
-SEALED = "inquiry_sealed, result_sealed, late_result_sealed, failure_sealed"
+SEALED = "v.inquiry_sealed, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed"
 
 
 ATTEMPTS = """(
   SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
            'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
-           'failure_code', CASE WHEN a.ended_at IS NOT NULL THEN a.failure_code END) ORDER BY a.id)
-  FROM attempts a WHERE a.verification_id = v.id) AS attempts"""
+           'failure_code', a.failure_code) ORDER BY a.id)
+  FROM (SELECT id, vendor, vendor_ref, state, submitted_at, expires_at, ended_at, failure_code
+        FROM attempts WHERE verification_id = v.id
+        UNION ALL
+        SELECT w.attempt_id, w.vendor, w.vendor_ref, w.state, w.submitted_at, w.expires_at, NULL, NULL
+        WHERE w.verification_id IS NOT NULL) AS a) AS attempts"""
 
 
 _READ = Query(f"""
 SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
-FROM verifications v WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
+FROM {JOINED} WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
 
 
-_READ_SOME = Query(
-    f"SELECT {COLUMNS}, {SEALED}, {ATTEMPTS} FROM verifications v WHERE v.id = ANY(CAST(:ids AS text[]))"
-)
+_READ_SOME = Query(f"SELECT {COLUMNS}, {SEALED}, {ATTEMPTS} FROM {JOINED} WHERE v.id = ANY(CAST(:ids AS text[]))")
 
 
 def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
