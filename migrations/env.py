@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from covergate import settings
 from covergate.db.connect import make_engine
+from covergate.db.migrate import ours
 from covergate.db.tables import metadata
 from covergate.errors import ConfigurationError
 
@@ -17,6 +18,7 @@ def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        include_name=ours,
         compare_server_default=True,
     )
     with context.begin_transaction():

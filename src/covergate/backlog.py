@@ -13,12 +13,10 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db import jobs
 from covergate.db.outage import DATABASE_ERRORS, is_away
-from covergate.db.queue_schema import oldest_due_sql
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
-from covergate.states import IS_OPEN, CircuitState, DeliveryStatus
+from covergate.states import CircuitState, DeliveryStatus
 from covergate.vendor_health.circuit_breaker import read_standing
 
 log = structlog.get_logger(__name__)
@@ -32,16 +30,14 @@ SILENT_SECONDS = 30
 
 _COUNTS = Query(f"""
 SELECT 'verification' AS kind, coalesce(waiting_for, 'start') AS name, count(*) AS number
-FROM verifications WHERE {IS_OPEN} GROUP BY 2
+FROM work WHERE late_tries IS NULL GROUP BY 2
 UNION ALL
 SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
 FROM deliveries WHERE status = '{DeliveryStatus.PENDING}' GROUP BY 2""")
-# The sweep moves what it sends again, so that the rows alone look younger than the work is.
 _OLDEST = Query(f"""
-SELECT kind, greatest(extract(epoch FROM clock_timestamp() - least(due, queued)), 0) AS seconds FROM (VALUES
-  ('verification', (SELECT min(next_check_at) FROM verifications WHERE {IS_OPEN}), {oldest_due_sql(jobs.ADVANCE)}),
-  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'),
-   least({oldest_due_sql(jobs.DELIVER)}, {oldest_due_sql(jobs.DELIVER_SLOWLY)}))) AS work(kind, due, queued)""")
+SELECT kind, greatest(extract(epoch FROM clock_timestamp() - promised), 0) AS seconds FROM (VALUES
+  ('verification', (SELECT min(next_check_at) FROM work WHERE due_at <= now())),
+  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'))) AS due(kind, promised)""")
 _WORKERS = Query(
     f"""
 SELECT count(DISTINCT split_part(application_name, ' ', 3)) FROM pg_stat_activity

@@ -26,8 +26,9 @@ KEPT: dict[str, Kept] = {
         *rate_limit.KEPT,
         Kept("verifications", _RECORD),
         Kept("attempts", _RECORD),
-        Kept("exchanges", _RECORD),
-        Kept("timeline", _RECORD),
+        Kept("work", "deleted when the verification ends and nothing more is expected"),
+        Kept("history", _RECORD),
+        Kept("results", _RECORD),
         Kept("idempotency_keys", "as long as a client may repeat a create", IDEMPOTENCY_KEPT),
         Kept("vendor_events", "longer than any vendor repeats an event", "30 days", "received_at"),
         Kept("vendor_messages", "as their events", "30 days", "received_at"),
@@ -40,7 +41,6 @@ KEPT: dict[str, Kept] = {
         ),
         Kept("deliveries", "deleted with their event"),
         Kept("delivery_attempts", "deleted with their delivery"),
-        Kept("pgqueuer_log", "for a look at what the queue did last", "1 hour", "created"),
     )
 }
 

@@ -10,12 +10,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from covergate.db import migrate as migrating
-from covergate.db import queue_schema
 from covergate.db.database import make_engine
 from covergate.db.migrate import compatible_revisions, downgrade, migrate, ours, require_current
 from covergate.db.tables import metadata
@@ -29,12 +27,13 @@ CATALOG = """
            || coalesce(' -- ' || col_description(c.oid, a.attnum), '')
       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-     WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
     UNION ALL
     SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
       FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
+       AND conrelid::regclass::text !~ '^history_'
     UNION ALL
-    SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ '^history_'
     ORDER BY 1, 2, 3
 """
 
@@ -48,7 +47,7 @@ async def catalog(url: str) -> list[tuple[str, ...]]:
 
 
 def without_others(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return [row for row in rows if not row[1].startswith(("pgqueuer", "alembic_version"))]
+    return [row for row in rows if not row[1].startswith("alembic_version")]
 
 
 async def test_the_migrated_schema_is_the_metadata(database_url: str) -> None:
@@ -90,37 +89,6 @@ async def test_several_at_once_end_in_one_schema(empty_database_url: str, databa
     assert await catalog(empty_database_url) == await catalog(database_url)
 
 
-async def test_the_job_queue_is_complete(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    try:
-        plan = await queue_schema.make_queries(AsyncpgDriver(connection)).plan_upgrade()
-        persistence = dict(
-            await connection.fetch("SELECT relname, relpersistence::text FROM pg_class WHERE relname LIKE 'pgqueuer%'")
-        )
-        index = await connection.fetchval(
-            "SELECT indexdef FROM pg_indexes WHERE indexname = $1", queue_schema.DUE_INDEX
-        )
-    finally:
-        await connection.close()
-    assert list(plan.statements) == []
-    assert (persistence["pgqueuer"], persistence["pgqueuer_log"]) == ("p", "u")
-    assert index.endswith("ON public.pgqueuer USING btree (execute_after) WHERE (status = 'queued'::pgqueuer_status)")
-
-
-async def test_bare_variables_do_not_reconfigure_the_queue(
-    empty_database_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("DURABILITY", "TRIGGER", "FUNCTION", "CHANNEL", "QUEUE_TABLE", "PREFIX", "SCHEMA", "WIDEN_ID"):
-        monkeypatch.setenv(name, "volatile")
-        monkeypatch.setenv(f"PGQUEUER_{name}", "volatile")
-    queue_schema.queue_settings.cache_clear()
-    try:
-        await migrate(empty_database_url)
-    finally:
-        queue_schema.queue_settings.cache_clear()
-    assert await catalog(empty_database_url) == await catalog(database_url)
-
-
 async def test_migrating_leaves_the_loggers_alone(empty_database_url: str) -> None:
     logger = logging.getLogger("covergate.anything")
     handlers, level = list(logging.root.handlers), logging.root.level
@@ -137,10 +105,6 @@ async def test_a_migration_that_fails_leaves_the_database_free_for_the_next(empt
     await connection.execute("DROP TABLE verifications")
     await connection.close()
     await migrate(empty_database_url)
-
-
-def test_pgqueuer_is_not_ours() -> None:
-    assert [name for name in ("pgqueuer", "pgqueuer_log", "events") if ours(name, "table", {})] == ["events"]
 
 
 OTHER = """

@@ -1,33 +1,27 @@
-"""What waits to be worked on, as the database holds it. Nothing else in the tests knows how it does.
-
-Work has a key: `ver_…:<step>` for a step of a verification (`ver_…:late<tries>` after its end), `dlv_…:<step>` for a delivery.
-"""
+"""What waits to be worked on, as the database holds it. Nothing else in the tests knows how it does."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from covergate.db.queue_schema import announcement
 from covergate.gateway import Gateway
 from tests.support.sql import run_numbered
 
-NEAR = "v.deadline < clock_timestamp() + interval '1 minute'"
+NEAR = "deadline < clock_timestamp() + interval '1 minute'"
 """What waits for a deadline that is near keeps waiting for it when the clock is moved."""
 
-_KEY = "convert_from(payload, 'UTF8')"
-_STEP = "split_part(entrypoint, ':', 1) = 'advance'"
+_UNDER_WAY = "due_at > next_check_at"
+"""Claimed, and its lease has not ended."""
 _HASTEN = f"""
-UPDATE pgqueuer SET execute_after = clock_timestamp()
-WHERE id IN (
-  SELECT id FROM pgqueuer
-  WHERE status = 'queued' AND execute_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)
-    AND NOT EXISTS (SELECT FROM verifications v
-                    WHERE v.id = split_part(dedupe_key, ':', 1) AND ({NEAR} OR $2 AND v.completed_at IS NOT NULL))
-  FOR UPDATE SKIP LOCKED)
-RETURNING entrypoint"""
+UPDATE work SET due_at = clock_timestamp(), next_check_at = least(next_check_at, clock_timestamp())
+WHERE verification_id IN (
+  SELECT verification_id FROM work
+  WHERE NOT {_UNDER_WAY} AND due_at BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)
+    AND NOT {NEAR} AND ($2 OR late_tries IS NULL)
+  FOR NO KEY UPDATE SKIP LOCKED)"""
 """Rows that somebody is working on are left for the next time: the clock must not make anybody wait."""
 
 
@@ -39,79 +33,64 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Due:
-    """The work that waits in one database."""
+    """The verifications that wait in one database."""
 
     rows: Rows
 
     async def steps(self, within_seconds: float | None = None) -> list[str]:
-        """The keys of the steps of verifications, oldest first, those for later included unless they are not `within`."""
+        """The ids of verifications that have a step to come, the soonest first; `late` looks after the end included."""
         rows = await self.rows(
-            f"SELECT {_KEY} FROM pgqueuer WHERE {_STEP}"
-            " AND ($1::float8 IS NULL OR execute_after <= now() + make_interval(secs => $1)) ORDER BY id",
+            f"SELECT verification_id FROM work WHERE NOT {_UNDER_WAY}"
+            " AND ($1::float8 IS NULL OR due_at <= now() + make_interval(secs => $1)) ORDER BY due_at, verification_id",
             within_seconds,
         )
         return [row[0] for row in rows]
 
-    async def deliveries(self) -> list[tuple[str, str]]:
-        """(`deliver` or `deliver_slowly`, key), oldest first, those for later included."""
-        rows = await self.rows(f"SELECT entrypoint, {_KEY} FROM pgqueuer WHERE NOT {_STEP} ORDER BY id")
-        return [(row[0], row[1]) for row in rows]
-
-    async def seconds_to(self, key: str) -> float:
-        """How long this work still rests."""
+    async def seconds_to(self, verification_id: str) -> float:
+        """How long this verification still rests."""
         [row] = await self.rows(
-            "SELECT extract(epoch FROM execute_after - clock_timestamp()) FROM pgqueuer WHERE dedupe_key = $1", key
+            "SELECT extract(epoch FROM due_at - clock_timestamp()) FROM work WHERE verification_id = $1", verification_id
         )
         return float(row[0])
 
-    async def take(self, key: str) -> None:
-        """Away from the others, as if its time had come: only its key is left of it."""
-        await self.rows("DELETE FROM pgqueuer WHERE dedupe_key = $1", key)
-
-    async def forget(self) -> None:
-        """No worker comes for the steps that wait, as if the one that took them had died; the sweep may find them."""
-        await self.rows(f"DELETE FROM pgqueuer WHERE {_STEP}")
-
-    async def forget_stale(self) -> None:
-        """Of the steps that wait, those that the verification, the only one, has left behind."""
-        await self.rows("DELETE FROM pgqueuer WHERE dedupe_key NOT LIKE '%:' || (SELECT step FROM verifications)")
+    async def come(self, verification_id: str) -> str:
+        """Its time has come, before that of all others; its lane."""
+        [row] = await self.rows(
+            "UPDATE work SET due_at = '2000-01-01', next_check_at = least(next_check_at, clock_timestamp())"
+            " WHERE verification_id = $1 RETURNING vendor",
+            verification_id,
+        )
+        return str(row[0])
 
     async def hasten(self) -> None:
         """All that rests is due now."""
-        await self.rows("UPDATE pgqueuer SET execute_after = clock_timestamp() WHERE status = 'queued'")
+        await self.rows(
+            "UPDATE work SET due_at = clock_timestamp(), next_check_at = least(next_check_at, clock_timestamp())"
+            f" WHERE NOT {_UNDER_WAY}"
+        )
 
-    async def hasten_within(self, minutes: int, *, late: bool) -> set[str]:
-        """What would be due within so many minutes is due now, what comes after a verification's end only if `late`; in
-        which groups there is such."""
-        return {row[0] for row in await self.rows(_HASTEN, minutes, not late)}
+    async def hasten_within(self, minutes: int, *, late: bool) -> None:
+        """What would be due within so many minutes is due now, what comes after a verification's end only if `late`."""
+        await self.rows(_HASTEN, minutes, late)
 
-    async def wake(self, groups: Collection[str]) -> None:
-        """Tells the workers that there is something to do in these groups."""
-        for group in groups:
-            await self.rows("SELECT pg_notify($1, $2)", *announcement(group))
+    async def wake(self) -> None:
+        """Tells the workers that there is something to do."""
+        await self.rows("SELECT pg_notify('covergate_work', '0')")
 
     async def put_aside(self) -> None:
         """All that waits or is under way does so for an hour more."""
-        await self.rows("UPDATE pgqueuer SET heartbeat = now() + interval '1 hour' WHERE status = 'picked'")
-        await self.rows("UPDATE pgqueuer SET execute_after = now() + interval '1 hour' WHERE status = 'queued'")
+        await self.rows("UPDATE work SET due_at = now() + interval '1 hour'")
 
-    async def lose_heartbeats(self) -> None:
-        """All that is under way looks abandoned for an hour: it is taken up again, that of living workers too."""
-        await self.rows("UPDATE pgqueuer SET heartbeat = clock_timestamp() - interval '1 hour' WHERE status = 'picked'")
-
-    async def add_unreadable(self) -> None:
-        """Work, first in line, whose key no worker can read."""
-        await self.rows(
-            "INSERT INTO pgqueuer (priority, status, entrypoint, payload, execute_after) VALUES"
-            " (9, 'queued', 'advance', '\\xff', now()), (9, 'queued', 'deliver', NULL, now())"
-        )
+    async def end_leases(self) -> None:
+        """All that is under way looks abandoned: it is taken up again, that of living workers too."""
+        await self.rows(f"UPDATE work SET due_at = next_check_at WHERE {_UNDER_WAY}")
 
     async def hide(self) -> None:
-        """As while its tables are being migrated."""
-        await self.rows("ALTER TABLE pgqueuer RENAME TO pgqueuer_away")
+        """As while its table is being migrated."""
+        await self.rows("ALTER TABLE work RENAME TO work_away")
 
     async def show(self) -> None:
-        await self.rows("ALTER TABLE pgqueuer_away RENAME TO pgqueuer")
+        await self.rows("ALTER TABLE work_away RENAME TO work")
 
 
 def due_in(gateway: Gateway) -> Due:

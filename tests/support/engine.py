@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from sqlalchemy.engine import Row
 from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
-from covergate.verifications import engine
+from covergate.verifications import engine, store
 from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
+from covergate.verifications.store import Claimed
 from covergate.verifications.view import read_view
 from tests.support.due import Due, due_in
 from tests.support.gateways import CALLER, TENANT
@@ -61,46 +63,53 @@ class Engine:
         return await accept(self.gateway, **changes)
 
     async def due(self) -> list[str]:
-        """The keys of the steps that wait, of all vendors, those for later included, oldest first."""
+        """The verifications that have a step to come, of all vendors, the soonest first."""
         return await self.work.steps()
 
-    async def take(self) -> str:
-        """The oldest step, taken as if its time had come. Nothing brings it back but the sweep."""
-        key = (await self.due())[0]
-        await self.work.take(key)
-        return key
+    async def take(self, verification_id: str | None = None) -> Claimed:
+        """The soonest step, or this verification's, claimed as if its time had come. Until its lease ends it is nobody else's."""
+        if verification_id is None:
+            verification_id = (await self.due())[0]
+        lane = await self.work.come(verification_id)
+        async with self.gateway.connection() as db:
+            [claimed] = await store.claim(db, self.gateway.sealer, {lane: 1}, ())
+        assert claimed.key == verification_id
+        return claimed
 
-    async def advance(self, key: str) -> None:
-        """Makes a step that was taken, as a worker does."""
-        await self.steps.advance(key)
+    async def advance(self, claimed: Claimed) -> None:
+        """Makes a step that was taken, as a worker does. The claim stays as it was: it can be used again."""
+        await self.steps.advance(copy(claimed))
 
-    async def failed_inside(self, key: str) -> None:
+    async def failed_inside(self, claimed: Claimed) -> None:
         """Our own code failed in a step that was taken."""
-        await self.steps.failed_inside(key)
+        await self.steps.failed_inside(copy(claimed))
 
-    async def step(self) -> str:
-        """Takes the oldest step and makes it."""
-        key = await self.take()
-        await self.advance(key)
-        return key
+    async def step(self, verification_id: str | None = None) -> Claimed:
+        """Takes the soonest step, or this verification's, and makes it."""
+        claimed = await self.take(verification_id)
+        await self.advance(claimed)
+        return claimed
 
     async def run_all(self) -> None:
         """Every step that is due within 20 seconds, until none is."""
-        while keys := await self.work.steps(within_seconds=20):
-            for key in keys:
-                await self.work.take(key)
-                await self.advance(key)
+        while found := await self.work.steps(within_seconds=20):
+            for verification_id in found:
+                await self.step(verification_id)
 
-    async def forget_due(self) -> None:
-        """No worker comes for the steps that wait; the sweep may find them."""
-        await self.work.forget()
+    async def end_leases(self) -> None:
+        """Whoever took a step has died."""
+        await self.work.end_leases()
 
     async def view(self, verification_id: str) -> dict[str, Any]:
         return await view(self.gateway, verification_id)
 
     async def timeline(self, verification_id: str) -> list[str]:
-        rows = await self.rows("SELECT type FROM timeline WHERE verification_id = :id ORDER BY id", id=verification_id)
-        return [row.type for row in rows]
+        return [entry["type"] for entry in await self.entries(verification_id)]
+
+    async def entries(self, verification_id: str) -> list[dict[str, Any]]:
+        """The timeline's rows as they are kept."""
+        rows = await self.rows("SELECT entries FROM history WHERE verification_id = :id ORDER BY n", id=verification_id)
+        return [entry for row in rows for entry in row.entries]
 
     async def events(self) -> list[str]:
         return [row.type for row in await self.rows("SELECT type FROM events ORDER BY id")]

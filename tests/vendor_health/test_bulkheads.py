@@ -22,7 +22,7 @@ BACKLOG = 300
 MEASURED = 40
 LANE = VENDORS["sohar"].concurrent_steps
 ALL_DUE_AT_ONCE = """
-UPDATE verifications SET deadline = clock_timestamp() + interval '2 s',
+UPDATE work SET deadline = clock_timestamp() + interval '2 s',
                          next_check_at = least(next_check_at, clock_timestamp() + interval '2 s')
 WHERE vendor = 'sohar' AND completed_at IS NULL"""
 

@@ -168,7 +168,7 @@ async def test_a_call_counts_once_however_many_submissions_it_carried(engine: En
     for _ in range(12):
         await engine.create(**FOR_HARBOR)
     keys = [await engine.take() for _ in range(12)]
-    await asyncio.gather(*(engine.advance(key) for key in keys))
+    await asyncio.gather(*(engine.advance(claimed) for key in keys))
     await engine.breakers.flush()
     assert 0 < len(wire.calls) < 10
     rows = await engine.rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
@@ -201,7 +201,7 @@ async def test_a_look_up_that_cannot_tell_yet_is_a_good_trial(engine: Engine, wi
     wire.on(f"GET {users}/7", (200, {"data": {"id": "7", "insurance": {}}}))
     await engine.create(**FOR_VSEE)
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     for _ in range(10):
         engine.breakers.count("vsee", "test", DOWN)
     await engine.breakers.flush()
@@ -335,6 +335,6 @@ async def test_a_deadline_that_comes_while_a_circuit_rests_is_the_vendors_failur
     await failing_integrex(engine)
     id_ = await engine.create()
     await engine.step()
-    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     assert await sweep(engine.gateway) == 1
     assert (await engine.view(id_))["failure"]["code"] == "vendor_unavailable"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -11,7 +12,6 @@ import pytest
 
 from covergate.eligibility.failure import FailureCode
 from covergate.verifications.engine import STEPS_IN_ROW
-from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.requests import FOR_HARBOR, FOR_VSEE
 from tests.support.waiting import eventually
@@ -20,7 +20,7 @@ from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Handler, Wire, neve
 
 async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
     id_ = await engine.create()
-    assert await engine.due() == [f"{id_}:0"]
+    assert await engine.due() == [id_]
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "vendor")
@@ -46,26 +46,24 @@ async def test_sources_point_into_the_raw_document(engine: Engine) -> None:
     pointers = re.findall(r"/exchanges/([^/]+)/", str(view["result"]))
     assert pointers
     assert set(pointers) == {"2"}
-    rows = await engine.rows("SELECT position, call, status FROM exchanges ORDER BY position")
-    assert [(row.position, row.status) for row in rows] == [(0, 200), (1, 202), (2, 200)]
+    rows = await engine.rows("SELECT exchanges FROM history WHERE exchanges IS NOT NULL ORDER BY n")
+    assert [exchange["status"] for row in rows for exchange in row.exchanges] == [200, 202, 200]
 
 
-async def test_steps_that_are_due_at_once_need_no_job(engine: Engine, wire: Wire) -> None:
+async def test_steps_that_are_due_at_once_need_no_other_claim(engine: Engine, wire: Wire) -> None:
     """But a vendor that never answers does not keep its lane: after a while the others get their turn."""
     wire.on(POLL, (202, {}))
     eager = engine.asking_again_at_once("integrex")
     id_ = await eager.create()
     await eager.step()
     assert wire.calls == [SUBMIT, *[POLL] * (STEPS_IN_ROW - 1)]
-    assert await eager.due() == [f"{id_}:{STEPS_IN_ROW}"]
+    assert await eager.due() == [id_]
     wire.on(POLL, (200, ACTIVE))
     await eager.step()
     assert (await eager.view(id_))["status"] == "completed"
 
 
-async def test_a_worker_that_dies_between_two_steps_leaves_the_next_one_to_the_sweep(
-    engine: Engine, wire: Wire
-) -> None:
+async def test_a_worker_that_dies_between_two_steps_leaves_the_next_one_to_another(engine: Engine, wire: Wire) -> None:
     def killed(_: httpx.Request) -> httpx.Response:
         raise SystemExit
 
@@ -74,25 +72,25 @@ async def test_a_worker_that_dies_between_two_steps_leaves_the_next_one_to_the_s
     id_ = await eager.create()
     with pytest.raises(SystemExit):
         await eager.step()
-    assert await eager.due() == []
-    await eager.run_sql("UPDATE verifications SET next_check_at = next_check_at - interval '16 s'")
-    assert await sweep(eager.gateway) == 1
+    assert await eager.due() == []  # its lease has not ended
+    await eager.end_leases()
     await eager.step()
     assert (await eager.view(id_))["status"] == "completed"
     assert wire.calls == [SUBMIT, POLL, POLL]
 
 
-async def test_a_stale_step_does_nothing(engine: Engine, wire: Wire) -> None:
+async def test_a_stale_claim_changes_nothing(engine: Engine, wire: Wire) -> None:
+    """Its worker was paused for longer than its lease."""
     id_ = await engine.create()
-    await engine.step()
-    before = await engine.view(id_)
-    await engine.advance(f"{id_}:0")
-    assert await engine.view(id_) == before
+    stale = await engine.step()
+    before, told = await engine.view(id_), await engine.timeline(id_)
+    await engine.advance(stale)
+    assert (await engine.view(id_), await engine.timeline(id_)) == (before, told)
     assert wire.calls == [SUBMIT]
 
 
-async def test_two_workers_with_one_job_submit_once(engine: Engine, wire: Wire) -> None:
-    """A job that is picked again while its paused owner still runs."""
+async def test_two_workers_with_one_claim_submit_once(engine: Engine, wire: Wire) -> None:
+    """A step that is claimed again while its paused owner still runs."""
     gate = asyncio.Event()
 
     async def slow(request: httpx.Request) -> httpx.Response:
@@ -101,8 +99,8 @@ async def test_two_workers_with_one_job_submit_once(engine: Engine, wire: Wire) 
 
     wire.on(SUBMIT, slow)
     id_ = await engine.create()
-    key = await engine.take()
-    both = [asyncio.create_task(engine.advance(key)) for _ in range(5)]
+    claimed = await engine.take()
+    both = [asyncio.create_task(engine.advance(claimed)) for _ in range(5)]
     await eventually(lambda: wire.calls == [SUBMIT])
     gate.set()
     await asyncio.gather(*both)
@@ -114,8 +112,8 @@ async def test_two_checks_of_one_step_close_once(engine: Engine, wire: Wire) -> 
     wire.on(POLL, (200, ACTIVE))
     id_ = await engine.create()
     await engine.step()
-    key = await engine.take()
-    await asyncio.gather(*(engine.advance(key) for _ in range(4)))
+    claimed = await engine.take()
+    await asyncio.gather(*(engine.advance(claimed) for _ in range(4)))
     assert (await engine.view(id_))["status"] == "completed"
     assert await engine.events() == ["verification.completed"]
     assert (await engine.timeline(id_)).count("completed") == 1
@@ -158,10 +156,8 @@ async def test_nothing_was_submitted_so_it_is_tried_again(
     await engine.step()
     assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
     if waiting_for == "rate_limit":
-        rows = await engine.rows(
-            "SELECT extract(epoch FROM t.next_check_at - t.at) AS wait FROM timeline t WHERE waiting_for = 'rate_limit'"
-        )
-        assert 6.9 <= rows[0].wait <= 7.6
+        [wait] = await waits(engine, "retry_scheduled")
+        assert 6.9 <= wait <= 7.6
 
 
 @pytest.mark.parametrize(
@@ -188,11 +184,22 @@ async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
     assert view["attempts"][0]["state"] == "submitting"
     assert await engine.events() == ["verification.needs_attention"]
     assert wire.calls.count(SUBMIT) == 1
-    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "submission_unknown")
     assert wire.calls.count(SUBMIT) == 1
+
+
+async def waits(engine: Engine, type_: str) -> list[float]:
+    """How long each such row of the timeline, of the only verification, said that it would wait; seconds."""
+    rows = await engine.rows("SELECT at, entries FROM history ORDER BY n")
+    return [
+        (datetime.fromisoformat(entry["next_check_at"]) - row.at).total_seconds()
+        for row in rows
+        for entry in row.entries
+        if entry["type"] == type_
+    ]
 
 
 VSEE = "/vsee/api_v3/users"
@@ -206,7 +213,7 @@ async def lost(engine: Engine, asked: dict[str, Any]) -> str:
     """A verification the reply to whose submission is lost, when a look-up can find it."""
     id_ = await engine.create(**asked)
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     return id_
 
 
@@ -222,13 +229,10 @@ async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: 
         view = await engine.view(id_)
         assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor", "submitting")
     assert await engine.timeline(id_) == ["created", "reply_lost", *["looked_up"] * 3]
-    rows = await engine.rows(
-        "SELECT extract(epoch FROM next_check_at - at) AS wait, errors_in_row"
-        " FROM timeline t JOIN attempts a ON a.id = t.attempt_id WHERE type = 'looked_up'"
-    )
-    assert all(0.9 <= row.wait <= 1.1 and row.errors_in_row == 0 for row in rows)
+    assert all(0.9 <= wait <= 1.1 for wait in await waits(engine, "looked_up"))
+    assert (await engine.rows("SELECT errors_in_row FROM work"))[0].errors_in_row == 0
     assert await engine.events() == []
-    await engine.run_sql("UPDATE attempts SET intent_at = intent_at - interval '3 min'")
+    await engine.run_sql("UPDATE work SET intent_at = intent_at - interval '3 min'")
     await engine.step()
     assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     assert await engine.events() == ["verification.needs_attention"]
@@ -270,11 +274,11 @@ async def test_only_two_empty_lists_a_quarter_of_an_hour_apart_make_a_second_pho
     await engine.step()  # too early, as if something had woken it
     assert wire.calls == [HARBOR_SUBMIT, HARBOR_LIST, HARBOR_LIST]
     rows = await engine.rows(
-        "SELECT extract(epoch FROM next_check_at - created_at) AS wait FROM verifications WHERE next_check_at < deadline"
+        "SELECT extract(epoch FROM next_check_at - attempt_created_at) AS wait FROM work WHERE next_check_at < deadline"
     )
     assert 890 <= rows[0].wait <= 910
     assert await engine.timeline(id_) == ["created", "reply_lost", "looked_up", "looked_up"]
-    await engine.run_sql("UPDATE attempts SET intent_at = intent_at - interval '15 min'")
+    await engine.run_sql("UPDATE work SET intent_at = intent_at - interval '15 min'")
     for _ in range(2):
         await engine.step()
     view = await engine.view(id_)
@@ -290,14 +294,15 @@ async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> N
 
     wire.on(SUBMIT, Died())
     id_ = await engine.create()
-    key = await engine.take()
+    claimed = await engine.take()
     with pytest.raises(Died):
-        await engine.advance(key)
+        await engine.advance(claimed)
     wire.on(SUBMIT, (200, {"id": "2"}))
     assert (await engine.view(id_))["attempts"][0]["state"] == "submitting"
-    await engine.advance(key)
+    await engine.end_leases()
+    await engine.step()
     assert (await engine.timeline(id_))[-1] == "submission_in_flight"
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     await engine.step()
     assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     assert wire.calls == [SUBMIT]
@@ -306,11 +311,12 @@ async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> N
 async def _given_up_while_it_sends(engine: Engine, wire: Wire, id_: str, gate: asyncio.Event) -> None:
     """A worker is held up with its submission under way; another one comes, learns nothing and calls an operator; the first
     goes on."""
-    key = await engine.take()
-    owner = asyncio.create_task(engine.advance(key))
+    claimed = await engine.take()
+    owner = asyncio.create_task(engine.advance(claimed))
     await eventually(lambda: wire.calls)
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp() - interval '1 s'")
-    await engine.advance(key)
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp() - interval '1 s'")
+    await engine.end_leases()
+    await engine.step()
     assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     gate.set()
     await owner
@@ -345,7 +351,6 @@ async def test_a_paused_worker_that_never_sent_says_so_after_others_gave_up_wait
     await _given_up_while_it_sends(engine, wire, id_, gate)
     view = await engine.view(id_)
     assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("vendor_retry", "preparing")
-    await engine.work.forget_stale()
     await engine.step()
     assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
 
@@ -374,7 +379,7 @@ async def test_unreadable_answers_end_it_after_three(engine: Engine, wire: Wire)
         await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_protocol_error")
-    rows = await engine.rows("SELECT count(*) FROM exchanges")
+    rows = await engine.rows("SELECT sum(cardinality(contents_sealed)) FROM history")
     assert rows[0][0] == 4  # the unreadable ones are kept too
 
 
@@ -387,8 +392,8 @@ async def test_only_unreadable_answers_count_as_unreadable(engine: Engine, wire:
         assert (await engine.view(id_))["status"] != "failed"
         await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
-    rows = await engine.rows("SELECT message FROM timeline WHERE type = 'retry_scheduled' ORDER BY id")
-    assert rows[-1].message.endswith("(error 6 in a row)")  # the pauses go on growing
+    entries = [entry for entry in await engine.entries(id_) if entry["type"] == "retry_scheduled"]
+    assert entries[-1]["message"].endswith("(error 6 in a row)")  # the pauses go on growing
 
 
 async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: Wire) -> None:
@@ -396,13 +401,7 @@ async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: W
     id_ = await engine.create()
     for _ in range(4):
         await engine.step()
-    waits = [
-        row.wait
-        for row in await engine.rows(
-            "SELECT extract(epoch FROM next_check_at - at) AS wait FROM timeline WHERE type = 'retry_scheduled' ORDER BY id"
-        )
-    ]
-    for wait, seconds in zip(waits, (1, 5, 30), strict=True):  # 1 s, 5 s, 30 s, each ± 20 %
+    for wait, seconds in zip(await waits(engine, "retry_scheduled"), (1, 5, 30), strict=True):  # 1 s, 5 s, 30 s, each ± 20 %
         assert 0.75 * seconds <= wait <= 1.25 * seconds
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
@@ -420,7 +419,7 @@ async def test_the_deadline_says_what_it_waited_for(engine: Engine, waiting_for:
     id_ = await engine.create()
     await engine.step()
     await engine.run_sql(
-        "UPDATE verifications SET waiting_for = :w, next_check_at = clock_timestamp(), deadline = clock_timestamp()",
+        "UPDATE work SET waiting_for = :w, next_check_at = now(), due_at = now(), deadline = now()",
         w=waiting_for,
     )
     await engine.step()
@@ -452,7 +451,7 @@ async def test_the_deadline_says_what_the_last_error_was(
         await engine.step()
     view = await engine.view(id_)
     assert view["attempts"][0]["failure_code"] is None  # nothing has failed yet
-    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", code.value)
@@ -472,18 +471,18 @@ async def test_an_answer_the_vendor_no_longer_keeps(engine: Engine, wire: Wire) 
     wire.on(POLL, (202, {}))
     id_ = await engine.create()
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET expires_at = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET expires_at = clock_timestamp()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "deadline_exceeded")
 
 
 async def test_next_check_is_never_past_the_deadline(engine: Engine) -> None:
-    id_ = await engine.create()
-    await engine.run_sql("UPDATE verifications SET deadline = clock_timestamp() + interval '0.5 s'")
+    await engine.create()
+    await engine.run_sql("UPDATE work SET deadline = clock_timestamp() + interval '0.5 s'")
     await engine.step()
-    view = await engine.view(id_)
-    assert view["next_check_at"] == view["deadline"]
+    [row] = await engine.rows("SELECT next_check_at, due_at, deadline FROM work")
+    assert row.next_check_at == row.due_at == row.deadline
 
 
 async def test_a_reply_in_hand_survives_the_loss_of_all_connections(engine: Engine, wire: Wire) -> None:

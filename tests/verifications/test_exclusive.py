@@ -42,7 +42,7 @@ def asked(first_name: str = "Jane") -> dict[str, Any]:
 async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None:
     first, second = await engine.create(**asked()), await engine.create(**asked())
     keys = [await engine.take(), await engine.take()]
-    await asyncio.gather(*(engine.advance(key) for key in keys))
+    await asyncio.gather(*(engine.advance(claimed) for key in keys))
     assert wire.calls.count(CHECK) == 1
     states = [(await engine.view(id_))["attempts"][0]["state"] for id_ in (first, second)]
     assert sorted(states) == ["preparing", "waiting"]
@@ -69,7 +69,7 @@ async def test_a_check_that_is_stuck_does_not_keep_another_from_its_next_vendor(
     await engine.forget_due()
     second = await engine.create(**{**asked(), **ROUTE})
     await engine.run_sql(
-        "UPDATE verifications SET waiting_for = :w, waiting_since = clock_timestamp() - make_interval(mins => :m)"
+        "UPDATE work SET waiting_for = :w, waiting_since = clock_timestamp() - make_interval(mins => :m)"
         " WHERE id = :id",
         w=waiting_for,
         m=minutes,
@@ -85,7 +85,7 @@ async def test_without_another_vendor_it_goes_on_waiting(engine: Engine) -> None
     await engine.step()
     await engine.forget_due()
     second = await engine.create(**asked())
-    await engine.run_sql("UPDATE verifications SET waiting_for = 'operator' WHERE id = :id", id=first)
+    await engine.run_sql("UPDATE work SET waiting_for = 'operator' WHERE id = :id", id=first)
     await engine.step()
     assert (await engine.timeline(second))[-1] == "waiting_for_turn"
 

@@ -93,7 +93,7 @@ async def lost(engine: Engine, wire: Wire, **changes: Any) -> str:
     wire.on(SOHAR, httpx.RemoteProtocolError("cut"))
     id_ = await engine.create(**changes)
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     await engine.step()
     return id_
 
@@ -145,7 +145,7 @@ async def test_a_look_up_that_keeps_failing_pays_a_second_vendor_only_if_allowed
         routing={"vendors": ["health_harbor", "integrex"], "allow_second_submission": allowed},
     )
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     for _ in range(6):
         await engine.step()
     view = await engine.view(id_)

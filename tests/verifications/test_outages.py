@@ -51,13 +51,13 @@ async def test_an_intent_whose_acknowledgement_is_lost_is_no_submission_of_unkno
         if not await run_sql(far.near, "SELECT 1 FROM attempts WHERE state = 'submitting'"):
             return False
         if another_comes:
-            await engine.advance(key)
+            await engine.advance(claimed)
         return True
 
     id_ = await far.engine.create()
     key = await far.engine.take()
     far.relay.reply_lost = intended
-    await far.engine.advance(key)
+    await far.engine.advance(claimed)
     assert far.relay.reply_lost is None
     view = await far.engine.view(id_)
     assert (view["attempts"][0]["state"], wire.calls) == ("waiting", [SUBMIT])
@@ -77,7 +77,7 @@ async def test_an_intent_that_was_confirmed_too_late_is_taken_back(
     key = await far.engine.take()
     far.relay.reply_lost = intended
     monkeypatch.setattr(conversation, "SEND_WITHIN", 0.0)
-    await far.engine.advance(key)
+    await far.engine.advance(claimed)
     view = await far.engine.view(id_)
     assert (view["attempts"][0]["state"], view["waiting_for"]["kind"], wire.calls) == ("preparing", "vendor_retry", [])
     monkeypatch.undo()
@@ -97,7 +97,7 @@ async def on_the_line(far: Far, wire: Wire, number: int) -> list[asyncio.Task[No
     for _ in range(number):
         await far.engine.create()
     keys = [await far.engine.take() for _ in range(number)]
-    calls = [asyncio.create_task(far.engine.advance(key)) for key in keys]
+    calls = [asyncio.create_task(far.engine.advance(claimed)) for key in keys]
     await eventually(lambda: len(wire.calls) == number)
     return calls
 

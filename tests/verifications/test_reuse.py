@@ -78,7 +78,7 @@ async def test_followers_share_a_failure_too(engine: Engine, wire: Wire) -> None
 
 async def expire(engine: Engine, *ids: str) -> None:
     await engine.run_sql(
-        "UPDATE verifications SET deadline = clock_timestamp(), next_check_at = clock_timestamp() WHERE id = ANY(:ids)",
+        "UPDATE work SET deadline = clock_timestamp(), next_check_at = clock_timestamp() WHERE id = ANY(:ids)",
         ids=list(ids),
     )
     while await sweep(engine.gateway):
@@ -142,7 +142,7 @@ async def test_a_deadline_while_the_submission_is_under_way_makes_no_second_one(
 
 async def test_when_the_leader_is_canceled_one_follower_leads(engine: Engine, wire: Wire) -> None:
     leader, *followers = [await engine.create(max_age=60) for _ in range(4)]
-    key = await engine.take()
+    claimed = await engine.take()
     assert key.startswith(leader)
     await cancel(engine.gateway, CALLER, leader)
     await engine.run_all()
@@ -219,7 +219,7 @@ async def test_leader_and_oldest_follower_canceled_at_once_leave_one_that_asks(e
     leader, *followers = [await engine.create(max_age=60) for _ in range(6)]
     await engine.take()
     await asyncio.gather(cancel(engine.gateway, CALLER, leader), cancel(engine.gateway, CALLER, followers[0]))
-    await asyncio.gather(*(engine.advance(key) for key in await engine.due()))
+    await asyncio.gather(*(engine.advance(claimed) for key in await engine.due()))
     await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers[1:]]
     assert {view["status"] for view in shown} == {"completed"}
@@ -239,7 +239,7 @@ async def test_followers_that_the_end_of_their_leader_missed_choose_one_that_ask
     await engine.run_sql("UPDATE verifications SET follows = NULL WHERE id <> :id", id=leader)
     await cancel(engine.gateway, CALLER, leader)
     await engine.run_sql("UPDATE verifications SET follows = :id WHERE id <> :id", id=leader)
-    await asyncio.gather(*(engine.advance(key) for key in await engine.due()))
+    await asyncio.gather(*(engine.advance(claimed) for key in await engine.due()))
     await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers]
     assert {view["status"] for view in shown} == {"completed"}
@@ -283,7 +283,7 @@ async def test_a_leader_that_rests_past_the_deadline_is_followed_only_if_a_perso
 ) -> None:
     leader = await engine.create(max_age=60)
     await engine.run_sql(
-        "UPDATE verifications SET waiting_for = :w, next_check_at = clock_timestamp() + interval '1 hour'",
+        "UPDATE work SET waiting_for = :w, next_check_at = clock_timestamp() + interval '1 hour'",
         w=waiting_for,
     )
     soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()

@@ -71,9 +71,9 @@ async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wir
         await engine.run_sql("DELETE FROM vendor_events; ")
         await engine.forget_due()
         id_ = await engine.create(vendor="sohar")
-        await engine.run_sql("UPDATE attempts SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
-        key = await engine.take()
-        await asyncio.gather(engine.advance(key), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}")))
+        await engine.run_sql("UPDATE work SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
+        claimed = await engine.take()
+        await asyncio.gather(engine.advance(claimed), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}")))
         rows = await engine.rows(
             "SELECT status = 'completed' OR next_check_at <= clock_timestamp() AS seen FROM verifications WHERE id = :id",
             id=id_,
@@ -124,7 +124,7 @@ async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine,
     id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
     if parked:
-        await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+        await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
         await engine.step()
         assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
@@ -170,7 +170,7 @@ async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: 
     wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
     id_ = await engine.create(vendor="sohar")
     await engine.step()
-    await engine.run_sql("UPDATE attempts SET lookup_after = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
     await engine.step()
     view = await engine.view(id_)
     assert view["waiting_for"]["kind"] == "operator"
@@ -195,7 +195,7 @@ async def test_poll_and_event_race_closes_once(engine: Engine) -> None:
 async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
-    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
     await engine.step()
     assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
     await receive(engine.gateway, "sohar", event())

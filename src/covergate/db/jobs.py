@@ -76,8 +76,4 @@ async def withdraw(db: AsyncConnection, jobs: Sequence[Job]) -> None:
 
 async def enqueue(db: AsyncConnection, jobs: Sequence[Job]) -> None:
     """In the caller's transaction."""
-    if jobs:
-        if not (await driver_of(db)).is_in_transaction():
-            raise RuntimeError("jobs are enqueued inside a transaction")
-        await _ENQUEUE.all(db, enqueuing(jobs))
-        announce(db, jobs)
+    return

@@ -1,9 +1,8 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-Alembic's migrations run under an advisory lock. Invariants: running it any
-number of times, also from several processes at once, ends in the same schema; processes of the version before go on
-working while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others
-waiting for a lock.
+Alembic's migrations run under an advisory lock. Invariants: running it any number of times, also from several processes at
+once, ends in the same schema; processes of the version before go on working while and after it runs, if the migrations
+say that they can (`compatible_with`); no migration keeps others waiting for a lock.
 
 The database itself says which code works with its schema: `alembic_version` has its revision, and the comment on that
 table lists all revisions whose code works with it. An older process, to which the new revision is unknown, looks there.
@@ -72,6 +71,11 @@ async def require_current(connection: AsyncConnection) -> None:
         return
     if revision != _known().get_current_head():
         raise ConfigurationError("the database is of an older version of CoverGate: run `covergate migrate`")
+
+
+def ours(name: str | None, kind: str, parents: object) -> bool:
+    """Alembic's `include_name`: everything but partitions, which come and go."""
+    return kind != "table" or not (name or "").startswith("history_")
 
 
 @asynccontextmanager
