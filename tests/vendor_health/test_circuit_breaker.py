@@ -335,6 +335,6 @@ async def test_a_deadline_that_comes_while_a_circuit_rests_is_the_vendors_failur
     await failing_integrex(engine)
     id_ = await engine.create()
     await engine.step()
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert await sweep(engine.gateway) == 1
     assert (await engine.view(id_))["failure"]["code"] == "vendor_unavailable"

@@ -184,7 +184,7 @@ async def test_a_lost_reply_waits_for_the_operator_and_is_never_sent_again(
     assert view["attempts"][0]["state"] == "submitting"
     assert await engine.events() == ["verification.needs_attention"]
     assert wire.calls.count(SUBMIT) == 1
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "submission_unknown")
@@ -451,7 +451,7 @@ async def test_the_deadline_says_what_the_last_error_was(
         await engine.step()
     view = await engine.view(id_)
     assert view["attempts"][0]["failure_code"] is None  # nothing has failed yet
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", code.value)

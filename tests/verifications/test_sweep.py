@@ -23,7 +23,7 @@ async def test_a_lost_job_is_sent_again(engine: Engine) -> None:
 async def test_a_late_verification_is_closed_without_a_job(engine: Engine) -> None:
     id_ = await engine.create()
     await engine.take()
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert sum(await asyncio.gather(*(sweep(engine.gateway) for _ in range(4)))) == 1
     assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
     assert await engine.events() == ["verification.failed"]
@@ -38,7 +38,7 @@ async def test_what_is_not_due_is_left_alone(engine: Engine) -> None:
 
 async def test_one_that_cannot_be_closed_does_not_keep_the_others_open(engine: Engine) -> None:
     ids = [await engine.create() for _ in range(5)]
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     await engine.run_sql(
         f"""
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -55,7 +55,7 @@ async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) ->
     """Two workers at it close none twice, and what is left of their jobs goes with them."""
     for _ in range(60):
         await engine.create()
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert sum(await asyncio.gather(*(sweep(engine.gateway) for _ in range(2)))) == 60
     assert await engine.events() == ["verification.failed"] * 60
     assert await engine.due() == []
@@ -66,7 +66,7 @@ async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> No
     waiting, fresh = await engine.create(), await engine.create(external_id="visit-2", metadata={"clinic": "north"})
     await engine.step()
     await engine.run_sql("UPDATE work SET waiting_for = 'vendor_retry' WHERE id = :id", id=waiting)
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert await sweep(engine.gateway) == 2
     views = [await engine.view(id_) for id_ in (waiting, fresh)]
     assert [view["failure"]["code"] for view in views] == ["vendor_unavailable", "deadline_exceeded"]

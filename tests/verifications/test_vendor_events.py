@@ -195,7 +195,7 @@ async def test_poll_and_event_race_closes_once(engine: Engine) -> None:
 async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
-    await engine.run_sql("UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     await engine.step()
     assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
     await receive(engine.gateway, "sohar", event())
