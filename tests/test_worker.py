@@ -35,17 +35,15 @@ SUBMITTED = (200, {"id": "7"})
 
 async def timeline(gateway: Gateway, verification_id: str) -> list[tuple[str, str]]:
     rows = await run_sql(
-        gateway, "SELECT type, message FROM timeline WHERE verification_id = :id ORDER BY id", id=verification_id
+        gateway, "SELECT entries FROM history WHERE verification_id = :id ORDER BY n", id=verification_id
     )
-    return [(row.type, row.message) for row in rows]
+    return [(entry["type"], entry["message"]) for row in rows for entry in row.entries]
 
 
 async def move_clock(gateway: Gateway) -> None:
-    """Every wait, the sweep's lease included, is over."""
-    await run_sql(
-        gateway, "UPDATE verifications SET next_check_at = next_check_at - interval '1 hour' WHERE completed_at IS NULL"
-    )
+    """Every wait is over."""
     await due_in(gateway).hasten()
+    await due_in(gateway).wake()
 
 
 async def until_status(gateway: Gateway, verification_id: str, status: str) -> None:
@@ -71,7 +69,7 @@ async def test_a_verification_goes_all_the_way(gateway: Gateway) -> None:
     assert wire.calls.count(SUBMIT) == 1
 
 
-async def test_a_job_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -> None:
+async def test_a_step_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -> None:
     """Its inquiry cannot be opened; then it can again."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
@@ -87,14 +85,6 @@ async def test_a_job_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -
         await until_status(gateway, id_, "completed")
     assert ("retry_scheduled", "internal_error (error 1 in a row)") in await timeline(gateway, id_)
     assert wire.calls.count(SUBMIT) == 1
-
-
-async def test_a_job_that_cannot_even_be_read_does_not_stop_the_others(gateway: Gateway) -> None:
-    wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
-    await due_in(gateway).add_unreadable()
-    async with working(gateway, wire):
-        id_ = await accept(gateway)
-        await until_status(gateway, id_, "completed")
 
 
 async def test_all_connections_are_cut_while_it_works(gateway: Gateway, postgres_url: str) -> None:
@@ -126,7 +116,7 @@ async def cut_all_connections(gateway: Gateway, postgres_url: str) -> None:
     await gateway.database.engine.dispose()
 
 
-async def test_stop_lets_running_jobs_end(gateway: Gateway) -> None:
+async def test_stop_lets_what_is_under_way_end(gateway: Gateway) -> None:
     gate = Gate(*SUBMITTED)
     wire = Wire().on(SUBMIT, gate)
     async with working(gateway, wire) as (worker, running):
@@ -158,6 +148,7 @@ async def test_what_does_not_end_in_time_is_cut_and_taken_up_by_another_worker(g
         await asyncio.wait_for(running, 10)
     assert (await view(gateway, id_))["status"] == "in_progress"
     healthy = Wire().on(POLL, (200, ACTIVE))
+    await due_in(gateway).end_leases()
     async with working(gateway, healthy):
         await until_status(gateway, id_, "completed")
     assert SUBMIT not in healthy.calls
@@ -195,11 +186,11 @@ async def test_a_submission_on_the_line_is_not_cut_off(gateway: Gateway) -> None
         await eventually(lambda: wire.calls.count(SUBMIT) == 2)
         with capture_logs() as logs:
             worker.stop()
-            await eventually(lambda: "job_cut_short" in [line["event"] for line in logs])
+            await eventually(lambda: "step_cut_short" in [line["event"] for line in logs])
         assert not running.done()
         submits.opened.set()
         await asyncio.wait_for(running, 10)
-    assert [line["jobs"] for line in logs if line["event"] == "drain_cut_short"] == [1]
+    assert [line["steps"] for line in logs if line["event"] == "drain_cut_short"] == [1]
     assert (await view(gateway, submitting))["attempts"][0]["state"] == "waiting"
     assert (await view(gateway, polling))["status"] == "in_progress"
 
@@ -238,22 +229,22 @@ async def test_a_worker_that_is_stopped_begins_no_submission(
     stopped = steps.Engine(gateway, engine.steps.transport, engine.breakers, draining=lambda: limits.stopping)
     stopped.rate_limits = limits
     id_ = await engine.create()
-    key = await engine.take()
-    await stopped.advance(key)
+    await stopped.advance(await engine.take())
     assert (limits.asked, wire.calls, stopped.submitting) == (0 if from_the_start else 1, [], {})
     shown = await engine.view(id_)
     assert (shown["status"], shown["attempts"][0]["state"]) == ("queued", "preparing")
-    await engine.advance(key)
+    assert await engine.due() == [id_]  # given back: another worker need not wait for the lease
+    await engine.step()
     assert wire.calls == [SUBMIT]
 
 
 async def test_it_waits_for_a_database_that_is_not_there_yet(gateway: Gateway) -> None:
-    """The queue's tables are being migrated: the groups try again until they are back."""
+    """The queue's tables are being migrated: the worker looks again until they are back."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
     await due_in(gateway).hide()
     async with working(gateway, wire) as (_, running):
-        connected = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'covergate advance'"
+        connected = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'covergate queue'"
         await eventually(partial(run_sql, gateway, connected))
         await due_in(gateway).show()
         await until_status(gateway, id_, "completed")

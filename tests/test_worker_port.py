@@ -76,24 +76,23 @@ async def test_a_worker_that_is_well_says_so_and_counts(gateway: Gateway) -> Non
 async def test_a_sweep_that_is_not_done_any_more_is_named(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     async with working(gateway, Wire()) as (working_one, _), port_of(working_one) as client:
         await until_well(client)
-        monkeypatch.setattr(worker, "SWEEP_SILENT_SECONDS", -1.0)
-        assert await ailing(client) == dict.fromkeys(
-            ("close_late", "wake_overdue", "sweep_deliveries"), "last done 0 s ago"
-        )
+        monkeypatch.setattr(worker, "SILENT_SECONDS", -1.0)
+        parts = ("verifications", "deliveries", "close_late", "wake_held_back")
+        assert await ailing(client) == dict.fromkeys(parts, "last done 0 s ago")
         monkeypatch.undo()
         await until_well(client)
 
 
-async def test_groups_that_take_no_jobs_are_named(gateway: Gateway) -> None:
+async def test_a_queue_that_cannot_be_read_is_named(gateway: Gateway) -> None:
     async with working(gateway, Wire()) as (working_one, _), port_of(working_one) as client:
         await until_well(client)
         await due_in(gateway).hide()
 
         async def named() -> bool:
             found = await ailing(client)
-            return found.get("advance") == "takes no jobs"
+            return found.get("verifications") == "cannot be read: UndefinedTableError"
 
-        await eventually(named, what="a group that takes no jobs")
+        await eventually(named, what="a queue that cannot be read")
         await due_in(gateway).show()
         await until_well(client)
 

@@ -81,9 +81,11 @@ class Worker:
     def troubles(self) -> dict[str, str | None]:
         """Queue or sweep → why it is not well, None if it is. Empty before `run`."""
         now = asyncio.get_running_loop().time()
-        done = {name: dispatcher.looked_at for name, dispatcher in self._dispatchers.items()} | self._sweeps_done
-        return {
-            name: None if now - at <= SILENT_SECONDS else f"last done {now - at:.0f} s ago" for name, at in done.items()
+        done = {name: queue.looked_at for name, queue in self._dispatchers.items()} | self._sweeps_done
+        silent = {name: now - at for name, at in done.items()}
+        found = {name: f"last done {for_:.0f} s ago" if for_ > SILENT_SECONDS else None for name, for_ in silent.items()}
+        return found | {
+            name: f"cannot be read: {queue.error}" for name, queue in self._dispatchers.items() if queue.error is not None
         }
 
     async def run(self) -> None:

@@ -109,6 +109,8 @@ class Dispatcher(Generic[_Row]):
         self.under_way: dict[asyncio.Future[None], _Row] = {}
         self.looked_at = self._clock()
         """The loop's time of the last look that worked."""
+        self.error: str | None = None
+        """Why the last look did not work."""
 
     @property
     def channel(self) -> str:
@@ -132,16 +134,12 @@ class Dispatcher(Generic[_Row]):
                 self._woken.clear()
                 try:
                     await self._look()
-                    rest = FIRST_REST
+                    self.error, rest = None, FIRST_REST
                 # Broad on purpose: a queue that nobody reads any more is work that nobody does.
                 except Exception as error:
-                    away = isinstance(error, DATABASE_ERRORS)
-                    log.warning(
-                        "queue_not_read",
-                        queue=self.channel,
-                        error=type(error).__name__,
-                        exc_info=None if away else error,
-                    )
+                    self.error = type(error).__name__
+                    trace = None if isinstance(error, DATABASE_ERRORS) else error
+                    log.warning("queue_not_read", queue=self.channel, error=self.error, exc_info=trace)
                     self._next_look, rest = self._clock() + rest, min(rest * 2, LONGEST_REST)
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._next_look):
