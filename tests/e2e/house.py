@@ -247,16 +247,16 @@ class House:
         """
         await self.sql(_MOVE_CLOCK, minutes=minutes, sent_by=sent_by)
         work = due_in(self.gateway)
-        await work.wake(await work.hasten_within(minutes, late=False))
+        await work.hasten_within(minutes, late=False)
+        await work.wake()
 
-    async def lose_heartbeats(self) -> None:
+    async def end_leases(self) -> None:
         """All that is under way is taken up again, that of living workers too."""
-        await due_in(self.gateway).lose_heartbeats()
+        await due_in(self.gateway).end_leases()
 
     async def put_aside(self) -> None:
         """What waits or is under way now is not for the workers that come next."""
         await due_in(self.gateway).put_aside()
-        await self.sql("UPDATE verifications SET next_check_at = deadline WHERE status IN ('queued', 'in_progress')")
 
     @asynccontextmanager
     async def fast_clock(self, minutes: int, sent_by: float = 0.0) -> AsyncIterator[None]:
@@ -282,29 +282,20 @@ class House:
 
 _MOVE_CLOCK = """
 WITH waiting AS (
-  SELECT id, attempt_id FROM verifications
-  WHERE status IN ('queued', 'in_progress') AND deadline > clock_timestamp() + interval '1 minute'
-), looked_up AS (
-  UPDATE attempts SET lookup_after = clock_timestamp()
-  WHERE id IN (SELECT a.id FROM attempts a JOIN waiting w ON w.attempt_id = a.id
-               WHERE a.lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => :minutes)
-                 AND a.intent_at <= clock_timestamp() - make_interval(secs => :sent_by)
-               FOR UPDATE OF a SKIP LOCKED)
-), long_ago AS (
-  UPDATE attempts SET intent_at = intent_at - make_interval(mins => :minutes)
-  WHERE id IN (SELECT a.id FROM attempts a JOIN waiting w ON w.attempt_id = a.id
-               WHERE a.state = 'submitting' AND a.intent_at < clock_timestamp() - interval '10 seconds'
-                 AND a.intent_at > clock_timestamp() - interval '1 minute' FOR UPDATE OF a SKIP LOCKED)
-  RETURNING verification_id
+  SELECT verification_id FROM work
+  WHERE deadline > clock_timestamp() + interval '1 minute' AND due_at <= next_check_at AND late_tries IS NULL
+    AND state = 'submitting' FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE verifications SET next_check_at = clock_timestamp() - interval '1 minute'
-WHERE id IN (SELECT verification_id FROM long_ago)"""
-"""Rows that somebody is working on are left for the next time: the clock must not make anybody wait.
+UPDATE work w SET
+  lookup_after = CASE WHEN lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => :minutes)
+                       AND intent_at <= clock_timestamp() - make_interval(secs => :sent_by)
+                      THEN clock_timestamp() ELSE lookup_after END,
+  intent_at = CASE WHEN intent_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() - interval '10 seconds'
+                   THEN intent_at - make_interval(mins => :minutes) ELSE intent_at END
+FROM waiting WHERE w.verification_id = waiting.verification_id"""
+"""Rows that somebody is working on are left for the next time: what he brings would not be that of the row any more."""
 
-A step that read an intent's instant before it was moved does not count, and leaves its verification to the sweep.
-"""
-
-_INTENDED = "SELECT id FROM attempts WHERE verification_id = :id AND state = 'submitting'"
+_INTENDED = "SELECT 1 FROM work WHERE verification_id = :id AND state = 'submitting'"
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""

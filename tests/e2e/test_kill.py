@@ -27,8 +27,8 @@ KILLED_BATCH, KILLED_SOME = 30, 10
 SENT_BY_SECONDS = 6.0
 """Five seconds after its intent nobody sends any more, and the sandbox has then seen what was sent."""
 _UNDER_WAY = """
-SELECT 1 FROM verifications
-WHERE id = ANY(:ids) AND status IN ('queued', 'in_progress') AND waiting_for IS DISTINCT FROM 'operator' LIMIT 1"""
+SELECT 1 FROM work
+WHERE verification_id = ANY(:ids) AND late_tries IS NULL AND waiting_for IS DISTINCT FROM 'operator' LIMIT 1"""
 INTERRUPTED = "('submission_in_flight', 'submission_found', 'reply_lost', 'needs_attention', 'next_attempt')"
 
 
@@ -42,7 +42,7 @@ async def test_workers_that_are_killed_lose_nothing_and_repeat_nothing(bare_hous
             worker = await workers()
             await house.submitted_since(before, KILLED_SOME)
             await worker.kill()
-            await house.lose_heartbeats()
+            await house.end_leases()
         await workers()
         await _ledger_balances(house, asked)
 
@@ -59,7 +59,7 @@ async def test_cut_database_connections_lose_nothing_and_repeat_nothing(
             asked |= await _ask(house, f"cut{cut}", BATCH)
             await house.submitted_since(before, SOME)
             await house.cut_connections()
-            await house.lose_heartbeats()
+            await house.end_leases()
         # Replies are held and intents confirmed while the connections come back: as a rule nothing shows an interruption.
         await _ledger_balances(house, asked, interrupts=False)
 
@@ -73,7 +73,7 @@ async def test_a_worker_that_froze_past_its_heartbeat_repeats_nothing_when_it_go
     frozen = await workers()
     await house.submitted_since(before, SOME)
     frozen.signal(signal.SIGSTOP)
-    await house.lose_heartbeats()
+    await house.end_leases()
     before = house.submitted
     asked |= await _ask(house, "meanwhile", BATCH)
     await workers()
@@ -91,7 +91,7 @@ async def test_a_worker_that_froze_between_intent_and_sending_sends_no_more(
     verification_id = await house.create("health_harbor", member)
     frozen = await workers(COVERGATE_TEST_STOP_AT="after_intent")
     await house.intended(verification_id)
-    await house.lose_heartbeats()
+    await house.end_leases()
     await workers()
     async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
         seen = await house.settled(verification_id)
@@ -131,7 +131,8 @@ async def _ledger_balances(house: House, asked: dict[str, str], *, interrupts: b
             assert (seen["failure"]["code"], id_ in waiting) == ("submission_unknown", True)
             assert submitted[member] <= 1
     touched = await house.sql(
-        f"SELECT DISTINCT verification_id FROM timeline WHERE type IN {INTERRUPTED} AND verification_id = ANY(:ids)",
+        "SELECT DISTINCT verification_id FROM history, jsonb_array_elements(entries) AS e"
+        f" WHERE e ->> 'type' IN {INTERRUPTED} AND verification_id = ANY(:ids)",
         ids=list(asked),
     )
     assert touched or not interrupts, "nothing was interrupted: the test tested nothing"

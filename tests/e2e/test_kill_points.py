@@ -60,8 +60,8 @@ async def interrupted(bare_house: House, workers: StartWorker) -> Rested:
         await house.vendors_rest()
         await house.put_aside()  # what a dead worker left is not for the next one, which has a death of its own
     # It is an hour later.
-    await house.lose_heartbeats()
-    await house.sql("UPDATE attempts SET intent_at = intent_at - interval '1 hour'")
+    await house.end_leases()
+    await house.sql("UPDATE work SET intent_at = intent_at - interval '1 hour'")
     worker = await workers()
     async with house.fast_clock(minutes=70):
         rested = await asyncio.gather(*(house.settled(id_) for id_ in made.values()), return_exceptions=True)

@@ -79,7 +79,7 @@ class Due:
 
     async def put_aside(self) -> None:
         """All that waits or is under way does so for an hour more."""
-        await self.rows("UPDATE work SET due_at = now() + interval '1 hour'")
+        await self.rows("UPDATE work SET due_at = least(now() + interval '1 hour', deadline), next_check_at = least(now() + interval '1 hour', deadline)")
 
     async def end_leases(self) -> None:
         """All that is under way looks abandoned: it is taken up again, that of living workers too."""

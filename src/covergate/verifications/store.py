@@ -130,6 +130,7 @@ class Claimed:
 
 
 def _verification(row: Any, sealer: Sealer) -> Verification:
+    """By place, not by name: a verification and its attempt have columns of one name."""
     values = list(row.values())
     split = len(_OF_VERIFICATION)
     of_verification = dict(zip(_OF_VERIFICATION, values, strict=False))
@@ -165,10 +166,11 @@ async def read_claimed(db: AsyncConnection, sealer: Sealer, verification_id: str
 async def lock(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[str, Verification]:
     """The verifications by id, locked until the transaction ends: the open ones first, each kind in the order of ids."""
     wanted = sorted(set(ids))
-    locked = {row["id"]: _verification(row, sealer) for row in await _LOCK_OPEN.all(db, {"ids": wanted})}
-    if missing := [id_ for id_ in wanted if id_ not in locked]:
-        locked |= {row["id"]: _verification(row, sealer) for row in await _LOCK_ENDED.all(db, {"ids": missing})}
-    return locked
+    found = [_verification(row, sealer) for row in await _LOCK_OPEN.all(db, {"ids": wanted})]
+    if len(found) < len(wanted):
+        missing = sorted({*wanted} - {v.id for v in found})
+        found += [_verification(row, sealer) for row in await _LOCK_ENDED.all(db, {"ids": missing})]
+    return {v.id: v for v in found}
 
 
 async def lock_past_deadline(
