@@ -61,7 +61,7 @@ async def test_an_end_without_an_answer_says_why(engine: Engine, added: Callable
     await cancel(engine.gateway, CALLER, id_)
     await cancel(engine.gateway, CALLER, id_)
     assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 1
-    await engine.run_sql("UPDATE verifications SET deadline = now(), next_check_at = now() WHERE id = :id", id=other)
+    await engine.run_sql("UPDATE work SET deadline = now(), next_check_at = now() WHERE id = :id", id=other)
     await engine.advance(f"{other}:0")
     shown = await engine.view(other)
     failure = shown["failure"]["code"]

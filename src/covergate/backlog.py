@@ -35,9 +35,11 @@ UNION ALL
 SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
 FROM deliveries WHERE status = '{DeliveryStatus.PENDING}' GROUP BY 2""")
 _OLDEST = Query(f"""
-SELECT kind, greatest(extract(epoch FROM clock_timestamp() - promised), 0) AS seconds FROM (VALUES
+SELECT kind, greatest(extract(epoch FROM clock_timestamp() - promised), 0) AS seconds
+FROM (VALUES
   ('verification', (SELECT min(next_check_at) FROM work WHERE due_at <= now())),
-  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'))) AS due(kind, promised)""")
+  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'))
+) AS due(kind, promised)""")
 _WORKERS = Query(
     f"""
 SELECT count(DISTINCT split_part(application_name, ' ', 3)) FROM pg_stat_activity

@@ -83,9 +83,13 @@ class Worker:
         now = asyncio.get_running_loop().time()
         done = {name: queue.looked_at for name, queue in self._dispatchers.items()} | self._sweeps_done
         silent = {name: now - at for name, at in done.items()}
-        found = {name: f"last done {for_:.0f} s ago" if for_ > SILENT_SECONDS else None for name, for_ in silent.items()}
+        found = {
+            name: f"last done {for_:.0f} s ago" if for_ > SILENT_SECONDS else None for name, for_ in silent.items()
+        }
         return found | {
-            name: f"cannot be read: {queue.error}" for name, queue in self._dispatchers.items() if queue.error is not None
+            name: f"cannot be read: {queue.error}"
+            for name, queue in self._dispatchers.items()
+            if queue.error is not None
         }
 
     async def run(self) -> None:

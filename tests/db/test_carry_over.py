@@ -108,7 +108,7 @@ async def test_what_ended_is_read_as_before(carried: Gateway) -> None:
     assert "/exchanges/2/" in str(shown["result"])
     raw = await read_raw(carried, CALLER, ids["completed"], "req_1")
     assert [exchange["status"] for exchange in raw["exchanges"]] == [200, 202, 200]
-    assert [exchange["call"] for exchange in raw["exchanges"]][0].startswith("POST ")
+    assert raw["exchanges"][0]["call"].startswith("POST ")
     page = await read_timeline(carried, CALLER, ids["completed"], 0, 10)
     assert [entry["type"] for entry in page.data] == ["created", "submitted", "checked", "completed"]
     assert all(entry["at"].endswith("Z") and entry["attempt_id"] for entry in page.data)
@@ -118,4 +118,3 @@ async def test_nothing_of_the_old_queue_is_left(carried: Gateway) -> None:
     async with carried.connection() as db:
         rows = await db.exec_driver_sql("SELECT relname FROM pg_class WHERE relname LIKE 'pgqueuer%'")
         assert rows.all() == []
-

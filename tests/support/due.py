@@ -49,7 +49,8 @@ class Due:
     async def seconds_to(self, verification_id: str) -> float:
         """How long this verification still rests."""
         [row] = await self.rows(
-            "SELECT extract(epoch FROM due_at - clock_timestamp()) FROM work WHERE verification_id = $1", verification_id
+            "SELECT extract(epoch FROM due_at - clock_timestamp()) FROM work WHERE verification_id = $1",
+            verification_id,
         )
         return float(row[0])
 
@@ -79,7 +80,9 @@ class Due:
 
     async def put_aside(self) -> None:
         """All that waits or is under way does so for an hour more."""
-        await self.rows("UPDATE work SET due_at = least(now() + interval '1 hour', deadline), next_check_at = least(now() + interval '1 hour', deadline)")
+        await self.rows(
+            "UPDATE work SET due_at = least(now() + interval '1 hour', deadline), next_check_at = least(now() + interval '1 hour', deadline)"
+        )
 
     async def end_leases(self) -> None:
         """All that is under way looks abandoned: it is taken up again, that of living workers too."""

@@ -14,8 +14,9 @@ from sqlalchemy.engine import Row
 from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
-from covergate.verifications import engine, store
+from covergate.verifications import engine
 from covergate.verifications.create import Acceptance
+from covergate.verifications.lanes import claim
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.store import Claimed
 from covergate.verifications.view import read_view
@@ -72,7 +73,7 @@ class Engine:
             verification_id = (await self.due())[0]
         lane = await self.work.come(verification_id)
         async with self.gateway.connection() as db:
-            [claimed] = await store.claim(db, self.gateway.sealer, {lane: 1}, ())
+            [claimed] = await claim(db, self.gateway.sealer, {lane: 1}, ())
         assert claimed.key == verification_id
         return claimed
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.notify import tell
 from covergate.db.queue_schema import announcement, enqueue_sql, withdraw_sql
-from covergate.db.sql import Query, driver_of
+from covergate.db.sql import Query
 
 ADVANCE = "advance"
 """The group of all lanes; each vendor has a lane, so that one vendor's backlog stays its own."""

@@ -1,6 +1,7 @@
 """LISTEN over a connection of its own, for as long as the process runs.
 
-Invariant: news may be lost, e.g. while the connection is made again; then `missed` is called, and whoever listens looks for itself.
+Invariant: news may be lost, e.g. while the connection is made again; then `missed` is called, and whoever listens looks for
+itself.
 """
 
 from __future__ import annotations

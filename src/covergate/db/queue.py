@@ -4,8 +4,8 @@ A row is due at `due_at`. A claim moves that to the end of a lease and increment
 the lease is renewed while the work is under way. When a process dies, its leases end and others claim. Whoever
 reschedules a row sets `due_at` and increments `step`, too: what an earlier claimer still brings is told by its step.
 
-A worker looks when it is told of work (NOTIFY), when the next row is due, when places become free, and every `LOOK_SECONDS`: news may be lost,
-rows are not. Invariant: no row is locked while anything but PostgreSQL is waited for.
+A worker looks when it is told of work (NOTIFY), when the next row is due, when places become free, and every
+`LOOK_SECONDS`: news may be lost, rows are not. Invariant: no row is locked while anything but PostgreSQL is waited for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -1,9 +1,9 @@
 """Sealed columns: AES-256-GCM with table, column and row id as associated data: a value opens only in its place.
 
 A sealed value is: version byte (1, or 2 if it was compressed before), length of the key id, key id, nonce (12 bytes),
-ciphertext and tag. The first key of the ring seals; every key of the ring opens. Digests are HMACs under keys of their own, derived per purpose, so that
-neither a digest nor a fingerprint says anything about a sealing key. Invariant: no key and no opened value is in any
-repr or error.
+ciphertext and tag. The first key of the ring seals; every key of the ring opens. Digests are HMACs under keys of their own,
+derived per purpose, so that neither a digest nor a fingerprint says anything about a sealing key. Invariant: no key and
+no opened value is in any repr or error.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ from covergate.gateway import Gateway
 from covergate.retrying import retrying
 from covergate.vendors import VENDORS
 from covergate.verifications import lifecycle, policy, store
+from covergate.verifications.history import stored_exchanges
 from covergate.verifications.model import Change, Leader, Report, Verification
+from covergate.verifications.save import save
 from covergate.verifications.store import WORK
 from covergate.verifications.view import read_views
 from covergate.webhooks.events import News, keep_full, publish
@@ -45,7 +47,7 @@ _WAKE_FOLLOWERS = Query("""
 WITH f AS MATERIALIZED (
   SELECT verification_id FROM work WHERE follows = ANY(CAST(:ended AS text[])) AND deadline > now()
   ORDER BY verification_id FOR NO KEY UPDATE)
-UPDATE work w SET step = step + 1, next_check_at = least(clock_timestamp(), deadline), due_at = least(clock_timestamp(), deadline),
+UPDATE work w SET step = step + 1, next_check_at = least(now(), deadline), due_at = least(now(), deadline),
   follows = CASE WHEN follows = ANY(CAST(:left_open AS text[])) THEN coalesce(nullif(
     (SELECT min(o.verification_id) FROM work o WHERE o.follows = w.follows AND o.deadline > now()), w.verification_id),
     follows) ELSE follows END
@@ -58,7 +60,7 @@ _FOLLOW_OLDEST = Query(
 WITH f AS MATERIALIZED (
   SELECT verification_id FROM work WHERE follows = :ended AND deadline > now() ORDER BY verification_id OFFSET 1
   FOR NO KEY UPDATE)
-UPDATE work w SET step = step + 1, next_check_at = least(clock_timestamp(), deadline), due_at = least(clock_timestamp(), deadline),
+UPDATE work w SET step = step + 1, next_check_at = least(now(), deadline), due_at = least(now(), deadline),
   follows = (SELECT min(o.verification_id) FROM work o WHERE o.follows = :ended AND o.deadline > now())
 FROM f WHERE w.verification_id = f.verification_id AND w.follows = :ended""",
     ended="text",
@@ -122,7 +124,7 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
         locked = await store.lock(db, gateway.sealer, [report.seen.id for report in reports])
         stored: set[str] = set()
         if again:
-            stored = await store.stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
+            stored = await stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
         for report in reports:
             v = locked.get(report.seen.id)
             change = None if v is None else await _decide(db, report, v)
@@ -179,7 +181,7 @@ async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) 
             for event in change.events
         ],
     )
-    await store.save(db, sealer, changes)
+    await save(db, sealer, changes)
     for change in changes:
         _announce(db, change)
     # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.

@@ -24,10 +24,11 @@ from covergate.states import AttemptState, Status, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, errors_of
+from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
 from covergate.verifications.routing import Route, route_of
-from covergate.verifications.store import WORK, array, entries_of
+from covergate.verifications.store import WORK, array
 
 IDEMPOTENCY_KEPT = "24 hours"
 

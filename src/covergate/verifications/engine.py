@@ -1,7 +1,7 @@
 """One step of a verification: read where it stands, ask the vendor, commit the report.
 
-This is the only path: polling, vendor events, operators and the sweep make a verification due, and its claimer comes through here,
-fenced by `step`. Nothing here keeps state between steps, so a process may die at any instruction.
+This is the only path: polling, vendor events, operators and the sweep make a verification due, and its claimer comes
+through here, fenced by `step`. Nothing here keeps state between steps, so a process may die at any instruction.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Qu
 from covergate.verifications import policy, store
 from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, persevering
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
+from covergate.verifications.history import stored_replies
+from covergate.verifications.lanes import release
 from covergate.verifications.model import (
     BeingSubmitted,
     DeadlineCame,
@@ -170,7 +172,7 @@ class Engine:
         except NotOurs:
             if self._draining():
                 async with self.gateway.connection() as db:
-                    await store.release(db, claimed)
+                    await release(db, claimed)
             return None
         if isinstance(asked.report.outcome, Admission) and not self._goes_elsewhere(asked.report):
             async with self._putting_aside:
@@ -234,7 +236,7 @@ class Engine:
     async def _replay(self, v: Verification, step: Step, intent_at: datetime) -> Report | None:
         """Interprets the stored reply to the committing call again, if there is one that our code failed on."""
         async with self.gateway.connection() as db:
-            stored = await store.stored_replies(db, self.gateway.sealer, v)
+            stored = await stored_replies(db, self.gateway.sealer, v)
         # As it was when the call was made.
         then = replace(step, question=replace(step.question, now=intent_at, submitted_at=None))
         report = Report(v, OurFault(), step, submission=Submission(None, intent_at), maybe_submitted=True)

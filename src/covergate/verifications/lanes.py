@@ -9,12 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db.queue import claiming, renewing
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
 from covergate.gateway import Gateway
-from covergate.verifications import store
-from covergate.verifications.store import WORK, Claimed
+from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
 SHARES = 5
-"""So many payers that hang are needed to fill at least half a lane."""
+"""A payer that hangs holds less than two of so many shares of its vendor's lane."""
+
+_CLAIM = Query(f"""
+WITH {claiming("work", "verification_id", "vendor", fits="t.vendor || ' ' || t.payer <> ALL(CAST(:full AS text[]))")}
+SELECT {OPEN}, v.inquiry_sealed, w.payer FROM taken w JOIN verifications v ON v.id = w.verification_id""")
+_RENEW = Query(renewing("work", "verification_id"))
+_RELEASE = Query("UPDATE work SET due_at = next_check_at WHERE verification_id = :id AND step = :step")
+_NEXT_IN = Query("""
+SELECT extract(epoch FROM min(following.due_at) - clock_timestamp())::float8
+FROM unnest(CAST(:lanes AS text[])) AS lanes(lane), LATERAL (
+  SELECT due_at FROM work WHERE vendor = lanes.lane AND due_at > now() ORDER BY due_at LIMIT 1) AS following""")
 
 
 class Lanes:
@@ -40,19 +54,32 @@ class Lanes:
             self.more = True
             return ()
         async with self._gateway.connection() as db:
-            claimed = await store.claim(db, self._gateway.sealer, rooms, full)
+            claimed = await claim(db, self._gateway.sealer, rooms, full)
         came = Counter(one.verification.attempt.vendor for one in claimed)
         self.more = crowded or any(came[vendor] >= room for vendor, room in rooms.items())
         return claimed
 
     async def next_in(self) -> float | None:
         async with self._gateway.connection() as db:
-            return await store.next_in(db, list(self._places))
+            seconds: float | None = await _NEXT_IN.scalar(db, {"lanes": list(self._places)})
+            return seconds
 
     async def renew(self, claims: Sequence[Claimed]) -> None:
         async with self._gateway.connection() as db:
-            await store.renew(db, claims)
+            await _RENEW.run(db, {"keys": [one.key for one in claims], "steps": [one.step for one in claims]})
 
 
 def _payer(claimed: Claimed) -> str:
     return f"{claimed.verification.attempt.vendor} {claimed.payer}"
+
+
+async def claim(db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], full: Collection[str]) -> list[Claimed]:
+    """Lane → how many are wanted of it at most; none of payers (`<vendor> <payer>`) that have their share."""
+    values = {"lanes": list(rooms), "rooms": list(rooms.values()), "full": list(full)}
+    rows = await _CLAIM.all(db, values)
+    return [Claimed(verification_of(row, sealer), row["inquiry_sealed"], row["payer"]) for row in rows]
+
+
+async def release(db: AsyncConnection, claimed: Claimed) -> None:
+    """Gives a claim back: nothing was done, and another may do it at once."""
+    await _RELEASE.run(db, {"id": claimed.key, "step": claimed.step})

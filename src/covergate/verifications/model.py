@@ -262,9 +262,9 @@ class Change:
     """What follows from a report, an event or a person's word: data that `commit.apply` writes down.
 
     `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
-    `rescheduled`: its next step is due at `next_check_at`; `kept`: the worker makes it itself. `stray`: `verification.attempt` is
-    an earlier one. `late_look_in`: an answer after the end is to be fetched, as try `late_tries`; `late_look_over`: the look of this
-    step was the last one.
+    `rescheduled`: its next step is due at `next_check_at`; `kept`: the worker makes it itself. `stray`:
+    `verification.attempt` is an earlier one. `late_look_in`: an answer after the end is to be fetched, as try `late_tries`;
+    `late_look_over`: the look of this step was the last one.
     """
 
     verification: Verification

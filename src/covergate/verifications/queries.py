@@ -24,7 +24,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
-from covergate.verifications.store import exchanges_of, open_content
+from covergate.verifications.history import exchanges_of, open_content
 from covergate.verifications.view import (
     ATTEMPTS,
     COLUMNS,
@@ -40,11 +40,14 @@ _ENDED = Query(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"
     " WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode"
 )
-_TIMELINE = Query("""
+_TIMELINE = Query(
+    """
 SELECT h.n * :most + e.number AS number, h.at, h.attempt_id, h.vendor, e.entry FROM history h,
   jsonb_array_elements(h.entries) WITH ORDINALITY AS e(entry, number)
 WHERE h.verification_id = :id AND h.n >= :after / :most AND h.n * :most + e.number > :after ORDER BY 1 LIMIT :limit""",
-    most="int", after="int")
+    most="int",
+    after="int",
+)
 _RAW = Query("""
 SELECT verification_id, attempt_id, exchanges, contents_sealed FROM history
 WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) AND exchanges IS NOT NULL

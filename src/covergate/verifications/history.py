@@ -1,0 +1,97 @@
+"""What steps brought, one row of `history` for each: rows of the timeline, and exchanges with the vendor, sealed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
+from covergate.timestamps import instant
+from covergate.vendors.flow import Reply
+from covergate.verifications.model import Exchange, TimelineRow, Verification
+
+_STORED_EXCHANGES = Query("""
+SELECT x ->> 'id' AS id FROM history, jsonb_array_elements(exchanges) AS x
+WHERE verification_id = ANY(CAST(:ids AS text[])) AND exchanges IS NOT NULL""")
+_REPLIES = Query(
+    "SELECT exchanges, contents_sealed, attempt_id FROM history"
+    " WHERE verification_id = :id AND exchanges IS NOT NULL ORDER BY n"
+)
+
+
+def entries_of(rows: Sequence[TimelineRow]) -> str:
+    """Rows of the timeline as `history.entries`, in JSON."""
+    entries = [
+        {
+            "type": row.type,
+            "message": row.message,
+            "waiting_for": row.waiting_for,
+            "next_check_at": instant(row.next_check_at),
+        }
+        for row in rows
+    ]
+    return orjson.dumps(entries).decode()
+
+
+def exchanges_in(exchanges: Sequence[Exchange]) -> str | None:
+    """Exchanges as `history.exchanges`, in JSON; their contents are sealed apart."""
+    shown = [
+        {
+            "id": exchange.id,
+            "at": exchange.at.isoformat(),
+            "call": exchange.call,
+            "status": exchange.status,
+            "content_type": exchange.content_type,
+        }
+        for exchange in exchanges
+    ]
+    return orjson.dumps(shown).decode() if shown else None
+
+
+def seal_content(sealer: Sealer, exchange: Exchange) -> bytes:
+    return sealer.seal("exchanges", "content", exchange.id, exchange.content, packed=True)
+
+
+async def stored_exchanges(db: AsyncConnection, ids: Sequence[str]) -> set[str]:
+    """The exchanges of these verifications: an earlier try may have written some although its commit was never confirmed."""
+    return {row["id"] for row in await _STORED_EXCHANGES.all(db, {"ids": list(ids)})}
+
+
+async def stored_replies(db: AsyncConnection, sealer: Sealer, v: Verification) -> list[tuple[str, Reply]]:
+    """The replies to the current attempt so far, each with the label of its call; of their headers only the content type."""
+    stored = exchanges_of(await _REPLIES.all(db, {"id": v.id}))
+    return [
+        (exchange["call"], _reply(sealer, position, exchange, sealed))
+        for position, (attempt_id, exchange, sealed) in enumerate(stored)
+        if attempt_id == v.attempt.id
+    ]
+
+
+def exchanges_of(rows: Iterable[Any]) -> list[tuple[str, dict[str, Any], bytes]]:
+    """Rows of `history` → attempt, exchange and its sealed content, each at its position in the raw document."""
+    return [
+        (row["attempt_id"], exchange, sealed)
+        for row in rows
+        for exchange, sealed in zip(row["exchanges"], row["contents_sealed"], strict=True)
+    ]
+
+
+def open_content(sealer: Sealer, exchange: Mapping[str, Any], sealed: bytes) -> bytes:
+    """The vendor's reply. The place is called as it was when exchanges had a table of their own."""
+    return sealer.open("exchanges", "content", exchange["id"], sealed)
+
+
+def _reply(sealer: Sealer, position: int, exchange: Mapping[str, Any], sealed: bytes) -> Reply:
+    content_type = exchange["content_type"]
+    return Reply(
+        status=exchange["status"],
+        headers={} if content_type is None else {"content-type": content_type},
+        content=open_content(sealer, exchange, sealed),
+        pointer=f"/exchanges/{position}",
+        at=datetime.fromisoformat(exchange["at"]),
+    )
