@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
 from covergate.verifications.sweep import CLOSERS, close_late, wake_held_back
+from covergate.webhooks.places import Places, WorkersDesk
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer
 
 log = structlog.get_logger(__name__)
@@ -93,19 +94,26 @@ class Worker:
         }
 
     async def run(self) -> None:
-        engine = Engine(self.gateway, self.transport, self.breakers, draining=self._stopping.is_set)
         word = secrets.token_hex(4)
         apart = self.gateway.database.apart
         async with (
-            Deliverer(self.gateway, timeout_seconds=self.delivery_seconds) as deliverer,
             # Deadlines are kept also while steps wait for connections.
             apart(pool_size=CLOSERS + 1, application_name=f"{SWEEP_NAME} {word}") as for_sweeps,
             apart(pool_size=QUEUE_CONNECTIONS, application_name="covergate queue") as for_queues,
+            AsyncExitStack() as parts,
         ):
             sweeping, claiming = replace(self.gateway, database=for_sweeps), replace(self.gateway, database=for_queues)
+            places = Places(claiming, self.gateway.settings.worker_tasks)
+            deliverer = await parts.enter_async_context(
+                Deliverer(self.gateway, places, timeout_seconds=self.delivery_seconds)
+            )
+            deliveries = Dispatcher(places, self._guarded(deliverer.deliver, deliverer.failed_inside))
+            desk = WorkersDesk(places, deliveries)
+            engine = Engine(self.gateway, self.transport, self.breakers, desk, draining=self._stopping.is_set)
             lanes = Lanes(claiming, {vendor.name: vendor.concurrent_steps for vendor in VENDORS.values()})
             self._dispatchers = {
                 "verifications": Dispatcher(lanes, self._guarded(engine.advance, engine.failed_inside)),
+                "deliveries": deliveries,
             }
             sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
             sync_payers = partial(sync_if_due, self.gateway, self.transport)

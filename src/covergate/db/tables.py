@@ -381,23 +381,30 @@ deliveries = Table(
     # No foreign key: its check locks the endpoint's row, and one row in use would stop all that publishes.
     Column("endpoint_id", Text, nullable=False, comment="of webhook_endpoints, whose rows are marked, never deleted"),
     Column("status", Text, nullable=False),
-    Column("step", Integer, nullable=False, server_default="0", comment="fences rescheduling, as verifications.step"),
+    Column("step", Integer, nullable=False, server_default="0", comment="grows with every claim and rescheduling"),
     Column(
         "tries", Integer, nullable=False, server_default="0", comment="since it was made or last redelivered by hand"
     ),
-    Column("postponed", Integer, nullable=False, server_default="0", comment="since then, for lack of a place"),
-    Column(
-        "slow", Boolean, nullable=False, server_default=text("false"), comment="its last try timed out: the slow group"
-    ),
+    Column("slow", Boolean, nullable=False, server_default=text("false"), comment="its last try took long"),
     Column("next_attempt_at", Timestamp),
+    Column("due_at", Timestamp, comment="next_attempt_at, or while it is worked on the end of the lease"),
+    Column("last_at", Timestamp, comment="the last try, of which the failed ones are also in delivery_attempts"),
+    Column("last_status", SmallInteger),
+    Column("last_duration_ms", Integer),
+    Column("last_error", Text),
+    Column("last_answer_sealed", LargeBinary, comment="the first 2 KB of what the partner answered"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("ended_at", Timestamp),
     one_of("status", *DeliveryStatus),
     CheckConstraint(
-        f"(status = '{DeliveryStatus.PENDING}') = (next_attempt_at IS NOT NULL)", name="watched_while_pending"
+        f"(status = '{DeliveryStatus.PENDING}') = (next_attempt_at IS NOT NULL AND due_at IS NOT NULL)",
+        name="watched_while_pending",
     ),
     Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
-    Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
+    Index("ix_deliveries_due", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
+    Index(
+        "ix_deliveries_due_to", "endpoint_id", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")
+    ),
 )
 
 delivery_attempts = Table(

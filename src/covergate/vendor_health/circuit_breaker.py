@@ -19,7 +19,6 @@ from enum import StrEnum
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db import jobs
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -238,5 +237,4 @@ async def end_hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
 
 
 async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: EventType, why: str) -> None:
-    wanted = await publish_to_all(db, mode, type_, {"vendor": vendor, "mode": mode, "state": why})
-    await jobs.enqueue(db, wanted)
+    await publish_to_all(db, mode, type_, {"vendor": vendor, "mode": mode, "state": why})

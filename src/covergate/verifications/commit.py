@@ -33,7 +33,7 @@ from covergate.verifications.model import Change, Leader, Report, Verification
 from covergate.verifications.save import save
 from covergate.verifications.store import WORK
 from covergate.verifications.view import read_views
-from covergate.webhooks.events import News, keep_full, publish
+from covergate.webhooks.events import Desk, News, keep_full, publish
 
 _T = TypeVar("_T")
 
@@ -68,14 +68,14 @@ FROM f WHERE w.verification_id = f.verification_id AND w.follows = :ended""",
 _LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:' || CAST(:id AS text), 0))")
 
 
-async def commit(gateway: Gateway, reports: Sequence[Report]) -> list[Verification | None]:
+async def commit(gateway: Gateway, desk: Desk | None, reports: Sequence[Report]) -> list[Verification | None]:
     """Writes the reports down. For each: the verification if its next step is due at once and the worker keeps it.
 
     A database that is away for a moment is waited for: the vendors' replies would be lost with us.
     """
     following: dict[int, Verification | None] = {}
     for numbers in _rounds(reports):
-        written = await _persevering(gateway, [reports[number] for number in numbers])
+        written = await _persevering(gateway, desk, [reports[number] for number in numbers])
         following |= dict(zip(numbers, written, strict=True))
     crash_points.point("after_commit")
     return [following[number] for number in range(len(reports))]
@@ -94,11 +94,11 @@ def _rounds(reports: Sequence[Report]) -> list[list[int]]:
     return rounds
 
 
-async def _persevering(gateway: Gateway, reports: Sequence[Report]) -> list[Verification | None]:
+async def _persevering(gateway: Gateway, desk: Desk | None, reports: Sequence[Report]) -> list[Verification | None]:
     tried = itertools.count()
 
     def once() -> Awaitable[list[Verification | None]]:
-        return _commit(gateway, reports, again=next(tried) > 0)
+        return _commit(gateway, desk, reports, again=next(tried) > 0)
 
     return await persevering(once)
 
@@ -113,7 +113,9 @@ async def persevering(write: Callable[[], Awaitable[_T]]) -> _T:
     )
 
 
-async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -> list[Verification | None]:
+async def _commit(
+    gateway: Gateway, desk: Desk | None, reports: Sequence[Report], *, again: bool
+) -> list[Verification | None]:
     """One try, in one transaction. `again`: an earlier one may have been committed although nobody told us."""
     following: list[Verification | None] = []
     changes: list[Change] = []
@@ -135,7 +137,7 @@ async def _commit(gateway: Gateway, reports: Sequence[Report], *, again: bool) -
             keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
             changes.append(replace(change, exchanges=kept, kept=keeps))
             following.append(change.verification if keeps else None)
-        await apply(db, gateway.sealer, changes)
+        await apply(db, gateway.sealer, changes, desk)
         crash_points.point("before_commit")
     return following
 
@@ -171,24 +173,25 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     return replace(change, late_look_over=seen.step) if over else change
 
 
-async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None) -> None:
     """The changed rows and everything that goes with them: events, followers, news. Under the locks of `store.lock`."""
-    published = await publish(
+    wanting_full = await publish(
         db,
         [
             News(change.verification.tenant_id, change.verification.mode, event, change.verification.id, thin(change))
             for change in changes
             for event in change.events
         ],
+        desk,
     )
     await save(db, sealer, changes)
     for change in changes:
         _announce(db, change)
     # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.
     await _wake_followers(db, [change.verification for change in changes if change.ended])
-    if published.wanting_full:
-        views = await read_views(db, sealer, [*published.wanting_full.values()])
-        await keep_full(db, sealer, {event: orjson.dumps(views[id_]) for event, id_ in published.wanting_full.items()})
+    if wanting_full:
+        views = await read_views(db, sealer, [*wanting_full.values()])
+        await keep_full(db, sealer, {event: orjson.dumps(views[id_]) for event, id_ in wanting_full.items()})
 
 
 def _announce(db: AsyncConnection, change: Change) -> None:

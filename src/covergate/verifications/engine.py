@@ -51,6 +51,7 @@ from covergate.verifications.model import (
     Verification,
 )
 from covergate.verifications.store import Claimed
+from covergate.webhooks.events import Desk
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,7 @@ class _Asked:
 class Engine:
     """Makes the steps of verifications; one per worker process.
 
-    While `draining` no submission begins. Its step stays due for another worker.
+    The `desk` posts webhooks of what ends here. While `draining` no submission begins; its step stays due for another worker.
     """
 
     def __init__(
@@ -111,13 +112,14 @@ class Engine:
         gateway: Gateway,
         transport: Transport,
         breakers: CircuitBreakers,
+        desk: Desk | None = None,
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.gateway = gateway
         self.transport = transport
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
-        self._commits = GroupCommit(partial(commit, gateway))
+        self._commits = GroupCommit(partial(commit, gateway, desk))
         self._intents = GroupCommit(self._store_intents)
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()

@@ -8,20 +8,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
-from covergate.db import jobs
 from covergate.db.page import Page, page
+from covergate.db.queue import announce
 from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
 from covergate.webhooks.endpoints import disabled, find
+from covergate.webhooks.events import DELIVERIES
 
-_SELECT = """
+_SELECT = f"""
 SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_at, e.type, (
   SELECT jsonb_agg(jsonb_build_object('at', a.at, 'status', a.status, 'duration_ms', a.duration_ms, 'error', a.error)
-                   ORDER BY a.id)
-  FROM delivery_attempts a WHERE a.delivery_id = d.id) AS attempts
+                   ORDER BY a.at)
+  FROM (SELECT at, status, duration_ms, error FROM delivery_attempts WHERE delivery_id = d.id
+        UNION ALL
+        SELECT d.last_at, d.last_status, d.last_duration_ms, d.last_error
+        WHERE d.status = '{DeliveryStatus.DELIVERED}') AS a) AS attempts
 FROM deliveries d JOIN events e ON e.id = d.event_id"""
 _LIST = Query(
     f"""{_SELECT}
@@ -33,9 +37,15 @@ _LOCK = Query("""
 SELECT w.status AS endpoint_status FROM deliveries d JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND w.tenant_id = :tenant_id AND w.mode = :mode AND w.deleted_at IS NULL FOR UPDATE OF d""")
 _AGAIN = Query(f"""
-UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0, postponed = 0,
-  next_attempt_at = clock_timestamp(), ended_at = NULL
-WHERE id = :id RETURNING step""")
+WITH tried AS (
+  INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
+  SELECT id, last_at, last_status, last_duration_ms, last_error, last_answer_sealed FROM deliveries
+  WHERE id = :id AND status = '{DeliveryStatus.DELIVERED}'
+)
+UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
+  next_attempt_at = clock_timestamp(), due_at = clock_timestamp(), ended_at = NULL
+WHERE id = :id""")
+"""The try that worked gets a row of its own: the next one takes its place."""
 
 
 async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, after: str | None, limit: int) -> Page:
@@ -61,8 +71,8 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
             raise Problem("not_found", "there is no such delivery")
         if row.endpoint_status != EndpointStatus.ENABLED:
             raise disabled()
-        step = await _AGAIN.scalar(db, {"id": delivery_id})
-        await jobs.enqueue(db, [jobs.deliver(delivery_id, step)])
+        await _AGAIN.run(db, {"id": delivery_id})
+        announce(db, DELIVERIES)
         return await read_delivery(db, delivery_id)
 
 

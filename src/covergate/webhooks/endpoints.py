@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
-from covergate.db import jobs
 from covergate.db.page import Page, page
 from covergate.db.sql import Query
 from covergate.errors import FieldError, Problem
@@ -68,7 +67,7 @@ WITH l AS MATERIALIZED (
   SELECT id FROM deliveries WHERE endpoint_id = :id AND status = '{DeliveryStatus.PENDING}' ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE deliveries d SET status = '{DeliveryStatus.EXHAUSTED}', step = step + 1, next_attempt_at = NULL,
-  ended_at = clock_timestamp()
+  due_at = NULL, ended_at = clock_timestamp()
 FROM l WHERE d.id = l.id AND status = '{DeliveryStatus.PENDING}'""")
 """In the order of ids, in which other processes record theirs, too."""
 
@@ -170,9 +169,7 @@ async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
         row = await find(db, caller, endpoint_id, lock=True)
         if row.status != EndpointStatus.ENABLED:
             raise disabled()
-        delivery_id = await publish_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
-        await jobs.enqueue(db, [jobs.deliver(delivery_id, 0)])
-    return delivery_id
+        return await publish_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
 
 
 async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Any:

@@ -8,23 +8,28 @@ made while a transaction was under way that still is: nothing can appear behind 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
-from covergate.db import jobs
+from covergate.db.database import after_commit
 from covergate.db.page import Page, page
+from covergate.db.queue import LEASE_SECONDS, announce
 from covergate.db.sealing import Sealer
-from covergate.db.sql import Query
+from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.timestamps import instant
 
+DELIVERIES = "covergate_deliveries"
+"""The channel on which due deliveries are announced."""
 EVERY = "*"
 """The subscription to every event type."""
 FULL = "full"
@@ -35,11 +40,11 @@ LONGEST_PUBLISHING = "5 minutes"
 
 _SUBSCRIBED = f"w.deleted_at IS NULL AND w.status = '{EndpointStatus.ENABLED}'"
 _SUBSCRIBERS = Query(f"""
-SELECT tenant_id, mode, type, array_agg(id ORDER BY id) AS endpoints, bool_or(w.payload = '{FULL}') AS wants_full
+SELECT n.tenant_id, n.mode, n.type, w.id, w.payload, w.url, w.secret_sealed, w.previous_secret_sealed,
+  coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds
 FROM unnest(CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[])) AS n(tenant_id, mode, type)
   JOIN webhook_endpoints w USING (tenant_id, mode)
-WHERE {_SUBSCRIBED} AND w.event_types && ARRAY['{EVERY}', n.type]
-GROUP BY tenant_id, mode, type""")
+WHERE {_SUBSCRIBED} AND w.event_types && ARRAY['{EVERY}', n.type] ORDER BY w.id""")
 _SUBSCRIBED_TENANTS = Query(f"""
 SELECT DISTINCT tenant_id FROM webhook_endpoints w
 WHERE mode = :mode AND {_SUBSCRIBED} AND event_types && CAST(:wanted AS text[])""")
@@ -50,10 +55,15 @@ WITH e AS (
   FROM (SELECT u.*, nextval('events_position_seq')
         FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
                     CAST(:verifications AS text[]), CAST(:data AS jsonb[])) AS u) AS n
+  RETURNING id, created_at
+), d AS (
+  INSERT INTO deliveries (id, event_id, endpoint_id, status, step, next_attempt_at, due_at)
+  SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', CAST(leased AS int), now(),
+    CASE WHEN leased THEN now() + interval '{LEASE_SECONDS} seconds' ELSE now() END
+  FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[]), CAST(:leased AS boolean[]))
+    AS d(id, event_id, endpoint_id, leased)
 )
-INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)
-SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', clock_timestamp()
-FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[])) AS d(id, event_id, endpoint_id)""")
+SELECT id, created_at FROM e""")
 _SETTLED = Query(f"""
 SELECT greatest(least(clock_timestamp(), min(xact_start)), clock_timestamp() - interval '{LONGEST_PUBLISHING}')
 FROM pg_stat_activity
@@ -89,31 +99,73 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """`jobs` are the caller's to enqueue. `wanting_full`: event → its verification, which a subscriber gets as a whole."""
+class Delivery:
+    """A claimed delivery, with all that its POST needs. `unwanted`: why it is not made, in a word."""
 
-    jobs: list[jobs.Job]
-    wanting_full: dict[str, str]
+    id: str
+    step: int
+    tries: int
+    event_id: str
+    type: str
+    data: Any
+    created_at: datetime
+    full_sealed: bytes | None = field(repr=False)
+    verification_id: str | None
+    tenant_id: str
+    endpoint_id: str
+    url: str
+    secret_sealed: bytes = field(repr=False)
+    previous_secret_sealed: bytes | None = field(repr=False)
+    previous_secret_holds: bool
+    unwanted: str | None
+    now: datetime
+
+    @property
+    def key(self) -> str:
+        return self.id
 
 
-async def publish(db: AsyncConnection, news: Sequence[News]) -> Published:
-    """Inserts the events, of any tenants, and a delivery for each subscriber.
+class Room(Protocol):
+    """The places that are free just now; `take` takes one if there is one for this endpoint of this tenant."""
 
-    When the verifications are written, and in the same transaction, `keep_full` is due for what is `wanting_full`.
+    def take(self, endpoint_id: str, tenant_id: str) -> bool: ...
+
+
+class Desk(Protocol):
+    """What posts deliveries in this process. It takes up those that were made as claimed ones for it."""
+
+    def room(self) -> Room: ...
+
+    def take_up(self, deliveries: Sequence[Delivery]) -> None: ...
+
+
+async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None = None) -> dict[str, str]:
+    """Inserts the events, of any tenants, and a delivery for each subscriber, due at once.
+
+    What the `desk` has a place for is made as claimed and goes to it when the transaction is committed. A full payload is not
+    written yet: event → its verification, for `keep_full` in the same transaction.
     """
     if not news:
-        return Published([], {})
+        return {}
     kinds = list({(one.tenant_id, one.mode, one.type) for one in news})
     tenants, modes, types = zip(*kinds, strict=True)
-    rows = await _SUBSCRIBERS.all(db, {"tenants": tenants, "modes": modes, "types": types})
-    subscribers = {(row.tenant_id, row.mode, row.type): row for row in rows}
-    events, wanting_full = [], {}
+    subscribers: dict[tuple[str, str, str], list[Record]] = {kind: [] for kind in kinds}
+    for row in await _SUBSCRIBERS.all(db, {"tenants": tenants, "modes": modes, "types": types}):
+        subscribers[row.tenant_id, row.mode, row.type].append(row)
+    room = desk.room() if desk is not None else None
+    made, wanting_full = [], {}
     for one in news:
-        event_id, subscribed = ids.new(ids.EVENT), subscribers.get((one.tenant_id, one.mode, one.type))
-        events.append((event_id, one, subscribed.endpoints if subscribed else []))
-        if subscribed and subscribed.wants_full and one.verification_id is not None:
+        event_id, endpoints = ids.new(ids.EVENT), subscribers[one.tenant_id, one.mode, one.type]
+        if one.verification_id is not None and any(row.payload == FULL for row in endpoints):
             wanting_full[event_id] = one.verification_id
-    return Published([jobs.deliver(delivery, 0) for delivery in await _insert(db, events)], wanting_full)
+        leased = {
+            row.id for row in endpoints if room is not None and row.payload != FULL and room.take(row.id, one.tenant_id)
+        }
+        made.append(_Made(event_id, one, endpoints, leased))
+    claimed = await _insert(db, made)
+    if desk is not None and claimed:
+        after_commit(db, partial(desk.take_up, claimed))
+    return wanting_full
 
 
 async def keep_full(db: AsyncConnection, sealer: Sealer, payloads: Mapping[str, bytes]) -> None:
@@ -122,39 +174,91 @@ async def keep_full(db: AsyncConnection, sealer: Sealer, payloads: Mapping[str, 
     await _KEEP_FULL.run(db, {"ids": list(payloads), "sealed": sealed})
 
 
-async def publish_to_all(db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any]) -> list[jobs.Job]:
+async def publish_to_all(db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any]) -> None:
     """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification."""
     rows = await _SUBSCRIBED_TENANTS.all(db, {"mode": mode, "wanted": [EVERY, type_]})
-    return (await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows])).jobs
+    await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows])
 
 
 async def publish_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
-    """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id; the caller enqueues its job."""
+    """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id."""
+    delivery_id = ids.new(ids.DELIVERY)
     news = News(tenant_id, mode, EventType.ENDPOINT_TEST, None, {"id": endpoint_id})
-    [delivery] = await _insert(db, [(ids.new(ids.EVENT), news, [endpoint_id])])
-    return delivery
+    await _write(db, [(ids.new(ids.EVENT), news)], [(delivery_id, 0, endpoint_id, False)])
+    return delivery_id
 
 
-async def _insert(db: AsyncConnection, events: Sequence[tuple[str, News, Sequence[str]]]) -> list[str]:
-    """Each event's id, the event, the endpoints that get it; returns the ids of the deliveries."""
-    deliveries = [
-        (ids.new(ids.DELIVERY), event_id, endpoint) for event_id, _, endpoints in events for endpoint in endpoints
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An event with its subscribers; `leased` of them are posted to from memory."""
+
+    id: str
+    news: News
+    endpoints: Sequence[Record]
+    leased: set[str]
+
+
+async def _insert(db: AsyncConnection, made: Sequence[_Made]) -> list[Delivery]:
+    """Those that are leased."""
+    rows = [
+        (ids.new(ids.DELIVERY), number, endpoint, endpoint.id in event.leased)
+        for number, event in enumerate(made)
+        for endpoint in event.endpoints
     ]
-    await _PUBLISH.run(
+    created = await _write(
         db,
-        {
-            "ids": [event_id for event_id, _, _ in events],
-            "tenants": [one.tenant_id for _, one, _ in events],
-            "modes": [one.mode for _, one, _ in events],
-            "types": [one.type for _, one, _ in events],
-            "verifications": [one.verification_id for _, one, _ in events],
-            "data": [orjson.dumps(one.data).decode() for _, one, _ in events],
-            "deliveries": [delivery for delivery, _, _ in deliveries],
-            "events": [event_id for _, event_id, _ in deliveries],
-            "endpoints": [endpoint for _, _, endpoint in deliveries],
-        },
+        [(event.id, event.news) for event in made],
+        [(delivery_id, number, endpoint.id, leased) for delivery_id, number, endpoint, leased in rows],
     )
-    return [delivery for delivery, _, _ in deliveries]
+    return [
+        _leased(delivery_id, made[number], endpoint, created[made[number].id])
+        for delivery_id, number, endpoint, leased in rows
+        if leased
+    ]
+
+
+def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> Delivery:
+    return Delivery(
+        id=delivery_id,
+        step=1,
+        tries=0,
+        event_id=event.id,
+        type=event.news.type,
+        data=event.news.data,
+        created_at=at,
+        full_sealed=None,
+        verification_id=event.news.verification_id,
+        tenant_id=event.news.tenant_id,
+        endpoint_id=endpoint.id,
+        url=endpoint.url,
+        secret_sealed=endpoint.secret_sealed,
+        previous_secret_sealed=endpoint.previous_secret_sealed,
+        previous_secret_holds=endpoint.previous_secret_holds,
+        unwanted=None,
+        now=at,
+    )
+
+
+async def _write(
+    db: AsyncConnection, events: Sequence[tuple[str, News]], deliveries: Sequence[tuple[str, int, str, bool]]
+) -> dict[str, datetime]:
+    """Each delivery: id, the number of its event, endpoint, whether it is leased. Event → when it was made."""
+    values: dict[str, Any] = {
+        "ids": [event_id for event_id, _ in events],
+        "tenants": [one.tenant_id for _, one in events],
+        "modes": [one.mode for _, one in events],
+        "types": [one.type for _, one in events],
+        "verifications": [one.verification_id for _, one in events],
+        "data": [orjson.dumps(one.data).decode() for _, one in events],
+        "deliveries": [delivery for delivery, _, _, _ in deliveries],
+        "events": [events[number][0] for _, number, _, _ in deliveries],
+        "endpoints": [endpoint for _, _, endpoint, _ in deliveries],
+        "leased": [leased for _, _, _, leased in deliveries],
+    }
+    created = {row.id: row.created_at for row in await _PUBLISH.all(db, values)}
+    if not all(leased for _, _, _, leased in deliveries):
+        announce(db, DELIVERIES)
+    return created
 
 
 async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], after: str | None, limit: int) -> Page:

@@ -9,7 +9,6 @@ MINUTE, HOUR = 60, 3600
 SCHEDULE = (5, 30, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
 JITTER = 0.1
 """Only ever later, so that the whole stays over 72 hours and no `Retry-After` is cut short."""
-CROWDED_SECONDS, LONGEST_CROWDED = 5, 120
 
 
 def next_try(tries: int, retry_after: float | None = None) -> timedelta | None:
@@ -21,11 +20,3 @@ def next_try(tries: int, retry_after: float | None = None) -> timedelta | None:
     if tries > len(SCHEDULE):
         return None
     return timedelta(seconds=max(SCHEDULE[tries - 1], retry_after or 0.0) * random.uniform(1, 1 + JITTER))
-
-
-def crowded_pause(postponed: int) -> timedelta:
-    """How long a delivery stands aside when its endpoint has enough in flight and it did so `postponed` times before.
-
-    It doubles, so that the backlog of a dead endpoint costs next to nothing however long it is.
-    """
-    return timedelta(seconds=min(CROWDED_SECONDS * 2 ** min(postponed, 10), LONGEST_CROWDED) * random.uniform(0.5, 1))
