@@ -85,8 +85,11 @@ class Due:
         )
 
     async def end_leases(self) -> None:
-        """All that is under way looks abandoned: it is taken up again, that of living workers too."""
-        await self.rows(f"UPDATE work SET due_at = next_check_at WHERE {_UNDER_WAY}")
+        """All that is under way looks abandoned: it is taken up again, that of living workers too, but what is being written."""
+        await self.rows(
+            "UPDATE work SET due_at = next_check_at WHERE verification_id IN"
+            f" (SELECT verification_id FROM work WHERE {_UNDER_WAY} FOR NO KEY UPDATE SKIP LOCKED)"
+        )
 
     async def hide(self) -> None:
         """As while its table is being migrated."""
