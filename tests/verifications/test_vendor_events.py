@@ -35,9 +35,9 @@ def wire() -> Wire:
 async def test_an_event_brings_the_answer_at_once(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
+    assert await engine.work.steps(within_seconds=0) == []
     assert await receive(engine.gateway, "sohar", event()) == 1
-    assert await engine.due() == [f"{id_}:1", f"{id_}:2"]
-    await engine.take()  # the poll that was planned; stale now
+    assert await engine.work.steps(within_seconds=0) == [id_]
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event", "completed"]
@@ -68,14 +68,15 @@ async def test_an_event_that_overtakes_the_answer_to_its_own_submit(engine: Engi
 async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wire: Wire) -> None:
     """Whichever is second sees the first, in twenty tries of the race."""
     for turn in range(20):
-        await engine.run_sql("DELETE FROM vendor_events; ")
-        await engine.forget_due()
+        await engine.run_sql("DELETE FROM vendor_events")
         id_ = await engine.create(vendor="sohar")
-        await engine.run_sql("UPDATE work SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
-        claimed = await engine.take()
+        for table in ("work", "attempts"):
+            await engine.run_sql(f"UPDATE {table} SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
+        claimed = await engine.take(id_)
         await asyncio.gather(engine.advance(claimed), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}")))
         rows = await engine.rows(
-            "SELECT status = 'completed' OR next_check_at <= clock_timestamp() AS seen FROM verifications WHERE id = :id",
+            "SELECT v.status IS NOT DISTINCT FROM 'completed' OR w.next_check_at <= clock_timestamp() AS seen"
+            " FROM verifications v LEFT JOIN work w ON w.verification_id = v.id WHERE v.id = :id",
             id=id_,
         )
         assert rows[0].seen, turn
@@ -95,7 +96,7 @@ async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) ->
     assert await receive(engine.gateway, "sohar", event(echoes[0])) == 1
     view = await engine.view(id_)
     assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", REF)
-    await engine.take()  # the look-up that was planned
+    assert await engine.work.steps(within_seconds=0) == [id_]  # long before the look-up that was planned
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert wire.calls == [SUBMIT, READ]
@@ -128,7 +129,7 @@ async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine,
         await engine.step()
         assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
-    await engine.take()  # the look-up that was planned, or the deadline
+    assert await engine.work.steps(within_seconds=0) == [id_]  # long before the look-up that was planned, or the deadline
     view = await engine.view(id_)
     assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", "i1")
     assert view["waiting_for"]["kind"] == "vendor"
@@ -160,9 +161,10 @@ async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: W
     wire.on(f"POST {HARBOR}/batch_inquiries", (200, [{"success": True, "inquiry_id": "i1"}]))
     id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
-    before = await engine.due()
+    scheduled = "SELECT step, due_at, next_check_at FROM work"
+    before = await engine.rows(scheduled)
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
-    assert await engine.due() == before
+    assert await engine.rows(scheduled) == before
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
@@ -175,7 +177,7 @@ async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: 
     view = await engine.view(id_)
     assert view["waiting_for"]["kind"] == "operator"
     await receive(engine.gateway, "sohar", event(view["attempts"][0]["id"]))
-    await engine.take()
+    assert await engine.work.steps(within_seconds=0) == [id_]
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
 
@@ -225,7 +227,7 @@ async def test_an_answer_after_the_cancellation_is_in_timeline_and_raw_only(engi
     id_ = await engine.create(vendor="sohar")
     await engine.step()
     await cancel(engine.gateway, CALLER, id_)
-    await engine.take()
+    assert await engine.due() == []
     await receive(engine.gateway, "sohar", event())
     await engine.step()
     view = await engine.view(id_)
