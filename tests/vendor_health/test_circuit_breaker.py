@@ -239,8 +239,8 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
     assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == []
     assert [await switch(resume), await switch(resume)] == [True, False]
     assert len(await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS)) == 3
-    for _ in range(3):
-        await engine.step()
+    for id_ in ids:
+        await engine.step(id_)
     assert wire.calls == [SUBMIT] * 3
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
 
