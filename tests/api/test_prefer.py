@@ -6,7 +6,6 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from covergate.api import waiters
 from covergate.api.http import wait_seconds
 from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
