@@ -57,6 +57,7 @@ _END = {
     "completed_at": "timestamptz",
     "vendor": "text",
     "attempt_id": "text",
+    "follows": "text",
     "not_asked": "text",
     "history_count": "int",
     "exchange_count": "int",
