@@ -6,13 +6,19 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from covergate.vendor_health.circuit_breaker import hold
+from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.cancel import cancel
+from covergate.verifications.operator import resume
+from covergate.verifications.policy import LATE_LOOKS
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
@@ -205,6 +211,96 @@ async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
     view = await engine.view(id_)
     assert (view["status"], view["result"], view["late_result"]["coverage"]) == ("failed", None, "active")
     assert await engine.events() == ["verification.failed", "verification.answered_late"]
+
+
+async def too_late(engine: Engine) -> str:
+    """A verification whose deadline came, and then an event: there is an answer to be fetched."""
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
+    await engine.step()
+    await receive(engine.gateway, "sohar", event())
+    return id_
+
+
+async def held(engine: Engine) -> None:
+    async with engine.gateway.transaction() as db:
+        await hold(db, "sohar", "test")
+    await engine.breakers.flush()
+
+
+async def released(engine: Engine) -> None:
+    await resume(engine.gateway, "sohar", "test")
+    await engine.breakers.flush()
+
+
+async def resting(engine: Engine) -> None:
+    for _ in range(10):
+        engine.breakers.count("sohar", "test", VendorUnavailable("down", sent=True))
+    await engine.breakers.flush()
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = clock_timestamp() + interval '5 min'")
+    await engine.breakers.flush()
+
+
+async def rested(engine: Engine) -> None:
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = clock_timestamp()")
+    await engine.breakers.flush()
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "waiting_for"), [(held, released, "hold"), (resting, rested, "circuit")], ids=["hold", "circuit"]
+)
+async def test_an_answer_after_the_end_waits_for_a_vendor_that_may_not_be_called(
+    engine: Engine,
+    wire: Wire,
+    begins: Callable[[Engine], Awaitable[None]],
+    ends: Callable[[Engine], Awaitable[None]],
+    waiting_for: str,
+) -> None:
+    """For however many minutes, and however often somebody looks meanwhile: that is no try."""
+    id_ = await too_late(engine)
+    await begins(engine)
+    for _ in range(LATE_LOOKS + 2):
+        await engine.step(id_)
+        [row] = await engine.rows("SELECT late_tries, waiting_for FROM work")
+        assert (row.late_tries, row.waiting_for) == (0, waiting_for)
+        assert await engine.work.seconds_to(id_) > 60
+    assert wire.calls == [SUBMIT]
+    await ends(engine)
+    if waiting_for == "hold":
+        assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == [id_]
+    await engine.step(id_)
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"
+    assert wire.calls == [SUBMIT, READ]
+    assert await engine.due() == []
+
+
+async def test_a_look_at_a_late_answer_whose_worker_died_is_made_by_another(engine: Engine, wire: Wire) -> None:
+    id_ = await too_late(engine)
+    lost = await engine.take()
+    assert await engine.due() == []  # it may still be under way
+    await engine.end_leases()
+    assert await engine.due() == [id_]
+    await engine.step()
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"
+    assert wire.calls == [SUBMIT, READ]
+    assert lost.verification.late_tries == 0
+    assert await engine.due() == []
+    await engine.advance(lost)  # it was only paused: the same answer again is nothing new
+    assert await engine.events() == ["verification.failed", "verification.answered_late"]
+    assert await engine.due() == []
+
+
+async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (503, {}))
+    id_ = await too_late(engine)
+    for tries in range(1, LATE_LOOKS):
+        await engine.step()
+        assert (await engine.rows("SELECT late_tries FROM work"))[0].late_tries == tries
+        assert 20 < await engine.work.seconds_to(id_) <= 30
+    await engine.step()
+    assert await engine.due() == await engine.rows("SELECT 1 FROM work") == []
+    assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
 
 
 async def test_another_answer_after_the_answer(engine: Engine, wire: Wire) -> None:
