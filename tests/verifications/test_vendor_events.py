@@ -303,6 +303,19 @@ async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(eng
     assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
 
 
+async def test_a_late_answer_is_not_waited_for_for_ever(engine: Engine) -> None:
+    """Its vendor is held for a month."""
+    id_ = await too_late(engine)
+    await held(engine)
+    await engine.step(id_)
+    assert await engine.due() == [id_]
+    almost_over = "interval '30 days' - interval '5 minutes'"
+    await engine.run_sql(f"UPDATE verifications SET completed_at = completed_at - ({almost_over})")
+    await engine.run_sql(f"UPDATE work SET next_check_at = now(), due_at = now(), deadline = deadline - ({almost_over})")
+    await engine.step(id_)
+    assert await engine.rows("SELECT 1 FROM work") == []
+
+
 async def test_another_answer_after_the_answer(engine: Engine, wire: Wire) -> None:
     """The same again is nothing new; a different one is told."""
     wire.on(READ, (200, answer()), (200, answer()), (200, answer("complete.ineligible", "INACTIVE")))
