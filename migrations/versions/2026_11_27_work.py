@@ -176,12 +176,12 @@ ALTER TABLE verifications DROP CONSTRAINT ck_verifications_watched_while_open,
   ALTER COLUMN status DROP NOT NULL, ALTER COLUMN attempt_id DROP NOT NULL,
   ADD COLUMN history_count int NOT NULL DEFAULT 0;
 DROP INDEX ix_verifications_due, ix_verifications_deadline, ix_verifications_held_back, ix_verifications_followers;
-UPDATE verifications SET status = NULL, attempt_id = NULL, exchange_count = 0 WHERE completed_at IS NULL;
+UPDATE verifications SET status = NULL, attempt_id = NULL, follows = NULL, exchange_count = 0 WHERE completed_at IS NULL;
 UPDATE verifications v SET history_count = c.number
 FROM (SELECT verification_id, count(*) AS number FROM history GROUP BY 1) AS c
 WHERE v.id = c.verification_id AND v.completed_at IS NOT NULL;
 ALTER TABLE verifications DROP COLUMN route, DROP COLUMN allow_second_submission, DROP COLUMN payer_retries,
-  DROP COLUMN follows, DROP COLUMN step, DROP COLUMN wake_requested, DROP COLUMN waiting_for, DROP COLUMN waiting_since,
+  DROP COLUMN step, DROP COLUMN wake_requested, DROP COLUMN waiting_for, DROP COLUMN waiting_since,
   DROP COLUMN next_check_at, DROP COLUMN result_sealed,
   ADD CONSTRAINT ck_verifications_attempt_when_ended CHECK (completed_at IS NULL OR attempt_id IS NOT NULL),
   ADD CONSTRAINT ck_verifications_completed_at_when_ended CHECK ((status IS NULL) = (completed_at IS NULL)),
@@ -194,6 +194,7 @@ DROP TABLE timeline, exchanges;
 COMMENT ON COLUMN verifications.status IS 'how it ended; while it is open `work` has it';
 COMMENT ON COLUMN verifications.vendor IS 'the last attempt''s, while it is open the first''s';
 COMMENT ON COLUMN verifications.attempt_id IS 'the last attempt; while it is open `work` has the current one';
+COMMENT ON COLUMN verifications.follows IS 'what it still followed when it ended; while it is open `work` has it';
 COMMENT ON COLUMN verifications.not_asked IS 'of `vendor`';
 COMMENT ON COLUMN verifications.history_count IS '0 while it is open: see `work`';
 COMMENT ON COLUMN verifications.exchange_count IS '0 while it is open: see `work`';
@@ -223,7 +224,7 @@ ALTER TABLE verifications
   DROP CONSTRAINT ck_verifications_outcome_when_completed, DROP CONSTRAINT ck_verifications_status,
   ALTER COLUMN status SET NOT NULL, ALTER COLUMN attempt_id SET NOT NULL,
   ADD COLUMN route text[] NOT NULL, ADD COLUMN allow_second_submission boolean NOT NULL DEFAULT false,
-  ADD COLUMN payer_retries smallint NOT NULL DEFAULT 0, ADD COLUMN follows text, ADD COLUMN step int NOT NULL DEFAULT 0,
+  ADD COLUMN payer_retries smallint NOT NULL DEFAULT 0, ADD COLUMN step int NOT NULL DEFAULT 0,
   ADD COLUMN wake_requested boolean NOT NULL DEFAULT false, ADD COLUMN waiting_for text,
   ADD COLUMN waiting_since timestamptz, ADD COLUMN next_check_at timestamptz, ADD COLUMN result_sealed bytea,
   ADD CONSTRAINT ck_verifications_watched_while_open CHECK (

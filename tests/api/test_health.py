@@ -115,7 +115,7 @@ async def test_waiting_requests_are_timed_apart(client: httpx.AsyncClient, keys:
 
 async def test_metrics_tell_how_old_the_oldest_due_work_is(client: httpx.AsyncClient, post: Post, rows: Rows) -> None:
     await post()
-    await rows("UPDATE pgqueuer SET execute_after = now() - interval '90 seconds'")
+    await rows("UPDATE work SET due_at = now() - interval '90 seconds', next_check_at = now() - interval '90 seconds'")
     text = (await client.get("/metrics")).text
     assert 90 <= sample(text, "covergate_oldest_due_seconds", kind="verification") < 150
     assert sample(text, "covergate_oldest_due_seconds", kind="delivery") == 0
@@ -148,8 +148,12 @@ async def test_metrics_of_the_process_are_there_while_the_database_is_away(away:
 async def test_what_no_worker_takes_says_so(client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows) -> None:
     fresh, overdue, retried = await post(), await post(), await post()
     for id_ in (overdue["id"], retried["id"]):
-        await rows("UPDATE verifications SET next_check_at = now() - interval '31 seconds' WHERE id = :id", id=id_)
-    await rows("UPDATE verifications SET status = 'in_progress' WHERE id = :id", id=retried["id"])
+        await rows(
+            "UPDATE work SET due_at = now() - interval '31 seconds', next_check_at = now() - interval '31 seconds'"
+            " WHERE verification_id = :id",
+            id=id_,
+        )
+    await rows("UPDATE work SET status = 'in_progress' WHERE verification_id = :id", id=retried["id"])
     shown = (await client.get(f"/v1/verifications/{overdue['id']}", headers=keys.full)).json()
     assert shown["waiting_for"] == {"kind": "worker", "since": shown["next_check_at"]}
     for other in (fresh, retried):
@@ -165,7 +169,8 @@ async def test_what_a_vendor_keeps_waiting_does_not_wait_for_a_worker(
 ) -> None:
     held = await post()
     await rows(
-        "UPDATE verifications SET waiting_for = 'hold', waiting_since = now(), next_check_at = now() - interval '1 hour'"
+        "UPDATE work SET waiting_for = 'hold', waiting_since = now(), next_check_at = now() - interval '1 hour',"
+        " due_at = now() - interval '1 hour'"
     )
     shown = (await client.get(f"/v1/verifications/{held['id']}", headers=keys.full)).json()
     assert shown["waiting_for"]["kind"] == "hold"

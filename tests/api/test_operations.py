@@ -218,4 +218,4 @@ async def take_over(gateway: Gateway, verification_id: str) -> None:
         claimed = await store.read_claimed(db, gateway.sealer, verification_id)
     assert claimed is not None and claimed.verification.follows is not None
     async with Transport(allow_private_network=True, ended=breakers.count) as transport:
-        await Engine(gateway, transport, breakers).advance(f"{verification_id}:{claimed.verification.step}")
+        await Engine(gateway, transport, breakers).advance(claimed)

@@ -6,7 +6,6 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from covergate.api import waiters
 from covergate.api.http import wait_seconds
 from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
@@ -55,14 +54,17 @@ async def test_an_end_whose_notification_was_lost_is_seen_when_the_wait_is_over(
     )
     [created] = await eventually(lambda: rows("SELECT id FROM verifications"))
     await eventually(lambda: app.state.waiters._events.get(created.id))
-    await rows("UPDATE verifications SET status = 'canceled', completed_at = clock_timestamp(), next_check_at = NULL")
+    await rows(
+        "WITH w AS (DELETE FROM work RETURNING attempt_id) UPDATE verifications"
+        " SET status = 'canceled', completed_at = clock_timestamp(), attempt_id = w.attempt_id FROM w"
+    )
     answer = await waiting
     assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
     assert answer.headers["preference-applied"] == "wait=2"
 
 
 async def test_whatever_fails_while_it_listens_it_goes_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiters, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("covergate.db.listen.RECONNECT_SECONDS", 0.01)
     told = 0
 
     def forget() -> None:

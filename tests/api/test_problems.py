@@ -119,7 +119,7 @@ async def test_phi_is_in_no_log_and_no_error(
             )
             assert refused.status_code == 422
             texts.append(refused.text)
-        await rows("ALTER TABLE attempts ADD CONSTRAINT broken CHECK (false) NOT VALID")
+        await rows("ALTER TABLE work ADD CONSTRAINT broken CHECK (false) NOT VALID")
         failed = await client.post("/v1/verifications", json=body(patient=person), headers=keys.full)
         assert (failed.status_code, failed.json()["code"]) == (500, "internal_error")
         assert list(failed.json()) == ["type", "title", "status", "code", "detail", "request_id", "errors"]

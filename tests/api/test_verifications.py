@@ -30,7 +30,7 @@ async def test_create_is_accepted_stored_and_queued(
     assert answer.headers["location"] == f"/v1/verifications/{shown['id']}"
     assert ids.is_id("ver", shown["id"]) and shown["status"] == "queued" and shown["mode"] == "test"
     assert "ssn" not in shown["inquiry"]["patient"] and "987654321" not in answer.text
-    assert await due_in(gateway).steps() == [f"{shown['id']}:0"]
+    assert await due_in(gateway).steps() == [shown["id"]]
     read = (await client.get(answer.headers["location"], headers=keys.full)).json()
     assert read == shown
 

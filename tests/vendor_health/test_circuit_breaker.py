@@ -13,7 +13,7 @@ from covergate.gateway import Gateway
 from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
 from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
 from covergate.verifications.operator import resume
-from covergate.verifications.sweep import sweep
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
 from tests.support.engine import Engine, running_engine
 from tests.support.requests import FOR_HARBOR, FOR_VSEE, WHOLE_PATIENT
 from tests.support.wire import POLL, SUBMIT, Wire
@@ -154,9 +154,7 @@ async def test_real_failures_open_it(gateway: Gateway) -> None:
 
     async with running_engine(gateway, down) as engine:
         for _ in range(10):
-            await engine.create()
-            await engine.step()
-            await engine.forget_due()
+            await engine.step(await engine.create())
         await engine.breakers.flush()
         admission = await engine.breakers.admit("integrex", "test", datetime.now(UTC))
     assert admission.verdict is Verdict.CIRCUIT
@@ -167,8 +165,8 @@ async def test_a_call_counts_once_however_many_submissions_it_carried(engine: En
     wire.on("POST /health_harbor/api/v0/mental_health/batch_inquiries", (503, {}))
     for _ in range(12):
         await engine.create(**FOR_HARBOR)
-    keys = [await engine.take() for _ in range(12)]
-    await asyncio.gather(*(engine.advance(claimed) for key in keys))
+    claims = [await engine.take() for _ in range(12)]
+    await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
     await engine.breakers.flush()
     assert 0 < len(wire.calls) < 10
     rows = await engine.rows("SELECT vendor, sum(failed) AS failed FROM vendor_calls GROUP BY vendor")
@@ -185,9 +183,7 @@ async def test_our_own_rate_limit_is_no_call(engine: Engine, wire: Wire) -> None
     limited = await engine.create(vendor="healthie", patient=WHOLE_PATIENT)
     await engine.step()
     assert (await engine.view(limited))["waiting_for"]["kind"] == "rate_limit"
-    await engine.forget_due()
-    await engine.create()
-    await engine.step()
+    await engine.step(await engine.create())
     await engine.breakers.flush()
     rows = await engine.rows("SELECT vendor, answered, failed FROM vendor_calls")
     assert [tuple(row) for row in rows] == [("integrex", 1, 0)]
@@ -240,11 +236,11 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
         assert (view["waiting_for"]["kind"], view["next_check_at"]) == ("hold", view["deadline"])
         assert (await engine.timeline(id_))[-1] == "held_back"
     assert wire.calls == []
-    await engine.forget_due()
+    assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == []
     assert [await switch(resume), await switch(resume)] == [True, False]
-    assert len(await engine.due()) == 3
-    for _ in range(3):
-        await engine.step()
+    assert len(await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS)) == 3
+    for id_ in ids:
+        await engine.step(id_)
     assert wire.calls == [SUBMIT] * 3
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
 
@@ -279,8 +275,9 @@ async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(
     id_ = await engine.create()
     await engine.step()  # still knows only of the hold
     assert (await engine.view(id_))["waiting_for"]["kind"] == "hold"
-    await engine.forget_due()
+    assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == []
     assert [await sweep(engine.gateway), await sweep(engine.gateway)] == [1, 0]
+    assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == [id_]
     await engine.breakers.flush()
     await engine.step()
     assert wire.calls == [SUBMIT]
@@ -294,13 +291,12 @@ async def test_many_that_were_held_are_woken_in_several_transactions(
         await hold(db, "integrex", "test")
     await engine.breakers.flush()
     for _ in range(5):
-        await engine.create()
-        await engine.step()
-        await engine.forget_due()
+        await engine.step(await engine.create())
+    assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == []
     monkeypatch.setattr("covergate.verifications.sweep.WAKE_BATCH", 2)
     await resume(engine.gateway, "integrex", "test")
-    assert len(await engine.due()) == 5
-    rows = await engine.rows("SELECT count(*) AS together FROM verifications GROUP BY xmin::text ORDER BY 1")
+    assert len(await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS)) == 5
+    rows = await engine.rows("SELECT count(*) AS together FROM work GROUP BY xmin::text ORDER BY 1")
     assert [row.together for row in rows] == [1, 2, 2]
 
 
@@ -316,7 +312,7 @@ async def test_who_waited_for_a_trial_goes_on_when_it_went_well(engine: Engine, 
     assert await sweep(engine.gateway) == 0
     await engine.breakers.conclude("integrex", "test", trial, None)
     assert await sweep(engine.gateway) == 1
-    soon = await engine.rows("SELECT next_check_at < clock_timestamp() + interval '3 s' AS soon FROM verifications")
+    soon = await engine.rows("SELECT due_at < clock_timestamp() + interval '3 s' AS soon FROM work")
     assert soon[0].soon
 
 

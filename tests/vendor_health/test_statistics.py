@@ -89,14 +89,14 @@ async def ended(
     await engine.run_sql(
         f"""
 WITH v AS (
-  INSERT INTO verifications (id, tenant_id, mode, status, failure_code, vendor, payer_id, attempt_id, route, deadline,
+  INSERT INTO verifications (id, tenant_id, mode, status, failure_code, vendor, payer_id, attempt_id, deadline,
                              completed_at, not_asked, metadata, member_digest, birth_digest, inquiry_digest,
                              digest_key_id, inquiry_sealed)
-  SELECT gen_random_uuid()::text, '{tenant}', :mode, 'failed', 'x', :vendor, :payer_id, '', '{{}}', now(), now(),
+  SELECT gen_random_uuid()::text, '{tenant}', :mode, 'failed', 'x', :vendor, :payer_id, '', now(), now(),
          '{{}}', '{{}}', '', '', '', '', '' FROM generate_series(1, :count) RETURNING id, payer_id
 ), n AS (SELECT id, payer_id, row_number() OVER () AS i FROM v)
-INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state, intent_at, ended_at, failure_code)
-SELECT gen_random_uuid()::text, id, :vendor, :mode, payer_id, :state,
+INSERT INTO attempts (id, verification_id, vendor, mode, payer_id, state, created_at, intent_at, ended_at, failure_code)
+SELECT gen_random_uuid()::text, id, :vendor, :mode, payer_id, :state, now(),
        clock_timestamp() - CAST(:ago AS text)::interval - make_interval(secs => {seconds}),
        clock_timestamp() - CAST(:ago AS text)::interval, :code FROM n""",
         count=count,

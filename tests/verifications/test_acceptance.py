@@ -29,11 +29,15 @@ async def test_many_at_once_are_few_transactions(engine: Engine) -> None:
     acceptance = Acceptance(engine.gateway)
     created = await together(acceptance, *((request(external_id=f"visit-{n}"), None) for n in range(40)))
     assert len({one.id for one in created}) == 40
-    rows = await engine.rows("SELECT external_id, xmin::text AS transaction, route, not_asked FROM verifications")
+    rows = await engine.rows(
+        "SELECT external_id, v.xmin::text AS transaction, w.xmin::text AS due_since, route, w.not_asked"
+        " FROM verifications v JOIN work w ON w.verification_id = v.id"
+    )
     assert {row.external_id for row in rows} == {f"visit-{n}" for n in range(40)}
     assert len({row.transaction for row in rows}) < 10
+    assert all(row.transaction == row.due_since for row in rows)
     assert all(row.route == [] and "/subscriber" not in row.not_asked for row in rows)
-    assert sorted(await engine.due()) == sorted(f"{one.id}:0" for one in created)
+    assert sorted(await engine.due()) == sorted(one.id for one in created)
     assert [row.row["not_asked"] for row in created] == [rows[0].not_asked] * 40
 
 

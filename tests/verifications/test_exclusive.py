@@ -41,8 +41,8 @@ def asked(first_name: str = "Jane") -> dict[str, Any]:
 
 async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None:
     first, second = await engine.create(**asked()), await engine.create(**asked())
-    keys = [await engine.take(), await engine.take()]
-    await asyncio.gather(*(engine.advance(claimed) for key in keys))
+    claims = [await engine.take(), await engine.take()]
+    await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
     assert wire.calls.count(CHECK) == 1
     states = [(await engine.view(id_))["attempts"][0]["state"] for id_ in (first, second)]
     assert sorted(states) == ["preparing", "waiting"]
@@ -50,7 +50,7 @@ async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None
     assert (await engine.timeline(waiting))[-1] == "waiting_for_turn"
     await cancel(engine.gateway, CALLER, submitted)
     while (await engine.view(waiting))["attempts"][0]["state"] == "preparing":
-        await engine.step()
+        await engine.step(waiting)
     assert wire.calls.count(CHECK) == 2
 
 
@@ -66,16 +66,15 @@ async def test_a_check_that_is_stuck_does_not_keep_another_from_its_next_vendor(
 ) -> None:
     first = await engine.create(**asked())
     await engine.step()
-    await engine.forget_due()
     second = await engine.create(**{**asked(), **ROUTE})
     await engine.run_sql(
         "UPDATE work SET waiting_for = :w, waiting_since = clock_timestamp() - make_interval(mins => :m)"
-        " WHERE id = :id",
+        " WHERE verification_id = :id",
         w=waiting_for,
         m=minutes,
         id=first,
     )
-    await engine.step()
+    await engine.step(second)
     view = await engine.view(second)
     assert (view["vendor"], view["status"]) == (vendor, "in_progress")
 
@@ -83,16 +82,13 @@ async def test_a_check_that_is_stuck_does_not_keep_another_from_its_next_vendor(
 async def test_without_another_vendor_it_goes_on_waiting(engine: Engine) -> None:
     first = await engine.create(**asked())
     await engine.step()
-    await engine.forget_due()
     second = await engine.create(**asked())
-    await engine.run_sql("UPDATE work SET waiting_for = 'operator' WHERE id = :id", id=first)
-    await engine.step()
+    await engine.run_sql("UPDATE work SET waiting_for = 'operator' WHERE verification_id = :id", id=first)
+    await engine.step(second)
     assert (await engine.timeline(second))[-1] == "waiting_for_turn"
 
 
 async def test_another_patient_need_not_wait(engine: Engine, wire: VSee) -> None:
     for name in ("Jane", "John"):
-        await engine.create(**asked(name))
-        await engine.step()
-        await engine.forget_due()
+        await engine.step(await engine.create(**asked(name)))
     assert wire.calls.count(CHECK) == 2

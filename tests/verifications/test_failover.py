@@ -59,7 +59,7 @@ async def test_trouble_before_the_submission_goes_to_the_next_vendor_at_once(
     view = await engine.view(id_)
     assert (view["vendor"], [row["state"] for row in view["attempts"]]) == ("integrex", ["failed", "preparing"])
     assert "/service/place_of_service_code" in view["not_asked"]  # Integrex has no place for it
-    assert (await engine.rows("SELECT next_check_at <= clock_timestamp() AS due FROM verifications"))[0].due
+    assert (await engine.rows("SELECT next_check_at <= clock_timestamp() AS due FROM work"))[0].due
     await engine.step()
     await engine.step()
     view = await engine.view(id_)
@@ -92,16 +92,15 @@ async def lost(engine: Engine, wire: Wire, **changes: Any) -> str:
     """A verification whose submission to Sohar lost its reply, past the time to look it up."""
     wire.on(SOHAR, httpx.RemoteProtocolError("cut"))
     id_ = await engine.create(**changes)
-    await engine.step()
+    await engine.step(id_)
     await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
-    await engine.step()
+    await engine.step(id_)
     return id_
 
 
 async def test_a_second_vendor_is_paid_only_if_allowed(engine: Engine, wire: Wire) -> None:
     view = await engine.view(await lost(engine, wire, **ROUTE))
     assert (view["vendor"], view["waiting_for"]["kind"]) == ("sohar", "operator")
-    await engine.forget_due()
     view = await engine.view(await lost(engine, wire, **PAID))
     assert (view["vendor"], view["attempts"][0]["failure_code"]) == ("integrex", "submission_unknown")
 
@@ -115,8 +114,8 @@ async def test_an_operator_has_it_submitted_again(engine: Engine, wire: Wire) ->
         return httpx.Response(201, json={"verificationId": REF})
 
     wire.on(SOHAR, again)
-    await engine.forget_due()
     await resolve(engine.gateway, CALLER, id_, Resolution.RESUBMIT)
+    assert await engine.work.steps(within_seconds=0) == [id_]
     await engine.step()
     view = await engine.view(id_)
     assert [row["state"] for row in view["attempts"]] == ["failed", "waiting"]
@@ -198,8 +197,8 @@ async def test_a_route_skips_who_cannot_answer_and_says_why(engine: Engine) -> N
         service={"place_of_service_code": "10"},
     )
     assert (await engine.view(id_))["vendor"] == "integrex"
-    rows = await engine.rows("SELECT message FROM timeline")
-    assert rows[0].message == "accepted; asking integrex; not sohar: /service/specialty required"
+    entries = await engine.entries(id_)
+    assert entries[0]["message"] == "accepted; asking integrex; not sohar: /service/specialty required"
     with pytest.raises(Problem) as refused:
         await engine.create(vendor=None, routing={"vendors": ["sohar"]}, service={"place_of_service_code": "10"})
     assert refused.value.code == "no_vendor_available"
@@ -237,7 +236,7 @@ async def test_a_vendor_that_was_taken_out_of_the_registry_is_skipped(
 ) -> None:
     wire.on(SOHAR, (429, {}))
     id_ = await engine.create(**ROUTE)
-    await engine.run_sql("UPDATE verifications SET route = :route", route=route)
+    await engine.run_sql("UPDATE work SET route = :route", route=route)
     await engine.step()
     view = await engine.view(id_)
     assert (view["vendor"], view["status"]) == (vendor, "in_progress")

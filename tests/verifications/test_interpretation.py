@@ -56,8 +56,8 @@ async def test_a_reply_that_our_code_fails_on_is_kept_and_interpreted_again(
     view = await engine.view(id_)
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "vendor_retry")
     assert view["attempts"][0]["submitted_at"] is not None
-    rows = await engine.rows("SELECT type, message FROM timeline ORDER BY id")
-    assert [row.message for row in rows[1:]] == [
+    entries = await engine.entries(id_)
+    assert [entry["message"] for entry in entries[1:]] == [
         "internal_error (error 1 in a row)",
         "internal_error (error 2 in a row)",
     ]

@@ -48,14 +48,15 @@ async def test_an_intent_whose_acknowledgement_is_lost_is_no_submission_of_unkno
     """The connection breaks when the intent is on disk and before anybody is told; another worker may look at it then."""
 
     async def intended() -> bool:
-        if not await run_sql(far.near, "SELECT 1 FROM attempts WHERE state = 'submitting'"):
+        if not await run_sql(far.near, "SELECT 1 FROM work WHERE state = 'submitting'"):
             return False
         if another_comes:
-            await engine.advance(claimed)
+            await engine.end_leases()
+            await engine.step()
         return True
 
     id_ = await far.engine.create()
-    key = await far.engine.take()
+    claimed = await far.engine.take()
     far.relay.reply_lost = intended
     await far.engine.advance(claimed)
     assert far.relay.reply_lost is None
@@ -71,10 +72,10 @@ async def test_an_intent_that_was_confirmed_too_late_is_taken_back(
     """The database was away for so long that the call must not be made any more: nothing was sent, and that is known."""
 
     async def intended() -> bool:
-        return bool(await run_sql(far.near, "SELECT 1 FROM attempts WHERE state = 'submitting'"))
+        return bool(await run_sql(far.near, "SELECT 1 FROM work WHERE state = 'submitting'"))
 
     id_ = await far.engine.create()
-    key = await far.engine.take()
+    claimed = await far.engine.take()
     far.relay.reply_lost = intended
     monkeypatch.setattr(conversation, "SEND_WITHIN", 0.0)
     await far.engine.advance(claimed)
@@ -96,8 +97,8 @@ def gate(wire: Wire) -> Gate:
 async def on_the_line(far: Far, wire: Wire, number: int) -> list[asyncio.Task[None]]:
     for _ in range(number):
         await far.engine.create()
-    keys = [await far.engine.take() for _ in range(number)]
-    calls = [asyncio.create_task(far.engine.advance(claimed)) for key in keys]
+    claims = [await far.engine.take() for _ in range(number)]
+    calls = [asyncio.create_task(far.engine.advance(claimed)) for claimed in claims]
     await eventually(lambda: len(wire.calls) == number)
     return calls
 
@@ -123,7 +124,7 @@ async def test_calls_on_the_line_while_postgresql_restarts_are_all_recorded(
         gate.opened.set()
         await eventually(lambda: far.relay.refused >= 5)
     await asyncio.gather(*calls)
-    rows = await far.engine.rows("SELECT state, vendor_ref FROM attempts")
+    rows = await far.engine.rows("SELECT state, vendor_ref FROM work")
     assert [tuple(row) for row in rows] == [("waiting", "1")] * 20
     assert await far.engine.events() == []
 
@@ -138,7 +139,7 @@ async def test_replies_are_held_through_the_end_of_the_worker(far: Far, wire: Wi
             call.cancel()
         await asyncio.wait(calls)
     await far.engine.steps.drain()
-    rows = await far.engine.rows("SELECT state, vendor_ref FROM attempts")
+    rows = await far.engine.rows("SELECT state, vendor_ref FROM work")
     assert [tuple(row) for row in rows] == [("waiting", "1")] * 2
 
 
@@ -147,7 +148,7 @@ async def test_no_operator_is_called_while_a_reply_may_be_held(
 ) -> None:
     """A worker holds replies for as long as a managed failover takes. Nobody else could find out, at Integrex."""
     [call] = await on_the_line(far, wire, 1)
-    [row] = await engine.rows("SELECT extract(epoch FROM lookup_after - intent_at) AS seconds FROM attempts")
+    [row] = await engine.rows("SELECT extract(epoch FROM lookup_after - intent_at) AS seconds FROM work")
     assert PERSEVERANCE_SECONDS >= 120
     assert row.seconds >= 35 + PERSEVERANCE_SECONDS
     gate.opened.set()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
@@ -78,7 +79,7 @@ async def test_followers_share_a_failure_too(engine: Engine, wire: Wire) -> None
 
 async def expire(engine: Engine, *ids: str) -> None:
     await engine.run_sql(
-        "UPDATE work SET deadline = clock_timestamp(), next_check_at = clock_timestamp() WHERE id = ANY(:ids)",
+        "UPDATE work SET deadline = now(), next_check_at = now(), due_at = now() WHERE verification_id = ANY(:ids)",
         ids=list(ids),
     )
     while await sweep(engine.gateway):
@@ -143,7 +144,7 @@ async def test_a_deadline_while_the_submission_is_under_way_makes_no_second_one(
 async def test_when_the_leader_is_canceled_one_follower_leads(engine: Engine, wire: Wire) -> None:
     leader, *followers = [await engine.create(max_age=60) for _ in range(4)]
     claimed = await engine.take()
-    assert key.startswith(leader)
+    assert claimed.key == leader
     await cancel(engine.gateway, CALLER, leader)
     await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers]
@@ -219,7 +220,8 @@ async def test_leader_and_oldest_follower_canceled_at_once_leave_one_that_asks(e
     leader, *followers = [await engine.create(max_age=60) for _ in range(6)]
     await engine.take()
     await asyncio.gather(cancel(engine.gateway, CALLER, leader), cancel(engine.gateway, CALLER, followers[0]))
-    await asyncio.gather(*(engine.advance(claimed) for key in await engine.due()))
+    claims = [await engine.take(id_) for id_ in await engine.due()]
+    await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
     await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers[1:]]
     assert {view["status"] for view in shown} == {"completed"}
@@ -232,14 +234,15 @@ async def test_followers_that_the_end_of_their_leader_missed_choose_one_that_ask
     await engine.take()
     await engine.step()
     [row] = await engine.rows(
-        "SELECT extract(epoch FROM next_check_at - clock_timestamp()) AS wait FROM verifications WHERE id = :id",
+        "SELECT extract(epoch FROM next_check_at - clock_timestamp()) AS wait FROM work WHERE verification_id = :id",
         id=followers[0],
     )
     assert 50 < row.wait <= 60
-    await engine.run_sql("UPDATE verifications SET follows = NULL WHERE id <> :id", id=leader)
+    await engine.run_sql("UPDATE work SET follows = NULL WHERE verification_id <> :id", id=leader)
     await cancel(engine.gateway, CALLER, leader)
-    await engine.run_sql("UPDATE verifications SET follows = :id WHERE id <> :id", id=leader)
-    await asyncio.gather(*(engine.advance(claimed) for key in await engine.due()))
+    await engine.run_sql("UPDATE work SET follows = :id WHERE verification_id <> :id", id=leader)
+    claims = [await engine.take(id_) for id_ in await engine.due()]
+    await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
     await engine.run_all()
     shown = [await engine.view(id_) for id_ in followers]
     assert {view["status"] for view in shown} == {"completed"}
@@ -266,12 +269,11 @@ async def test_an_answer_is_taken_over_only_from_a_vendor_on_the_route(
         await engine.run_all()
     else:
         await engine.create(vendor=None, routing={"vendors": ["sohar", "integrex"]}, max_age=60)
-        await engine.forget_due()
     await engine.create(vendor="sohar", max_age=60)
-    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    rows = await engine.rows("SELECT follows FROM work ORDER BY verification_id")
     assert rows[-1].follows is None
     await engine.create(vendor=None, routing={"vendors": ["integrex", "sohar"]}, max_age=60)
-    rows = await engine.rows("SELECT follows FROM verifications ORDER BY id")
+    rows = await engine.rows("SELECT follows FROM work ORDER BY verification_id")
     assert rows[-1].follows is not None
 
 
@@ -283,28 +285,50 @@ async def test_a_leader_that_rests_past_the_deadline_is_followed_only_if_a_perso
 ) -> None:
     leader = await engine.create(max_age=60)
     await engine.run_sql(
-        "UPDATE work SET waiting_for = :w, next_check_at = clock_timestamp() + interval '1 hour'",
+        "UPDATE work SET waiting_for = :w, next_check_at = now() + interval '1 hour', due_at = now() + interval '1 hour'",
         w=waiting_for,
     )
     soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
     late = (datetime.now(UTC) + timedelta(minutes=90)).isoformat()
     hurried, patient = [await engine.create(max_age=60, deadline=deadline) for deadline in (soon, late)]
-    rows = await engine.rows("SELECT id, follows FROM verifications")
-    follows = {row.id: row.follows for row in rows}
+    rows = await engine.rows("SELECT verification_id, follows FROM work")
+    follows = {row.verification_id: row.follows for row in rows}
     assert follows[hurried] == (leader if followed else None)
     assert follows[patient] is not None
 
 
-async def test_a_leader_ends_only_when_its_new_follower_is_committed(engine: Engine) -> None:
-    """And a follower that comes while its leader ends sees that end."""
+async def waiting_for_locks(engine: Engine, number: int) -> None:
+    async def waiting() -> bool:
+        return len(await engine.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) >= number
+
+    await eventually(waiting)
+
+
+async def test_a_leader_ends_only_when_its_new_follower_is_committed(engine: Engine, wire: Wire) -> None:
+    """So that its end wakes it."""
     leader = await engine.create(max_age=60)
     async with engine.gateway.transaction() as db:
-        await store.lock(db, engine.gateway.sealer, [leader])
+        await db.execute(text("LOCK TABLE idempotency_keys IN SHARE MODE"))  # only a create writes to it
         coming = asyncio.create_task(engine.create(max_age=60))
-        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
-        await eventually(lambda: engine.rows(waiting))
+        await waiting_for_locks(engine, 1)
+        ending = asyncio.create_task(cancel(engine.gateway, CALLER, leader))
+        await waiting_for_locks(engine, 2)
+    follower = await coming
+    await ending
+    [row] = await engine.rows("SELECT follows, step FROM work")
+    assert (row.follows, row.step) == (leader, 1)
+    await engine.run_all()
+    assert (await engine.view(follower))["status"] == "completed"
+    assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_a_follower_that_comes_while_its_leader_ends_sees_that_end(engine: Engine) -> None:
+    leader = await engine.create(max_age=60)
+    async with engine.gateway.transaction() as db:
         locked = await store.lock(db, engine.gateway.sealer, [leader])
         await apply(db, engine.gateway.sealer, [lifecycle.canceled(locked[leader])])
+        coming = asyncio.create_task(engine.create(max_age=60))
+        await waiting_for_locks(engine, 1)
     follower = await coming
-    rows = await engine.rows("SELECT follows FROM verifications WHERE id = :id", id=follower)
+    rows = await engine.rows("SELECT follows FROM work WHERE verification_id = :id", id=follower)
     assert rows[0].follows is None

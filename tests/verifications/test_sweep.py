@@ -1,4 +1,4 @@
-"""The safety net: lost jobs, missed deadlines."""
+"""The safety net: leases that end, missed deadlines."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 
 
-async def test_a_lost_job_is_sent_again(engine: Engine) -> None:
+async def test_a_step_whose_lease_ends_is_claimed_by_another(engine: Engine) -> None:
+    """No sweep is needed for it."""
     id_ = await engine.create()
-    await engine.take()
-    assert await sweep(engine.gateway) == 0  # it may still be under way
-    await engine.run_sql("UPDATE verifications SET next_check_at = next_check_at - interval '20 s'")
-    assert await sweep(engine.gateway) == 1
-    assert await engine.due() == [id_]
+    lost = await engine.take()
+    assert await engine.due() == []  # it may still be under way
+    await engine.end_leases()
     assert await sweep(engine.gateway) == 0
+    assert await engine.due() == [id_]
+    claimed = await engine.take()
+    assert claimed.step > lost.step
+    assert await engine.due() == []
 
 
-async def test_a_late_verification_is_closed_without_a_job(engine: Engine) -> None:
+async def test_a_late_verification_is_closed_whoever_has_claimed_it(engine: Engine) -> None:
     id_ = await engine.create()
     await engine.take()
     await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
@@ -52,7 +55,7 @@ $$ BEGIN IF new.id = '{ids[2]}' THEN RAISE 'not this one'; END IF; RETURN new; E
 
 
 async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) -> None:
-    """Two workers at it close none twice, and what is left of their jobs goes with them."""
+    """Two workers at it close none twice, and nothing of them is due afterwards."""
     for _ in range(60):
         await engine.create()
     await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
@@ -62,22 +65,23 @@ async def test_many_with_one_deadline_are_closed_in_one_sweep(engine: Engine) ->
 
 
 async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> None:
-    """Its own reason, timeline, attempt and announcement; the job that it still had does nothing."""
+    """Its own reason, timeline, attempt and announcement; a step that was under way does nothing."""
     waiting, fresh = await engine.create(), await engine.create(external_id="visit-2", metadata={"clinic": "north"})
     await engine.step()
-    await engine.run_sql("UPDATE work SET waiting_for = 'vendor_retry' WHERE id = :id", id=waiting)
+    claims = [await engine.take(id_) for id_ in (waiting, fresh)]
+    await engine.run_sql("UPDATE work SET waiting_for = 'vendor_retry' WHERE verification_id = :id", id=waiting)
     await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert await sweep(engine.gateway) == 2
     views = [await engine.view(id_) for id_ in (waiting, fresh)]
     assert [view["failure"]["code"] for view in views] == ["vendor_unavailable", "deadline_exceeded"]
     assert [(await engine.timeline(id_))[-1] for id_ in (waiting, fresh)] == ["failed", "failed"]
     rows = await engine.rows(
-        "SELECT v.next_check_at, v.completed_at, a.state, a.vendor_ref, a.failure_code, a.ended_at, v.exchange_count, e.data"
+        "SELECT v.completed_at, a.state, a.vendor_ref, a.failure_code, a.ended_at, v.exchange_count, e.data"
         " FROM verifications v JOIN attempts a ON a.id = v.attempt_id JOIN events e ON e.verification_id = v.id ORDER BY v.id"
     )
-    assert [(row.state, row.failure_code, row.next_check_at) for row in rows] == [
-        ("abandoned", "vendor_unavailable", None),
-        ("abandoned", "deadline_exceeded", None),
+    assert [(row.state, row.failure_code) for row in rows] == [
+        ("abandoned", "vendor_unavailable"),
+        ("abandoned", "deadline_exceeded"),
     ]
     assert [(row.vendor_ref, row.exchange_count) for row in rows] == [("1234567890987654321", 1), (None, 0)]
     assert all(row.completed_at == row.ended_at for row in rows)
@@ -90,8 +94,9 @@ async def test_closed_together_each_ends_as_it_would_alone(engine: Engine) -> No
         "failure_code": "deadline_exceeded",
         "metadata": {"clinic": "north"},
     }
-    for _ in range(len(await engine.due())):
-        await engine.step()
+    assert await engine.due() == []
+    for claimed in claims:
+        await engine.advance(claimed)
     assert await engine.events() == ["verification.failed"] * 2
 
 
@@ -102,8 +107,8 @@ async def test_what_does_not_close_is_left_behind_not_tried_without_end(
     monkeypatch.setattr("covergate.verifications.sweep.CLOSED_TOGETHER", 2)
     ids = [await engine.create() for _ in range(7)]
     await engine.run_sql(
-        "UPDATE verifications SET next_check_at = now() - interval '1 s',"
-        " deadline = now() - CASE WHEN id = ANY(:first) THEN interval '1 s' ELSE interval '0' END",
+        "UPDATE work SET due_at = now() - interval '1 s', next_check_at = now() - interval '1 s',"
+        " deadline = now() - CASE WHEN verification_id = ANY(:first) THEN interval '1 s' ELSE interval '0' END",
         first=ids[:2],
     )
     await engine.run_sql(

@@ -6,13 +6,19 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from covergate.vendor_health.circuit_breaker import hold
+from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.cancel import cancel
+from covergate.verifications.operator import resume
+from covergate.verifications.policy import LATE_LOOKS
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
@@ -35,9 +41,9 @@ def wire() -> Wire:
 async def test_an_event_brings_the_answer_at_once(engine: Engine) -> None:
     id_ = await engine.create(vendor="sohar")
     await engine.step()
+    assert await engine.work.steps(within_seconds=0) == []
     assert await receive(engine.gateway, "sohar", event()) == 1
-    assert await engine.due() == [f"{id_}:1", f"{id_}:2"]
-    await engine.take()  # the poll that was planned; stale now
+    assert await engine.work.steps(within_seconds=0) == [id_]
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event", "completed"]
@@ -68,14 +74,15 @@ async def test_an_event_that_overtakes_the_answer_to_its_own_submit(engine: Engi
 async def test_event_and_reference_stored_at_the_same_moment(engine: Engine, wire: Wire) -> None:
     """Whichever is second sees the first, in twenty tries of the race."""
     for turn in range(20):
-        await engine.run_sql("DELETE FROM vendor_events; ")
-        await engine.forget_due()
+        await engine.run_sql("DELETE FROM vendor_events")
         id_ = await engine.create(vendor="sohar")
-        await engine.run_sql("UPDATE work SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
-        claimed = await engine.take()
+        for table in ("work", "attempts"):
+            await engine.run_sql(f"UPDATE {table} SET vendor_ref = NULL WHERE verification_id <> :id", id=id_)
+        claimed = await engine.take(id_)
         await asyncio.gather(engine.advance(claimed), receive(engine.gateway, "sohar", event(message_id=f"msg_{turn}")))
         rows = await engine.rows(
-            "SELECT status = 'completed' OR next_check_at <= clock_timestamp() AS seen FROM verifications WHERE id = :id",
+            "SELECT v.status IS NOT DISTINCT FROM 'completed' OR w.next_check_at <= clock_timestamp() AS seen"
+            " FROM verifications v LEFT JOIN work w ON w.verification_id = v.id WHERE v.id = :id",
             id=id_,
         )
         assert rows[0].seen, turn
@@ -95,7 +102,7 @@ async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) ->
     assert await receive(engine.gateway, "sohar", event(echoes[0])) == 1
     view = await engine.view(id_)
     assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", REF)
-    await engine.take()  # the look-up that was planned
+    assert await engine.work.steps(within_seconds=0) == [id_]  # not at the look-up that was planned
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
     assert wire.calls == [SUBMIT, READ]
@@ -128,7 +135,7 @@ async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine,
         await engine.step()
         assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
-    await engine.take()  # the look-up that was planned, or the deadline
+    assert await engine.work.steps(within_seconds=0) == [id_]  # not at the look-up that was planned, or the deadline
     view = await engine.view(id_)
     assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", "i1")
     assert view["waiting_for"]["kind"] == "vendor"
@@ -160,9 +167,10 @@ async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: W
     wire.on(f"POST {HARBOR}/batch_inquiries", (200, [{"success": True, "inquiry_id": "i1"}]))
     id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
-    before = await engine.due()
+    scheduled = "SELECT step, due_at, next_check_at FROM work"
+    before = await engine.rows(scheduled)
     await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
-    assert await engine.due() == before
+    assert await engine.rows(scheduled) == before
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
@@ -175,7 +183,7 @@ async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: 
     view = await engine.view(id_)
     assert view["waiting_for"]["kind"] == "operator"
     await receive(engine.gateway, "sohar", event(view["attempts"][0]["id"]))
-    await engine.take()
+    assert await engine.work.steps(within_seconds=0) == [id_]
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"
 
@@ -205,6 +213,109 @@ async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
     assert await engine.events() == ["verification.failed", "verification.answered_late"]
 
 
+async def too_late(engine: Engine) -> str:
+    """A verification whose deadline came, and then an event: there is an answer to be fetched."""
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
+    await engine.step()
+    await receive(engine.gateway, "sohar", event())
+    return id_
+
+
+async def held(engine: Engine) -> None:
+    async with engine.gateway.transaction() as db:
+        await hold(db, "sohar", "test")
+    await engine.breakers.flush()
+
+
+async def released(engine: Engine) -> None:
+    await resume(engine.gateway, "sohar", "test")
+    await engine.breakers.flush()
+
+
+async def resting(engine: Engine) -> None:
+    for _ in range(10):
+        engine.breakers.count("sohar", "test", VendorUnavailable("down", sent=True))
+    await engine.breakers.flush()
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = clock_timestamp() + interval '5 min'")
+    await engine.breakers.flush()
+
+
+async def rested(engine: Engine) -> None:
+    await engine.run_sql("UPDATE vendor_standing SET rests_until = clock_timestamp()")
+    await engine.breakers.flush()
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "waiting_for"), [(held, released, "hold"), (resting, rested, "circuit")], ids=["hold", "circuit"]
+)
+async def test_an_answer_after_the_end_waits_for_a_vendor_that_may_not_be_called(
+    engine: Engine,
+    wire: Wire,
+    begins: Callable[[Engine], Awaitable[None]],
+    ends: Callable[[Engine], Awaitable[None]],
+    waiting_for: str,
+) -> None:
+    """For however many minutes, and however often somebody looks meanwhile: that is no try."""
+    id_ = await too_late(engine)
+    await begins(engine)
+    for _ in range(LATE_LOOKS + 2):
+        await engine.step(id_)
+        [row] = await engine.rows("SELECT late_tries, waiting_for FROM work")
+        assert (row.late_tries, row.waiting_for) == (0, waiting_for)
+        assert await engine.work.seconds_to(id_) > 60
+    assert wire.calls == [SUBMIT]
+    await ends(engine)
+    if waiting_for == "hold":
+        assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == [id_]
+    await engine.step(id_)
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"
+    assert wire.calls == [SUBMIT, READ]
+    assert await engine.due() == []
+
+
+async def test_a_look_at_a_late_answer_whose_worker_died_is_made_by_another(engine: Engine, wire: Wire) -> None:
+    id_ = await too_late(engine)
+    lost = await engine.take()
+    assert await engine.due() == []  # it may still be under way
+    await engine.end_leases()
+    assert await engine.due() == [id_]
+    await engine.step()
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"
+    assert wire.calls == [SUBMIT, READ]
+    assert lost.verification.late_tries == 0
+    assert await engine.due() == []
+    await engine.advance(lost)  # it was only paused: the same answer again is nothing new
+    assert await engine.events() == ["verification.failed", "verification.answered_late"]
+    assert await engine.due() == []
+
+
+async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (503, {}))
+    id_ = await too_late(engine)
+    for tries in range(1, LATE_LOOKS):
+        await engine.step()
+        assert (await engine.rows("SELECT late_tries FROM work"))[0].late_tries == tries
+        assert 20 < await engine.work.seconds_to(id_) <= 30
+    await engine.step()
+    assert await engine.rows("SELECT 1 FROM work") == []
+    assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
+
+
+async def test_a_late_answer_is_not_waited_for_for_ever(engine: Engine) -> None:
+    """Its vendor is held for a month."""
+    id_ = await too_late(engine)
+    await held(engine)
+    await engine.step(id_)
+    assert await engine.due() == [id_]
+    passed = "interval '30 days' - interval '5 minutes'"
+    await engine.run_sql(f"UPDATE verifications SET completed_at = completed_at - ({passed})")
+    await engine.run_sql(f"UPDATE work SET next_check_at = now(), due_at = now(), deadline = deadline - ({passed})")
+    await engine.step(id_)
+    assert await engine.rows("SELECT 1 FROM work") == []
+
+
 async def test_another_answer_after_the_answer(engine: Engine, wire: Wire) -> None:
     """The same again is nothing new; a different one is told."""
     wire.on(READ, (200, answer()), (200, answer()), (200, answer("complete.ineligible", "INACTIVE")))
@@ -225,7 +336,7 @@ async def test_an_answer_after_the_cancellation_is_in_timeline_and_raw_only(engi
     id_ = await engine.create(vendor="sohar")
     await engine.step()
     await cancel(engine.gateway, CALLER, id_)
-    await engine.take()
+    assert await engine.due() == []
     await receive(engine.gateway, "sohar", event())
     await engine.step()
     view = await engine.view(id_)

@@ -27,13 +27,15 @@ async def listen(
     """Until it is canceled. Channel → what is called with the payload of each news."""
     while True:
         try:
-            await _listen_once(url, application_name, channels, missed)
+            try:
+                await _listen_once(url, application_name, channels, missed)
+            finally:
+                missed()
         except DATABASE_ERRORS as error:
             log.warning("listen_connection_lost", listener=application_name, error=type(error).__name__)
         # Broad on purpose: without this task everybody who waits for news would sleep to the end.
         except Exception as error:
             log.error("listening_failed", listener=application_name, error=type(error).__name__, exc_info=error)
-        missed()
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

@@ -106,6 +106,7 @@ verifications = Table(
     Column("deadline", Timestamp, nullable=False),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("completed_at", Timestamp),
+    Column("follows", Text, comment="what it still followed when it ended; while it is open `work` has it"),
     Column("not_asked", ARRAY(Text), nullable=False, comment="of `vendor`"),
     Column("metadata", JSONB, nullable=False),
     Column("history_count", Integer, nullable=False, server_default="0", comment="0 while it is open: see `work`"),

@@ -57,6 +57,7 @@ _END = {
     "completed_at": "timestamptz",
     "vendor": "text",
     "attempt_id": "text",
+    "follows": "text",
     "not_asked": "text",
     "history_count": "int",
     "exchange_count": "int",
@@ -144,6 +145,9 @@ WITH noted AS (
   FROM {_unnested("n", _NOTED)} WHERE w.verification_id = n.verification_id AND w.late_tries IS NULL
 ), over AS (
   DELETE FROM work w USING {_unnested("o", _LATE_OVER)} WHERE w.verification_id = o.verification_id AND w.step = o.step
+), too_late AS (
+  DELETE FROM work w USING {_unnested("l", _LATE)}
+  WHERE w.verification_id = l.verification_id AND w.late_tries IS NOT NULL AND l.next_check_at >= w.deadline
 )
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
   waiting_since, next_check_at, route, not_asked, attempt_id, state, attempt_created_at, vendor_ref, intent_at, submitted_at,

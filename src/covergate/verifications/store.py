@@ -28,7 +28,7 @@ _OF_WORK_ONLY = {"errors_in_row": "0", "same_errors_in_row": "0", "look_ups": "0
 
 _STATIC = ("id", "tenant_id", "mode", "external_id", "metadata", "created_at")
 _OF_END = ("outcome", "outcome_reason", "failure_code", "reused_from", "completed_at")
-_MOVING = ("status", "deadline", "not_asked", "history_count", "exchange_count")
+_MOVING = ("status", "deadline", "follows", "not_asked", "history_count", "exchange_count")
 """In `work` while it is open, afterwards in `verifications`."""
 _WHILE_OPEN = {
     "step": "0",
@@ -36,7 +36,6 @@ _WHILE_OPEN = {
     "route": "CAST('{}' AS text[])",
     "allow_second_submission": "false",
     "payer_retries": "0",
-    "follows": "NULL",
     "wake_requested": "false",
     "waiting_for": "NULL",
     "waiting_since": "NULL",
