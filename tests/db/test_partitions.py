@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
@@ -252,7 +253,7 @@ async def test_a_partition_of_somebody_elses_making_stays_as_it_is(gateway: Gate
 @pytest.fixture
 async def role_url(gateway: Gateway) -> AsyncIterator[str]:
     """The address with a role that may read and write rows, and nothing else."""
-    role = f"rows_only_{gateway.database.engine.url.database or id(gateway)}"
+    role = f"rows_only_{secrets.token_hex(4)}"
     await run_sql(gateway, f"CREATE ROLE {role} LOGIN")
     await run_sql(gateway, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
     await run_sql(gateway, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
