@@ -6,6 +6,7 @@ import pytest
 
 from covergate import retention
 from covergate.db.database import Database
+from covergate.db.partitions import Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.retention import KEPT, prune
@@ -47,7 +48,7 @@ async def test_what_is_older_goes_and_the_rest_stays(
         for age in (f"'{kept.span}'::interval + interval '{n} minutes'" for n in range(1, 6)):
             await Query(OLD[table].format(at=f"now() - ({age})")).run(db)
         await Query(OLD[table].format(at=f"now() - '{kept.span}'::interval + interval '1 minute'")).run(db)
-        await prune(gateway)
+        await prune(gateway, Partitions(gateway.transaction))
         assert await Query(f"SELECT count(*) FROM {table}").scalar(db) == 1
         assert await Query(f"SELECT {kept.since} > now() - interval '{kept.span}' FROM {table}").scalar(db)
 
@@ -63,8 +64,8 @@ async def test_an_event_stays_for_as_long_as_a_delivery_is_pending(gateway: Gate
             "INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)"
             " SELECT 'del_1', id, 'whe_1', 'pending', now() FROM events"
         ).run(db)
-        await prune(gateway)
+        await prune(gateway, Partitions(gateway.transaction))
         assert await Query("SELECT count(*) FROM events").scalar(db) == 1
         await Query("UPDATE deliveries SET status = 'delivered', next_attempt_at = NULL, ended_at = now()").run(db)
-        await prune(gateway)
+        await prune(gateway, Partitions(gateway.transaction))
         assert await Query("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM deliveries)").scalar(db) == 0

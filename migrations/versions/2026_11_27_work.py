@@ -113,6 +113,15 @@ COMMENT ON COLUMN results.sealed IS 'compressed before it was sealed';
 ALTER TABLE history ALTER COLUMN contents_sealed SET STORAGE EXTERNAL;
 ALTER TABLE results ALTER COLUMN sealed SET STORAGE EXTERNAL;
 CREATE TABLE history_rest PARTITION OF history DEFAULT;
+
+DO $$ DECLARE month timestamp; BEGIN
+  FOR month IN SELECT DISTINCT date_trunc('month', at AT TIME ZONE 'UTC')
+    FROM (SELECT at FROM timeline UNION ALL SELECT at FROM exchanges) AS carried_over
+  LOOP
+    EXECUTE format('CREATE TABLE %I PARTITION OF history FOR VALUES FROM (%L) TO (%L)', 'history_' || to_char(month, 'YYYY_MM'),
+      month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+  END LOOP;
+END $$;
 """
 
 _INSTANT = """to_char(t.next_check_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""

@@ -1,10 +1,11 @@
-"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows."""
+"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows, and old months of `history`."""
 
 from __future__ import annotations
 
 from covergate.access import api_keys, audit
 from covergate.db import key_ring
 from covergate.db.kept import Kept
+from covergate.db.partitions import Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.payers import store, sync
@@ -27,7 +28,7 @@ KEPT: dict[str, Kept] = {
         Kept("verifications", _RECORD),
         Kept("attempts", _RECORD),
         Kept("work", "deleted when the verification ends and nothing more is expected"),
-        Kept("history", _RECORD),
+        Kept("history", "as `verifications`; COVERGATE_HISTORY_MONTHS is its owners' word that older months may go"),
         Kept("results", _RECORD),
         Kept("idempotency_keys", "as long as a client may repeat a create", IDEMPOTENCY_KEPT),
         Kept("vendor_events", "longer than any vendor repeats an event", "30 days", "received_at"),
@@ -58,9 +59,12 @@ DELETE FROM {kept.table} WHERE ctid IN (
 _STATEMENTS = tuple(_statement(kept) for kept in KEPT.values() if kept.span is not None)
 
 
-async def prune(gateway: Gateway) -> None:
-    """In batches, each its own transaction, so that no lock is held for long."""
+async def prune(gateway: Gateway, partitions: Partitions) -> None:
+    """In batches, each its own transaction, so that no lock is held for long. New months get their partitions."""
     for statement in _STATEMENTS:
         async with gateway.connection() as db:
             while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
                 continue
+    await partitions.make_ahead()
+    if gateway.settings.history_months is not None:
+        await partitions.drop_old(gateway.settings.history_months)

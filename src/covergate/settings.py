@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     circuit_rest_seconds: float = Field(
         default=15.0, gt=0, description="the first rest of an open circuit in seconds; doubled up to 5 minutes"
     )
+    history_months: int | None = Field(
+        default=None,
+        ge=3,
+        description="months after which timelines and vendors' raw replies are deleted, 3 or more (empty: never)",
+    )
     worker_tasks: int = Field(default=100, ge=1, description="jobs in flight per group of a worker, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")

@@ -18,6 +18,7 @@ import structlog
 from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
+from covergate.db.partitions import Partitions
 from covergate.db.queue import Claimed, Dispatcher
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
@@ -116,6 +117,7 @@ class Worker:
                 "deliveries": deliveries,
             }
             sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
+            pruning = partial(prune, self.gateway, Partitions(self.gateway.transaction))
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen())
@@ -123,7 +125,7 @@ class Worker:
                 for sweep in sweeps:
                     self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
-                tasks.create_task(self._regularly(PRUNE_SECONDS, partial(prune, self.gateway), PRUNE_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 await self._limit_drain(working, engine.submitting)

@@ -114,6 +114,15 @@ async def test_what_ended_is_read_as_before(carried: Gateway) -> None:
     assert all(entry["at"].endswith("Z") and entry["attempt_id"] for entry in page.data)
 
 
+async def test_history_lies_in_the_months_of_its_rows(carried: Gateway) -> None:
+    async with carried.connection() as db:
+        rows = await db.exec_driver_sql(
+            "SELECT DISTINCT tableoid::regclass::text, 'history_' || to_char(at AT TIME ZONE 'UTC', 'YYYY_MM') FROM history"
+        )
+        found = rows.all()
+    assert found and all(place == month for place, month in found)
+
+
 async def test_nothing_of_the_old_queue_is_left(carried: Gateway) -> None:
     async with carried.connection() as db:
         rows = await db.exec_driver_sql("SELECT relname FROM pg_class WHERE relname LIKE 'pgqueuer%'")

@@ -1,6 +1,6 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-Alembic's migrations run under an advisory lock. Invariants: running it any number of times, also from several processes at
+Alembic's migrations run under an advisory lock; then the next months' partitions are made. Invariants: running it any number of times, also from several processes at
 once, ends in the same schema; processes of the version before go on working while and after it runs, if the migrations
 say that they can (`compatible_with`); no migration keeps others waiting for a lock.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -26,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.connect import make_engine
+from covergate.db.partitions import Partitions
 from covergate.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ async def migrate(url: str) -> None:
             return
         await connection.commit()
         await _run(connection, command.upgrade, "head")
+        await Partitions(partial(_begin, connection)).make_ahead()
 
 
 async def downgrade(url: str, revision: str) -> None:
@@ -95,6 +98,12 @@ async def _alone(url: str) -> AsyncIterator[AsyncConnection]:
             yield connection
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _begin(connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    async with connection.begin():
+        yield connection
 
 
 async def _run(connection: AsyncConnection, run: Callable[[Config, str], None], revision: str) -> None:

@@ -49,8 +49,9 @@ WHERE h.verification_id = :id AND h.n >= :after / :most AND h.n * :most + e.numb
     after="int",
 )
 _RAW = Query("""
-SELECT verification_id, attempt_id, exchanges, contents_sealed FROM history
-WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id) AND exchanges IS NOT NULL
+SELECT n, verification_id, attempt_id, exchanges, contents_sealed FROM history
+WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id)
+  AND (exchanges IS NOT NULL OR n = 0)
 ORDER BY n""")
 MOST_ENTRIES = 100
 """No step writes more rows of the timeline: with it rows are numbered."""
@@ -87,13 +88,15 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`.
 
     An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
+    If its beginning was deleted with an old month, all of it is gone: `sources` would lead to other exchanges.
     """
     async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
         rows = await _RAW.all(db, {"id": verification_id})
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
         await audited(db, caller, "verification.raw", list(opened), request_id)
-    shown = [_exchange(gateway, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(rows)]
+    whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
+    shown = [_exchange(gateway, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)]
     return {"object": "raw", "exchanges": shown}
 
 
