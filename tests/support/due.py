@@ -66,7 +66,7 @@ class Due:
     async def hasten(self) -> None:
         """All that rests is due now."""
         await self.rows(
-            "UPDATE work SET due_at = clock_timestamp(), next_check_at = least(next_check_at, clock_timestamp())"
+            "UPDATE work SET due_at = least(due_at, clock_timestamp()), next_check_at = least(next_check_at, clock_timestamp())"
             f" WHERE NOT {_UNDER_WAY}"
         )
 
