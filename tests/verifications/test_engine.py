@@ -401,7 +401,9 @@ async def test_a_failing_poll_is_retried_on_the_schedule(engine: Engine, wire: W
     id_ = await engine.create()
     for _ in range(4):
         await engine.step()
-    for wait, seconds in zip(await waits(engine, "retry_scheduled"), (1, 5, 30), strict=True):  # 1 s, 5 s, 30 s, each ± 20 %
+    for wait, seconds in zip(
+        await waits(engine, "retry_scheduled"), (1, 5, 30), strict=True
+    ):  # 1 s, 5 s, 30 s, each ± 20 %
         assert 0.75 * seconds <= wait <= 1.25 * seconds
     await engine.step()
     assert (await engine.view(id_))["status"] == "completed"

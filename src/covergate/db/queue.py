@@ -62,18 +62,16 @@ class Queue(Protocol[_Row]):
     async def renew(self, rows: Sequence[_Row]) -> None: ...
 
 
-ROOMS = "unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[])) AS lanes(lane, room)"
+def claiming(table: str, key: str, lane: str, *, fits: str, most: str = "ALL") -> str:
+    """CTEs; `taken` has the claimed rows: of each lane at most its room, the longest due first; in all at most `most`.
 
-
-def claiming(table: str, key: str, lane: str, *, lanes: str = ROOMS, fits: str = "true", most: str = "ALL") -> str:
-    """CTEs; `taken` has the claimed rows: of each of the `lanes` at most its room, the longest due first; in all at most `most`.
-
-    `fits` is a condition on row `t`. A claim that is forgotten in a crash is made again, so it waits for no disk.
+    An earlier CTE `lanes(lane, room)` says which and how many; `fits` is a condition on row `t`. A claim that is forgotten in
+    a crash is made again, so it waits for no disk.
     """
     return f"""
 due AS MATERIALIZED (
   SELECT found.{key}
-  FROM {lanes}, LATERAL (
+  FROM lanes, LATERAL (
     SELECT t.{key} FROM {table} t WHERE t.{lane} = lanes.lane AND t.due_at <= now() AND {fits}
     ORDER BY t.due_at LIMIT lanes.room FOR NO KEY UPDATE SKIP LOCKED) AS found LIMIT {most}
 ), taken AS (

@@ -1,6 +1,6 @@
-"""How much of one worker a vendor may take, and a payer of its vendor: so that who is slow slows only itself.
+"""How many steps are made at once for a vendor, by all workers, and for a payer: so that who is slow slows only itself.
 
-Each vendor has a lane. A payer with its share of the lane under way gets no more, and one claim takes no more than that at
+Each vendor has a lane, as wide for all workers together as for one: several take turns at claiming, one alone need not. A payer with its share of the lane under way gets no more, and one claim takes no more than that at
 once, so a payer that hangs holds less than twice its share.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.queue import claiming, renewing
+from covergate.db.queue import LEASE_SECONDS, claiming, renewing
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -21,9 +21,15 @@ SHARES = 5
 """A payer that hangs holds less than two of so many shares of its vendor's lane."""
 
 _CLAIM = Query(f"""
-WITH {claiming("work", "verification_id", "vendor", fits="t.vendor || ' ' || t.payer <> ALL(CAST(:full AS text[]))")}
+WITH lanes AS MATERIALIZED (
+  SELECT lane, least(room, greatest(places - (
+    SELECT count(*) FROM work WHERE vendor = lane AND due_at > next_check_at
+      AND due_at > now() AND due_at <= now() + interval '{LEASE_SECONDS} seconds'), 0)) AS room
+  FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS lanes(lane, room, places)
+), {claiming("work", "verification_id", "vendor", fits="t.vendor || ' ' || t.payer <> ALL(CAST(:full AS text[]))")}
 SELECT {OPEN}, v.inquiry_sealed, w.payer FROM taken w JOIN verifications v ON v.id = w.verification_id""")
 _RENEW = Query(renewing("work", "verification_id"))
+_TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate claims', 0))")
 _RELEASE = Query("UPDATE work SET due_at = next_check_at WHERE verification_id = :id AND step = :step")
 _NEXT_IN = Query("""
 SELECT extract(epoch FROM min(following.due_at) - clock_timestamp())::float8
@@ -32,15 +38,16 @@ FROM unnest(CAST(:lanes AS text[])) AS lanes(lane), LATERAL (
 
 
 class Lanes:
-    """The queue of verifications. `places`: vendor → how many of its steps one worker makes at once."""
+    """The queue of verifications. `places`: vendor → how many of its steps are made at once."""
 
     channel = WORK
 
     def __init__(self, gateway: Gateway, places: Mapping[str, int]) -> None:
         self._gateway = gateway
         self._places = places
-        self._full: set[str] = set()
         self.more = False
+        self.alone = False
+        """No other worker is alive, as far as known."""
 
     async def claim(self, under_way: Collection[Claimed]) -> Sequence[Claimed]:
         """Of each lane at most a share at once, and nothing until so many places are free: small claims cost the most."""
@@ -53,8 +60,10 @@ class Lanes:
         if not rooms:
             self.more = True
             return ()
-        async with self._gateway.connection() as db:
-            claimed = await claim(db, self._gateway.sealer, rooms, full)
+        async with self._gateway.connection() if self.alone else self._gateway.transaction() as db:
+            if not self.alone:
+                await _TURN.run(db)
+            claimed = await claim(db, self._gateway.sealer, rooms, full, self._places)
         came = Counter(one.verification.attempt.vendor for one in claimed)
         self.more = crowded or any(came[vendor] >= room for vendor, room in rooms.items())
         return claimed
@@ -73,9 +82,16 @@ def _payer(claimed: Claimed) -> str:
     return f"{claimed.verification.attempt.vendor} {claimed.payer}"
 
 
-async def claim(db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], full: Collection[str]) -> list[Claimed]:
-    """Lane → how many are wanted of it at most; none of payers (`<vendor> <payer>`) that have their share."""
-    values = {"lanes": list(rooms), "rooms": list(rooms.values()), "full": list(full)}
+async def claim(
+    db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], full: Collection[str], places: Mapping[str, int]
+) -> list[Claimed]:
+    """Lane → how many are wanted of it at most, and how many may be under way; none of payers (`<vendor> <payer>`) that are full."""
+    values = {
+        "lanes": list(rooms),
+        "rooms": list(rooms.values()),
+        "places": [places[lane] for lane in rooms],
+        "full": list(full),
+    }
     rows = await _CLAIM.all(db, values)
     return [Claimed(verification_of(row, sealer), row["inquiry_sealed"], row["payer"]) for row in rows]
 

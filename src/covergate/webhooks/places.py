@@ -42,7 +42,7 @@ WITH RECURSIVE endpoints AS (
   ORDER BY turn
 ), lanes AS MATERIALIZED (
   SELECT lane, room FROM shared WHERE room > 0
-), {claiming("deliveries", "id", "endpoint_id", lanes="lanes", fits=f"t.{_PENDING}", most=":most")}
+), {claiming("deliveries", "id", "endpoint_id", fits=f"t.{_PENDING}", most=":most")}
 SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at,
   CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
   w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
