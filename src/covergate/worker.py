@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from covergate.backlog import SWEEP_NAME, workers_alive
+from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.partitions import Partitions
@@ -116,11 +116,7 @@ class Worker:
                 "verifications": Dispatcher(lanes, self._guarded(engine.advance, engine.failed_inside)),
                 "deliveries": deliveries,
             }
-            sweeps = (
-                partial(close_late, sweeping),
-                partial(wake_held_back, sweeping),
-                partial(count_workers, sweeping, lanes),
-            )
+            sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
             pruning = partial(prune, self.gateway, Partitions(self.gateway.transaction))
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
             async with asyncio.TaskGroup() as tasks:
@@ -220,11 +216,6 @@ class Worker:
         # Broad on purpose, see above.
         except Exception as error:
             log.error("failure_not_recorded", key=row.key, error=_name(error), exc_info=_trace(error))
-
-
-async def count_workers(gateway: Gateway, lanes: Lanes) -> None:
-    async with gateway.connection() as db:
-        lanes.alone = await workers_alive(db) <= 1
 
 
 def _name_of(action: Callable[[], Awaitable[Any]]) -> str:

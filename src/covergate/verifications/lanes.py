@@ -1,17 +1,19 @@
 """How many steps are made at once for a vendor, by all workers, and for a payer: so that who is slow slows only itself.
 
-Each vendor has a lane, as wide for all workers together as for one: several take turns at claiming, one alone need not. A payer with its share of the lane under way gets no more, and one claim takes no more than that at
-once, so a payer that hangs holds less than twice its share.
+Each vendor has a lane, as wide for all workers together as for one, so they take turns at claiming. A payer with its share of
+the lane under way gets no more, and one claim takes no more than that at once, so a payer that hangs holds less than two
+shares.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.queue import LEASE_SECONDS, claiming, renewing
+from covergate.db.queue import LEASE_SECONDS, LOOK_SECONDS, claiming, renewing
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -45,24 +47,33 @@ class Lanes:
     def __init__(self, gateway: Gateway, places: Mapping[str, int]) -> None:
         self._gateway = gateway
         self._places = places
+        self._claimed_at = float("-inf")
         self.more = False
-        self.alone = False
-        """No other worker is alive, as far as known."""
 
     async def claim(self, under_way: Collection[Claimed]) -> Sequence[Claimed]:
-        """Of each lane at most a share at once, and nothing until so many places are free: small claims cost the most."""
+        """Of each lane at most a share at once, and nothing until so many places are free: small claims cost the most.
+
+        But the last places of a lane that hangs are given away, too, when it was not looked at for a while.
+        """
+        now = asyncio.get_running_loop().time()
+        patient = now - self._claimed_at < LOOK_SECONDS
         taken = Counter(one.verification.attempt.vendor for one in under_way)
         of_payer = Counter(_payer(one) for one in under_way)
         shares = {vendor: max(places // SHARES, 1) for vendor, places in self._places.items()}
-        rooms = {vendor: share for vendor, share in shares.items() if self._places[vendor] - taken[vendor] >= share}
+        free = {vendor: places - taken[vendor] for vendor, places in self._places.items()}
+        rooms = {
+            vendor: min(share, free[vendor])
+            for vendor, share in shares.items()
+            if free[vendor] >= (share if patient else 1)
+        }
         full = {payer for payer, number in of_payer.items() if number >= shares.get(payer.partition(" ")[0], 1)}
         crowded = len(rooms) < len(shares) or bool(full)
         if not rooms:
             self.more = True
             return ()
-        async with self._gateway.connection() if self.alone else self._gateway.transaction() as db:
-            if not self.alone:
-                await _TURN.run(db)
+        self._claimed_at = now
+        async with self._gateway.transaction() as db:
+            await _TURN.run(db)
             claimed = await claim(db, self._gateway.sealer, rooms, full, self._places)
         came = Counter(one.verification.attempt.vendor for one in claimed)
         self.more = crowded or any(came[vendor] >= room for vendor, room in rooms.items())
