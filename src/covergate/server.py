@@ -21,7 +21,7 @@ from covergate.errors import ConfigurationError, PartFailed
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 25
-"""The time that requests in flight get after `stop`; the worker gives its jobs as long."""
+"""The time that requests in flight get after `stop`; the worker gives what it has under way as long."""
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the usual 60 s of load balancers, so that an idle connection is closed from their side."""

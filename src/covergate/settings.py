@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         ge=3,
         description="months after which timelines and vendors' raw replies are deleted, 3 or more (empty: never)",
     )
-    worker_tasks: int = Field(default=100, ge=1, description="jobs in flight per group of a worker, 1 or more")
+    worker_tasks: int = Field(default=100, ge=1, description="deliveries that a worker makes at once, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")
 

@@ -19,9 +19,11 @@ from covergate.db.database import Database
 from covergate.db.migrate import migrate
 from covergate.db.partitions import MONTHS_AHEAD, Partitions
 from covergate.db.sealing import Sealer
+from covergate.db.sql import driver_of
 from covergate.gateway import Gateway
 from covergate.retention import prune
 from covergate.settings import Settings
+from covergate.verifications import history, queries
 from covergate.verifications.queries import read_one, read_raw, read_timeline
 from tests.support.engine import Engine, accept
 from tests.support.gateways import CALLER
@@ -208,6 +210,33 @@ async def test_raw_replies_are_shown_all_or_not_at_all(engine: Engine) -> None:
     left = (await read_timeline(gateway, CALLER, id_, 0, 10)).data
     assert 0 < len(left) < len(whole) and left == whole[-len(left) :]
     assert (await read_raw(gateway, CALLER, id_, "req_1"))["exchanges"] == []
+
+
+async def test_one_verification_is_read_from_each_partition_by_its_index(gateway: Gateway) -> None:
+    id_ = await accept(gateway)
+    for back in range(1, 7):
+        await make_old(gateway, back)
+    await run_sql(
+        gateway,
+        "INSERT INTO verifications SELECT (jsonb_populate_record(v, jsonb_build_object('id', 'ver_' || g))).*"
+        " FROM verifications v, generate_series(1, 2000) AS g",
+    )
+    await run_sql(
+        gateway,
+        "INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries)"
+        " SELECT 'ver_' || g, m + 6, now() + make_interval(months => m), 'att_1', 'vsee', '[]'"
+        f" FROM generate_series(1, 2000) AS g, generate_series(-7, {MONTHS_AHEAD}) AS m",
+    )
+    await run_sql(gateway, "ANALYZE history")
+    values = {"id": id_, "ids": [id_], "after": 0, "limit": 10, "most": queries.MOST_ENTRIES}
+    for query in (queries._TIMELINE, queries._RAW, history._REPLIES, history._STORED_EXCHANGES):
+        async with gateway.connection() as db:
+            raw = await driver_of(db)
+            plan = "\n".join(
+                row[0] for row in await raw.fetch(f"EXPLAIN {query.sql}", *(values[name] for name in query.names))
+            )
+        assert plan.count("_pkey on history_") + plan.count("_pkey  (cost") == 7 + MONTHS_AHEAD + 1, plan
+        assert "Seq Scan" not in plan
 
 
 async def test_rows_in_the_default_partition_stay_there(gateway: Gateway) -> None:

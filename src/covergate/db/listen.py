@@ -18,7 +18,7 @@ from covergate.db.outage import DATABASE_ERRORS
 log = structlog.get_logger(__name__)
 
 RECONNECT_SECONDS = 0.5
-HEARTBEAT_SECONDS = 10.0
+PROBE_SECONDS = 10.0
 
 
 async def listen(
@@ -51,10 +51,10 @@ async def _listen_once(
         missed()
         while not lost.is_set():
             try:
-                await asyncio.wait_for(lost.wait(), HEARTBEAT_SECONDS)
+                await asyncio.wait_for(lost.wait(), PROBE_SECONDS)
             except TimeoutError:
                 # A connection that died without a word is found by asking.
-                await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
+                await connection.execute("SELECT 1", timeout=PROBE_SECONDS)
     finally:
         connection.terminate()
 

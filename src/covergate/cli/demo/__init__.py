@@ -1,6 +1,6 @@
 """`covergate demo`: the whole gateway in one process, asked about three patients through every vendor of the sandbox.
 
-What it shows is real: HTTP on every hop, PostgreSQL, jobs, signed webhooks. Invariant: it needs nothing, disturbs nothing (free
+What it shows is real: HTTP on every hop, PostgreSQL, a worker, signed webhooks. Invariant: it needs nothing, disturbs nothing (free
 ports, a temporary directory, no setting of the user's) and fails if one cell is not as docs/api.md#7-sandbox-scenarios says.
 """
 

@@ -39,7 +39,7 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
     reply = yield operation(WRITE_POLICY, {"id": user.text("id").value, "policies": [written]})
     updated = payload(reply, "updateClient")
     if isinstance(updated, Failure):
-        # "only one policy can be Primary": another worker with the same job, or the clinic itself, was faster.
+        # "only one policy can be Primary": another worker at the same step, or the clinic itself, was faster.
         reply = yield operation(READ_PATIENT, {"id": user.text("id").value})
         now = payload(reply, "user")
         if isinstance(now, Failure) or _ids(now) <= before:
