@@ -31,7 +31,7 @@ def test_an_exception_is_logged_without_its_text() -> None:
 def test_libraries_records_are_lines_like_ours_without_texts_of_exceptions_and_the_noisy_are_quiet() -> None:
     lines = _logged(
         """
-        for name in ("httpx", "uvicorn.access", "pgqueuer", "sqlalchemy"):
+        for name in ("httpx", "uvicorn.access", "sqlalchemy"):
             logging.getLogger(name).info(f"GET /?name={NAME}" if name in ("httpx", "uvicorn.access") else "said")
         try:
             int(NAME)

@@ -120,7 +120,7 @@ async def test_history_lies_in_the_months_of_its_rows(carried: Gateway) -> None:
             "SELECT DISTINCT tableoid::regclass::text, 'history_' || to_char(at AT TIME ZONE 'UTC', 'YYYY_MM') FROM history"
         )
         found = rows.all()
-    assert found and all(place == month for place, month in found)
+    assert found and all(row[0] == row[1] for row in found)
 
 
 async def test_nothing_of_the_old_queue_is_left(carried: Gateway) -> None:
