@@ -1,8 +1,9 @@
 """Brings a database to the schema that this version of the package expects, and tells whether it is there.
 
-Alembic's migrations run under an advisory lock; then the next months' partitions are made. Invariants: running it any number of times, also from several processes at
-once, ends in the same schema; processes of the version before go on working while and after it runs, if the migrations
-say that they can (`compatible_with`); no migration keeps others waiting for a lock.
+Alembic's migrations run under an advisory lock; then the next months' partitions are made. Invariants: running it any
+number of times, also from several processes at once, ends in the same schema; processes of the version before go on
+working while and after it runs, if the migrations say that they can (`compatible_with`); no migration keeps others
+waiting for a lock.
 
 The database itself says which code works with its schema: `alembic_version` has its revision, and the comment on that
 table lists all revisions whose code works with it. An older process, to which the new revision is unknown, looks there.

@@ -1,7 +1,8 @@
 """`covergate demo`: the whole gateway in one process, asked about three patients through every vendor of the sandbox.
 
-What it shows is real: HTTP on every hop, PostgreSQL, a worker, signed webhooks. Invariant: it needs nothing, disturbs nothing (free
-ports, a temporary directory, no setting of the user's) and fails if one cell is not as docs/api.md#7-sandbox-scenarios says.
+What it shows is real: HTTP on every hop, PostgreSQL, a worker, signed webhooks. Invariant: it needs nothing, disturbs
+nothing (free ports, a temporary directory, no setting of the user's) and fails if one cell is not as
+docs/api.md#7-sandbox-scenarios says.
 """
 
 from __future__ import annotations
