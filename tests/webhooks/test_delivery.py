@@ -19,7 +19,7 @@ from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
 from covergate.verifications.sweep import close_late
 from covergate.verifications.view import read_view
-from covergate.webhooks.deliveries import redeliver
+from covergate.webhooks.deliveries import list_deliveries, redeliver
 from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.deliverers import delivering
@@ -520,6 +520,32 @@ async def test_many_hanging_endpoints_of_one_tenant_do_not_delay_another(
         await hooks.publish(tenant_id="ten_other")
         await eventually(lambda: partner.at("/quick"))
         assert len(partner.received) == TENANT_PLACES + 1
+
+
+async def test_attempts_are_listed_in_their_order_after_a_redelivery_too(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    """Those that delivered are kept in another place than those that failed, until there is a redelivery."""
+    endpoint, _ = await hooks.endpoint(partner.url())
+    await hooks.publish()
+    answers = (500, 200, 503, 204)
+    for number, status in enumerate(answers):
+        partner.on("/hooks", answer(status, b""))
+        if number == 2:
+            again = await redeliver(gateway, CALLER, (await hooks.delivery()).id)
+            assert [attempt["status"] for attempt in again["attempts"]] == [500, 200]
+        await hooks.deliver_next(deliverer)
+        [shown] = (await list_deliveries(gateway, CALLER, endpoint, None, 10)).data
+        assert [attempt["status"] for attempt in shown["attempts"]] == list(answers[: number + 1])
+    assert (shown["status"], shown["next_attempt_at"]) == ("delivered", None)
+    last = shown["attempts"][-1]
+    assert set(last) == {"at", "status", "duration_ms", "error"}
+    assert last["error"] is None and last["at"].endswith("Z")
+    assert [row.status for row in await hooks.rows("SELECT status FROM delivery_attempts ORDER BY id")] == [
+        500,
+        200,
+        503,
+    ]
 
 
 async def test_a_redelivery_waits_for_a_place_and_no_longer(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:

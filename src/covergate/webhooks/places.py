@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from covergate.db.queue import Dispatcher, claiming, renewing
 from covergate.db.sql import Query
@@ -203,13 +203,18 @@ def _crowded(room: Room, claimed: Sequence[Delivery]) -> bool:
 
 @dataclass(frozen=True)
 class WorkersDesk:
-    """A worker that ends a verification posts its webhooks itself, without a claim, as far as there are places."""
+    """A worker that ends a verification posts its webhooks itself, without a claim, as far as there are places.
+
+    While `draining` there is no place: nobody would wait for the tries.
+    """
 
     places: Places
     dispatcher: Dispatcher[Delivery]
+    draining: Callable[[], bool] = lambda: False
 
     def room(self) -> Room:
-        return self.places.room(self.dispatcher.under_way.values())
+        room = self.places.room(self.dispatcher.under_way.values())
+        return replace(room, free=0) if self.draining() else room
 
     def take_up(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
