@@ -61,8 +61,8 @@ async def test_an_event_stays_for_as_long_as_a_delivery_is_pending(gateway: Gate
             " VALUES ('whe_1', 'ten_1', 'test', 'https://example.com', '{*}', 'thin', 'enabled', '')"
         ).run(db)
         await Query(
-            "INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at)"
-            " SELECT 'del_1', id, 'whe_1', 'pending', now() FROM events"
+            "INSERT INTO deliveries (id, event_id, endpoint_id, status, next_attempt_at, due_at)"
+            " SELECT 'del_1', id, 'whe_1', 'pending', now(), now() FROM events"
         ).run(db)
         await prune(gateway, Partitions(gateway.transaction))
         assert await Query("SELECT count(*) FROM events").scalar(db) == 1

@@ -43,7 +43,7 @@ WITH tried AS (
   WHERE id = :id AND status = '{DeliveryStatus.DELIVERED}' AND last_at IS NOT NULL
 )
 UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
-  next_attempt_at = clock_timestamp(), due_at = clock_timestamp(), ended_at = NULL
+  next_attempt_at = now(), due_at = now(), ended_at = NULL
 WHERE id = :id""")
 """The try that worked gets a row of its own: the next one takes its place."""
 

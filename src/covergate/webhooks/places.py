@@ -17,9 +17,9 @@ from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.webhooks.events import DELIVERIES, FULL, Delivery
 
-PLACES, SLOW_PLACES = 16, 2
+PLACES, SLOW_PLACES = 8, 2
 """Of one endpoint; the second if it is slow."""
-TENANT_PLACES = 32
+TENANT_PLACES = 24
 """Of a tenant's endpoints together, and as many for its slow ones, so that these do not take those of the others."""
 SLOW_SECONDS = 2.0
 """An endpoint is slow if its last answer, or silence, took so long, until one comes faster."""
