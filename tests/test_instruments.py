@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from covergate import instruments
 from covergate.db.database import Database
 from covergate.verifications.cancel import cancel
+from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, make_gateway
@@ -82,7 +83,7 @@ async def test_an_end_that_is_not_committed_is_not_counted(engine: Engine, added
 async def test_tries_of_deliveries(database: Database, added: Callable[..., float]) -> None:
     gateway = await make_gateway(database, allow_private_network=True)
     hooks = Hooks(gateway)
-    async with partner_server() as partner, Deliverer(gateway) as deliverer:
+    async with partner_server() as partner, Deliverer(gateway, Places(gateway, 100)) as deliverer:
         for status in (200, 503, 410):
             await hooks.endpoint(partner.on(f"/{status}", answer(status)))
         await hooks.publish()

@@ -19,6 +19,7 @@ from covergate.db.database import Database
 from covergate.gateway import Gateway
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.verifications import engine as steps
+from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.due import due_in
 from tests.support.engine import Engine, accept, view
@@ -308,11 +309,11 @@ async def test_what_is_logged_below_a_delivery_names_it(database: Database) -> N
             seen.append(dict(structlog.contextvars.get_contextvars()))
             return await super()._post(row, body)
 
-    async with partner_server() as partner, Listening(gateway) as deliverer:
+    async with partner_server() as partner, Listening(gateway, Places(gateway, 100)) as deliverer:
         await hooks.endpoint(partner.url())
         await hooks.publish()
         with capture_logs() as logs:
-            key = await hooks.deliver_next(deliverer)
-    assert seen == [{"delivery_id": key.partition(":")[0]}]
+            delivery = await hooks.deliver_next(deliverer)
+    assert seen == [{"delivery_id": delivery.id}]
     [line] = [line for line in logs if line["event"] == "webhook_delivery"]
-    assert line["delivery_id"] == key.partition(":")[0] and "verification_id" in line
+    assert line["delivery_id"] == delivery.id and "verification_id" in line

@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from covergate.gateway import Gateway
+from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.clients import End, Keys, Post, Rows
-from tests.support.due import due_in
+from tests.support.due_deliveries import deliveries_due_in
 
 
 @pytest.fixture
@@ -27,8 +28,10 @@ async def test_a_delivery_lists_its_attempts(
     client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], gateway: Gateway
 ) -> None:
     assert delivery["status"] == "pending" and delivery["attempts"] == []
-    async with Deliverer(gateway) as deliverer:
-        await deliverer.deliver(f"{delivery['id']}:0")
+    places = Places(gateway, 1)
+    async with Deliverer(gateway, places) as deliverer:
+        [claimed] = await places.claim(())
+        await deliverer.deliver(claimed)
     path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
     [tried] = (await client.get(path, headers=keys.full)).json()["data"]
     [attempt] = tried["attempts"]
@@ -42,18 +45,20 @@ async def test_redeliver_whatever_the_status(
     client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], rows: Rows, gateway: Gateway, status: str
 ) -> None:
     await rows(
-        "UPDATE deliveries SET status = CAST(:status AS text), tries = 12, step = 7,"
-        " next_attempt_at = CASE WHEN CAST(:status AS text) = 'pending' THEN next_attempt_at + interval '1 day' END"
-        " RETURNING 1",
+        "UPDATE deliveries SET status = CAST(:status AS text), tries = 12, step = 7, due_at = t.at, next_attempt_at = t.at,"
+        " last_at = now(), last_status = 200, last_duration_ms = 1"
+        " FROM (SELECT CASE WHEN CAST(:status AS text) = 'pending' THEN now() + interval '1 day' END AS at) AS t RETURNING 1",
         status=status,
     )
     answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)
     assert answer.status_code == 202
     shown = answer.json()
     assert (shown["status"], shown["event_id"]) == ("pending", delivery["event_id"])
-    [row] = await rows("SELECT step, tries, next_attempt_at <= clock_timestamp() AS due, ended_at FROM deliveries")
-    assert tuple(row) == (8, 0, True, None)
-    assert ("deliver", f"{delivery['id']}:8") in await due_in(gateway).deliveries()
+    [row] = await rows(
+        "SELECT step, tries, next_attempt_at <= clock_timestamp() AS due, due_at <= clock_timestamp(), ended_at FROM deliveries"
+    )
+    assert tuple(row) == (8, 0, True, True, None)
+    assert await deliveries_due_in(gateway).ids() == [delivery["id"]]
 
 
 async def test_redelivering_to_a_disabled_endpoint(

@@ -10,7 +10,7 @@ from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
 from covergate.webhooks.endpoints import MOST_ENDPOINTS
 from tests.support.clients import End, Keys, Post, Rows
-from tests.support.due import due_in
+from tests.support.due_deliveries import deliveries_due_in
 
 URL = "https://intake.example.com/hook"
 PATH = "/v1/webhook-endpoints"
@@ -127,7 +127,9 @@ async def test_delete_ends_what_is_pending_and_hides_the_endpoint(
     delivery = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"][0]
     gone = await client.delete(path, headers=keys.full)
     assert (gone.status_code, gone.content) == (204, b"")
-    assert [tuple(row) for row in await rows("SELECT status, next_attempt_at FROM deliveries")] == [("exhausted", None)]
+    assert [tuple(row) for row in await rows("SELECT status, next_attempt_at, due_at FROM deliveries")] == [
+        ("exhausted", None, None)
+    ]
     for method, where in [
         ("GET", path),
         ("DELETE", path),
@@ -153,7 +155,7 @@ async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(
         "pending",
     )
     assert (await rows("SELECT count(*) FROM deliveries"))[0][0] == 1
-    assert await due_in(gateway).deliveries() == [("deliver", f"{delivery['id']}:0")]
+    assert await deliveries_due_in(gateway).ids() == [delivery["id"]]
     events = (await client.get("/v1/events?type=endpoint.test", headers=keys.full)).json()["data"]
     assert [(event["id"], event["data"]) for event in events] == [(delivery["event_id"], {"id": other["id"]})]
 

@@ -219,3 +219,76 @@ async def test_events_and_vendors_events_of_before_are_carried_over(database_url
     assert [tuple(row) for row in kept] == [(b"sealed", None)]
     await downgrade(database_url, "foundation")
     await migrate(database_url)
+
+
+async def test_deliveries_of_before_keep_their_place_and_their_attempts(database_url: str) -> None:
+    """The last try goes into the delivery; if it failed it stays a row of its own, too. Down again all are rows."""
+    await downgrade(database_url, "work")
+    connection = await asyncpg.connect(database_url)
+    tries: dict[str, list[int | None]] = {
+        "dlv_new": [],
+        "dlv_retried": [500, None],
+        "dlv_done": [503, 200],
+        "dlv_gone": [410],
+        "dlv_at_once": [204],
+    }
+    try:
+        await connection.execute("INSERT INTO tenants (id, name) VALUES ('ten_1', 'North')")
+        await connection.execute(
+            "INSERT INTO events (id, tenant_id, mode, type, data) VALUES ('evt_1', 'ten_1', 'test', 'x', '{}')"
+        )
+        for id_, statuses in tries.items():
+            ended = {"dlv_done": "delivered", "dlv_at_once": "delivered", "dlv_gone": "exhausted"}.get(id_)
+            await connection.execute(
+                "INSERT INTO deliveries (id, event_id, endpoint_id, status, step, tries, postponed, next_attempt_at, ended_at)"
+                " VALUES ($1, 'evt_1', 'whe_1', coalesce($2, 'pending'), 3, $3, 2,"
+                " CASE WHEN $2::text IS NULL THEN '2031-02-03'::timestamptz END, CASE WHEN $2::text IS NOT NULL THEN now() END)",
+                id_,
+                ended,
+                len(statuses),
+            )
+            for status in statuses:
+                await connection.execute(
+                    "INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)"
+                    " VALUES ($1, '2026-11-01', $2, 12, $3, 'sealed')",
+                    id_,
+                    status,
+                    None if status in (200, 204) else "timeout",
+                )
+        before = await connection.fetch("SELECT delivery_id, status, error FROM delivery_attempts ORDER BY id")
+
+        await migrate(database_url)
+        rows = await connection.fetch("SELECT * FROM deliveries")
+        assert {row["id"]: row["due_at"] == row["next_attempt_at"] for row in rows if row["status"] == "pending"} == {
+            "dlv_new": True,
+            "dlv_retried": True,
+        }
+        assert all((row["due_at"] is None) == (row["status"] != "pending") and row["step"] == 3 for row in rows)
+        assert {row["id"]: (row["last_status"], row["last_error"], row["last_duration_ms"]) for row in rows} == {
+            "dlv_new": (None, None, None),
+            "dlv_retried": (None, "timeout", 12),
+            "dlv_done": (200, None, 12),
+            "dlv_gone": (410, "timeout", 12),
+            "dlv_at_once": (204, None, 12),
+        }
+        assert {row["id"] for row in rows if row["last_answer_sealed"] != b"sealed"} == {"dlv_new"}
+        left = await connection.fetch("SELECT delivery_id, status FROM delivery_attempts ORDER BY id")
+        assert [tuple(row) for row in left] == [
+            ("dlv_retried", 500),
+            ("dlv_retried", None),
+            ("dlv_done", 503),
+            ("dlv_gone", 410),
+        ]
+
+        await downgrade(database_url, "work")
+        after = await connection.fetch(
+            "SELECT delivery_id, status, error FROM delivery_attempts ORDER BY delivery_id, id"
+        )
+        assert after == sorted(before, key=lambda row: row["delivery_id"])
+        kept = await connection.fetch(
+            "SELECT id FROM deliveries WHERE next_attempt_at = '2031-02-03' AND postponed = 0"
+        )
+        assert {row["id"] for row in kept} == {"dlv_new", "dlv_retried"}
+        await migrate(database_url)
+    finally:
+        await connection.close()

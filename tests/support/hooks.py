@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy.engine import Row
 
 from covergate import ids
-from covergate.db import jobs
 from covergate.gateway import Gateway
 from covergate.states import EventType
-from covergate.webhooks.events import News, publish
+from covergate.webhooks.events import Delivery, News, publish
+from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
-from tests.support.due import Due, due_in
+from tests.support.due_deliveries import DueDeliveries, deliveries_due_in
 from tests.support.sql import run_sql
 
 THIN: dict[str, Any] = {
@@ -36,6 +36,11 @@ SCHEDULE = [5, 30, 120, 600, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
 
 def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def news_of(type_: str = "verification.completed", **changes: Any) -> News:
+    values = {"tenant_id": "ten_test", "mode": "test", "verification_id": None, "data": THIN, **changes}
+    return News(type=EventType(type_), **values)
 
 
 @dataclass
@@ -67,32 +72,31 @@ class Hooks:
         return endpoint_id, secret
 
     async def publish(self, type_: str = "verification.completed", times: int = 1, **changes: Any) -> None:
-        values = {"tenant_id": "ten_test", "mode": "test", "verification_id": None, "data": THIN, **changes}
-        news = News(type=EventType(type_), **values)
         async with self.gateway.transaction() as db:
-            for _ in range(times):
-                await jobs.enqueue(db, (await publish(db, [news])).jobs)
+            await publish(db, [news_of(type_, **changes)] * times)
 
     @property
-    def work(self) -> Due:
-        return due_in(self.gateway)
+    def work(self) -> DueDeliveries:
+        return deliveries_due_in(self.gateway)
 
-    async def due(self) -> list[tuple[str, str]]:
-        """(`deliver` or `deliver_slowly`, key) of the deliveries that wait, oldest first, those for later included."""
-        return await self.work.deliveries()
+    async def due(self) -> list[str]:
+        """The ids of deliveries that wait, the soonest first, those for later included."""
+        return await self.work.ids()
 
-    async def take(self) -> str:
-        """The oldest delivery, taken as if its time had come. Nothing brings it back but the sweep."""
-        [(_, key)] = (await self.due())[:1]
-        await self.work.take(key)
-        return key
+    async def take(self, delivery_id: str | None = None) -> Delivery:
+        """The soonest delivery, or this one, claimed as if its time had come. Until its lease ends it is nobody else's."""
+        if delivery_id is None:
+            delivery_id = (await self.due())[0]
+        await self.work.come(delivery_id)
+        [claimed] = await Places(self.gateway, 1).claim(())
+        assert claimed.key == delivery_id
+        return claimed
 
-    async def deliver_next(self, deliverer: Deliverer) -> str:
-        """Takes the oldest delivery and makes it, in whichever group it is."""
-        [(group, key)] = (await self.due())[:1]
-        await self.work.take(key)
-        await (deliverer.deliver_slowly if group == "deliver_slowly" else deliverer.deliver)(key)
-        return key
+    async def deliver_next(self, deliverer: Deliverer) -> Delivery:
+        """Takes the soonest delivery and makes it."""
+        claimed = await self.take()
+        await deliverer.deliver(claimed)
+        return claimed
 
     async def delivery(self) -> Row[Any]:
         """The only one, and in `due_in` the seconds to its next attempt."""
@@ -102,11 +106,16 @@ class Hooks:
         return row
 
     async def attempts(self) -> Sequence[Row[Any]]:
-        return await self.rows("SELECT * FROM delivery_attempts ORDER BY id")
+        """All tries, in their order: those that failed, and those that delivered, which stand in their deliveries."""
+        return await self.rows(
+            "SELECT * FROM ("
+            " SELECT id AS n, delivery_id, at, status, duration_ms, error, answer_sealed FROM delivery_attempts UNION ALL"
+            " SELECT NULL, id, last_at, last_status, last_duration_ms, last_error, last_answer_sealed FROM deliveries"
+            " WHERE status = 'delivered') AS tries ORDER BY n NULLS LAST, at"
+        )
 
     async def move_clock(self) -> None:
         """Everything that waits is due now."""
-        await self.run_sql("UPDATE deliveries SET next_attempt_at = clock_timestamp() WHERE status = 'pending'")
         await self.work.hasten()
 
     async def run_sql(self, statement: str, **values: Any) -> None:

@@ -1,4 +1,7 @@
-"""One vendor hangs: its backlog stays in its lane, deadlines are kept, and the fleet keeps the lane's limit. Real workers."""
+"""One vendor hangs: its backlog stays in its lane, deadlines are kept, and the fleet keeps the lane's limit. Real workers.
+
+Partners hang, of however many tenants: webhooks of the others and the verifications go on.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,15 @@ from typing import Any
 
 import httpx
 
+from covergate.db.database import Database
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
 from covergate.verifications.lanes import SHARES
+from covergate.webhooks.places import PLACES
 from tests.support.engine import accept
+from tests.support.gateways import make_gateway
+from tests.support.hooks import Hooks
+from tests.support.partner import hang, partner_server
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE
@@ -132,3 +140,26 @@ async def test_two_workers_keep_one_limit(gateway: Gateway) -> None:
         assert vendors.most == LANE
         vendors.let_go(2 * LANE)
         await until(gateway, "NOT EXISTS (SELECT 1 FROM verifications WHERE completed_at IS NULL)")
+
+
+async def test_partners_of_many_tenants_that_hang_slow_neither_other_partners_nor_verifications(
+    database: Database,
+) -> None:
+    """They have more than a worker has places for, and hang for longer than the test may take."""
+    gateway = await make_gateway(database, allow_private_network=True)
+    hooks = Hooks(gateway)
+    async with partner_server() as partner:
+        quick, _ = await hooks.endpoint(partner.url("/quick"))
+        for number in range(gateway.settings.worker_tasks // PLACES + 3):
+            tenant = f"ten_hangs{number}"
+            await hooks.run_sql("INSERT INTO tenants (id, name) VALUES (:id, :id)", id=tenant)
+            await hooks.endpoint(partner.on(f"/hangs{number}", hang), tenant=tenant)
+            await hooks.publish(times=2 * PLACES, tenant_id=tenant)
+        async with working(gateway, Vendors(), pool_size=10, delivery_seconds=600, drain_seconds=0.1):
+            await eventually(lambda: partner.open >= gateway.settings.worker_tasks)
+            made = [await accept(gateway, vendor="integrex") for _ in range(20)]
+            await eventually(lambda: len(partner.at("/quick")) == len(made), 15)
+            assert {got.json["data"]["id"] for got in partner.at("/quick")} == set(made)
+            assert partner.open <= 2 * gateway.settings.worker_tasks
+            steps = await value(gateway, "SELECT max(step) FROM deliveries WHERE endpoint_id <> :quick", quick=quick)
+            assert steps == 1  # what has no place is left alone

@@ -8,6 +8,7 @@ import pytest
 
 from covergate.db.database import Database
 from covergate.gateway import Gateway
+from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.gateways import make_gateway
 from tests.support.hooks import Hooks
@@ -33,5 +34,5 @@ def hooks(gateway: Gateway) -> Hooks:
 
 @pytest.fixture
 async def deliverer(gateway: Gateway) -> AsyncIterator[Deliverer]:
-    async with Deliverer(gateway) as running:
+    async with Deliverer(gateway, Places(gateway, 100)) as running:
         yield running

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,19 +15,20 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from covergate import ids
 from covergate.db.database import Database
+from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
-from covergate.verifications.sweep import sweep
+from covergate.verifications.sweep import close_late
 from covergate.verifications.view import read_view
-from covergate.webhooks.deliveries import redeliver
-from covergate.webhooks.sender import Deliverer, sweep_deliveries
-from covergate.webhooks.slots import TENANT_PLACES
+from covergate.webhooks.deliveries import list_deliveries, redeliver
+from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
+from covergate.webhooks.sender import Deliverer
+from tests.support.deliverers import delivering
 from tests.support.engine import accept, running_engine
 from tests.support.gateways import CALLER, make_gateway
 from tests.support.hooks import SCHEDULE, THIN, Hooks, new_secret
 from tests.support.partner import Partner, answer, hang, partner_server
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, SUBMITTED, Wire
-from tests.support.workers import working
 
 
 async def completed(gateway: Gateway) -> str:
@@ -138,8 +140,8 @@ async def test_full_payloads_of_ends_that_are_written_together(
 ) -> None:
     await hooks.endpoint(partner.url(), payload="full")
     made = [await accept(gateway, external_id=f"visit-{number}") for number in range(3)]
-    await hooks.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
-    await sweep(gateway)
+    await hooks.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
+    await close_late(gateway)
     rows = await hooks.rows("SELECT id, verification_id, full_sealed FROM events")
     kept = {
         row.verification_id: orjson.loads(gateway.sealer.open("events", "full", row.id, row.full_sealed))
@@ -199,7 +201,7 @@ async def test_a_refused_connection_is_a_failed_try(hooks: Hooks, deliverer: Del
 async def test_a_silent_partner_is_a_failed_try(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
     await hooks.endpoint(partner.on("/hooks", hang))
     await hooks.publish()
-    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, Places(gateway, 100), timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "timeout")
@@ -224,7 +226,7 @@ async def test_a_status_that_came_decides_even_if_the_rest_never_does(
 ) -> None:
     await hooks.endpoint(partner.on("/hooks", trickle))
     await hooks.publish()
-    async with Deliverer(gateway, timeout_seconds=0.2) as deliverer:
+    async with Deliverer(gateway, Places(gateway, 100), timeout_seconds=0.2) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (200, None)
@@ -278,8 +280,8 @@ async def test_the_whole_schedule_to_exhaustion(hooks: Hooks, deliverer: Deliver
         delivery = await hooks.delivery()
         assert delivery.status == "pending"
         assert seconds - 2 <= delivery.due_in <= seconds * 1.1
-        [(_, key)] = await hooks.due()
-        assert abs(await hooks.work.seconds_to(key) - float(delivery.due_in)) < 2
+        [id_] = await hooks.due()
+        assert abs(await hooks.work.seconds_to(id_) - float(delivery.due_in)) < 2
         pauses.append(delivery.due_in)
         await hooks.move_clock()
     await hooks.deliver_next(deliverer)
@@ -380,12 +382,12 @@ async def test_a_stale_step_does_nothing(hooks: Hooks, deliverer: Deliverer, par
     before = (await hooks.delivery()).next_attempt_at
     await deliverer.deliver(stale)
     await deliverer.failed_inside(stale)
-    await deliverer.deliver(f"{ids.new(ids.DELIVERY)}:0")
-    assert len(partner.received) == len(await hooks.attempts()) == 1
+    await deliverer.deliver(replace(stale, id=ids.new(ids.DELIVERY)))
+    assert len(await hooks.attempts()) == 1
     assert (await hooks.delivery()).next_attempt_at == before
 
 
-async def test_a_job_that_runs_twice_at_once_is_recorded_once(
+async def test_a_delivery_that_is_made_twice_at_once_is_recorded_once(
     hooks: Hooks, deliverer: Deliverer, partner: Partner
 ) -> None:
     both = asyncio.Event()
@@ -411,7 +413,7 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
     await hooks.endpoint(partner.url())
     await hooks.run_sql("UPDATE webhook_endpoints SET secret_sealed = '\\x00'")
     await hooks.publish()
-    async with working(gateway, Wire()):
+    async with delivering(gateway):
         await eventually(hooks.attempts)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "internal_error")
@@ -420,17 +422,35 @@ async def test_a_failure_of_our_own_counts_as_a_try(hooks: Hooks, gateway: Gatew
     assert 0 < delivery.due_in <= 5.5
 
 
-async def test_a_lost_job_is_found(hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner) -> None:
+async def test_a_delivery_whose_worker_died_is_made_by_another(
+    hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner
+) -> None:
+    """Not before its lease ends."""
     await hooks.endpoint(partner.url())
     await hooks.publish()
     lost = await hooks.take()
-    assert await sweep_deliveries(gateway) == 0
-    await hooks.run_sql("UPDATE deliveries SET next_attempt_at = next_attempt_at - interval '31 seconds'")
-    assert await sweep_deliveries(gateway) == 1
-    assert await sweep_deliveries(gateway) == 0
-    assert await hooks.due() == [("deliver", lost)]
-    await hooks.deliver_next(deliverer)
+    queue = Places(gateway, 10)
+    assert await queue.claim(()) == []
+    assert LEASE_SECONDS - 5 < await hooks.work.seconds_to(lost.id) <= LEASE_SECONDS
+    await hooks.work.end_leases()
+    [found] = await queue.claim(())
+    assert (found.id, found.step) == (lost.id, lost.step + 1)
+    await deliverer.deliver(found)
     assert (await hooks.delivery()).status == "delivered"
+    await deliverer.deliver(lost)  # it was only slow
+    assert (await hooks.delivery()).tries == 1
+
+
+async def test_the_lease_of_a_long_try_is_renewed(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    await hooks.endpoint(partner.url())
+    await hooks.publish(times=2)
+    queue = Places(gateway, 10)
+    held, over = await queue.claim(())
+    await hooks.run_sql("UPDATE deliveries SET due_at = clock_timestamp() + interval '1 s'")
+    await hooks.run_sql("UPDATE deliveries SET step = step + 1 WHERE id = :id", id=over.id)
+    await queue.renew([held, over])
+    assert LEASE_SECONDS - 5 < await hooks.work.seconds_to(held.id) <= LEASE_SECONDS
+    assert await hooks.work.seconds_to(over.id) <= 1
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://10.0.0.1/", "http://partner.example/"])
@@ -439,7 +459,7 @@ async def test_private_addresses_and_plain_http_are_refused(database: Database, 
     hooks = Hooks(gateway)
     await hooks.endpoint(url)
     await hooks.publish()
-    async with Deliverer(gateway) as deliverer:
+    async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
         await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
     assert (attempt.status, attempt.error) == (None, "forbidden_address")
@@ -457,7 +477,7 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
     hooks = Hooks(gateway)
     await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
     await hooks.publish()
-    async with Deliverer(gateway) as deliverer:
+    async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
         key = await hooks.take()
         await hooks.rows("SELECT 1")
         monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
@@ -476,14 +496,15 @@ async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gatew
     await hooks.endpoint(partner.on("/hangs", hang), event_types=["verification.failed"])
     await hooks.endpoint(partner.url("/quick"), event_types=["verification.completed"])
     await hooks.publish("verification.failed", times=200)
-    async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
+    async with delivering(gateway, timeout_seconds=600, drain_seconds=0.1):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         for number in range(1, 21):
             await hooks.publish("verification.completed")
             await eventually(partial(came, number))
         assert len(partner.at("/hangs")) == 8
-        waiting = await hooks.rows("SELECT slow, count(*) AS n FROM deliveries WHERE status = 'pending' GROUP BY slow")
-        assert {row.slow: row.n for row in waiting}[True] >= 192
+        [waiting] = await hooks.rows("SELECT count(*) AS n, max(step) AS step FROM deliveries WHERE status = 'pending'")
+        assert (waiting.n, waiting.step) == (200, 1)
+        assert len(await hooks.due()) == 200 - PLACES
 
 
 async def test_many_hanging_endpoints_of_one_tenant_do_not_delay_another(
@@ -494,39 +515,68 @@ async def test_many_hanging_endpoints_of_one_tenant_do_not_delay_another(
     for number in range(14):
         await hooks.endpoint(partner.on(f"/hangs{number}", hang))
     await hooks.publish(times=20)
-    async with working(gateway, Wire(), delivery_seconds=600, drain_seconds=0.1):
+    async with delivering(gateway, timeout_seconds=600, drain_seconds=0.1):
         await eventually(lambda: len(partner.received) == TENANT_PLACES)
         await hooks.publish(tenant_id="ten_other")
         await eventually(lambda: partner.at("/quick"))
         assert len(partner.received) == TENANT_PLACES + 1
 
 
-async def test_after_a_redelivery_the_pause_for_lack_of_a_place_begins_short_again(
-    hooks: Hooks, gateway: Gateway, partner: Partner
+async def test_attempts_are_listed_in_their_order_after_a_redelivery_too(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
 ) -> None:
+    """Those that delivered are kept in another place than those that failed, until there is a redelivery."""
+    endpoint, _ = await hooks.endpoint(partner.url())
+    await hooks.publish()
+    answers = (500, 200, 503, 204)
+    for number, status in enumerate(answers):
+        partner.on("/hooks", answer(status, b""))
+        if number == 2:
+            again = await redeliver(gateway, CALLER, (await hooks.delivery()).id)
+            assert [attempt["status"] for attempt in again["attempts"]] == [500, 200]
+        await hooks.deliver_next(deliverer)
+        [shown] = (await list_deliveries(gateway, CALLER, endpoint, None, 10)).data
+        assert [attempt["status"] for attempt in shown["attempts"]] == list(answers[: number + 1])
+    assert (shown["status"], shown["next_attempt_at"]) == ("delivered", None)
+    last = shown["attempts"][-1]
+    assert set(last) == {"at", "status", "duration_ms", "error"}
+    assert last["error"] is None and last["at"].endswith("Z")
+    assert [row.status for row in await hooks.rows("SELECT status FROM delivery_attempts ORDER BY id")] == [
+        500,
+        200,
+        503,
+    ]
+
+
+async def test_a_redelivery_waits_for_a_place_and_no_longer(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:
+    """Whatever it has behind it. It is the first to be due when a place becomes free."""
     await hooks.endpoint(partner.on("/hooks", answer(500)))
     await hooks.publish()
-    async with Deliverer(gateway, timeout_seconds=600) as deliverer:
+    async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
         for _ in SCHEDULE:
             await hooks.deliver_next(deliverer)
             await hooks.move_clock()
         await hooks.deliver_next(deliverer)
-        again = await hooks.delivery()
+    again = await hooks.delivery()
+    assert again.status == "exhausted"
+    free = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await free.wait()
+        writer.write(answer())
+
+    partner.on("/hooks", hold)
+    await hooks.publish(times=PLACES)
+    async with delivering(gateway):
+        await eventually(lambda: partner.open == PLACES)
         await redeliver(gateway, CALLER, again.id)
-        retried = await hooks.take()
-        partner.on("/hooks", hang)
-        await hooks.publish(times=8)
-        hanging = [asyncio.create_task(deliverer.deliver(key)) for _, key in await hooks.due()]
-        await eventually(lambda: partner.open == 8)
-        await deliverer.deliver(retried)
-        [waits] = await hooks.rows(
-            "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) AS due_in FROM deliveries WHERE id = :id",
-            id=again.id,
-        )
-        assert 0 < waits.due_in <= 5
-        for task in hanging:
-            task.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+        free.set()
+
+        async def delivered() -> bool:
+            [row] = await hooks.rows("SELECT status FROM deliveries WHERE id = :id", id=again.id)
+            return bool(row.status == "delivered")
+
+        await eventually(delivered, 3)
 
 
 async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
@@ -534,7 +584,7 @@ async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
 ) -> None:
     await hooks.endpoint(partner.on("/hangs", hang))
     await hooks.publish(times=60)
-    async with working(gateway, Wire(), delivery_seconds=1.0):
+    async with delivering(gateway, timeout_seconds=1.0):
         await eventually(lambda: len(partner.at("/hangs")) == 8)
         partner.on("/hangs", answer())
         partner.received.clear()
@@ -547,7 +597,7 @@ async def test_when_a_hanging_endpoint_comes_back_it_gets_everything_once(
     assert len({got.headers["webhook-id"] for got in partner.received}) == len(partner.received) == 60
 
 
-async def test_a_burst_for_one_quick_endpoint_stays_in_the_quick_group(
+async def test_a_burst_for_one_quick_endpoint_goes_through_its_places(
     hooks: Hooks, gateway: Gateway, partner: Partner
 ) -> None:
     most = 0
@@ -560,13 +610,10 @@ async def test_a_burst_for_one_quick_endpoint_stays_in_the_quick_group(
 
     await hooks.endpoint(partner.on("/hooks", busy))
     await hooks.publish(times=150)
-    async with working(gateway, Wire()):
+    async with delivering(gateway):
         await eventually(lambda: len(partner.received) == 150)
-    rows = await hooks.rows(
-        "SELECT count(*) AS n, sum((step = 1)::int) AS quick FROM deliveries WHERE status = 'delivered'"
-    )
-    assert rows[0].n == 150
-    assert rows[0].quick > 100  # all, but for those that met a pause of our own
+    rows = await hooks.rows("SELECT status, step, count(*) AS n FROM deliveries GROUP BY 1, 2")
+    assert [tuple(row) for row in rows] == [("delivered", 2, 150)]  # each was claimed and recorded once
     assert most <= 8
 
 

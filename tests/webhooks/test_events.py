@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from covergate.db import jobs
 from covergate.gateway import Gateway
 from covergate.states import EventType
 from covergate.webhooks.events import News, publish, publish_test
@@ -20,7 +19,7 @@ async def subscribed(hooks: Hooks) -> list[str]:
     return [row.endpoint_id for row in await hooks.rows("SELECT endpoint_id FROM deliveries ORDER BY id")]
 
 
-async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks) -> None:
+async def test_every_subscribed_endpoint_gets_a_delivery_that_is_due(hooks: Hooks) -> None:
     every, _ = await hooks.endpoint(URL)
     one, _ = await hooks.endpoint(URL, event_types=["verification.failed", "verification.completed"])
     await hooks.endpoint(URL, event_types=["verification.failed"])
@@ -29,7 +28,7 @@ async def test_every_subscribed_endpoint_gets_a_delivery_and_a_job(hooks: Hooks)
     rows = await hooks.rows("SELECT id, status, next_attempt_at FROM deliveries")
     assert {row.status for row in rows} == {"pending"}
     assert all(row.next_attempt_at is not None for row in rows)
-    assert sorted(await hooks.due()) == sorted(("deliver", f"{row.id}:0") for row in rows)
+    assert sorted(await hooks.due()) == sorted(row.id for row in rows)
 
 
 @pytest.mark.parametrize("columns", [{"tenant": "ten_other"}, {"mode": "live"}, {"status": "disabled"}])
@@ -69,8 +68,8 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         News(tenant, "test", EventType(type_), None, {**THIN, "id": str(n)}) for n, (tenant, type_) in enumerate(kinds)
     ]
     async with gateway.transaction() as db:
-        assert (await publish(db, [])).jobs == []
-        await jobs.enqueue(db, (await publish(db, news)).jobs)
+        assert await publish(db, []) == {}
+        assert await publish(db, news) == {}
     events = await hooks.rows("SELECT * FROM events ORDER BY id")
     assert [(event.tenant_id, event.type, event.data["id"]) for event in events] == [
         (one.tenant_id, one.type, one.data["id"]) for one in news
@@ -82,7 +81,7 @@ async def test_many_events_at_once_go_where_each_would_go_alone(hooks: Hooks, ga
         [("0", every), ("0", failed), ("1", every), ("2", every), ("2", failed), ("3", other)]
     )
     assert {row.status for row in rows} == {"pending"}
-    assert sorted(await hooks.due()) == sorted(("deliver", f"{row.id}:0") for row in rows)
+    assert sorted(await hooks.due()) == sorted(row.id for row in rows)
 
 
 async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gateway: Gateway) -> None:
@@ -90,7 +89,7 @@ async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gatewa
     with suppress(LookupError):
         async with gateway.transaction() as db:
             news = News("ten_test", "test", EventType.VERIFICATION_COMPLETED, None, THIN)
-            await jobs.enqueue(db, (await publish(db, [news])).jobs)
+            await publish(db, [news])
             raise LookupError
     assert await hooks.rows("SELECT 1 FROM events") == []
     assert await subscribed(hooks) == []

@@ -13,7 +13,7 @@ from covergate.db.database import Database
 from covergate.db.outage import is_away
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
-from covergate.verifications.sweep import sweep
+from covergate.verifications.sweep import close_late
 from covergate.webhooks.endpoints import delete_endpoint
 from covergate.webhooks.sender import Deliverer
 from tests.support.engine import Engine
@@ -36,10 +36,10 @@ async def test_a_deletion_beside_410s_is_no_deadlock(
     """The deletion has the endpoint when the answers come, and goes on to the deliveries."""
     await hooks.endpoint(partner.on("/hooks", answer(410)))
     await hooks.publish(times=4)
-    keys = [key for _, key in await hooks.due()]
+    claimed = [await hooks.take() for _ in range(4)]
     async with gateway.transaction() as db:
         await db.execute(text("UPDATE webhook_endpoints SET deleted_at = clock_timestamp(), status = 'disabled'"))
-        recording = [asyncio.create_task(deliverer.deliver(key)) for key in keys]
+        recording = [asyncio.create_task(deliverer.deliver(one)) for one in claimed]
 
         async def all_wait() -> bool:
             return await waiting_for_locks(hooks) == 4
@@ -47,7 +47,7 @@ async def test_a_deletion_beside_410s_is_no_deadlock(
         await eventually(all_wait)
         await db.execute(
             text(
-                "UPDATE deliveries SET status = 'exhausted', step = step + 1, next_attempt_at = NULL,"
+                "UPDATE deliveries SET status = 'exhausted', step = step + 1, next_attempt_at = NULL, due_at = NULL,"
                 " ended_at = clock_timestamp() WHERE status = 'pending'"
             )
         )
@@ -62,11 +62,8 @@ async def test_a_deletion_beside_deliveries_that_are_recorded_together_is_no_dea
     """The deletion would meet them the other way round, for the older one lies behind the other on the disk."""
     endpoint, _ = await hooks.endpoint(partner.url())
     await hooks.publish(times=3)
-    first, older, _ = [key.partition(":")[0] for _, key in await hooks.due()]
-    await hooks.run_sql(
-        "UPDATE deliveries SET next_attempt_at = next_attempt_at + interval '1 s' WHERE id = :id", id=older
-    )
-    keys = [key for _, key in await hooks.due()]
+    first, older, last = await hooks.due()
+    claimed = [await hooks.take(id_) for id_ in (first, last, older)]
 
     async def waiting(number: int) -> None:
         async def so_many() -> bool:
@@ -78,9 +75,9 @@ async def test_a_deletion_beside_deliveries_that_are_recorded_together_is_no_dea
         await holds_older.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": older})
         async with gateway.transaction() as holds_first:
             await holds_first.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": first})
-            recording = [asyncio.create_task(deliverer.deliver(keys[0]))]
+            recording = [asyncio.create_task(deliverer.deliver(claimed[0]))]
             await waiting(1)
-            recording += [asyncio.create_task(deliverer.deliver(key)) for key in keys[1:]]
+            recording += [asyncio.create_task(deliverer.deliver(one)) for one in claimed[1:]]
             await eventually(lambda: len(deliverer._delivered._waiting) == 2)
 
         async def the_pair_waits() -> bool:
@@ -98,10 +95,10 @@ async def test_an_endpoint_that_somebody_has_locked_holds_no_deadline_up(engine:
     hooks = Hooks(engine.gateway)
     await hooks.endpoint("https://partner.example/hooks")
     id_ = await engine.create()
-    await engine.run_sql("UPDATE verifications SET next_check_at = clock_timestamp(), deadline = clock_timestamp()")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     async with engine.gateway.transaction() as db:
         await db.execute(text("SELECT 1 FROM webhook_endpoints FOR UPDATE"))
-        assert await asyncio.wait_for(sweep(engine.gateway), 2) == 1
+        assert await asyncio.wait_for(close_late(engine.gateway), 2) == 1
     assert (await engine.view(id_))["status"] == "failed"
     assert [row.status for row in await hooks.rows("SELECT status FROM deliveries")] == ["pending"]
 

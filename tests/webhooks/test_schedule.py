@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
-from covergate.webhooks.schedule import crowded_pause, next_try
+from covergate.webhooks.schedule import next_try
 from tests.support.hooks import SCHEDULE
 
 
@@ -34,9 +32,3 @@ def test_retry_after_does_not_shorten_the_schedule() -> None:
 
 def test_retry_after_does_not_add_tries() -> None:
     assert next_try(12, 60.0) is None
-
-
-def test_standing_aside_doubles_up_to_two_minutes() -> None:
-    for postponed, most in ((0, 5), (1, 10), (2, 20), (5, 120), (10_000, 120)):
-        pause = crowded_pause(postponed)
-        assert timedelta(seconds=most / 2) <= pause <= timedelta(seconds=most)

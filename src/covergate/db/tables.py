@@ -402,10 +402,8 @@ deliveries = Table(
         name="watched_while_pending",
     ),
     Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
-    Index("ix_deliveries_due", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
-    Index(
-        "ix_deliveries_due_to", "endpoint_id", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")
-    ),
+    # A lane is an endpoint.
+    Index("ix_deliveries_due", "endpoint_id", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
 )
 
 delivery_attempts = Table(

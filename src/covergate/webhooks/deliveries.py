@@ -21,11 +21,11 @@ from covergate.webhooks.events import DELIVERIES
 _SELECT = f"""
 SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_at, e.type, (
   SELECT jsonb_agg(jsonb_build_object('at', a.at, 'status', a.status, 'duration_ms', a.duration_ms, 'error', a.error)
-                   ORDER BY a.at)
-  FROM (SELECT at, status, duration_ms, error FROM delivery_attempts WHERE delivery_id = d.id
+                   ORDER BY a.id NULLS LAST)
+  FROM (SELECT id, at, status, duration_ms, error FROM delivery_attempts WHERE delivery_id = d.id
         UNION ALL
-        SELECT d.last_at, d.last_status, d.last_duration_ms, d.last_error
-        WHERE d.status = '{DeliveryStatus.DELIVERED}') AS a) AS attempts
+        SELECT NULL, d.last_at, d.last_status, d.last_duration_ms, d.last_error
+        WHERE d.status = '{DeliveryStatus.DELIVERED}' AND d.last_at IS NOT NULL) AS a) AS attempts
 FROM deliveries d JOIN events e ON e.id = d.event_id"""
 _LIST = Query(
     f"""{_SELECT}
@@ -40,10 +40,10 @@ _AGAIN = Query(f"""
 WITH tried AS (
   INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
   SELECT id, last_at, last_status, last_duration_ms, last_error, last_answer_sealed FROM deliveries
-  WHERE id = :id AND status = '{DeliveryStatus.DELIVERED}'
+  WHERE id = :id AND status = '{DeliveryStatus.DELIVERED}' AND last_at IS NOT NULL
 )
 UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
-  next_attempt_at = clock_timestamp(), due_at = clock_timestamp(), ended_at = NULL
+  next_attempt_at = now(), due_at = now(), ended_at = NULL
 WHERE id = :id""")
 """The try that worked gets a row of its own: the next one takes its place."""
 

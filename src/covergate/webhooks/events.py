@@ -7,6 +7,7 @@ made while a transaction was under way that still is: nothing can appear behind 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,6 +106,7 @@ class Delivery:
     id: str
     step: int
     tries: int
+    slow: bool
     event_id: str
     type: str
     data: Any
@@ -119,6 +121,7 @@ class Delivery:
     previous_secret_holds: bool
     unwanted: str | None
     now: datetime
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def key(self) -> str:
@@ -222,6 +225,7 @@ def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> D
         id=delivery_id,
         step=1,
         tries=0,
+        slow=False,
         event_id=event.id,
         type=event.news.type,
         data=event.news.data,

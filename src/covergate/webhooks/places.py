@@ -1,14 +1,15 @@
 """How much of one worker an endpoint, and a tenant with all its endpoints, may take, so that a slow one slows only itself.
 
 A delivery that finds no place stays due in its table and costs nothing. How fast an endpoint answers is memory of one process:
-another worker learns the same by itself.
+another worker learns the same by itself. Places are not reserved but counted, by what is under way.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from covergate.db.queue import Dispatcher, claiming, renewing
 from covergate.db.sql import Query
@@ -16,34 +17,53 @@ from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.webhooks.events import DELIVERIES, FULL, Delivery
 
-PLACES, SLOW_PLACES = 16, 2
-"""Of one endpoint. It is slow if its last answer, or silence, took long."""
-TENANT_PLACES = 32
-"""Of a tenant's endpoints together."""
-SHARES = 5
-"""Nothing is claimed until one of so many shares of all places is free: small claims cost the most."""
+PLACES, SLOW_PLACES = 8, 2
+"""Of one endpoint; the second if it is slow."""
+TENANT_PLACES = 24
+"""Of a tenant's endpoints together, and as many for its slow ones, so that these do not take those of the others."""
+SLOW_SECONDS = 2.0
+"""An endpoint is slow if its last answer, or silence, took so long, until one comes faster."""
+HANDFUL = 4
+"""If more was due than there was room for, it is worth a look when so many tries have ended: small claims cost the most."""
+MOST_LANES = 100
+"""So many endpoints are looked into by one claim, the longest due first."""
 
 _PENDING = f"status = '{DeliveryStatus.PENDING}'"
-_CLAIM = Query(f"""
-WITH RECURSIVE endpoints AS (
-  (SELECT endpoint_id AS id FROM deliveries WHERE {_PENDING} ORDER BY endpoint_id LIMIT 1)
+_FIRST = f"""
+endpoints AS (
+  (SELECT endpoint_id, due_at FROM deliveries WHERE {_PENDING} ORDER BY endpoint_id, due_at LIMIT 1)
   UNION ALL
-  SELECT (SELECT endpoint_id FROM deliveries WHERE {_PENDING} AND endpoint_id > endpoints.id ORDER BY endpoint_id LIMIT 1)
-  FROM endpoints WHERE endpoints.id IS NOT NULL
-), wanting AS (
-  SELECT w.id, w.tenant_id, coalesce(known.room, CAST(:places AS int)) AS room, random() AS turn
-  FROM endpoints JOIN webhook_endpoints w USING (id)
-    LEFT JOIN unnest(CAST(:endpoints AS text[]), CAST(:rooms AS int[])) AS known(id, room) ON known.id = w.id
-  WHERE EXISTS (SELECT FROM deliveries WHERE {_PENDING} AND endpoint_id = w.id AND due_at <= now())
-), shared AS (
-  SELECT wanting.id AS lane, least(wanting.room, coalesce(t.room, CAST(:tenant_places AS int))
-    - sum(wanting.room) OVER (PARTITION BY tenant_id ORDER BY turn) + wanting.room) AS room
-  FROM wanting LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:tenant_rooms AS int[])) AS t(id, room) ON t.id = tenant_id
-  ORDER BY turn
+  SELECT following.* FROM endpoints AS before, LATERAL (
+    SELECT endpoint_id, due_at FROM deliveries WHERE {_PENDING} AND endpoint_id > before.endpoint_id
+    ORDER BY endpoint_id, due_at LIMIT 1) AS following
+)"""
+"""Each endpoint that has pending deliveries, with the time at which its first is due: one probe of the index for each."""
+_CLAIM = Query(f"""
+WITH RECURSIVE {_FIRST}, open AS MATERIALIZED (
+  SELECT e.endpoint_id, w.tenant_id, coalesce(known.slow, false) AS slow, coalesce(known.room, {PLACES}) AS room,
+    coalesce(t.room, {TENANT_PLACES}) AS tenant_room
+  FROM endpoints e JOIN webhook_endpoints w ON w.id = e.endpoint_id
+    LEFT JOIN unnest(CAST(:endpoints AS text[]), CAST(:rooms AS int[]), CAST(:slow AS boolean[])) AS known(id, room, slow)
+      ON known.id = e.endpoint_id
+    LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:tenants_slow AS boolean[]), CAST(:tenant_rooms AS int[]))
+      AS t(id, slow, room) ON t.id = w.tenant_id AND t.slow = coalesce(known.slow, false)
+  WHERE e.due_at <= now() AND coalesce(known.room, {PLACES}) > 0 AND coalesce(t.room, {TENANT_PLACES}) > 0
+    AND (known.slow IS NOT TRUE OR CAST(:slow_room AS int) > 0)
+  ORDER BY e.due_at LIMIT {MOST_LANES}
+), fitting AS (
+  SELECT d.id, d.endpoint_id, d.due_at, slow, tenant_room,
+    row_number() OVER (PARTITION BY tenant_id, slow ORDER BY d.due_at) AS of_tenant,
+    row_number() OVER (PARTITION BY slow ORDER BY d.due_at) AS of_kind
+  FROM open, LATERAL (
+    SELECT id, endpoint_id, due_at FROM deliveries WHERE {_PENDING} AND endpoint_id = open.endpoint_id AND due_at <= now()
+    ORDER BY due_at LIMIT open.room) AS d
+), chosen AS (
+  SELECT endpoint_id FROM fitting WHERE of_tenant <= tenant_room AND (NOT slow OR of_kind <= CAST(:slow_room AS int))
+  ORDER BY due_at LIMIT CAST(:free AS int)
 ), lanes AS MATERIALIZED (
-  SELECT lane, room FROM shared WHERE room > 0
-), {claiming("deliveries", "id", "endpoint_id", fits=f"t.{_PENDING}", most=":most")}
-SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at,
+  SELECT endpoint_id AS lane, count(*) AS room FROM chosen GROUP BY endpoint_id
+), {claiming("deliveries", "id", "endpoint_id", fits=f"t.{_PENDING}")}
+SELECT d.id, d.step, d.tries, d.slow, d.event_id, e.type, e.data, e.created_at,
   CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
   w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
   coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds,
@@ -52,21 +72,26 @@ SELECT d.id, d.step, d.tries, d.event_id, e.type, e.data, e.created_at,
 FROM taken d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id""")
 _RENEW = Query(renewing("deliveries", "id"))
 _NEXT_IN = Query(f"""
-SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM deliveries
-WHERE {_PENDING} AND due_at > now() ORDER BY due_at LIMIT 1""")
+WITH RECURSIVE {_FIRST}
+SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM endpoints WHERE due_at > now()""")
 
 
 @dataclass
 class Room:
-    """Free places: in all, and of the endpoints and tenants that have deliveries under way or are slow."""
+    """The places that are free at one moment. Of endpoints and tenants that are not listed all are."""
 
     free: int
+    of_slow: int
     of_endpoint: dict[str, int]
     of_tenant: dict[str, int]
+    of_tenant_slow: dict[str, int]
+    slow: Collection[str] = ()
+    silent: Collection[str] = field(default=(), repr=False)
+    """Endpoints that are silent just now: whoever makes a delivery leaves them to later claims."""
 
     def take(self, endpoint_id: str, tenant_id: str) -> bool:
         of_endpoint, of_tenant = self.of_endpoint.get(endpoint_id, PLACES), self.of_tenant.get(tenant_id, TENANT_PLACES)
-        if min(self.free, of_endpoint, of_tenant) <= 0:
+        if endpoint_id in self.slow or endpoint_id in self.silent or min(self.free, of_endpoint, of_tenant) <= 0:
             return False
         self.free -= 1
         self.of_endpoint[endpoint_id], self.of_tenant[tenant_id] = of_endpoint - 1, of_tenant - 1
@@ -74,7 +99,12 @@ class Room:
 
 
 class Places:
-    """The queue of deliveries, whose lanes are endpoints. `most`: how many are under way in this worker at once."""
+    """The queue of deliveries, whose lanes are endpoints. `most`: how many are under way in this worker at once.
+
+    Those to slow endpoints, and tries without an answer for so long already, take at most half of it: what they take beyond
+    that does not count, so that endpoints which hang leave room for others even when they are met for the first time. Never
+    are more than twice as many under way.
+    """
 
     channel = DELIVERIES
 
@@ -82,40 +112,65 @@ class Places:
         self._gateway = gateway
         self._most = most
         self._slow: set[str] = set()
-        self.more = False
+        self._quick: set[str] = set()
+        self._ended = 0
+        self._crowded = False
+
+    @property
+    def more(self) -> bool:
+        """There was no room for all that was due, and since then some tries have ended."""
+        return self._crowded and self._ended >= HANDFUL
 
     def note(self, endpoint_id: str, *, slow: bool) -> None:
         """How its last answer came."""
-        (self._slow.add if slow else self._slow.discard)(endpoint_id)
+        (self._slow if slow else self._quick).add(endpoint_id)
+        (self._quick if slow else self._slow).discard(endpoint_id)
+
+    def note_end(self) -> None:
+        """Of a try, however it ended."""
+        self._ended += 1
 
     async def claim(self, under_way: Collection[Delivery]) -> Sequence[Delivery]:
         room = self.room(under_way)
-        if room.free < max(self._most // SHARES, 1):
-            self.more = True
-            return ()
-        values = {
-            "places": PLACES,
-            "endpoints": list(room.of_endpoint),
-            "rooms": [max(places, 0) for places in room.of_endpoint.values()],
-            "tenant_places": TENANT_PLACES,
-            "tenants": list(room.of_tenant),
-            "tenant_rooms": list(room.of_tenant.values()),
-            "most": room.free,
-        }
-        async with self._gateway.connection() as db:
-            claimed = [Delivery(**row) for row in await _CLAIM.all(db, values)]
-        self.more = bool(claimed) or any(left <= 0 for left in (*room.of_endpoint.values(), *room.of_tenant.values()))
+        self._ended = 0
+        claimed: list[Delivery] = []
+        if room.free:
+            values = {
+                "endpoints": list(room.of_endpoint),
+                "rooms": list(room.of_endpoint.values()),
+                "slow": [endpoint in room.slow for endpoint in room.of_endpoint],
+                "tenants": [*room.of_tenant, *room.of_tenant_slow],
+                "tenants_slow": [False] * len(room.of_tenant) + [True] * len(room.of_tenant_slow),
+                "tenant_rooms": [*room.of_tenant.values(), *room.of_tenant_slow.values()],
+                "slow_room": room.of_slow,
+                "free": room.free,
+            }
+            async with self._gateway.connection() as db:
+                claimed = [Delivery(**row) for row in await _CLAIM.all(db, values)]
+        self._crowded = _crowded(room, claimed)
+        # As another worker, or the one before this, has learned.
+        self._slow.update(one.endpoint_id for one in claimed if one.slow and one.endpoint_id not in self._quick)
         return claimed
 
     def room(self, under_way: Collection[Delivery]) -> Room:
+        late = time.monotonic() - SLOW_SECONDS
+        silent = {one.endpoint_id for one in under_way if one.begun <= late}
+        hanging = sum(one.endpoint_id in self._slow or one.begun <= late for one in under_way)
+        part = max(self._most // 2, 1)
+        free = max(min(self._most - len(under_way) + max(hanging - part, 0), 2 * self._most - len(under_way)), 0)
         of_endpoint = Counter(one.endpoint_id for one in under_way)
-        of_tenant = Counter(one.tenant_id for one in under_way)
-        # The slow ones together leave half of the places to the others.
-        crowded = sum(of_endpoint[endpoint] for endpoint in self._slow) >= self._most // 2
-        places = {endpoint: PLACES - number for endpoint, number in of_endpoint.items()}
-        places |= {endpoint: (0 if crowded else SLOW_PLACES) - of_endpoint[endpoint] for endpoint in self._slow}
-        tenants = {tenant: TENANT_PLACES - number for tenant, number in of_tenant.items()}
-        return Room(self._most - len(under_way), places, tenants)
+        return Room(
+            free=free,
+            of_slow=min(max(part - hanging, 0), free),
+            of_endpoint={
+                endpoint: max((SLOW_PLACES if endpoint in self._slow else PLACES) - of_endpoint[endpoint], 0)
+                for endpoint in of_endpoint.keys() | self._slow
+            },
+            of_tenant=_left(one.tenant_id for one in under_way if one.endpoint_id not in self._slow),
+            of_tenant_slow=_left(one.tenant_id for one in under_way if one.endpoint_id in self._slow),
+            slow=self._slow,
+            silent=silent,
+        )
 
     async def next_in(self) -> float | None:
         async with self._gateway.connection() as db:
@@ -127,15 +182,39 @@ class Places:
             await _RENEW.run(db, {"keys": [one.id for one in claims], "steps": [one.step for one in claims]})
 
 
+def _left(tenants: Iterable[str]) -> dict[str, int]:
+    return {tenant: max(TENANT_PLACES - taken, 0) for tenant, taken in Counter(tenants).items()}
+
+
+def _crowded(room: Room, claimed: Sequence[Delivery]) -> bool:
+    """Something may be due that found no place."""
+    of_endpoint = Counter(one.endpoint_id for one in claimed)
+    of_tenant = Counter(one.tenant_id for one in claimed)
+    to_slow = sum(of_endpoint[endpoint] for endpoint in room.slow)
+    return (
+        len(claimed) >= room.free
+        or len(of_endpoint) >= MOST_LANES
+        or (bool(room.slow) and to_slow >= room.of_slow)
+        or any(0 in rooms.values() for rooms in (room.of_endpoint, room.of_tenant, room.of_tenant_slow))
+        or any(number >= room.of_endpoint.get(endpoint, PLACES) for endpoint, number in of_endpoint.items())
+        or any(number >= room.of_tenant.get(tenant, TENANT_PLACES) for tenant, number in of_tenant.items())
+    )
+
+
 @dataclass(frozen=True)
 class WorkersDesk:
-    """A worker that ends a verification posts its webhooks itself, without a claim, as far as there are places."""
+    """A worker that ends a verification posts its webhooks itself, without a claim, as far as there are places.
+
+    While `draining` there is no place: nobody would wait for the tries.
+    """
 
     places: Places
     dispatcher: Dispatcher[Delivery]
+    draining: Callable[[], bool] = lambda: False
 
     def room(self) -> Room:
-        return self.places.room(self.dispatcher.under_way.values())
+        room = self.places.room(self.dispatcher.under_way.values())
+        return replace(room, free=0) if self.draining() else room
 
     def take_up(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -29,14 +29,12 @@ from covergate.outbound.client import forbidden, make_client, retry_after, was_s
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
 from covergate.webhooks.events import Delivery
-from covergate.webhooks.places import Places
+from covergate.webhooks.places import SLOW_SECONDS, Places
 from covergate.webhooks.schedule import next_try
 
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 15.0
-SLOW_SECONDS = 2.0
-"""An endpoint whose last answer, or silence, took so long has fewer places until one comes faster."""
 KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
 START_KEPT = 2048
@@ -130,16 +128,22 @@ class Deliverer:
     async def deliver(self, delivery: Delivery) -> None:
         """Makes one try of a claimed delivery and records it."""
         with bound_contextvars(delivery_id=delivery.id):
-            if delivery.unwanted is not None:
-                await self._record(delivery, Try(delivery.now, None, 0, delivery.unwanted))
-                return
-            answer = await self._post(delivery, await self._body(delivery))
-            self._places.note(delivery.endpoint_id, slow=answer.slow)
+            try:
+                answer = await self._try(delivery)
+            finally:
+                self._places.note_end()
             await self._record(delivery, answer)
 
     async def failed_inside(self, delivery: Delivery) -> None:
         """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
         await self._record(delivery, Try(delivery.now, None, 0, "internal_error"))
+
+    async def _try(self, delivery: Delivery) -> Try:
+        if delivery.unwanted is not None:
+            return Try(delivery.now, None, 0, delivery.unwanted)
+        answer = await self._post(delivery, await self._body(delivery))
+        self._places.note(delivery.endpoint_id, slow=answer.slow)
+        return answer
 
     async def _body(self, row: Delivery) -> bytes:
         """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
