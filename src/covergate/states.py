@@ -6,7 +6,6 @@ docs/architecture.md#state-machines draws how a verification and its attempts mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 
@@ -139,11 +138,6 @@ class CircuitState(Sentenced):
     CLOSED = "closed", "Calls go out."
     OPEN = "open", "Too many calls failed: none goes out until the rest is over."
     HALF_OPEN = "half_open", "One trial is being made."
-
-
-def sql_list(values: Iterable[StrEnum]) -> str:
-    """`'a', 'b'`: the values as they stand in a CHECK or after `IN`."""
-    return ", ".join(f"'{value.value}'" for value in values)
 
 
 IS_OPEN = "completed_at IS NULL"

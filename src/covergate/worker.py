@@ -19,7 +19,7 @@ from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.partitions import Partitions
-from covergate.db.queue import Claimed, Dispatcher
+from covergate.db.queue import ClaimedRow, Dispatcher
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
 from covergate.retention import prune
@@ -51,7 +51,7 @@ HAND_OVER_SECONDS = 5.0
 QUEUE_CONNECTIONS = 4
 """For claims and leases, which must not wait behind everything else."""
 
-_Row = TypeVar("_Row", bound=Claimed)
+_Row = TypeVar("_Row", bound=ClaimedRow)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
 from covergate.worker import Worker
 
-LOOK_SECONDS = 3.0
+ANSWER_SECONDS = 3.0
 """A database that answers no sooner counts as away."""
 
 
@@ -55,7 +55,7 @@ def create_worker_app(worker: Worker) -> Starlette:
 async def _database_troubles(gateway: Gateway) -> dict[str, str | None]:
     troubles: dict[str, str | None] = {"database": None, "migrations": None}
     try:
-        async with asyncio.timeout(LOOK_SECONDS), gateway.connection() as db:
+        async with asyncio.timeout(ANSWER_SECONDS), gateway.connection() as db:
             await require_current(db)
     except ConfigurationError:
         troubles["migrations"] = "the database has another version's schema"

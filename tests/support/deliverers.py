@@ -11,7 +11,7 @@ import structlog
 from covergate.db.listen import listen
 from covergate.db.queue import Dispatcher
 from covergate.gateway import Gateway
-from covergate.webhooks.events import Delivery
+from covergate.webhooks.events import ClaimedDelivery
 from covergate.webhooks.places import Places, WorkersDesk
 from covergate.webhooks.sender import Deliverer
 
@@ -27,7 +27,7 @@ async def delivering(
     places = Places(gateway, gateway.settings.worker_tasks)
     async with Deliverer(gateway, places, timeout_seconds=timeout_seconds) as deliverer:
 
-        async def work(row: Delivery) -> None:
+        async def work(row: ClaimedDelivery) -> None:
             try:
                 await deliverer.deliver(row)
             # Broad on purpose, as in the worker.

@@ -80,9 +80,8 @@ class Due:
 
     async def put_aside(self) -> None:
         """All that waits or is under way does so for an hour more."""
-        await self.rows(
-            "UPDATE work SET due_at = least(now() + interval '1 hour', deadline), next_check_at = least(now() + interval '1 hour', deadline)"
-        )
+        later = "least(now() + interval '1 hour', deadline)"
+        await self.rows(f"UPDATE work SET due_at = {later}, next_check_at = {later}")
 
     async def end_leases(self) -> None:
         """All that is under way looks abandoned: it is taken up again, that of living workers too, but what is being written."""

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 from covergate import ids
 from covergate.gateway import Gateway
 from covergate.states import EventType
-from covergate.webhooks.events import Delivery, News, publish
+from covergate.webhooks.events import ClaimedDelivery, News, publish
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.due_deliveries import DueDeliveries, deliveries_due_in
@@ -83,7 +83,7 @@ class Hooks:
         """The ids of deliveries that wait, the soonest first, those for later included."""
         return await self.work.ids()
 
-    async def take(self, delivery_id: str | None = None) -> Delivery:
+    async def take(self, delivery_id: str | None = None) -> ClaimedDelivery:
         """The soonest delivery, or this one, claimed as if its time had come. Until its lease ends it is nobody else's."""
         if delivery_id is None:
             delivery_id = (await self.due())[0]
@@ -92,7 +92,7 @@ class Hooks:
         assert claimed.key == delivery_id
         return claimed
 
-    async def deliver_next(self, deliverer: Deliverer) -> Delivery:
+    async def deliver_next(self, deliverer: Deliverer) -> ClaimedDelivery:
         """Takes the soonest delivery and makes it."""
         claimed = await self.take()
         await deliverer.deliver(claimed)

@@ -15,7 +15,7 @@ import httpx
 from covergate.db.database import Database
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
-from covergate.verifications.lanes import SHARES
+from covergate.verifications.lanes import PAYER_SHARES
 from covergate.webhooks.places import PLACES
 from tests.support.engine import accept
 from tests.support.gateways import make_gateway
@@ -69,7 +69,7 @@ async def accept_many(gateway: Gateway, count: int) -> None:
 
     async def some() -> None:
         for number in left:
-            await accept(gateway, vendor="sohar", payer={"id": f"P{number % (2 * SHARES)}"})
+            await accept(gateway, vendor="sohar", payer={"id": f"P{number % (2 * PAYER_SHARES)}"})
 
     await asyncio.gather(*(some() for _ in range(8)))
 

@@ -12,7 +12,7 @@ from covergate.db.listen import listen
 from covergate.db.notify import tell
 from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
-from covergate.webhooks.events import DELIVERIES, Delivery, publish
+from covergate.webhooks.events import DELIVERIES, ClaimedDelivery, publish
 from covergate.webhooks.places import PLACES, Places, Room, WorkersDesk
 from covergate.webhooks.sender import Deliverer
 from tests.support.deliverers import delivering
@@ -26,14 +26,14 @@ class Basket:
 
     def __init__(self, gateway: Gateway, *slow: str) -> None:
         self.places = Places(gateway, 100)
-        self.taken: list[Delivery] = []
+        self.taken: list[ClaimedDelivery] = []
         for endpoint in slow:
             self.places.note(endpoint, slow=True)
 
     def room(self) -> Room:
         return self.places.room(self.taken)
 
-    def take_up(self, deliveries: Sequence[Delivery]) -> None:
+    def take_up(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         self.taken += deliveries
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from covergate.gateway import Gateway
-from covergate.webhooks.events import Delivery
+from covergate.webhooks.events import ClaimedDelivery
 from covergate.webhooks.places import HANDFUL, PLACES, SLOW_PLACES, SLOW_SECONDS, TENANT_PLACES, Places
 from tests.support.hooks import Hooks, new_secret
 
@@ -28,11 +28,11 @@ async def tenants(hooks: Hooks, number: int) -> list[str]:
     return names
 
 
-def of_endpoint(claimed: list[Delivery]) -> Counter[str]:
+def of_endpoint(claimed: list[ClaimedDelivery]) -> Counter[str]:
     return Counter(one.endpoint_id for one in claimed)
 
 
-def seconds_ago(claimed: list[Delivery], seconds: float) -> list[Delivery]:
+def seconds_ago(claimed: list[ClaimedDelivery], seconds: float) -> list[ClaimedDelivery]:
     return [replace(one, begun=one.begun - seconds) for one in claimed]
 
 

@@ -32,7 +32,7 @@ FIRST_REST, LONGEST_REST = 0.1, 1.0
 """Seconds before a failed look is repeated; doubled each time."""
 
 
-class Claimed(Protocol):
+class ClaimedRow(Protocol):
     """A claimed row, with the step it has now: whoever takes a claimed row another step on sets it anew."""
 
     @property
@@ -42,7 +42,7 @@ class Claimed(Protocol):
     def step(self) -> int: ...
 
 
-_Row = TypeVar("_Row", bound=Claimed)
+_Row = TypeVar("_Row", bound=ClaimedRow)
 
 
 class Queue(Protocol[_Row]):

@@ -19,7 +19,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
-SHARES = 5
+PAYER_SHARES = 5
 """A payer that hangs holds less than two of so many shares of its vendor's lane."""
 
 _CLAIM = Query(f"""
@@ -59,7 +59,7 @@ class Lanes:
         patient = now - self._claimed_at < LOOK_SECONDS
         taken = Counter(one.verification.attempt.vendor for one in under_way)
         of_payer = Counter(_payer(one) for one in under_way)
-        shares = {vendor: max(places // SHARES, 1) for vendor, places in self._places.items()}
+        shares = {vendor: max(places // PAYER_SHARES, 1) for vendor, places in self._places.items()}
         free = {vendor: places - taken[vendor] for vendor, places in self._places.items()}
         rooms = {
             vendor: min(share, free[vendor])
@@ -96,7 +96,7 @@ def _payer(claimed: Claimed) -> str:
 async def claim(
     db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], full: Collection[str], places: Mapping[str, int]
 ) -> list[Claimed]:
-    """Lane → how many are wanted of it at most, and how many may be under way; none of payers (`<vendor> <payer>`) that are full."""
+    """Lane → how many are wanted of it at most, and how many places it has; none of payers (`<vendor> <payer>`) that are full."""
     values = {
         "lanes": list(rooms),
         "rooms": list(rooms.values()),

@@ -100,7 +100,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ClaimedDelivery:
     """A claimed delivery, with all that its POST needs. `unwanted`: why it is not made, in a word."""
 
     id: str
@@ -128,7 +128,7 @@ class Delivery:
         return self.id
 
 
-class Room(Protocol):
+class FreePlaces(Protocol):
     """The places that are free just now; `take` takes one if there is one for this endpoint of this tenant."""
 
     def take(self, endpoint_id: str, tenant_id: str) -> bool: ...
@@ -137,9 +137,9 @@ class Room(Protocol):
 class Desk(Protocol):
     """What posts deliveries in this process. It takes up those that were made as claimed ones for it."""
 
-    def room(self) -> Room: ...
+    def room(self) -> FreePlaces: ...
 
-    def take_up(self, deliveries: Sequence[Delivery]) -> None: ...
+    def take_up(self, deliveries: Sequence[ClaimedDelivery]) -> None: ...
 
 
 async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None = None) -> dict[str, str]:
@@ -201,7 +201,7 @@ class _Made:
     leased: set[str]
 
 
-async def _insert(db: AsyncConnection, made: Sequence[_Made]) -> list[Delivery]:
+async def _insert(db: AsyncConnection, made: Sequence[_Made]) -> list[ClaimedDelivery]:
     """Those that are leased."""
     rows = [
         (ids.new(ids.DELIVERY), number, endpoint, endpoint.id in event.leased)
@@ -220,8 +220,8 @@ async def _insert(db: AsyncConnection, made: Sequence[_Made]) -> list[Delivery]:
     ]
 
 
-def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> Delivery:
-    return Delivery(
+def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> ClaimedDelivery:
+    return ClaimedDelivery(
         id=delivery_id,
         step=1,
         tries=0,

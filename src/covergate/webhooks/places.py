@@ -15,7 +15,7 @@ from covergate.db.queue import Dispatcher, claiming, renewing
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus
-from covergate.webhooks.events import DELIVERIES, FULL, Delivery
+from covergate.webhooks.events import DELIVERIES, FULL, ClaimedDelivery
 
 PLACES, SLOW_PLACES = 8, 2
 """Of one endpoint; the second if it is slow."""
@@ -130,10 +130,10 @@ class Places:
         """Of a try, however it ended."""
         self._ended += 1
 
-    async def claim(self, under_way: Collection[Delivery]) -> Sequence[Delivery]:
+    async def claim(self, under_way: Collection[ClaimedDelivery]) -> Sequence[ClaimedDelivery]:
         room = self.room(under_way)
         self._ended = 0
-        claimed: list[Delivery] = []
+        claimed: list[ClaimedDelivery] = []
         if room.free:
             values = {
                 "endpoints": list(room.of_endpoint),
@@ -146,13 +146,13 @@ class Places:
                 "free": room.free,
             }
             async with self._gateway.connection() as db:
-                claimed = [Delivery(**row) for row in await _CLAIM.all(db, values)]
+                claimed = [ClaimedDelivery(**row) for row in await _CLAIM.all(db, values)]
         self._crowded = _crowded(room, claimed)
         # As another worker, or the one before this, has learned.
         self._slow.update(one.endpoint_id for one in claimed if one.slow and one.endpoint_id not in self._quick)
         return claimed
 
-    def room(self, under_way: Collection[Delivery]) -> Room:
+    def room(self, under_way: Collection[ClaimedDelivery]) -> Room:
         late = time.monotonic() - SLOW_SECONDS
         silent = {one.endpoint_id for one in under_way if one.begun <= late}
         hanging = sum(one.endpoint_id in self._slow or one.begun <= late for one in under_way)
@@ -177,7 +177,7 @@ class Places:
             seconds: float | None = await _NEXT_IN.scalar(db)
             return seconds
 
-    async def renew(self, claims: Sequence[Delivery]) -> None:
+    async def renew(self, claims: Sequence[ClaimedDelivery]) -> None:
         async with self._gateway.connection() as db:
             await _RENEW.run(db, {"keys": [one.id for one in claims], "steps": [one.step for one in claims]})
 
@@ -186,7 +186,7 @@ def _left(tenants: Iterable[str]) -> dict[str, int]:
     return {tenant: max(TENANT_PLACES - taken, 0) for tenant, taken in Counter(tenants).items()}
 
 
-def _crowded(room: Room, claimed: Sequence[Delivery]) -> bool:
+def _crowded(room: Room, claimed: Sequence[ClaimedDelivery]) -> bool:
     """Something may be due that found no place."""
     of_endpoint = Counter(one.endpoint_id for one in claimed)
     of_tenant = Counter(one.tenant_id for one in claimed)
@@ -209,13 +209,13 @@ class WorkersDesk:
     """
 
     places: Places
-    dispatcher: Dispatcher[Delivery]
+    dispatcher: Dispatcher[ClaimedDelivery]
     draining: Callable[[], bool] = lambda: False
 
     def room(self) -> Room:
         room = self.places.room(self.dispatcher.under_way.values())
         return replace(room, free=0) if self.draining() else room
 
-    def take_up(self, deliveries: Sequence[Delivery]) -> None:
+    def take_up(self, deliveries: Sequence[ClaimedDelivery]) -> None:
         for delivery in deliveries:
             self.dispatcher.take_up(delivery)

@@ -28,7 +28,7 @@ from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
-from covergate.webhooks.events import Delivery
+from covergate.webhooks.events import ClaimedDelivery
 from covergate.webhooks.places import SLOW_SECONDS, Places
 from covergate.webhooks.schedule import next_try
 
@@ -125,7 +125,7 @@ class Deliverer:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: ClaimedDelivery) -> None:
         """Makes one try of a claimed delivery and records it."""
         with bound_contextvars(delivery_id=delivery.id):
             try:
@@ -134,18 +134,18 @@ class Deliverer:
                 self._places.note_end()
             await self._record(delivery, answer)
 
-    async def failed_inside(self, delivery: Delivery) -> None:
+    async def failed_inside(self, delivery: ClaimedDelivery) -> None:
         """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
         await self._record(delivery, Try(delivery.now, None, 0, "internal_error"))
 
-    async def _try(self, delivery: Delivery) -> Try:
+    async def _try(self, delivery: ClaimedDelivery) -> Try:
         if delivery.unwanted is not None:
             return Try(delivery.now, None, 0, delivery.unwanted)
         answer = await self._post(delivery, await self._body(delivery))
         self._places.note(delivery.endpoint_id, slow=answer.slow)
         return answer
 
-    async def _body(self, row: Delivery) -> bytes:
+    async def _body(self, row: ClaimedDelivery) -> bytes:
         """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
         data = row.data
         if row.full_sealed is not None and row.verification_id is not None:
@@ -161,7 +161,7 @@ class Deliverer:
                 )
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
-    def _signatures(self, row: Delivery, body: bytes) -> str:
+    def _signatures(self, row: ClaimedDelivery, body: bytes) -> str:
         """With the secret, and for a day after a rotation with the one before too."""
         sealer = self.gateway.sealer
         columns = ["secret", "previous_secret"] if row.previous_secret_holds else ["secret"]
@@ -171,7 +171,7 @@ class Deliverer:
         ]
         return " ".join(Webhook(secret).sign(row.event_id, row.now, body.decode()) for secret in secrets)
 
-    async def _post(self, row: Delivery, body: bytes) -> Try:
+    async def _post(self, row: ClaimedDelivery, body: bytes) -> Try:
         """Once a status has come it decides, whatever becomes of the rest of the answer."""
         headers = {
             "content-type": "application/json",
@@ -200,7 +200,7 @@ class Deliverer:
             error = None if 200 <= status < 300 else f"http_{status}"
         return Try(row.now, status, round((time.monotonic() - started) * 1000), error, start, asked)
 
-    async def _record(self, row: Delivery, answer: Try) -> None:
+    async def _record(self, row: ClaimedDelivery, answer: Try) -> None:
         """Tries that are recorded at the same time are so together; what a 410 means is one transaction with it."""
         posted = row.unwanted is None
         final = answer.delivered or answer.status == GONE or not posted
@@ -238,7 +238,7 @@ class Deliverer:
         else:
             _count(await self._failed.add(values), values)
 
-    async def _record_gone(self, row: Delivery, values: dict[str, Any]) -> None:
+    async def _record_gone(self, row: ClaimedDelivery, values: dict[str, Any]) -> None:
         """The endpoint before its deliveries, as everywhere."""
         async with self.gateway.transaction() as db:
             reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
