@@ -62,8 +62,10 @@ async def test_an_end_without_an_answer_says_why(engine: Engine, added: Callable
     await cancel(engine.gateway, CALLER, id_)
     await cancel(engine.gateway, CALLER, id_)
     assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 1
-    await engine.run_sql("UPDATE work SET deadline = now(), next_check_at = now() WHERE id = :id", id=other)
-    await engine.advance(f"{other}:0")
+    await engine.run_sql(
+        "UPDATE work SET deadline = now(), next_check_at = now() WHERE verification_id = :id", id=other
+    )
+    await engine.step(other)
     shown = await engine.view(other)
     failure = shown["failure"]["code"]
     assert added("covergate_verifications_ended_total", outcome="failed", failure_code=failure, **SAMPLE) == 1
@@ -71,10 +73,10 @@ async def test_an_end_without_an_answer_says_why(engine: Engine, added: Callable
 
 async def test_an_end_that_is_not_committed_is_not_counted(engine: Engine, added: Callable[..., float]) -> None:
     id_ = await engine.create()
-    await engine.run_sql("ALTER TABLE timeline ADD CONSTRAINT none CHECK (type <> 'canceled')")
+    await engine.run_sql("ALTER TABLE verifications ADD CONSTRAINT none CHECK (status <> 'canceled')")
     with pytest.raises(Exception, match="none"):
         await cancel(engine.gateway, CALLER, id_)
-    await engine.run_sql("ALTER TABLE timeline DROP CONSTRAINT none")
+    await engine.run_sql("ALTER TABLE verifications DROP CONSTRAINT none")
     assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 0
     await cancel(engine.gateway, CALLER, id_)
     assert added("covergate_verifications_ended_total", outcome="canceled", failure_code="", **SAMPLE) == 1

@@ -75,7 +75,7 @@ async def test_a_worker_that_is_well_says_so_and_counts(gateway: Gateway) -> Non
 async def test_a_sweep_that_is_not_done_any_more_is_named(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     async with working(gateway, Wire()) as (working_one, _), port_of(working_one) as client:
         await until_well(client)
-        monkeypatch.setattr(worker, "SILENT_SECONDS", -1.0)
+        monkeypatch.setattr(worker, "UNDONE_SECONDS", -1.0)
         found = await ailing(client)
         assert set(found) == {"verifications", "deliveries", "close_late", "wake_held_back"}
         assert all(re.fullmatch(r"last done \d s ago", why) for why in found.values())

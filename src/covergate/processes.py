@@ -62,7 +62,7 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def work(settings: Settings) -> None:
+async def run_worker(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         worker_socket = listening_for_worker(stack, settings)

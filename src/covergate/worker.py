@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 SWEEP_SECONDS = 2.0
 SWEEP_LIMIT_SECONDS = 60.0
 """A sweep that has not ended by then is begun again, over other connections."""
-SILENT_SECONDS = 30.0
+UNDONE_SECONDS = 30.0
 """A worker whose sweep was last done, or whose queue was last read, so long ago is not well."""
 FLUSH_LIMIT_SECONDS = 30.0
 PRUNE_SECONDS = 600.0
@@ -86,7 +86,7 @@ class Worker:
         done = {name: queue.looked_at for name, queue in self._dispatchers.items()} | self._sweeps_done
         silent = {name: now - at for name, at in done.items()}
         found = {
-            name: f"last done {for_:.0f} s ago" if for_ > SILENT_SECONDS else None for name, for_ in silent.items()
+            name: f"last done {for_:.0f} s ago" if for_ > UNDONE_SECONDS else None for name, for_ in silent.items()
         }
         return found | {
             name: f"cannot be read: {queue.error}"

@@ -90,7 +90,7 @@ def worker() -> None:
     settings = _settings()
     from covergate import processes, startup
 
-    startup.run(processes.work(settings))
+    startup.run(processes.run_worker(settings))
 
 
 @app.command()

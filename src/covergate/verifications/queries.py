@@ -28,9 +28,9 @@ from covergate.verifications.history import exchanges_of, open_content
 from covergate.verifications.view import (
     ATTEMPTS,
     COLUMNS,
+    CURRENT_STATUS,
+    CURRENT_VENDOR,
     JOINED,
-    STATUS,
-    VENDOR,
     WAITING_FOR,
     list_view,
     read_view,
@@ -183,9 +183,9 @@ class Filters:
 
 
 _CONDITIONS: dict[str, tuple[str, str]] = {
-    "status": (f"{STATUS} = ANY(:status)", "text[]"),
+    "status": (f"{CURRENT_STATUS} = ANY(:status)", "text[]"),
     "outcome": ("v.outcome = :outcome", "text"),
-    "vendor": (f"{VENDOR} = :vendor", "text"),
+    "vendor": (f"{CURRENT_VENDOR} = :vendor", "text"),
     "failure_code": ("v.failure_code = :failure_code", "text"),
     "waiting_for": (f"{WAITING_FOR} = :waiting_for", "text"),
     "payer_id": ("v.payer_id = :payer_id", "text"),

@@ -23,8 +23,8 @@ _NOT_TAKEN = (
     f" AND w.due_at < now() - interval '{NOT_TAKEN_SECONDS} seconds'"
 )
 WAITING_FOR = f"CASE WHEN {_NOT_TAKEN} THEN '{WaitingFor.WORKER}' ELSE w.waiting_for END"
-STATUS = "coalesce(v.status, w.status)"
-VENDOR = "coalesce(w.vendor, v.vendor)"
+CURRENT_STATUS = "coalesce(v.status, w.status)"
+CURRENT_VENDOR = "coalesce(w.vendor, v.vendor)"
 JOINED = (
     "verifications v LEFT JOIN work w ON w.verification_id = v.id AND w.late_tries IS NULL"
     " LEFT JOIN results r ON r.verification_id = v.id"
@@ -33,8 +33,8 @@ JOINED = (
 
 
 COLUMNS = (
-    f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {STATUS} AS status, v.outcome, v.outcome_reason,"
-    f" v.failure_code, {VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
+    f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {CURRENT_STATUS} AS status, v.outcome, v.outcome_reason,"
+    f" v.failure_code, {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
     f" CASE WHEN {_NOT_TAKEN} THEN w.next_check_at ELSE w.waiting_since END AS waiting_since, w.next_check_at,"
     " v.created_at, v.completed_at, v.deadline, coalesce(w.not_asked, v.not_asked) AS not_asked, v.metadata"
 )
