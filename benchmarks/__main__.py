@@ -6,6 +6,7 @@ It wants the machine for itself: it looks for three seconds whether another proc
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,9 @@ def main() -> None:
     if asked.write and asked.part:
         parser.error("--write needs all parts")
     require_quiet(anyway=asked.noisy)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM")
+    )  # through the blocks that end what was started
     started = time.monotonic()
     found = Findings(QUICK if asked.quick else FULL, before=Measured() if asked.before else None)
     watch = noise.Watch()

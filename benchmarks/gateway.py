@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import SecretStr
 
 from benchmarks import load, machine
 from benchmarks.stage import Stage, create_database
+from covergate.settings import Settings
 
 BODY: dict[str, Any] = {
     "vendor": "integrex",
@@ -57,6 +59,12 @@ class Gateway:
     @property
     def database_url(self) -> str:
         return self.stage.database_url(self.name)
+
+    @property
+    def settings(self) -> Settings:
+        """For what is measured inside its database."""
+        keys = SecretStr(self.environment["COVERGATE_ENCRYPTION_KEYS"])
+        return Settings(database_url=self.database_url, encryption_keys=keys, _env_file=None)
 
     @property
     def authorized(self) -> dict[str, str]:

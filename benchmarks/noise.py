@@ -50,6 +50,8 @@ class Watch:
 
     roots: set[int] = field(default_factory=lambda: {os.getpid()})
     shares: list[Share] = field(default_factory=list)
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    """The load average of the minute before."""
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Watch:

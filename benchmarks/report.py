@@ -86,10 +86,10 @@ def write(measured: str, drawn: dict[Path, str]) -> None:
 
 
 def _circumstances(found: Findings, watch: Watch, seconds: float) -> str:
-    loads = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     told = [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()},",
-        f"Python {platform.python_version()}; load averages at the end: {loads}; the run took {seconds:.0f} s.",
+        f"Python {platform.python_version()}; load average {watch.load_before:.1f} before and {os.getloadavg()[0]:.1f} at the end;",
+        f"the run took {seconds:.0f} s.",
         _noise(watch),
     ]
     if found.size is not FULL:

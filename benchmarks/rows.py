@@ -141,7 +141,8 @@ async def forget_open(database_url: str) -> None:
     try:
         for table, statement in _OPEN.items():
             if await db.fetchval("SELECT to_regclass($1)", table) is not None:
-                await db.execute(statement)
+                if statement:
+                    await db.execute(statement)
                 await db.execute(f"VACUUM ANALYZE {table}")
     finally:
         await db.close()
