@@ -88,7 +88,8 @@ def write(measured: str, drawn: dict[Path, str]) -> None:
 def _circumstances(found: Findings, watch: Watch, seconds: float) -> str:
     told = [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()},",
-        f"Python {platform.python_version()}; load average {watch.load_before:.1f} before and {os.getloadavg()[0]:.1f} at the end;",
+        f"Python {platform.python_version()}; load average {watch.load_before:.1f} before,",
+        f"{os.getloadavg()[0]:.1f} at the end;",
         f"the run took {seconds:.0f} s.",
         _noise(watch),
     ]
@@ -107,7 +108,7 @@ def _noise(watch: Watch) -> str:
         return "What other processes did meanwhile is not known on this system."
     told = (
         f"Other processes used {watch.others:.1%} of a core, the hypervisor took {watch.stolen:.1%};"
-        f" in the worst two seconds together {worst.others + worst.stolen:.0%} ({worst.who or 'nobody by name'})."
+        f" in the worst two seconds together {worst.others + worst.stolen:.0%} ({worst.who or 'no process alone'})."
     )
     if watch.noisy_share > 0.02:
         told += f" **Noisy: for {watch.noisy_share:.0%} of the time they took more than {QUIET:.0%} of a core.**"
