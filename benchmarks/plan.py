@@ -15,6 +15,8 @@ from benchmarks.stage import Stage
 RATES = (10, 50, 100, 200, 400)
 ALWAYS = 200
 """Up to this rate there is a goal, kept up with or not."""
+EARLIER_ROUNDS, EARLIER_LOAD_ROUNDS = 3, 1
+"""An earlier version is slower, and only its medians are wanted."""
 PARTS = ("accept", "end-to-end", "load", "webhooks", "full")
 
 
@@ -102,27 +104,29 @@ class Run:
         for gateway, measured in self._each():
             measured.peaks = gateway.peaks
 
-    def _each(self) -> list[tuple[Gateway, Measured]]:
+    def _each(self, number: int = 0, earlier_rounds: int = EARLIER_ROUNDS) -> list[tuple[Gateway, Measured]]:
+        """Who takes part in this round."""
         measured = [self.found.now] + ([self.found.before] if self.found.before is not None else [])
-        return list(zip(self.gateways, measured, strict=True))
+        everybody = list(zip(self.gateways, measured, strict=True))
+        return everybody if number < earlier_rounds else everybody[:1]
 
     async def _accept(self) -> None:
         size, found = self.found.size, self.found
         await measurements.floor_accept(self.stage, 300)
         for gateway in self.gateways:
             await measurements.accept(gateway, 300)
-        for _ in range(size.rounds):
+        for number in range(size.rounds):
             found.accept_floor.append(await measurements.floor_accept(self.stage, size.accepts))
-            for gateway, measured in self._each():
+            for gateway, measured in self._each(number):
                 measured.accept.append(await measurements.accept(gateway, size.accepts))
                 self.say(f"accept: floor {found.accept_floor[-1]:.0f}/s, {gateway.name} {measured.accept[-1]:.0f}/s")
 
     async def _end_to_end(self) -> None:
         size, found = self.found.size, self.found
-        for _ in range(size.rounds):
+        for number in range(size.rounds):
             found.bare.append(await measurements.floor_bare(self.gateways[0], size.bare_ends))
             found.end_to_end_floor.append(await measurements.floor_end_to_end(self.gateways[0], size.ends))
-            for gateway, measured in self._each():
+            for gateway, measured in self._each(number):
                 with working(gateway):
                     await measurements.end_to_end(gateway, 200)
                     measured.one_worker.append(await measurements.end_to_end(gateway, size.ends))
@@ -139,7 +143,7 @@ class Run:
     async def _load(self) -> None:
         size = self.found.size
         for number in range(size.load_rounds):
-            for gateway, measured in self._each():
+            for gateway, measured in self._each(number, EARLIER_LOAD_ROUNDS):
                 with working(gateway):
                     await measurements.end_to_end(gateway, 200)
                     if not number:
@@ -155,9 +159,9 @@ class Run:
     async def _webhooks(self) -> None:
         size, found = self.found.size, self.found
         endpoints = {gateway.name: await measurements.partners(gateway) for gateway in self.gateways}
-        for _ in range(size.webhook_rounds):
+        for number in range(size.webhook_rounds):
             found.webhooks_floor.append(await measurements.floor_bare(self.gateways[0], size.webhooks, "deliver"))
-            for gateway, measured in self._each():
+            for gateway, measured in self._each(number):
                 rate = await measurements.deliveries(gateway, endpoints[gateway.name], size.webhooks)
                 measured.webhooks.append(rate)
                 self.say(
