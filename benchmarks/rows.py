@@ -11,90 +11,98 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
-from pgqueuer.ports.repository import EntrypointExecutionParameter
 from sqlalchemy import text
 
-from covergate.db import jobs
-from covergate.db.queue_schema import make_queries
+from covergate.db.database import open_database
 from covergate.gateway import Gateway
+from covergate.settings import Settings
+from covergate.verifications import lanes
 from covergate.webhooks.events import News, publish
 
 SEALED_BYTES = 256
+LANE = "integrex"
 
 _COPIES = """(
   SELECT n, n > {ended} AS parked, lpad(to_hex(n), 26, '0') AS id, now() - n * interval '20 seconds' AS at,
          decode(md5('a' || n) || md5('b' || n), 'hex') AS digest
   FROM generate_series(1, {all}) AS n)"""
+_SAMPLE = "(SELECT * FROM verifications WHERE status = 'completed' AND id >= 'ver_01' ORDER BY id LIMIT 1)"
 _VERIFICATIONS = f"""
 INSERT INTO verifications (
-  id, tenant_id, mode, external_id, status, outcome, vendor, payer_id, attempt_id, route, step, waiting_for, waiting_since,
-  next_check_at, deadline, created_at, completed_at, not_asked, metadata, exchange_count, member_digest, birth_digest,
-  inquiry_digest, digest_key_id, inquiry_sealed, result_sealed)
-SELECT 'ver_' || c.id, v.tenant_id, v.mode, 'old-' || c.n, CASE WHEN parked THEN 'in_progress' ELSE v.status END,
-       CASE WHEN NOT parked THEN v.outcome END, v.vendor, v.payer_id, 'att_' || c.id, v.route, v.step,
-       CASE WHEN parked THEN 'vendor' END, CASE WHEN parked THEN c.at END,
-       CASE WHEN parked THEN now() + interval '2 days' END, CASE WHEN parked THEN now() + interval '9 days' ELSE c.at END,
-       c.at, CASE WHEN NOT parked THEN c.at END, v.not_asked, v.metadata, 2, c.digest, c.digest, c.digest, v.digest_key_id,
-       substr(v.inquiry_sealed, 1, {{sealed}}), CASE WHEN NOT parked THEN substr(v.result_sealed, 1, {{sealed}}) END
-FROM {_COPIES} c, (SELECT * FROM verifications WHERE status = 'completed' LIMIT 1) v"""
-_JOBS = f"""
-INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, status)
-SELECT 0, 'advance:' || v.vendor, convert_to('ver_' || c.id || ':' || v.step, 'UTF8'), now() + interval '2 days',
-       'ver_' || c.id || ':' || v.step, 'queued'
-FROM {_COPIES} c, (SELECT * FROM verifications WHERE status = 'completed' LIMIT 1) v WHERE c.parked"""
+  id, tenant_id, mode, external_id, status, outcome, vendor, payer_id, attempt_id, deadline, created_at, completed_at,
+  not_asked, metadata, history_count, exchange_count, member_digest, birth_digest, inquiry_digest, digest_key_id,
+  inquiry_sealed)
+SELECT 'ver_' || c.id, v.tenant_id, v.mode, 'old-' || c.n, CASE WHEN NOT parked THEN v.status END,
+       CASE WHEN NOT parked THEN v.outcome END, v.vendor, v.payer_id, CASE WHEN NOT parked THEN 'att_' || c.id END,
+       CASE WHEN parked THEN now() + interval '9 days' ELSE c.at END, c.at, CASE WHEN NOT parked THEN c.at END,
+       v.not_asked, v.metadata, CASE WHEN parked THEN 0 ELSE 2 END, CASE WHEN parked THEN 0 ELSE 1 END,
+       c.digest, c.digest, c.digest, v.digest_key_id, substr(v.inquiry_sealed, 1, {{sealed}})
+FROM {_COPIES} c, {_SAMPLE} v"""
+_WORK = f"""
+INSERT INTO work (
+  verification_id, vendor, mode, payer, due_at, step, deadline, status, waiting_for, waiting_since, next_check_at, route,
+  not_asked, history_count, exchange_count, attempt_id, state, attempt_created_at, vendor_ref, intent_at, submitted_at)
+SELECT 'ver_' || c.id, v.vendor, v.mode, coalesce(v.payer_id, ''), now() + interval '2 days', 1, now() + interval '9 days',
+       'in_progress', 'vendor', c.at, now() + interval '2 days', '{{{{}}}}', v.not_asked, 2, 1, 'att_' || c.id, 'waiting', c.at,
+       'old-' || c.n, c.at, c.at
+FROM {_COPIES} c, {_SAMPLE} v WHERE parked"""
+_RESULTS = f"""
+INSERT INTO results (verification_id, sealed)
+SELECT 'ver_' || c.id, substr(r.sealed, 1, {{sealed}}) FROM {_COPIES} c, (SELECT * FROM results LIMIT 1) r WHERE NOT parked"""
 _ATTEMPTS = f"""
 INSERT INTO attempts (
   id, verification_id, vendor, mode, payer_id, vendor_ref, state, created_at, intent_at, submitted_at, ended_at)
-SELECT 'att_' || c.id, 'ver_' || c.id, a.vendor, a.mode, a.payer_id, 'old-' || c.n,
-       CASE WHEN parked THEN 'waiting' ELSE a.state END, c.at, c.at, c.at, CASE WHEN NOT parked THEN c.at END
-FROM {_COPIES} c, (SELECT * FROM attempts WHERE state = 'answered' LIMIT 1) a"""
-_TIMELINE = f"""
-INSERT INTO timeline (verification_id, at, type, attempt_id, vendor, message)
-SELECT 'ver_' || c.id, c.at, t.type, 'att_' || c.id, t.vendor, t.message
-FROM {_COPIES} c, (SELECT DISTINCT ON (type) * FROM timeline WHERE type IN ('created', 'submitted')) t"""
-_EXCHANGES = f"""
-INSERT INTO exchanges (verification_id, position, public_id, attempt_id, at, call, status, content_type, content_sealed)
-SELECT 'ver_' || c.id, 0, 'exc_' || c.id, 'att_' || c.id, c.at, x.call, x.status, x.content_type,
-       substr(x.content_sealed, 1, {{sealed}})
-FROM {_COPIES} c, (SELECT * FROM exchanges LIMIT 1) x"""
+SELECT 'att_' || c.id, 'ver_' || c.id, a.vendor, a.mode, a.payer_id, 'old-' || c.n, a.state, c.at, c.at, c.at, c.at
+FROM {_COPIES} c, (SELECT * FROM attempts WHERE state = 'answered' LIMIT 1) a WHERE NOT parked"""
+_HISTORY = f"""
+INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries, exchanges, contents_sealed)
+SELECT 'ver_' || c.id, h.n, c.at, 'att_' || c.id, h.vendor, h.entries, h.exchanges, h.contents
+FROM {_COPIES} c, (
+  SELECT h.*, CASE WHEN exchanges IS NOT NULL THEN ARRAY(SELECT substr(x, 1, {{sealed}}) FROM unnest(contents_sealed) x) END
+    AS contents
+  FROM history h JOIN {_SAMPLE} v ON v.id = h.verification_id WHERE n < 2) h"""
 _EVENTS = f"""
-INSERT INTO events (id, tenant_id, mode, type, verification_id, data, created_at)
-SELECT 'evt_' || c.id, e.tenant_id, e.mode, e.type, 'ver_' || c.id, e.data, c.at
+INSERT INTO events (id, tenant_id, mode, type, verification_id, data, created_at, position)
+SELECT 'evt_' || c.id, e.tenant_id, e.mode, e.type, 'ver_' || c.id, e.data, c.at, -c.n
 FROM {_COPIES} c, (SELECT * FROM events WHERE verification_id IS NOT NULL LIMIT 1) e WHERE NOT parked"""
 _DELIVERIES = f"""
-INSERT INTO deliveries (id, event_id, endpoint_id, status, step, tries, created_at, ended_at)
-SELECT 'dlv_' || c.id, 'evt_' || c.id, d.endpoint_id, 'delivered', 1, 1, c.at, c.at
+INSERT INTO deliveries (
+  id, event_id, endpoint_id, status, step, tries, last_at, last_status, last_duration_ms, created_at, ended_at)
+SELECT 'dlv_' || c.id, 'evt_' || c.id, d.endpoint_id, 'delivered', 1, 1, c.at, 204, 5, c.at, c.at
 FROM {_COPIES} c, (SELECT * FROM deliveries LIMIT 1) d WHERE NOT parked"""
-_TRIES = f"""
-INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms)
-SELECT 'dlv_' || c.id, c.at, 204, 5 FROM {_COPIES} c WHERE NOT parked"""
 _FILLING = (
-    {"verifications": _VERIFICATIONS, "pgqueuer": _JOBS, "events": _EVENTS},
-    {
-        "attempts": _ATTEMPTS,
-        "timeline": _TIMELINE,
-        "exchanges": _EXCHANGES,
-        "deliveries": _DELIVERIES,
-        "delivery_attempts": _TRIES,
-    },
+    {"verifications": _VERIFICATIONS, "events": _EVENTS},
+    {"work": _WORK, "results": _RESULTS, "attempts": _ATTEMPTS, "history": _HISTORY, "deliveries": _DELIVERIES},
 )
 """Table → what is put into it; each of these is filled over a connection of its own, so that both cores have work."""
 
+_MONTHS = """
+DO $$ DECLARE month timestamp; BEGIN
+  FOR month IN SELECT generate_series(
+    date_trunc('month', (now() - {all} * interval '20 seconds') AT TIME ZONE 'UTC'),
+    date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month', interval '1 month')
+  LOOP
+    EXECUTE format('CREATE TABLE history_%s PARTITION OF history FOR VALUES FROM (%L) TO (%L)', to_char(month, 'YYYY_MM'),
+      month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+  END LOOP;
+END $$"""
+"""The partitions of `history` that would have been made in their time."""
 _INDEXES = """
 SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS made_by FROM pg_index i
 WHERE i.indrelid = $1::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)"""
 _OPEN = {
     "pgqueuer": "DELETE FROM pgqueuer WHERE execute_after < now() + interval '1 day'",
-    "verifications": "DELETE FROM verifications WHERE id >= 'ver_01' AND status IN ('queued', 'in_progress')",
+    "verifications": """
+DELETE FROM verifications WHERE id >= 'ver_01' AND (status IS NULL OR status IN ('queued', 'in_progress'))""",
+    "idempotency_keys": "DELETE FROM idempotency_keys",
+    "work": "",
+    "history": "",
     "attempts": "",
     "timeline": "",
-    "idempotency_keys": "DELETE FROM idempotency_keys",
 }
 """Table → what empties it of what is open; where there is none, another's cascade. Ids of our time begin with 01, those of `fill`
 with 00. A table that the gateway does not have is passed over: it may be an earlier version."""
@@ -103,6 +111,11 @@ with 00. A table that the gateway does not have is passed over: it may be an ear
 async def fill(database_url: str, ended: int, parked: int) -> str:
     """Beside at least one verification that has ended and was told of. Says in a line what was made."""
     started = time.monotonic()
+    db = await asyncpg.connect(database_url)
+    try:
+        await db.execute(_MONTHS.format(all=ended + parked))
+    finally:
+        await db.close()
     await asyncio.gather(*(_fill(database_url, tables, ended, parked) for tables in _FILLING))
     db = await asyncpg.connect(database_url)
     try:
@@ -148,41 +161,51 @@ async def forget_open(database_url: str) -> None:
         await db.close()
 
 
-async def claims(database_url: str, number: int, times: int) -> list[float]:
+async def claims(settings: Settings, number: int, times: int) -> list[float]:
     """Seconds of each claim of so many that are due, as a worker makes it; all are rolled back."""
-    db = await asyncpg.connect(database_url, server_settings={"jit": "off", "plan_cache_mode": "force_generic_plan"})
+    database = await open_database(settings, pool_size=1, application_name="benchmark", migrate=False)
+    taken = []
     try:
-        queries = make_queries(AsyncpgDriver(db), jobs.ADVANCE)
-        lanes: Any = {jobs.lane("integrex"): EntrypointExecutionParameter(50)}
-        taken = []
-        for _ in range(times + 5):
-            transaction = db.transaction()
-            await transaction.start()
-            started = time.perf_counter()
-            found = await queries.dequeue(number, lanes, uuid4(), None, timedelta(seconds=30))  # type: ignore[arg-type]
-            taken.append(time.perf_counter() - started)
-            await transaction.rollback()
-            if len(found) != number:
-                raise RuntimeError(f"a claim of {number} brought {len(found)}")
-        return taken[5:]
+        for _ in range(times + 5):  # the first ones are planned
+            with suppress(_Undone):
+                async with database.transaction() as db:
+                    started = time.perf_counter()
+                    claimed = await lanes.claim(db, database.sealer, {LANE: number}, (), {LANE: number})
+                    taken.append(time.perf_counter() - started)
+                    if len(claimed) != number:
+                        raise RuntimeError(f"a claim of {number} brought {len(claimed)}")
+                    raise _Undone
     finally:
-        await db.close()
+        await database.aclose()
+    return taken[5:]
+
+
+class _Undone(Exception):
+    """Rolls a transaction back."""
 
 
 # bulkheads.py and endpoints.py
 
 _ENDS = "SELECT extract(epoch FROM completed_at - created_at) * 1000 AS ms FROM verifications WHERE id = ANY(:ids)"
-_TAKE_OUT = "UPDATE pgqueuer SET execute_after = {after} WHERE status = 'queued' AND entrypoint = :lane"
+_POSTPONE = """
+UPDATE work SET step = step + 1, due_at = due_at + interval '1 hour', next_check_at = next_check_at + interval '1 hour'
+WHERE vendor = :vendor AND due_at <= clock_timestamp()"""
+_PUT_BACK = """
+UPDATE work SET step = step + 1, due_at = due_at - interval '1 hour', next_check_at = next_check_at - interval '1 hour'
+WHERE vendor = :vendor AND due_at > clock_timestamp() + interval '30 minutes'"""
 _OVERDUE = """
-UPDATE verifications SET deadline = clock_timestamp(), next_check_at = clock_timestamp()
-WHERE vendor = :vendor AND completed_at IS NULL"""
-_OPEN_OF = "SELECT 1 FROM verifications WHERE vendor = :vendor AND completed_at IS NULL LIMIT 1"
+WITH late AS (
+  UPDATE work SET deadline = clock_timestamp(), next_check_at = least(next_check_at, clock_timestamp())
+  WHERE vendor = :vendor AND late_tries IS NULL RETURNING verification_id, deadline)
+UPDATE verifications v SET deadline = late.deadline FROM late WHERE v.id = late.verification_id"""
+_OPEN_OF = "SELECT 1 FROM work WHERE vendor = :vendor AND late_tries IS NULL LIMIT 1"
 _LATENESS = "SELECT extract(epoch FROM max(completed_at - deadline)) AS s FROM verifications WHERE vendor = :vendor"
 _ENDPOINT = """
 INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed)
 VALUES (:id, :tenant, 'test', :url, '{*}', 'thin', 'enabled', :secret)"""
 _GIVE_UP = """
-UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, ended_at = clock_timestamp() WHERE status = 'pending'"""
+UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, due_at = NULL, step = step + 1, ended_at = clock_timestamp()
+WHERE status = 'pending'"""
 
 
 async def run(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
@@ -201,10 +224,9 @@ async def durations(gateway: Gateway, ids: Sequence[str]) -> list[float | None]:
 
 
 async def show_backlog(gateway: Gateway, vendor: str, *, due: bool) -> None:
-    """Takes what waits in a vendor's lane out of it, or puts it back; what is under way goes on."""
-    after = "clock_timestamp()" if due else "clock_timestamp() + interval '1 hour'"
-    await run(gateway, _TAKE_OUT.format(after=after), lane=jobs.lane(vendor))
-    await run(gateway, "VACUUM pgqueuer")  # what the update left behind is the benchmark's own
+    """Puts off what waits in a vendor's lane, or has it due again; what is under way goes on."""
+    await run(gateway, _PUT_BACK if due else _POSTPONE, vendor=vendor)
+    await run(gateway, "VACUUM work")  # what the update left behind is the benchmark's own
 
 
 async def end_deadlines(gateway: Gateway, vendor: str) -> None:
@@ -229,9 +251,8 @@ async def make_endpoint(gateway: Gateway, endpoint_id: str, tenant_id: str, url:
 
 async def announce(gateway: Gateway, news: News) -> None:
     async with gateway.transaction() as db:
-        await jobs.enqueue(db, (await publish(db, [news])).jobs)
+        await publish(db, [news])
 
 
 async def give_up_deliveries(gateway: Gateway) -> None:
     await run(gateway, _GIVE_UP)
-    await run(gateway, "DELETE FROM pgqueuer WHERE status = 'queued'")
