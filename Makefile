@@ -51,8 +51,8 @@ release: $(SYNCED) ## build wheel and sdist into dist/, check them, install the 
 versions: $(SYNCED) ## run the tests on every promised Python and the oldest promised PostgreSQL that the machine has
 	@$(BIN)/python -m release.versions
 
-bench: $(SYNCED) ## measure the gateway against its floors; writes docs/performance.md
-	@$(BIN)/python -m benchmarks
+bench: $(SYNCED) ## measure the gateway against its floors and goals; writes docs/performance.md
+	@$(BIN)/python -m benchmarks --write
 
 chaos: $(SYNCED) ## bring every fault upon a running gateway, balance the books; writes docs/reliability.md
 	@$(BIN)/python -m tests.chaos

@@ -1,85 +1,82 @@
-"""`make bench`: everything once, as a table on the terminal and in docs/performance.md. `--quick`: short, printed only."""
+"""`make bench`: measures all goals in one run, in turns; with `--write` into docs/performance.md and its pictures.
+
+It wants the machine for itself: it looks for three seconds whether another process uses the CPU, and says no if one does.
+"""
 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
 
-from benchmarks import full_tables, gateway, report
-from benchmarks.gateway import Setup
-from benchmarks.report import Findings
+from benchmarks import gateway, noise, report, stage
+from benchmarks.plan import FULL, PARTS, QUICK, Findings, Measured, Run
 
-PAGE = Path("docs/performance.md")
+OWN = Path(sys.executable).parent / "covergate"
 
 
 def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what}", flush=True)
 
 
-async def measure(setup: Setup, *, quick: bool, full: bool) -> Findings:
-    repeats, many, few = (2, 1000, 600) if quick else (3, 2000, 3000)
-    found = Findings()
-    with gateway.floor(setup), gateway.api(setup):
-        await gateway.subscribe(setup)
-        await gateway.accept_floor(setup, 200)
-        await gateway.accept(setup, 200)
-        for _ in range(repeats):
-            found.accept_floor.append(await gateway.accept_floor(setup, few))
-            found.accept.append(await gateway.accept(setup, few))
-            say(f"accept: floor {found.accept_floor[-1]:.0f}/s, gateway {found.accept[-1]:.0f}/s")
-        with gateway.worker(setup):
-            await gateway.end_to_end(setup, 200)
-            for _ in range(repeats):
-                found.end_to_end_floor.append(await gateway.end_to_end_floor(setup, many))
-                found.end_to_end.append(await gateway.end_to_end(setup, many))
-                one = found.end_to_end[-1]
-                cpu = ", ".join(f"{name} {spent:.1f}" for name, spent in one.cpu_ms.items())
-                say(
-                    f"end to end: floor {found.end_to_end_floor[-1]:.0f}/s, gateway {one.per_second:.0f}/s; CPU ms: {cpu}"
-                )
-            found.announced = await gateway.announced(setup, 50 if quick else 200, per_second=10)
-            say(f"commit to delivery: p50 {report.percentile(found.announced.after_commit, 50) * 1000:.0f} ms")
-            found.listing = [await gateway.listing(setup, 500) for _ in range(repeats)]
-            found.peaks = gateway.peaks(setup)
-        if not full:
-            return found
-        say("filling the tables")
-        found.full = await full_tables.fill(setup)
-        found.full_accept = [await gateway.accept(setup, few) for _ in range(repeats)]
-        say(f"full tables: accept {found.full_accept[-1]:.0f}/s")
-        with gateway.worker(setup):
-            await gateway.end_to_end(setup, 200)
-            found.full_listing = [await gateway.listing(setup, 500) for _ in range(repeats)]
-            found.full_end_to_end = [await gateway.end_to_end(setup, many) for _ in range(repeats)]
-            say(f"full tables: end to end {found.full_end_to_end[-1].per_second:.0f}/s")
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and its pictures")
+    parser.add_argument("--quick", action="store_true", help="a short run with smaller tables, within three minutes")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be given more than once")
     parser.add_argument(
-        "--quick", action="store_true", help="short, without the full tables, docs/performance.md as it is"
+        "--before", type=Path, metavar="COVERGATE", help="another checkout's .venv/bin/covergate, measured in turns"
     )
-    parser.add_argument(
-        "--skip-full-tables", action="store_true", help="all but the full tables, whose filling takes minutes"
-    )
+    parser.add_argument("--noisy", action="store_true", help="measure even if other processes use the CPU")
     asked = parser.parse_args()
-    quick = asked.quick
+    if asked.write and asked.part:
+        parser.error("--write needs all parts")
+    require_quiet(anyway=asked.noisy)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM")
+    )  # through the blocks that end what was started
     started = time.monotonic()
+    found = Findings(QUICK if asked.quick else FULL, before=Measured() if asked.before else None)
+    watch = noise.Watch()
     # On disk and not in memory: fsync is to cost what it costs.
-    with tempfile.TemporaryDirectory(prefix="cgbench", dir="/var/tmp", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="cgbench", dir="/var/tmp", ignore_cleanup_errors=True) as scratch,
+        ExitStack() as stack,
+    ):
         Path(scratch).chmod(0o711)  # started by root, PostgreSQL runs as another user
-        with gateway.set_up(Path(scratch)) as setup:
-            found = uvloop.run(measure(setup, quick=quick, full=not (quick or asked.skip_full_tables)))
-    table = report.table(found, seconds=time.monotonic() - started)
+        set_up = stack.enter_context(stage.set_up(Path(scratch)))
+        watch.roots.add(set_up.postgres.pid)
+        gateways = [stack.enter_context(gateway.running(set_up, "gateway", OWN))]
+        if asked.before:
+            gateways.append(stack.enter_context(gateway.running(set_up, "earlier", asked.before.absolute())))
+        full = stack.enter_context(gateway.running(set_up, "filled", OWN))
+        stack.enter_context(watch)
+        say(f"set up in {time.monotonic() - started:.0f} s")
+        uvloop.run(Run(set_up, gateways, full, asked.part or PARTS, found, say).measure())
+    table = report.text(found, watch, seconds=time.monotonic() - started)
     print("\n" + table)
-    if not quick:
-        report.write(PAGE, table)
-        print(f"\nWritten to {PAGE}.")
+    if asked.write:
+        report.write(table, report.pictures(found))
+        print(f"\nWritten to {report.PAGE}.")
+
+
+def require_quiet(*, anyway: bool) -> None:
+    """Ends the program if the machine is busy with something else."""
+    share = noise.observe(3.0)
+    if share is None or not share.noisy:
+        return
+    warning = (
+        f"Other processes use {share.others:.0%} of a core, most of it {share.who}; {share.stolen:.0%} are stolen."
+    )
+    print(f"\n*** THE MACHINE IS NOT QUIET. {warning}", file=sys.stderr)
+    if not anyway:
+        sys.exit("*** What is measured now would mean nothing. Wait, or measure all the same with --noisy.")
 
 
 if __name__ == "__main__":

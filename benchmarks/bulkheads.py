@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import text
 
-from benchmarks.report import percentile
+from benchmarks import rows
+from benchmarks.load import percentile
 from covergate.access.caller import Caller
-from covergate.db import jobs
 from covergate.db.database import Database, open_database
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
@@ -35,7 +34,7 @@ from covergate.worker import Worker
 
 BACKLOG, PER_SECOND = 2000, 20
 BLOCKS, TURN_SECONDS, SETTLE_SECONDS = 3, 3.2, 0.5
-LANE = jobs.lane("sohar")
+HANGS = "sohar"
 CALLER = Caller("ten_bulkheads", "test", "key_bulkheads", frozenset())
 BODY: dict[str, Any] = {
     "payer": {"id": "60054", "name": "Aetna"},
@@ -56,7 +55,7 @@ async def wire(request: httpx.Request) -> httpx.Response:
     path = request.url.path
     if path.endswith(("/auth", "/oauth/token")):
         return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 3600})
-    if path.startswith("/sohar"):
+    if path.startswith(f"/{HANGS}"):
         await asyncio.Event().wait()
     return httpx.Response(200, json={"id": "1"} if request.method == "POST" else ACTIVE)
 
@@ -74,12 +73,6 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
             await running
 
 
-async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    async with gateway.connection() as db:
-        result = await db.execute(text(statement), values)
-        return list(result.all()) if result.returns_rows else []
-
-
 async def accept(gateway: Gateway, vendor: str, count: int) -> list[str]:
     request = CreateVerification.model_validate({**BODY, "vendor": vendor})
     return [(await Acceptance(gateway).create(CALLER, request, None)).id for _ in range(count)]
@@ -93,25 +86,15 @@ async def waits(gateway: Gateway, seconds: float) -> list[float]:
         ids += await accept(gateway, "integrex", 1)
         await asyncio.sleep(max(0.0, begun + len(ids) / PER_SECOND - clock()))
     while True:
-        rows = await run_sql(
-            gateway,
-            "SELECT extract(epoch FROM completed_at - created_at) * 1000 AS ms FROM verifications WHERE id = ANY(:ids)",
-            ids=ids,
-        )
-        if all(row.ms is not None for row in rows):
-            return [float(row.ms) for row in rows]
+        times = [ms for ms in await rows.durations(gateway, ids) if ms is not None]
+        if len(times) == len(ids):
+            return times
         await asyncio.sleep(0.2)
 
 
 async def show_backlog(gateway: Gateway, *, due: bool) -> None:
-    """Takes the backlog's jobs out of the lane, or puts them back: what is in flight goes on hanging."""
-    after = "clock_timestamp()" if due else "clock_timestamp() + interval '1 hour'"
-    await run_sql(
-        gateway,
-        f"UPDATE pgqueuer SET execute_after = {after} WHERE status = 'queued' AND entrypoint = :lane",
-        lane=LANE,
-    )
-    await run_sql(gateway, "VACUUM pgqueuer")  # what the update left behind is the benchmark's own
+    """Takes the backlog out of the lane, or puts it back: what is in flight goes on hanging."""
+    await rows.show_backlog(gateway, HANGS, due=due)
     await asyncio.sleep(SETTLE_SECONDS)
 
 
@@ -130,30 +113,20 @@ async def measure(database: Database, found: Found) -> None:
     settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)
     instant = INTEGREX.connection.sandbox("http://sandbox.invalid", "x").model_copy(update={"poll_seconds": 0})
     gateway = Gateway(settings, database, {**connections_of(settings), ("test", "integrex"): instant})
-    await run_sql(gateway, "INSERT INTO tenants (id, name) VALUES ('ten_bulkheads', 'Bulkheads')")
+    await rows.make_tenant(gateway, CALLER.tenant_id)
     async with working(gateway):
         await waits(gateway, 5)  # warms up
-    await accept(gateway, "sohar", BACKLOG)
+    await accept(gateway, HANGS, BACKLOG)
     async with working(gateway):
         await waits(gateway, 3)  # the lane fills
         for due in (False, True, True, False, False, True):
             await show_backlog(gateway, due=due)
             (found.hanging if due else found.alone).extend(await waits(gateway, TURN_SECONDS))
         found.timing_out += await waits(gateway, 30)  # calls time out after 30 s, and the circuit opens
-        await run_sql(
-            gateway,
-            "UPDATE verifications SET deadline = clock_timestamp(), next_check_at = clock_timestamp()"
-            " WHERE vendor = 'sohar' AND completed_at IS NULL",
-        )
-        while await run_sql(
-            gateway, "SELECT 1 FROM verifications WHERE vendor = 'sohar' AND completed_at IS NULL LIMIT 1"
-        ):
+        await rows.end_deadlines(gateway, HANGS)
+        while await rows.any_open(gateway, HANGS):
             await asyncio.sleep(0.2)
-        [late] = await run_sql(
-            gateway,
-            "SELECT extract(epoch FROM max(completed_at - deadline)) AS s FROM verifications WHERE vendor = 'sohar'",
-        )
-        found.late.append(float(late.s))
+        found.late.append(await rows.latest_end(gateway, HANGS))
         found.after += await waits(gateway, 10)
 
 

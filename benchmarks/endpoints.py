@@ -26,19 +26,17 @@ from typing import Any
 
 import httpx
 import structlog
-from sqlalchemy import text
 
-from benchmarks import machine
-from benchmarks.report import percentile
+from benchmarks import machine, rows
+from benchmarks.load import percentile
 from covergate import ids
-from covergate.db import jobs
 from covergate.db.database import open_database
 from covergate.gateway import Gateway
 from covergate.settings import Settings
 from covergate.states import EventType
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
-from covergate.webhooks.events import News, publish
+from covergate.webhooks.events import News
 from covergate.worker import Worker
 
 ENDPOINTS, HANGS = 100, "99"
@@ -48,31 +46,16 @@ ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 4
 ONE_IN = int(sys.argv[3]) if len(sys.argv) > 3 else ENDPOINTS
 
 
-async def run_sql(gateway: Gateway, statement: str, **values: Any) -> list[Any]:
-    async with gateway.connection() as db:
-        result = await db.execute(text(statement), values)
-        return list(result.all()) if result.returns_rows else []
-
-
 async def subscribe(gateway: Gateway, base: str) -> None:
     for name in range(ENDPOINTS):
-        endpoint_id, secret = ids.new(ids.ENDPOINT), b"whsec_" + b64encode(secrets.token_bytes(32))
-        await run_sql(gateway, "INSERT INTO tenants (id, name) VALUES (:id, :id)", id=f"ten_{name}")
-        await run_sql(
-            gateway,
-            "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed)"
-            " VALUES (:id, :tenant, 'test', :url, '{*}', 'thin', 'enabled', :secret)",
-            id=endpoint_id,
-            tenant=f"ten_{name}",
-            url=f"{base}/{name}",
-            secret=gateway.sealer.seal("webhook_endpoints", "secret", endpoint_id, secret),
-        )
+        await rows.make_tenant(gateway, f"ten_{name}")
+        secret = b"whsec_" + b64encode(secrets.token_bytes(32))
+        await rows.make_endpoint(gateway, ids.new(ids.ENDPOINT), f"ten_{name}", f"{base}/{name}", secret)
 
 
 async def tell(gateway: Gateway, tenant_id: str) -> None:
-    news = News(tenant_id, "test", EventType.VERIFICATION_COMPLETED, None, {"announced": time.time()})
-    async with gateway.transaction() as db:
-        await jobs.enqueue(db, (await publish(db, [news])).jobs)
+    told = {"announced": time.time()}
+    await rows.announce(gateway, News(tenant_id, "test", EventType.VERIFICATION_COMPLETED, None, told))
 
 
 async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *, hangs: bool) -> list[float]:
@@ -100,11 +83,7 @@ async def turn(gateway: Gateway, partners: httpx.AsyncClient, seconds: float, *,
 async def forget_backlog(gateway: Gateway, partners: httpx.AsyncClient) -> None:
     """What hangs is answered, what waits behind it goes, and the worker learns that the endpoint is quick again."""
     await partners.get("/answer")
-    await run_sql(
-        gateway, "UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, ended_at = clock_timestamp()"
-        " WHERE status = 'pending'"
-    )  # fmt: skip
-    await run_sql(gateway, "DELETE FROM pgqueuer WHERE status = 'queued'")
+    await rows.give_up_deliveries(gateway)
     await tell(gateway, f"ten_{HANGS}")
     await asyncio.sleep(2)
 

@@ -1,11 +1,12 @@
 """Floor 2: the vendor calls of a verification and its signed webhook, through the gateway's transport, without a database.
 
-Prints the seconds that all of them took. Usage: `python -m benchmarks.floor_end_to_end VENDOR_PORT RECEIVER_PORT SECRET NUMBER`.
+`python -m benchmarks.floor_end_to_end VENDOR_PORT RECEIVER_PORT SECRET NUMBER`. Prints the seconds that all took, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -14,23 +15,9 @@ import orjson
 import uvloop
 from standardwebhooks import Webhook
 
+from benchmarks.floor_bare import ASKED, IN_FLIGHT, PATH
 from covergate import ids
 from covergate.outbound.client import HttpClient, make_client
-
-IN_FLIGHT = 50
-PATH = "/api/v2/enhanced-eligibility"
-ASKED = {
-    "patientFirstName": "Jane",
-    "patientLastName": "Sample",
-    "patientDob": "1990-09-20",
-    "memberId": "ELIGIBLE-0001",
-    "billingProviderNpi": "1234567893",
-    "beginDos": "2026-11-21",
-    "endDos": "2026-11-21",
-    "serviceType": "30",
-    "payerId": "60054",
-    "payerName": "Aetna",
-}
 
 
 async def verify(client: HttpClient, vendor: str, receiver: str, secret: str, token: str) -> None:
@@ -79,7 +66,7 @@ async def main(vendor: str, receiver: str, secret: str, number: int) -> None:
 
         started = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-        print(time.perf_counter() - started)
+        print(json.dumps({"seconds": time.perf_counter() - started}))
 
 
 if __name__ == "__main__":

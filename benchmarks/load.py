@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,45 @@ async def drive(port: int, prepared: Iterable[bytes], connections: int) -> Load:
     finally:
         for connection in opened:
             await connection.aclose()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Times as `time.time()` tells them. `late`: seconds by which the request was sent after its turn."""
+
+    posted: float
+    answered: float
+    late: float
+    body: bytes
+
+
+async def pace(port: int, prepared: Sequence[bytes], per_second: float) -> list[Answered]:
+    """Sends each request at its turn, whether or not earlier ones have been answered."""
+    free, answers = list[Connection](), list[Answered]()
+
+    async def send(one: bytes, turn: float) -> None:
+        posted = time.time()
+        connection = free.pop() if free else await Connection.open(port)
+        body = await connection.send(one)
+        free.append(connection)
+        answers.append(Answered(posted, time.time(), posted - turn, body))
+
+    started = time.time()
+    try:
+        async with asyncio.TaskGroup() as sending:
+            for number, one in enumerate(prepared):
+                turn = started + number / per_second
+                await asyncio.sleep(max(0.0, turn - time.time()))
+                sending.create_task(send(one, turn))
+        return answers
+    finally:
+        for connection in free:
+            await connection.aclose()
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 async def ask(port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:

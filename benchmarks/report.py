@@ -1,4 +1,4 @@
-"""What was found, beside the goals: a table for the terminal and for docs/performance.md."""
+"""What was found, as tables and pictures: on the terminal, and between the marks of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -6,133 +6,231 @@ import os
 import platform
 import statistics
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.gateway import Announced, EndToEnd
+from benchmarks.goals import CPU_MS, judge
+from benchmarks.load import percentile
+from benchmarks.measurements import Cost, Step
+from benchmarks.noise import QUIET, Watch
+from benchmarks.picture import Line, lines, stacked_bars
+from benchmarks.plan import FULL, RATES, Findings, Measured
 
+PAGE = Path("docs/performance.md")
+CPU_PICTURE, LATENCY_PICTURE = Path("docs/performance-cpu.svg"), Path("docs/performance-latency.svg")
 BEGIN, END = "<!-- make bench writes from here -->", "<!-- to here -->"
+FASTEST = "as fast as it goes"
+_KINDS = ("PostgreSQL", "worker", "API")
 
 
-@dataclass
-class Findings:
-    """Rates per second, in the order in which they were measured; a floor and the gateway took turns."""
-
-    accept_floor: list[float] = field(default_factory=list)
-    accept: list[float] = field(default_factory=list)
-    end_to_end_floor: list[float] = field(default_factory=list)
-    end_to_end: list[EndToEnd] = field(default_factory=list)
-    announced: Announced | None = None
-    listing: list[float] = field(default_factory=list)
-    peaks: dict[str, float] = field(default_factory=dict)
-    full: str = ""
-    full_accept: list[float] = field(default_factory=list)
-    full_listing: list[float] = field(default_factory=list)
-    full_end_to_end: list[EndToEnd] = field(default_factory=list)
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
-
-
-def table(found: Findings, *, seconds: float) -> str:
-    """Markdown."""
-    rates = [one.per_second for one in found.end_to_end]
-    cpu = [sum(one.cpu_ms.values()) for one in found.end_to_end]
-    parts = ", ".join(
-        f"{name} {statistics.median(one.cpu_ms[name] for one in found.end_to_end):.1f}"
-        for name in found.end_to_end[0].cpu_ms
+def text(found: Findings, watch: Watch, *, seconds: float) -> str:
+    """Markdown, without the pictures."""
+    before = (
+        "the earlier version, measured in turns with this one"
+        if found.before is not None
+        else "the first engine, measured in other runs on the same kind of machine: constants, not this run's"
     )
-    rows = [
-        _row("accept, floor: requests/s", _spread(found.accept_floor), "", None),
-        _row("accept, gateway: requests/s", _spread(found.accept), "≥ 600", statistics.median(found.accept) >= 600),
-        _share("accept, share of the floor", found.accept, found.accept_floor, 0.5),
-        _row(
-            "accept while the worker works: requests/s",
-            _spread([one.accepted_per_second for one in found.end_to_end]),
-            "",
-            None,
-        ),
-        _row("end to end, floor: per second", _spread(found.end_to_end_floor), "", None),
-        _row("end to end, gateway: per second", _spread(rates), "≥ 150", statistics.median(rates) >= 150),
-        _share("end to end, share of the floor", rates, found.end_to_end_floor, 0.2),
-        _row("CPU per verification: ms", f"{_spread(cpu)} ({parts})", "≤ 12", statistics.median(cpu) <= 12),
+    parts = [
+        _circumstances(found, watch, seconds),
+        _fill(f"Reached: the median, and in brackets the lowest and the highest round. Before: {before}."),
+        _goals(found),
+        "What took turns, per second, by round: lowest, median, highest.",
+        _turns(found),
     ]
-    if found.announced is not None:
-        commit, post = found.announced.after_commit, found.announced.after_post
-        p50 = percentile(commit, 50) * 1000
-        rows += [
-            _row(
-                "commit → first delivery at 10/s: ms",
-                f"p50 {p50:.0f}, p95 {percentile(commit, 95) * 1000:.0f}",
-                "p50 < 50",
-                p50 < 50,
-            ),
-            _row(
-                "POST → first delivery at 10/s: ms",
-                f"p50 {percentile(post, 50) * 1000:.0f}, p95 {percentile(post, 95) * 1000:.0f}",
-                "",
-                None,
-            ),
-        ]
-    rows += [
-        _row(f"peak memory, {name}: MB", f"{held:.0f}", "≤ 150", held <= 150) for name, held in found.peaks.items()
-    ]
-    rows.append(_row("list, pages of 20/s", _spread(found.listing), "", None))
-    if found.full_accept:
-        full_rates = [one.per_second for one in found.full_end_to_end]
-        rows += [
-            _kept("accept with full tables", found.full_accept, found.accept),
-            _kept("list with full tables", found.full_listing, found.listing),
-            _kept("end to end with full tables", full_rates, rates),
-        ]
-    head = "| what | min / median / max | goal | reached |\n| --- | --- | --- | --- |"
-    return "\n".join([_circumstances(found, seconds), "", head, *rows])
+    if found.now.steps:
+        parts += ["Cost and latency at a steady load, of one API and one worker process:", _load(found.now)]
+        parts.append(_at_rest(found.now))
+    return "\n\n".join(parts)
 
 
-def write(page: Path, measured: str) -> None:
+def pictures(found: Findings) -> dict[Path, str]:
+    """File → SVG; none without the steady loads."""
+    if not found.now.steps:
+        return {}
+    steps = [_step(found.now, rate) for rate in RATES]
+    costs = [step.cost if step is not None and step.kept_up else None for step in steps]
+    labels = [str(rate) for rate in RATES]
+    if found.now.one_worker:
+        costs.append(_median_cost([one.cost for one in found.now.one_worker]))
+        fastest = statistics.median(one.per_second for one in found.now.one_worker)
+        labels.append(f"{fastest:.0f} (most)")
+    bars = {kind: [None if cost is None else cost.cpu_ms[kind] for cost in costs] for kind in _KINDS}
+
+    def over(of: Callable[[Step], list[float]], percent: float) -> list[float | None]:
+        return [percentile(of(step), percent) * 1000 if step is not None and step.kept_up else None for step in steps]
+
+    drawn = (
+        Line("webhook p99", over(lambda step: step.delivered, 99), 0, rare=True),
+        Line("webhook p50", over(lambda step: step.delivered, 50), 0),
+        Line("accepted p99", over(lambda step: step.accepted, 99), 1, rare=True),
+        Line("accepted p50", over(lambda step: step.accepted, 50), 1),
+    )
+    axis = "verifications per second, one API and one worker process"
+    return {
+        CPU_PICTURE: stacked_bars("CPU per verification", "ms", labels, bars, CPU_MS, axis),
+        LATENCY_PICTURE: lines("From POST to 202 and to the webhook", "ms", labels[: len(RATES)], drawn, axis),
+    }
+
+
+def write(measured: str, drawn: dict[Path, str]) -> None:
     """Replaces what the last run wrote and leaves the words around it alone."""
-    shown = page.read_text()
+    shown = PAGE.read_text()
     before, _, rest = shown.partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}")
+    alternatives = {CPU_PICTURE: "CPU per verification over load", LATENCY_PICTURE: "Latency over load"}
+    embedded = "\n\n".join(f"![{alternatives[path]}]({path.name})" for path in drawn)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{embedded}\n\n{END}{after}")
+    for path, svg in drawn.items():
+        path.write_text(svg)
 
 
-def _circumstances(found: Findings, seconds: float) -> str:
-    loads = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    where = (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()},"
-        f" Python {platform.python_version()}; load averages at the end: {loads}; the run took {seconds:.0f} s."
+def _circumstances(found: Findings, watch: Watch, seconds: float) -> str:
+    told = [
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()},",
+        f"Python {platform.python_version()}; load average {watch.load_before:.1f} before,",
+        f"{os.getloadavg()[0]:.1f} at the end;",
+        f"the run took {seconds:.0f} s.",
+        _noise(watch),
+    ]
+    if found.size is not FULL:
+        told.insert(0, "**A short run: fewer rounds, smaller tables.**")
+    late = [step.late for steps in found.now.steps.values() for step in steps if step.kept_up]
+    if late:
+        told.append(f"The steady load's requests were sent at most {max(late) * 1000:.0f} ms after their turn (p99).")
+    told.append(found.filled)
+    return _fill(" ".join(filter(None, told)))
+
+
+def _noise(watch: Watch) -> str:
+    worst = watch.worst
+    if worst is None:
+        return "What other processes did meanwhile is not known on this system."
+    told = (
+        f"Other processes used {watch.others:.1%} of a core, the hypervisor took {watch.stolen:.1%};"
+        f" in the worst two seconds together {worst.others + worst.stolen:.0%} ({worst.who or 'no process alone'})."
     )
-    noise = (
-        f"Noise: {_noise(found.accept_floor):.0%} between the slowest and the fastest run of floor 1,"
-        f" {_noise(found.end_to_end_floor):.0%} of floor 2."
+    if watch.noisy_share > 0.02:
+        told += f" **Noisy: for {watch.noisy_share:.0%} of the time they took more than {QUIET:.0%} of a core.**"
+    return told.replace("%", " %")
+
+
+def _goals(found: Findings) -> str:
+    rows = [
+        f"| {one.what} | {one.goal} | {one.reached} | {'' if one.met is None else 'yes' if one.met else '**no**'} |"
+        f" {one.before} |"
+        for one in judge(found)
+    ]
+    return "\n".join(["| what | goal | reached | met | before |", "| --- | --- | --- | --- | --- |", *rows])
+
+
+def _turns(found: Findings) -> str:
+    rows = []
+    for name, measured in [("gateway", found.now), ("earlier version", found.before)]:
+        if measured is None:
+            continue
+        rows += [
+            (f"accept: {name}", measured.accept),
+            (f"accept while its worker works: {name}", [one.accepted_per_second for one in measured.one_worker]),
+            (f"end to end, one worker: {name}", [one.per_second for one in measured.one_worker]),
+            (f"end to end, two workers: {name}", [two.per_second for two in measured.two_workers]),
+            (f"webhooks alone: {name}", measured.webhooks),
+        ]
+    rows += [
+        ("accept: floor 1", found.accept_floor),
+        ("end to end: floor 2", found.end_to_end_floor),
+        (f"end to end: floor 3{_bare_cpu(found)}", [bare.per_second for bare in found.bare]),
+        ("webhooks alone: a bare script", [bare.per_second for bare in found.webhooks_floor]),
+    ]
+    for name, pair in found.beside_full.items():
+        rows += [(f"{name}, empty tables", pair.empty), (f"{name}, full tables", pair.full)]
+    listed = [
+        f"| {name} | {_number(min(values))} | {_number(statistics.median(values))} | {_number(max(values))} |"
+        for name, values in sorted(rows, key=lambda row: row[0].partition(":")[0])
+        if values
+    ]
+    return "\n".join(["| what | lowest | median | highest |", "| --- | ---: | ---: | ---: |", *listed])
+
+
+def _bare_cpu(found: Findings) -> str:
+    if not found.bare:
+        return ""
+    return f" ({statistics.median(bare.cpu_ms for bare in found.bare):.2f} ms of CPU each)"
+
+
+def _load(measured: Measured) -> str:
+    head = (
+        "| verifications per second | CPU ms | API | worker | PostgreSQL | POST → 202, p50 / p99 ms |"
+        " POST → webhook, p50 / p99 ms | its commit → webhook, p50 ms | WAL kB | writing transactions |"
     )
-    return textwrap.fill(" ".join(filter(None, (where, noise, found.full))), 120, break_on_hyphens=False)
+    rows = [head, "| --- " + "| ---: " * 9 + "|"]
+    for rate in RATES:
+        if (step := _step(measured, rate)) is None:
+            continue
+        if not step.kept_up:
+            rows.append(f"| {rate}: not kept up |" + " |" * 9)
+            continue
+        after_commit = f"{percentile(step.after_commit, 50) * 1000:.0f}"
+        times = [_p50_p99(step.accepted), _p50_p99(step.delivered), after_commit]
+        rows.append(_cost_row(str(rate), step.cost, times))
+    if measured.one_worker:
+        cost = _median_cost([one.cost for one in measured.one_worker])
+        fastest = statistics.median(one.per_second for one in measured.one_worker)
+        rows.append(_cost_row(f"{fastest:.0f}: {FASTEST}", cost, ["", "", ""]))
+    if measured.two_workers:
+        cost = _median_cost([two.cost for two in measured.two_workers])
+        fastest = statistics.median(two.per_second for two in measured.two_workers)
+        rows.append(_cost_row(f"{fastest:.0f}: {FASTEST}, two workers", cost, ["", "", ""]))
+    return "\n".join(rows)
 
 
-def _noise(values: Sequence[float]) -> float:
-    return max(values) / min(values) - 1
+def _cost_row(name: str, cost: Cost, times: Sequence[str]) -> str:
+    parts = [f"{cost.cpu:.1f}", *(f"{cost.cpu_ms[kind]:.2f}" for kind in reversed(_KINDS))]
+    return f"| {' | '.join([name, *parts, *times, f'{cost.wal_bytes / 1000:.1f}', f'{cost.writes:.2f}'])} |"
 
 
-def _spread(values: Sequence[float]) -> str:
-    digits = 0 if min(values) >= 100 else 1
-    return " / ".join(f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+def _at_rest(measured: Measured) -> str:
+    spent = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in measured.at_rest.items())
+    return _fill(
+        f"With nothing to do: {spent} ms of CPU a second; at 10/s a tenth of that is in each verification's share."
+    )
 
 
-def _row(what: str, measured: str, goal: str, reached: bool | None) -> str:
-    return f"| {what} | {measured} | {goal} | {'' if reached is None else 'yes' if reached else 'no'} |"
+def _step(measured: Measured, rate: int) -> Step | None:
+    """All rounds of a rate as one: times together, costs by their median."""
+    rounds = measured.steps.get(rate)
+    if not rounds:
+        return None
+
+    def together(of: Callable[[Step], list[float]]) -> list[float]:
+        return sorted(seconds for step in rounds for seconds in of(step))
+
+    return Step(
+        rate,
+        all(step.kept_up for step in rounds),
+        together(lambda step: step.accepted),
+        together(lambda step: step.delivered),
+        together(lambda step: step.after_commit),
+        max(step.late for step in rounds),
+        _median_cost([step.cost for step in rounds]),
+    )
 
 
-def _share(what: str, ours: Sequence[float], floor: Sequence[float], goal: float) -> str:
-    shares = [one / other for one, other in zip(ours, floor, strict=True)]
-    shown = " / ".join(f"{share:.2f}" for share in (min(shares), statistics.median(shares), max(shares)))
-    return _row(what, shown, f"≥ {goal}", statistics.median(shares) >= goal)
+def _median_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        {kind: statistics.median(cost.cpu_ms[kind] for cost in costs) for kind in costs[0].cpu_ms},
+        statistics.median(cost.wal_bytes for cost in costs),
+        statistics.median(cost.writes for cost in costs),
+    )
 
 
-def _kept(what: str, full: Sequence[float], empty: Sequence[float]) -> str:
-    kept = statistics.median(full) / statistics.median(empty)
-    return _row(what, f"{_spread(full)}, {kept:.0%} of empty", "≥ 80 % of empty", kept >= 0.8)
+def _p50_p99(seconds: Sequence[float]) -> str:
+    return f"{percentile(seconds, 50) * 1000:.0f} / {percentile(seconds, 99) * 1000:.0f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _fill(words: str) -> str:
+    return textwrap.fill(words, 120, break_on_hyphens=False)

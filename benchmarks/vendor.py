@@ -1,6 +1,7 @@
 """An Integrex that answers at once: a ticket for a POST, 202 for its first GET, the sandbox's sample answer from then on.
 
-The sandbox itself checks every field as strictly as the document; here the vendor must not be what is measured.
+`GET /calls` tells how many calls came, tokens apart. The sandbox itself checks every field as strictly as the document; here
+the vendor must not be what is measured.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Vendor:
     def __init__(self) -> None:
         self._tickets = count(10**18)
         self._asked: set[bytes] = set()
+        self._calls = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
@@ -45,6 +47,9 @@ class Vendor:
     def _answer(self, scope: Scope) -> tuple[int, bytes]:
         if scope["path"].endswith("/auth"):
             return 200, TOKEN
+        if scope["path"] == "/calls":
+            return 200, orjson.dumps(self._calls)
+        self._calls += 1
         if scope["method"] == "POST":
             return 200, b'{"id":"%d"}' % next(self._tickets)
         ticket = scope["query_string"]
