@@ -76,8 +76,8 @@ class Pace:
     """How long a run takes its time. `patience`: after the fault, before the clock is moved and the operator comes."""
 
     patience: float = 8.0
-    short_deadline: float = 20.0
-    """Of what the vendor never answers; long enough for an outage in which its client has to ask again."""
+    short_deadline: float = 15.0
+    """Of what the vendor never answers."""
     share: float = 1.0
     """Of the fault's number of verifications, and of its turns."""
     on_the_line: int = 50

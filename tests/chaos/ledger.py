@@ -9,9 +9,8 @@ deadline, give or take five seconds; a person asked only about a submission whos
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from tests.chaos import books
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Clients
+from tests.chaos.losses import Evidence, unexplained
 
 TERMINAL = {
     "completed": "verification.completed",
@@ -27,12 +27,6 @@ TERMINAL = {
 }
 NEEDS_ATTENTION = "verification.needs_attention"
 LATE_SECONDS = 5.0
-WRITTEN_WITHIN_SECONDS = 2.0
-"""A reply that its worker had in hand for longer than this before it was killed should have been on disk."""
-SENT_WITHIN_SECONDS = 5.0
-"""The engine's own limit between an intent and its call."""
-MEMBER_IS_NAMED = frozenset({"sohar", "integrex", "health_harbor"})
-"""Vendors whose committing call has the member id in it."""
 PATIENTS_MISTAKES = frozenset({"member_id_invalid", "member_name_mismatch", "member_dob_mismatch"})
 """Failures that only a vendor's answer can bring."""
 
@@ -159,11 +153,11 @@ def _submissions(
     account: Account,
     clients: Clients,
     rows: dict[str, Any],
-    submissions: dict[str, list[dict[str, Any]]],
+    submissions: Mapping[str, list[dict[str, Any]]],
     resubmitted: Counter[str],
 ) -> None:
     for id_, asked in clients.accepted.items():
-        made = submissions[asked.member_id]
+        made = submissions.get(asked.member_id, [])
         if len(made) > 1 + resubmitted[id_]:
             account.doubled[id_] = f"submitted {len(made)} times: {[(row['vendor'], row['echo']) for row in made]}"
         if not made and id_ in rows and rows[id_]["status"] == "completed":
@@ -175,64 +169,27 @@ async def _attention(
     cluster: Cluster,
     tenant_id: str,
     clients: Clients,
-    submissions: dict[str, list[dict[str, Any]]],
+    submissions: Mapping[str, list[dict[str, Any]]],
     began: float,
 ) -> None:
-    """Each question to a person is held against a reply that was lost: of that verification, or, where nothing in the call says
-    whose it was and it never came to the vendor, of any at the same vendor.
-    """
-    losses = await _losses(cluster, tenant_id, clients, submissions, began)
-    account.replies_lost = losses.total()
-    vendors = {row["verification_id"]: row["vendor"] for row in await books.intents(cluster, tenant_id)}
-    for event in await books.events(cluster, tenant_id, [NEEDS_ATTENTION]):
-        account.needs_attention += 1
-        id_ = event["verification_id"]
-        vendor = vendors.get(id_, "")
-        reason = next((reason for reason in (id_, vendor) if losses[reason]), None)
-        if reason is None:
-            account.avoidable[id_] = f"an operator was asked about it at {vendor}, and no reply of its was lost"
-        else:
-            losses[reason] -= 1
-
-
-async def _losses(
-    cluster: Cluster,
-    tenant_id: str,
-    clients: Clients,
-    submissions: dict[str, list[dict[str, Any]]],
-    began: float,
-) -> Counter[str]:
-    """Verification id, or vendor where the call does not say of which → how many of its replies were lost."""
+    """Each question to a person is held against a reply that was lost."""
     ids = {asked.member_id: id_ for id_, asked in clients.accepted.items()}
-    by_reference = {
-        (made["vendor"], made["ref"]): ids[member] for member in ids for made in submissions.get(member, [])
-    }
-    ours = re.compile(rf"[A-Z0-9]+-{re.escape(clients.name)}-\d+")
-    lost: Counter[str] = Counter()
-    called: set[str] = set()
-    for call in await cluster.committing_calls(began):
-        members = {ids[member] for member in ours.findall(call["sent"]) if member in ids}
-        members |= {
-            by_reference[call["vendor"], word]
-            for word in re.findall(r"[\w-]+", call["got"])
-            if (call["vendor"], word) in by_reference
-        }
-        called |= members
-        if not call["answered"] or _died_with(cluster, call["by"], call["ended"]):
-            lost.update(members or [call["vendor"]])
-    for intent in await books.intents(cluster, tenant_id):
-        # Between the intent and the call, too, a worker's death leaves nobody who could tell whether the call was made.
-        died = any(0 <= at - intent["at"] < SENT_WITHIN_SECONDS for _, at in cluster.deaths)
-        if died and intent["vendor"] in MEMBER_IS_NAMED and intent["verification_id"] not in called:
-            lost[intent["verification_id"]] += 1
-    return lost
-
-
-def _died_with(cluster: Cluster, name: str, replied: float | None) -> bool:
-    """Whether this process was killed before it can have written down a reply that it got then."""
-    return replied is not None and any(
-        who == name and 0 <= at - replied < WRITTEN_WITHIN_SECONDS for who, at in cluster.deaths
+    intents = await books.intents(cluster, tenant_id)
+    evidence = Evidence(
+        calls=await cluster.committing_calls(began),
+        verifications=ids,
+        references={
+            (made["vendor"], made["ref"]): ids[member] for member in ids for made in submissions.get(member, [])
+        },
+        intents=intents,
+        deaths=cluster.deaths,
     )
+    vendors = {intent["verification_id"]: intent["vendor"] for intent in intents}
+    events = await books.events(cluster, tenant_id, [NEEDS_ATTENTION])
+    questions = [(event["verification_id"], vendors.get(event["verification_id"], "")) for event in events]
+    lost = evidence.lost()
+    account.needs_attention, account.replies_lost = len(questions), lost.total()
+    account.avoidable = unexplained(questions, lost)
 
 
 def partner_lines(cluster: Cluster) -> list[dict[str, Any]]:

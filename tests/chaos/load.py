@@ -105,7 +105,10 @@ class Clients:
         ):
             for number in range(at_once + count):
                 after = max(number - at_once, 0) * seconds / max(count, 1)
-                tasks.create_task(self._post(http, after, self.mix[number % len(self.mix)]))
+                scenario = self.mix[number % len(self.mix)]
+                if after and scenario == "NEVER":
+                    scenario = "ELIGIBLE"  # its deadline would only make the experiment longer
+                tasks.create_task(self._post(http, after, scenario))
 
     async def post_fresh(self, each: int, payer: Payer | None = None) -> list[Asked]:
         """For every vendor so many that are expected to be `eligible`: how it recovers."""
