@@ -25,8 +25,11 @@ async def run_all(names: list[str], *, written: bool) -> list[Row]:
     rows: list[Row] = []
     async with running_cluster() as cluster:
         for name in names:
+            began = time.time()
             row = await run(cluster, FAULTS[name])
             say(row.explained())
+            if not row.ok:
+                say("\n".join(f"  {times} × {what}" for what, times in cluster.complaints(began).most_common()))
             rows.append(row)
             if written:
                 report.write(rows, [fault.text for fault in FAULTS.values()])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import shutil
 import signal
@@ -16,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +256,17 @@ class Cluster:
     def next_release(self) -> Release:
         return next_release(self.release, Path(tempfile.mkdtemp(dir=self.directory)) / "next")
 
+    def complaints(self, since: float) -> Counter[str]:
+        """Warnings and errors in the logs since then (Unix seconds): process, event and error, how often."""
+        found: Counter[str] = Counter()
+        for name in (*APIS, *WORKERS):
+            for line in (self.directory / f"{name}.log").read_text(errors="replace").splitlines():
+                with suppress(ValueError):  # a line that was cut, or a traceback's
+                    said = json.loads(line)
+                    if said["level"] in {"warning", "error"} and _seconds(said["timestamp"]) >= since:
+                        found[f"{name}: {said['event']} {said.get('error', '')}"] += 1
+        return found
+
     # PostgreSQL.
 
     async def stop_postgres(self) -> None:
@@ -346,6 +360,10 @@ class Cluster:
         """What the vendors were really asked to do, as they counted it."""
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             return list((await client.get(f"{self.url('sandbox')}/_sandbox/submissions")).json())
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def _send(pid: int, number: signal.Signals) -> None:
