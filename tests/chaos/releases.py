@@ -2,7 +2,7 @@
 
 `next_release` is a copy with one migration more, which adds a column: the new version of a rolling deploy, and what makes a
 database older or newer than a process. Nothing of these two is ever installed; a process takes a release by its PYTHONPATH.
-`release_before` is the one before the newest migration, as the repository has it, with the packages that it was locked to.
+`earlier_release` is one as the repository has it, with the packages that it was locked to.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ def downgrade() -> None:
         op.drop_column(table, "chaos_note")
 '''
 
+FILLED_BY = "attempt_truth"
+"""The revision of the earlier release: the last one whose queue was another, so that every part of a row moves."""
+
 TABLES = ("verifications", "attempts", "events", "deliveries", "webhook_endpoints")
 
 
@@ -71,14 +74,16 @@ def next_release(current: Release, target: Path) -> Release:
     return Release(target, _head(target))
 
 
-def release_before(current: Release, target: Path) -> Release | str:
-    """The commit before the one that brought the newest migration; else why there is none to be had."""
-    [newest] = (
+def earlier_release(target: Path) -> Release | str:
+    """The last with the revision `FILLED_BY`; else why it is not to be had."""
+    following = [
         path.name
-        for path in (current.directory / "migrations" / "versions").glob("*.py")
-        if (match := _REVISION.search(path.read_text())) and match[1] == current.head
-    )
-    brought = _run("git", "log", "-1", "--format=%H", "--diff-filter=A", "--", f"migrations/versions/{newest}")
+        for path in (CHECKOUT / "migrations" / "versions").glob("*.py")
+        if (match := _DOWN.search(path.read_text())) and match[1] == FILLED_BY
+    ]
+    if not following:
+        return f"no migration follows on {FILLED_BY}"
+    brought = _run("git", "log", "-1", "--format=%H", "--diff-filter=A", "--", f"migrations/versions/{following[0]}")
     if brought is None:
         return "there is no git, or no repository, to take an earlier version from"
     commit = f"{brought.strip()}^" if brought.strip() else "HEAD"
@@ -86,7 +91,7 @@ def release_before(current: Release, target: Path) -> Release | str:
     archive = target / "release.tar"
     parts = ("src", "migrations", "pyproject.toml", "uv.lock", "README.md", "LICENSE", "alembic.ini")
     if _run("git", "archive", "--output", str(archive), commit, *parts) is None:
-        return "the repository has no version from before the newest migration"
+        return f"the repository does not have the version of {FILLED_BY}"
     shutil.unpack_archive(archive, target, filter="data")
     uv = Path(sys.executable).with_name("uv")
     if _run(str(uv), "sync", "--locked", "--no-dev", "--quiet", "--project", str(target), cwd=target) is None:

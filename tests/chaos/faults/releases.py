@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.chaos.cluster import APIS, WORKERS, Cluster
 from tests.chaos.experiment import Skipped, Stage
 from tests.chaos.faults.entry import fault
-from tests.chaos.releases import Release, release_before
+from tests.chaos.releases import Release, earlier_release
 
 _BACK = "import asyncio, sys; from covergate.db.migrate import downgrade; asyncio.run(downgrade(*sys.argv[1:]))"
 
@@ -43,16 +43,14 @@ async def rolling_deploy(stage: Stage) -> None:
         await cluster.restart("api-1", release=old)
 
 
-async def _of_the_version_before(cluster: Cluster) -> None:
+async def _of_an_earlier_version(cluster: Cluster) -> None:
     """All processes, on a database of that version, which the cluster keeps."""
-    made = await asyncio.to_thread(
-        release_before, cluster.release, Path(tempfile.mkdtemp(dir=cluster.directory)) / "before"
-    )
+    made = await asyncio.to_thread(earlier_release, Path(tempfile.mkdtemp(dir=cluster.directory)) / "earlier")
     if not isinstance(made, Release):
         raise Skipped(made)
     for name in (*APIS, *WORKERS):
         await cluster.stop(name)
-    await cluster.new_database(f"before_{time.time_ns() % 10**9}")
+    await cluster.new_database(f"earlier_{time.time_ns() % 10**9}")
     code, said = await cluster.command("migrate", release=made)
     assert code == 0, said
     for name in (*APIS, *WORKERS):
@@ -63,7 +61,7 @@ async def _of_the_version_before(cluster: Cluster) -> None:
     "`covergate migrate` beside the version before, which works all the while, then one process after the other is replaced",
     seconds=15,
     blackout=True,
-    before=_of_the_version_before,
+    before=_of_an_earlier_version,
 )
 async def migrated(stage: Stage) -> None:
     cluster = stage.cluster
