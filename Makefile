@@ -55,7 +55,7 @@ bench: $(SYNCED) ## measure the gateway against its floors and goals; writes doc
 	@$(BIN)/python -m benchmarks --write
 
 chaos: $(SYNCED) ## bring every fault upon a running gateway, balance the books; writes docs/reliability.md
-	@$(BIN)/python -m tests.chaos
+	@$(BIN)/python -m tests.chaos --write
 
 $(SYNCED): pyproject.toml uv.lock | $(BIN)/uv
 	@echo "Installing what uv.lock names into $(VENV) ..."

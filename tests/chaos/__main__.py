@@ -1,6 +1,6 @@
-"""`make chaos`: every fault, one after the other; the table goes into docs/reliability.md. 1 on any loss or doubling.
+"""`make chaos`: every fault, one after the other, against the promises. 1 if a row misses its goal.
 
-python -m tests.chaos [--only NAME …] [--list] [--print]
+python -m tests.chaos [NAME …] [--list] [--write]
 """
 
 from __future__ import annotations
@@ -25,31 +25,34 @@ async def run_all(names: list[str], *, written: bool) -> list[Row]:
     rows: list[Row] = []
     async with running_cluster() as cluster:
         for name in names:
+            began = time.time()
             row = await run(cluster, FAULTS[name])
             say(row.explained())
+            if not row.ok:
+                say("\n".join(f"  {times} × {what}" for what, times in cluster.complaints(began).most_common()))
             rows.append(row)
             if written:
-                report.write(rows)
+                report.write(rows, [fault.text for fault in FAULTS.values()])
     return rows
 
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.chaos")
-    options.add_argument("--only", nargs="+", choices=list(FAULTS), help="these faults; the table is printed only")
+    options.add_argument("names", nargs="*", metavar="NAME", help="these faults only")
     options.add_argument("--list", action="store_true", help="name the faults")
-    options.add_argument("--print", action="store_true", help="print the table instead of writing it")
+    options.add_argument("--write", action="store_true", help=f"write the rows into {report.PAGE.name}")
     chosen = options.parse_args()
     if chosen.list:
         print("\n".join(f"{fault.name}: {fault.text}" for fault in FAULTS.values()))  # noqa: T201
         return 0
-    written = not (chosen.only or chosen.print)
-    rows = asyncio.run(run_all(chosen.only or list(FAULTS), written=written))
-    if not written:
-        print(report.table(rows))  # noqa: T201
-    else:
-        say(f"the table is in {report.PAGE}")
+    if unknown := set(chosen.names) - set(FAULTS):
+        options.error(f"no fault has the name {', '.join(sorted(unknown))}; --list names them")
+    began = time.monotonic()
+    rows = asyncio.run(run_all(chosen.names or list(FAULTS), written=chosen.write))
+    print(report.table(map(report.line, rows)))  # noqa: T201
     failed = [row.fault.name for row in rows if not row.ok]
-    say(f"not clean: {', '.join(failed)}" if failed else "nothing lost, nothing doubled")
+    say(f"{len(rows)} experiments took {(time.monotonic() - began) / 60:.1f} minutes")
+    say(f"not clean: {', '.join(failed)}" if failed else "nothing lost, nothing doubled, nobody asked in vain")
     return 1 if failed else 0
 
 

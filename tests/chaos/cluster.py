@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import os
 import shutil
 import signal
 import socket
@@ -15,14 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 from sqlalchemy import make_url
 
 from covergate.db import embedded
@@ -32,13 +37,13 @@ from covergate.db.migrate import migrate
 from covergate.db.sealing import KeyRing, Sealer
 from covergate.gateway import Gateway
 from covergate.settings import Settings
+from tests.chaos import pgbouncer
 from tests.chaos.releases import Release, next_release, this_release
 from tests.support.commands import bare_environment
 from tests.support.postgres import opened_database
 from tests.support.waiting import eventually
 
 HERE = Path(__file__).parent
-COVERGATE = Path(sys.executable).with_name("covergate")
 KEYS = "chaos:" + base64.b64encode(b"only for chaos, 32 bytes of key!").decode()
 APIS = ("api-1", "api-2")
 WORKERS = ("worker-1", "worker-2")
@@ -83,6 +88,8 @@ class Cluster:
     database_url: str
     processes: dict[str, Process] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    deaths: list[tuple[str, float]] = field(default_factory=list)
+    """Which process was SIGKILLed when, in Unix seconds."""
 
     @property
     def api_urls(self) -> list[str]:
@@ -98,22 +105,32 @@ class Cluster:
     # Processes.
 
     async def start(
-        self, name: str, *, release: Release | None = None, log: Path | None = None, **settings: str
+        self,
+        name: str,
+        *,
+        release: Release | None = None,
+        log: Path | None = None,
+        stderr: int | None = None,
+        before: Sequence[str] = (),
+        **settings: str,
     ) -> Process:
-        """With these settings beside the usual ones, until it is started the next time. Returns when it is ready."""
+        """With these settings beside the usual ones, until it is started the next time. Returns when it is ready.
+
+        `stderr`: a file descriptor instead of the log.
+        """
         process = self._made(name, release or self.release)
         environment = process.environment | settings
         process.log = log or process.log
         process.log.touch()
         process.started_at = process.log.stat().st_size
-        with process.log.open("ab") as stderr:
+        with process.log.open("ab") as file:
             process.popen = subprocess.Popen(
-                process.command,
+                [*before, *process.command],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=stderr,
+                stderr=file if stderr is None else stderr,
             )
         self.processes[name] = process
 
@@ -126,6 +143,7 @@ class Cluster:
         return process
 
     async def kill(self, name: str) -> None:
+        self.deaths.append((name, time.time()))
         await self._end(name, signal.SIGKILL, 10)
 
     async def stop(self, name: str, seconds: float = 90) -> float:
@@ -135,11 +153,9 @@ class Cluster:
         assert code == 0, f"{name} ended with {code}"
         return time.monotonic() - began
 
-    async def restart(
-        self, name: str, *, release: Release | None = None, log: Path | None = None, **settings: str
-    ) -> None:
+    async def restart(self, name: str, **how: Any) -> None:
         await self.stop(name)
-        await self.start(name, release=release, log=log, **settings)
+        await self.start(name, **how)
 
     def pause(self, name: str) -> None:
         self.processes[name].signal(signal.SIGSTOP)
@@ -168,9 +184,9 @@ class Cluster:
     def _made(self, name: str, release: Release) -> Process:
         kind = name.partition("-")[0]
         commands: dict[str, list[str]] = {
-            "api": [str(COVERGATE), "serve"],
-            "worker": [str(COVERGATE), "worker"],
-            "sandbox": [str(COVERGATE), "sandbox"],
+            "api": [str(release.covergate), "serve"],
+            "worker": [str(release.covergate), "worker"],
+            "sandbox": [str(release.covergate), "sandbox"],
             "partner": [sys.executable, str(HERE / "partner.py"), str(self._port(name)), str(self.partner_log)],
             "proxy": [
                 *(sys.executable, str(HERE / "proxy.py"), str(self._port(name))),
@@ -179,16 +195,25 @@ class Cluster:
         }
         environment = self.environment(release) | {
             "COVERGATE_PORT": str(self._port(name)),
+            "COVERGATE_WORKER_PORT": str(self._port(name)),
+            "COVERGATE_SANDBOX_URL": f"{self.url('proxy')}/{name}",
             "COVERGATE_SANDBOX_PORT": str(self._port("sandbox")),
         }
 
         async def worker_ready(process: Process) -> bool:
-            return process.said('"ready"')
+            """Its log says so; where nobody can read that, its port."""
+            return process.said('"ready"') or await _serves(self.url(name), "/readyz")
 
         async def server_ready(process: Process) -> bool:
             return await _serves(self.url(name))
 
-        ready = worker_ready if kind == "worker" else server_ready
+        async def takes_connections(process: Process) -> bool:
+            return await _accepts(self._port(name))
+
+        if kind == "pgbouncer":
+            mode = name.partition("-")[2]
+            commands[kind] = pgbouncer.command(self.directory / name, self._port(name), self.server.pgdata, mode)
+        ready = {"worker": worker_ready, "pgbouncer": takes_connections}.get(kind, server_ready)
         return Process(name, commands[kind], environment, self.directory / f"{name}.log", ready)
 
     def environment(self, release: Release) -> dict[str, str]:
@@ -199,7 +224,7 @@ class Cluster:
                 "COVERGATE_DATABASE_URL": self.database_url,
                 "COVERGATE_DATA_DIR": str(self.directory / "data"),
                 "COVERGATE_ENCRYPTION_KEYS": KEYS,
-                "COVERGATE_SANDBOX_URL": self.url("proxy"),
+                "COVERGATE_SANDBOX_URL": f"{self.url('proxy')}/command",
                 "COVERGATE_SANDBOX_GATEWAY_URL": self.url("proxy"),
                 "COVERGATE_SANDBOX_DELAY_SECONDS": str(VENDOR_DELAY_SECONDS),
                 "COVERGATE_ALLOW_PRIVATE_NETWORK": "true",
@@ -218,7 +243,7 @@ class Cluster:
     async def command(self, *arguments: str, release: Release | None = None, **settings: str) -> tuple[int, str]:
         """Exit code and stderr of one run of `covergate`."""
         process = await asyncio.create_subprocess_exec(
-            str(COVERGATE),
+            str((release or self.release).covergate),
             *arguments,
             cwd=self.directory,
             env=self.environment(release or self.release) | settings,
@@ -230,6 +255,17 @@ class Cluster:
 
     def next_release(self) -> Release:
         return next_release(self.release, Path(tempfile.mkdtemp(dir=self.directory)) / "next")
+
+    def complaints(self, since: float) -> Counter[str]:
+        """Warnings and errors in the logs since then (Unix seconds): process, event and error, how often."""
+        found: Counter[str] = Counter()
+        for name in (*APIS, *WORKERS):
+            for line in (self.directory / f"{name}.log").read_text(errors="replace").splitlines():
+                with suppress(ValueError):  # a line that was cut, or a traceback's
+                    said = json.loads(line)
+                    if said["level"] in {"warning", "error"} and _seconds(said["timestamp"]) >= since:
+                        found[f"{name}: {said['event']} {said.get('error', '')}"] += 1
+        return found
 
     # PostgreSQL.
 
@@ -248,6 +284,32 @@ class Cluster:
 
     async def start_postgres(self) -> None:
         await asyncio.to_thread(bring_up, self.server, durable=True)
+
+    @asynccontextmanager
+    async def frozen_postgres(self, *, whole: bool = False) -> AsyncIterator[None]:
+        """SIGSTOP to the backends of this database, or to the `whole` server, while the block runs."""
+        backends = "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        pids = [row["pid"] for row in await self.rows(backends)]
+        if whole:
+            postmaster = psutil.Process(int((self.server.pgdata / "postmaster.pid").read_text().split()[0]))
+            pids = [postmaster.pid, *(child.pid for child in postmaster.children())]
+        for pid in pids:
+            _send(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                _send(pid, signal.SIGCONT)
+
+    async def new_database(self, name: str) -> None:
+        """Empty, and from now on the one that processes are started with."""
+        await self.rows(f"CREATE DATABASE {name}")
+        self.database_url = make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
+
+    def url_through_pgbouncer(self, mode: str) -> str:
+        """Of the database, by way of the process `pgbouncer-<mode>`."""
+        database = make_url(self.database_url).database
+        return f"postgresql://postgres@127.0.0.1:{self._port(f'pgbouncer-{mode}')}/{database}"
 
     async def rows(self, statement: str, *values: Any) -> list[Any]:
         """On a connection of its own, so that no fault outlives itself here."""
@@ -276,6 +338,16 @@ class Cluster:
             reply = await client.post(f"{self.url('proxy')}/_control", json={"vendor": vendor, "events": events})
             reply.raise_for_status()
 
+    async def stretch_calls(self, seconds: float) -> None:
+        """Every committing call is on the line for so long from now on; 0 for as long as it takes."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            (await client.post(f"{self.url('proxy')}/_control", json={"line": seconds})).raise_for_status()
+
+    async def committing_calls(self, since: float) -> list[dict[str, Any]]:
+        """`proxy.Call` as JSON, of all callers."""
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            return list((await client.get(f"{self.url('proxy')}/_calls", params={"since": since})).json())
+
     async def proxy_state(self) -> dict[str, Any]:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             return dict((await client.get(f"{self.url('proxy')}/_control")).json())
@@ -290,10 +362,28 @@ class Cluster:
             return list((await client.get(f"{self.url('sandbox')}/_sandbox/submissions")).json())
 
 
-async def _serves(url: str) -> bool:
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # a backend that has ended meanwhile
+        os.kill(pid, number)
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _serves(url: str, path: str = "/healthz") -> bool:
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
-            return (await client.get(f"{url}/healthz")).status_code == 200
+            return (await client.get(url + path)).status_code == 200
     except httpx.HTTPError:
         return False
 

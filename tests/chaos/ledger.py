@@ -1,45 +1,41 @@
-"""The ledger: what was accepted against what became of it, by id, read from the database, the sandbox and the partner's log.
+"""The ledger: what was accepted against what became of it, by id, read from the database, the sandbox, the proxy and the
+partner's log.
 
 accepted = completed + failed + canceled, each with exactly one terminal event; each delivery delivered (the partner wrote its
 webhook-id down) or visibly exhausted; one submission per verification at most, but for an operator's word; every end by its
-deadline, give or take five seconds.
+deadline, give or take five seconds; a person asked only about a submission whose reply was really lost.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tests.chaos import books
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Clients
+from tests.chaos.losses import Evidence, unexplained
 
 TERMINAL = {
     "completed": "verification.completed",
     "failed": "verification.failed",
     "canceled": "verification.canceled",
 }
+NEEDS_ATTENTION = "verification.needs_attention"
 LATE_SECONDS = 5.0
 PATIENTS_MISTAKES = frozenset({"member_id_invalid", "member_name_mismatch", "member_dob_mismatch"})
 """Failures that only a vendor's answer can bring."""
 
-_VERIFICATIONS = """
-SELECT id, external_id, status, outcome, failure_code, deadline, completed_at,
-       extract(epoch FROM completed_at - greatest(deadline, $2::timestamptz))::float8 AS late
-FROM verifications WHERE tenant_id = $1"""
-_EVENTS = "SELECT id, type, verification_id FROM events WHERE tenant_id = $1 AND type = ANY($2)"
-_DELIVERIES = """
-SELECT d.id, d.event_id, d.status, w.id AS endpoint, w.url, w.status AS endpoint_status
-FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
-WHERE e.tenant_id = $1"""
-
 
 @dataclass
 class Account:
-    """The ledger's findings. `lost` and `doubled` are ids with what is wrong with each; the run failed if there are any."""
+    """The ledger's findings. `lost`, `doubled`, `wrong` and `avoidable` are ids with what is wrong with each; the run failed if
+    there are any.
+    """
 
     verifications: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -49,26 +45,42 @@ class Account:
     wrong: dict[str, str] = field(default_factory=dict)
     """Neither lost nor doubled, and yet not as promised: a wrong answer, a late end, a forged webhook."""
     exhausted: int = 0
+    needs_attention: int = 0
+    replies_lost: int = 0
+    """Submissions whose reply never reached a living worker: what an operator may be asked about at most."""
+    avoidable: dict[str, str] = field(default_factory=dict)
+    """Verifications about which a person was asked although nothing was lost on the way."""
+    resolutions: int = 0
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.wrong)
+        return not (self.lost or self.doubled or self.wrong or self.avoidable)
 
 
-async def settle_accounts(
-    cluster: Cluster,
-    tenant_id: str,
-    clients: Clients,
-    resubmitted: Iterable[str],
-    blackout_until: datetime | None,
-    endpoints: int,
-) -> Account:
-    """`blackout_until`: until then nobody could have closed anything, and lateness counts from there."""
+@dataclass(frozen=True)
+class Period:
+    """What is known of an experiment besides the books. `blackout_until`: until then nobody could have closed anything, and
+    lateness counts from there.
+    """
+
+    began: float
+    blackout_until: datetime | None
+    endpoints: int
+    resubmitted: Sequence[str]
+    given_up: Sequence[str]
+
+
+async def settle_accounts(cluster: Cluster, tenant_id: str, clients: Clients, period: Period) -> Account:
     account = Account(verifications=len(clients.accepted))
-    rows = {row["id"]: row for row in await cluster.rows(_VERIFICATIONS, tenant_id, blackout_until)}
+    account.resolutions = len(period.resubmitted) + len(period.given_up)
+    rows = await books.verifications(cluster, tenant_id, period.blackout_until)
+    submissions: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for submission in await cluster.submissions():
+        submissions[submission["member_id"]].append(submission)
     _ends(account, clients, rows)
-    await _announcements(account, cluster, tenant_id, clients, rows, endpoints)
-    await _submissions(account, cluster, clients, rows, Counter(resubmitted))
+    await _announcements(account, cluster, tenant_id, clients, rows, period.endpoints)
+    _submissions(account, clients, rows, submissions, Counter(period.resubmitted))
+    await _attention(account, cluster, tenant_id, clients, submissions, period.began)
     return account
 
 
@@ -108,10 +120,10 @@ async def _announcements(
     account: Account, cluster: Cluster, tenant_id: str, clients: Clients, rows: dict[str, Any], endpoints: int
 ) -> None:
     events: defaultdict[str, list[Any]] = defaultdict(list)
-    for event in await cluster.rows(_EVENTS, tenant_id, list(TERMINAL.values())):
+    for event in await books.events(cluster, tenant_id, list(TERMINAL.values())):
         events[event["verification_id"]].append(event)
     deliveries: defaultdict[str, list[Any]] = defaultdict(list)
-    for delivery in await cluster.rows(_DELIVERIES, tenant_id):
+    for delivery in await books.deliveries(cluster, tenant_id):
         deliveries[delivery["event_id"]].append(delivery)
         account.exhausted += delivery["status"] == "exhausted"
     told = {(line["path"], line["id"]) for line in partner_lines(cluster) if 200 <= line["status"] < 300}
@@ -137,18 +149,47 @@ async def _announcements(
                     account.lost[id_] = f"delivered, says {delivery['id']}, and the partner knows nothing of it"
 
 
-async def _submissions(
-    account: Account, cluster: Cluster, clients: Clients, rows: dict[str, Any], resubmitted: Counter[str]
+def _submissions(
+    account: Account,
+    clients: Clients,
+    rows: dict[str, Any],
+    submissions: Mapping[str, list[dict[str, Any]]],
+    resubmitted: Counter[str],
 ) -> None:
-    by_member: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for submission in await cluster.submissions():
-        by_member[submission["member_id"]].append(submission)
     for id_, asked in clients.accepted.items():
-        made = by_member[asked.member_id]
+        made = submissions.get(asked.member_id, [])
         if len(made) > 1 + resubmitted[id_]:
             account.doubled[id_] = f"submitted {len(made)} times: {[(row['vendor'], row['echo']) for row in made]}"
         if not made and id_ in rows and rows[id_]["status"] == "completed":
             account.wrong[id_] = "completed, and no vendor was asked"
+
+
+async def _attention(
+    account: Account,
+    cluster: Cluster,
+    tenant_id: str,
+    clients: Clients,
+    submissions: Mapping[str, list[dict[str, Any]]],
+    began: float,
+) -> None:
+    """Each question to a person is held against a reply that was lost."""
+    ids = {asked.member_id: id_ for id_, asked in clients.accepted.items()}
+    intents = await books.intents(cluster, tenant_id)
+    evidence = Evidence(
+        calls=await cluster.committing_calls(began),
+        verifications=ids,
+        references={
+            (made["vendor"], made["ref"]): ids[member] for member in ids for made in submissions.get(member, [])
+        },
+        intents=intents,
+        deaths=cluster.deaths,
+    )
+    vendors = {intent["verification_id"]: intent["vendor"] for intent in intents}
+    events = await books.events(cluster, tenant_id, [NEEDS_ATTENTION])
+    questions = [(event["verification_id"], vendors.get(event["verification_id"], "")) for event in events]
+    lost = evidence.lost()
+    account.needs_attention, account.replies_lost = len(questions), lost.total()
+    account.avoidable = unexplained(questions, lost)
 
 
 def partner_lines(cluster: Cluster) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,6 +62,10 @@ ROUTED_EVERY = 4
 ASKED_TWICE_OF_A_HUNDRED = 10
 
 
+Payer = Mapping[str, str]
+"""As in a request: `id` and `name`."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One verification as its client knows it."""
@@ -93,25 +97,34 @@ class Clients:
     """Where one idempotency key was given two ids."""
     _count: int = 0
 
-    async def post_many(self, count: int, seconds: float) -> None:
-        """`count` verifications, evenly over so many seconds; returns when each is accepted."""
+    async def post_many(self, at_once: int, count: int, seconds: float) -> None:
+        """So many at once, then `count` evenly over so many seconds; returns when each is accepted."""
         async with (
             httpx.AsyncClient(trust_env=False, timeout=CLIENT_TIMEOUT_SECONDS) as http,
             asyncio.TaskGroup() as tasks,
         ):
-            for number in range(count):
-                tasks.create_task(self._post(http, number * seconds / count, self.mix[number % len(self.mix)]))
+            for number in range(at_once + count):
+                after = max(number - at_once, 0) * seconds / max(count, 1)
+                scenario = self.mix[number % len(self.mix)]
+                if after and scenario == "NEVER":
+                    scenario = "ELIGIBLE"  # its deadline would only make the experiment longer
+                tasks.create_task(self._post(http, after, scenario))
 
-    async def post_fresh(self, each: int) -> list[Asked]:
+    async def post_fresh(self, each: int, payer: Payer | None = None) -> list[Asked]:
         """For every vendor so many that are expected to be `eligible`: how it recovers."""
         async with httpx.AsyncClient(trust_env=False, timeout=CLIENT_TIMEOUT_SECONDS) as http:
             posted = await asyncio.gather(
-                *(self._post(http, 0, "ELIGIBLE", vendor) for vendor in self.vendors for _ in range(each))
+                *(self._post(http, 0, "ELIGIBLE", vendor, payer) for vendor in self.vendors for _ in range(each))
             )
         return [asked for asked in posted if asked is not None]
 
     async def _post(
-        self, http: httpx.AsyncClient, after: float, scenario: str, vendor: str | None = None
+        self,
+        http: httpx.AsyncClient,
+        after: float,
+        scenario: str,
+        vendor: str | None = None,
+        payer: Payer | None = None,
     ) -> Asked | None:
         await asyncio.sleep(after)
         number = self._count = self._count + 1
@@ -125,6 +138,7 @@ class Clients:
         body = (
             REQUEST
             | chosen
+            | ({"payer": payer} if payer else {})
             | {
                 "external_id": key,
                 "patient": PATIENT | {"member_id": member_id},

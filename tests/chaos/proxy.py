@@ -2,14 +2,16 @@
 
     python proxy.py PORT SANDBOX_URL API_URL,API_URL
 
-Calls to vendors pass to the sandbox, vendors' events (`/v1/vendor-events/…`) to one of the APIs. `POST /_control` with
-{"vendor": {"mode", …}, "events": {"mode", …}} sets both; what hangs or is held back is let go when the mode changes.
-`GET /_control` tells how many calls are in flight and what was done how often.
+Calls to vendors (`/<process>/<vendor>/…`, so that each call has a caller) pass to the sandbox, vendors' events
+(`/v1/vendor-events/…`) to one of the APIs. `POST /_control` with {"vendor": {"mode", …}, "events": {"mode", …}} sets both,
+{"line": seconds} how long every committing call is on the line; what hangs or is held back is let go when the mode changes.
+`GET /_control` tells how many calls are in flight and what was done how often, `GET /_calls?since=` every committing call and
+whether its caller got the vendor's own reply.
 
-Vendor modes (each with `share`, how many calls of a hundred it hits): `status` (`status`, `headers`; `after_work`: the vendor
-did the work first), `hang`, `cut` (the work is done, the reply ends in its middle), `garbage` (the work is done, the reply
-is nonsense), `expire` (a token is refused after `uses` calls), `slow` (`seconds` before the reply), `hold_submissions` (the reply
-to a call that submitted something comes `seconds` late).
+Vendor modes (each with `share`, how many calls of a hundred it hits, and `containing`, what must stand in a call's body for
+it to be hit): `status` (`status`, `headers`; `after_work`: the vendor did the work first), `hang`, `cut` (the work is done,
+the reply ends in its middle), `garbage` (the work is done, the reply is nonsense), `expire` (a token is refused after `uses`
+calls), `slow` (`seconds` before the reply), `hold_submissions` (the reply to a committing call comes `seconds` late).
 Event modes: `twice`, `late` (`seconds`), `reversed` (collected for `seconds`, then sent last first), `forged`, `never`.
 """
 
@@ -19,8 +21,10 @@ import asyncio
 import itertools
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import aiohttp
@@ -31,6 +35,8 @@ EVENTS = "/v1/vendor-events/"
 HOP_BY_HOP = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length"})
 TOKENS = ("/oauth/token", "/api/v2/auth", "/auth/token")
 SUBMISSIONS = ("/v2/verifications", "/enhanced-eligibility", "/batch_inquiries", "/eligibility", "/graphql")
+RUN_CHECK = b"runEligibilityCheck"
+"""The one operation among those that share Healthie's path."""
 GARBAGE = (
     b"<html><body>Bad gateway</body></html>",
     b"\xff\xfe\x00garbage",
@@ -39,6 +45,33 @@ GARBAGE = (
     b'{"data": ',
 )
 
+Fetched = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Call:
+    """One call to a vendor. `answered`: its caller was there when the vendor's own, whole reply was handed over; a reply that
+    says nothing about the submission (5xx) is none.
+    """
+
+    by: str
+    vendor: str
+    path: str
+    sent: str
+    commits: bool
+    began: float
+    ended: float | None = None
+    got: str = ""
+    answered: bool = False
+
+    @classmethod
+    def of(cls, request: web.Request, body: bytes) -> Call:
+        _, by, vendor, rest = request.raw_path.split("/", 3)
+        commits = request.method == "POST" and request.path.endswith(SUBMISSIONS)
+        if request.path.endswith("/graphql"):
+            commits = commits and RUN_CHECK in body
+        return cls(by, vendor, f"/{vendor}/{rest}", body.decode(errors="replace"), commits, time.time())
+
 
 class Proxy:
     def __init__(self, sandbox: str, apis: list[str]) -> None:
@@ -46,8 +79,10 @@ class Proxy:
         self._apis = itertools.cycle(apis)
         self._vendor: dict[str, Any] = {}
         self._events: dict[str, Any] = {}
+        self._line_seconds = 0.0
         self._changed = asyncio.Event()
         self._in_flight = 0
+        self._committing: list[Call] = []
         self._done: Counter[str] = Counter()
         self._uses: Counter[str] = Counter()
         self._held: list[tuple[web.Request, bytes]] = []
@@ -64,45 +99,72 @@ class Proxy:
         await self._http.close()
 
     async def told(self, request: web.Request) -> web.Response:
-        return web.json_response({"in_flight": self._in_flight, "done": self._done, "held": len(self._held)})
+        on_the_line = sum(call.ended is None for call in self._committing)
+        return web.json_response(
+            {"in_flight": self._in_flight, "on_the_line": on_the_line, "done": self._done, "held": len(self._held)}
+        )
+
+    async def calls(self, request: web.Request) -> web.Response:
+        since = float(request.query["since"])
+        return web.json_response([asdict(call) for call in self._committing if call.began >= since])
 
     async def control(self, request: web.Request) -> web.Response:
         given = await request.json()
-        self._vendor, self._events = given.get("vendor") or {}, given.get("events") or {}
-        self._done.clear()
-        self._uses.clear()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._line_seconds = given.get("line", self._line_seconds)
+        if "vendor" in given:
+            self._vendor, self._events = given["vendor"] or {}, given["events"] or {}
+            self._done.clear()
+            self._uses.clear()
+            self._changed.set()
+            self._changed = asyncio.Event()
         return web.Response()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         if request.path.startswith(EVENTS):
             return await self._event(request, body)
+        call = Call.of(request, body)
+        if call.commits:
+            self._committing.append(call)
         self._in_flight += 1
         try:
-            return await self._call(request, body)
+            response = await self._call(request, call, body)
+            call.answered = call.answered and request.transport is not None and not request.transport.is_closing()
+            return response
         finally:
             self._in_flight -= 1
+            call.ended = time.time()
 
     # Calls to vendors.
 
-    async def _call(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _call(self, request: web.Request, call: Call, body: bytes) -> web.StreamResponse:
+        fetched = None
+        if call.commits and self._line_seconds:
+            # On the line for so long, half of them with their work done and the reply under way.
+            if random.random() < 0.5:
+                fetched = await self._vendors_reply(request, call, body)
+            await asyncio.sleep(self._line_seconds)
         behaviour, changed = self._vendor, self._changed
         mode = behaviour.get("mode")
-        if mode is None or random.uniform(0, 100) >= behaviour.get("share", 100):
-            return await self._passed_on(request, body)
+        hit = behaviour.get("containing", "") in call.sent and random.uniform(0, 100) < behaviour.get("share", 100)
+        if mode is None or not hit:
+            return self._passed_on(request, call, fetched or await self._vendors_reply(request, call, body))
+        if fetched is not None and mode in {"status", "expire"} and not behaviour.get("after_work"):
+            return self._passed_on(request, call, fetched)  # what is done cannot be refused any more
         self._done[mode] += 1
         if mode == "hang":
             await changed.wait()
             return self._cut_off(request)
         if mode == "status" and not behaviour.get("after_work"):
-            return web.Response(status=behaviour["status"], headers=behaviour.get("headers"), text="{}")
+            return self._status(call, behaviour)
         if mode == "expire" and self._is_used_up(request, behaviour["uses"]):
+            call.answered = True
             return web.json_response({"error": "expired"}, status=401)
-        status, headers, content = await self._fetch(self._sandbox, request, body)
+        status, headers, content = fetched = fetched or await self._vendors_reply(request, call, body)
+        if not status:
+            return self._cut_off(request)
         if mode == "status":
-            return web.Response(status=behaviour["status"], headers=behaviour.get("headers"), text="{}")
+            return self._status(call, behaviour)
         if mode == "garbage":
             return web.Response(status=200, body=random.choice(GARBAGE), content_type="application/json")
         if mode == "cut":
@@ -110,9 +172,13 @@ class Proxy:
             await reply.prepare(request)
             await reply.write(content[: len(content) // 2])
             return self._cut_off(request)
-        if mode == "slow" or (mode == "hold_submissions" and request.path.endswith(SUBMISSIONS)):
+        if mode == "slow" or (mode == "hold_submissions" and call.commits):
             await asyncio.sleep(behaviour["seconds"])
-        return web.Response(status=status, headers=headers, body=content)
+        return self._passed_on(request, call, fetched)
+
+    def _status(self, call: Call, behaviour: Mapping[str, Any]) -> web.Response:
+        call.answered = behaviour["status"] < 500
+        return web.Response(status=behaviour["status"], headers=behaviour.get("headers"), text="{}")
 
     def _is_used_up(self, request: web.Request, uses: int) -> bool:
         """Whether this call's token did its work before; the paths that give out tokens have none."""
@@ -127,11 +193,21 @@ class Proxy:
             request.transport.abort()
         return web.Response()
 
-    async def _passed_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _vendors_reply(self, request: web.Request, call: Call, body: bytes) -> Fetched:
+        """Status 0: the vendor cut the connection."""
         try:
-            status, headers, content = await self._fetch(self._sandbox, request, body)
+            fetched = await self._fetch(self._sandbox, request, body, call.path)
         except aiohttp.ClientError:
+            return 0, {}, b""
+        if call.commits:
+            call.got = fetched[2].decode(errors="replace")
+        return fetched
+
+    def _passed_on(self, request: web.Request, call: Call, fetched: Fetched) -> web.StreamResponse:
+        status, headers, content = fetched
+        if not status:
             return self._cut_off(request)
+        call.answered = status < 500
         return web.Response(status=status, headers=headers, body=content)
 
     async def _fetch(
@@ -141,7 +217,7 @@ class Proxy:
         body: bytes,
         path: str | None = None,
         changed: Mapping[str, str | None] | None = None,
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> Fetched:
         """`changed` are headers to set, or (None) to leave out."""
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         for name, value in (changed or {}).items():
@@ -238,6 +314,7 @@ def main() -> None:
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/_control", proxy.told)
     app.router.add_post("/_control", proxy.control)
+    app.router.add_get("/_calls", proxy.calls)
     app.router.add_route("*", "/{path:.*}", proxy.handle)
     app.on_startup.append(proxy.start)
     app.on_cleanup.append(proxy.stop)

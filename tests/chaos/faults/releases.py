@@ -1,0 +1,74 @@
+"""Versions change while there is work: a rolling deploy, and a migration of a database that an earlier version filled."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.cluster import APIS, WORKERS, Cluster
+from tests.chaos.experiment import Skipped, Stage
+from tests.chaos.faults.entry import fault
+from tests.chaos.releases import Release, earlier_release
+
+_BACK = "import asyncio, sys; from covergate.db.migrate import downgrade; asyncio.run(downgrade(*sys.argv[1:]))"
+
+
+@fault("a rolling deploy: a migration adds columns, old and new side by side", seconds=25)
+async def rolling_deploy(stage: Stage) -> None:
+    """The order an operator follows: migrate, one process after the other. Afterwards back, the same way."""
+    cluster = stage.cluster
+    old, new = cluster.release, cluster.next_release()
+    code, said = await cluster.command("migrate", release=new)
+    if code:
+        stage.problems.append(f"migrate: {said}")
+        return
+    try:
+        await cluster.restart("worker-1", release=new)
+        await asyncio.sleep(4)
+        await cluster.restart("api-1", release=new)
+        await asyncio.sleep(2)
+        refused, said = await cluster.command("worker", release=old)
+        if refused != 2 or "newer version" not in said:
+            stage.problems.append(f"an old worker started anew: {refused} {said}")
+    finally:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _BACK, cluster.database_url, old.head), env=cluster.environment(new)
+        )
+        if await process.wait():
+            stage.problems.append("the migration could not be taken back")
+        await cluster.restart("worker-1", release=old)
+        await cluster.restart("api-1", release=old)
+
+
+async def _of_an_earlier_version(cluster: Cluster) -> None:
+    """All processes, on a database of that version, which the cluster keeps."""
+    made = await asyncio.to_thread(earlier_release, Path(tempfile.mkdtemp(dir=cluster.directory)) / "earlier")
+    if not isinstance(made, Release):
+        raise Skipped(made)
+    for name in (*APIS, *WORKERS):
+        await cluster.stop(name)
+    await cluster.new_database(f"earlier_{time.time_ns() % 10**9}")
+    code, said = await cluster.command("migrate", release=made)
+    assert code == 0, said
+    for name in (*APIS, *WORKERS):
+        await cluster.start(name, release=made)
+
+
+@fault(
+    "`covergate migrate` beside the version before, which works all the while, then one process after the other is replaced",
+    seconds=15,
+    blackout=True,
+    before=_of_an_earlier_version,
+)
+async def migrated(stage: Stage) -> None:
+    cluster = stage.cluster
+    began = time.monotonic()
+    code, said = await cluster.command("migrate")
+    stage.notes.append(f"migrated in {time.monotonic() - began:.1f} s")
+    if code:
+        stage.problems.append(f"migrate: {said}")
+    for name in (*WORKERS, *APIS):
+        await cluster.restart(name)

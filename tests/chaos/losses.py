@@ -1,0 +1,77 @@
+"""Replies that were really lost: what the proxy saw of every committing call, held against whose process died when."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WRITTEN_WITHIN_SECONDS = 2.0
+"""A reply that its worker had in hand for longer than this before it was killed should have been on disk."""
+SENT_WITHIN_SECONDS = 5.0
+"""The engine's own limit between an intent and its call."""
+MEMBER_IS_NAMED = frozenset({"sohar", "integrex", "health_harbor"})
+"""Vendors whose committing call has the member id in it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`calls` are `proxy.Call` as JSON. `verifications`: member id → verification id; `references`: vendor and the vendor's
+    reference of a submission → verification id. `intents` have verification_id, vendor and `at`. `deaths`: process, when.
+    """
+
+    calls: Sequence[Mapping[str, Any]]
+    verifications: Mapping[str, str]
+    references: Mapping[tuple[str, str], str]
+    intents: Sequence[Mapping[str, Any]]
+    deaths: Sequence[tuple[str, float]]
+
+    def lost(self) -> Counter[str]:
+        """Verification id, or vendor where nothing says of which verification a call was → how many replies were lost."""
+        lost: Counter[str] = Counter()
+        called: set[str] = set()
+        for call in self.calls:
+            about = self._about(call)
+            called |= about
+            if not call["answered"] or self._died_with(call["by"], call["ended"]):
+                lost.update(about or [call["vendor"]])
+        # Between the intent and the call, too, a worker's death leaves nobody who could tell whether the call was made.
+        lost.update(
+            intent["verification_id"]
+            for intent in self.intents
+            if intent["vendor"] in MEMBER_IS_NAMED
+            and intent["verification_id"] not in called
+            and any(0 <= at - intent["at"] < SENT_WITHIN_SECONDS for _, at in self.deaths)
+        )
+        return lost
+
+    def _about(self, call: Mapping[str, Any]) -> set[str]:
+        """The verifications whose member ids it sent, or whose references it got."""
+        members = {self.verifications[word] for word in _words(call["sent"]) if word in self.verifications}
+        references = {(call["vendor"], word) for word in _words(call["got"])}
+        return members | {self.references[pair] for pair in references if pair in self.references}
+
+    def _died_with(self, process: str, replied: float | None) -> bool:
+        """Whether this process was killed before it can have written down a reply that it got then."""
+        return replied is None or any(
+            name == process and 0 <= at - replied < WRITTEN_WITHIN_SECONDS for name, at in self.deaths
+        )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w-]+", text)
+
+
+def unexplained(questions: Sequence[tuple[str, str]], lost: Counter[str]) -> dict[str, str]:
+    """Of the questions to an operator (verification id, vendor) those that no lost reply stands for, with why."""
+    left = lost.copy()
+    found = {}
+    for id_, vendor in questions:
+        reason = next((reason for reason in (id_, vendor) if left[reason] > 0), None)
+        if reason is None:
+            found[id_] = f"an operator was asked about it at {vendor}, and no reply of its was lost"
+        else:
+            left[reason] -= 1
+    return found
