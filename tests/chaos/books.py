@@ -147,7 +147,7 @@ async def bring_deadlines(cluster: Cluster, tenant_id: str) -> None:
 
 async def lose_leases(cluster: Cluster) -> None:
     """All that is under way looks abandoned: it is taken up again, that of the living, too."""
-    await Due(cluster.rows).lose_heartbeats()
+    await Due(cluster.rows).end_leases()
 
 
 async def rewind(cluster: Cluster, seconds: float) -> None:
