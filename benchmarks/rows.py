@@ -170,7 +170,7 @@ async def claims(settings: Settings, number: int, times: int) -> list[float]:
             with suppress(_Undone):
                 async with database.transaction() as db:
                     started = time.perf_counter()
-                    claimed = await lanes.claim(db, database.sealer, {LANE: number}, (), {LANE: number})
+                    claimed = await lanes.claim(db, database.sealer, {LANE: number}, {LANE: number})
                     taken.append(time.perf_counter() - started)
                     if len(claimed) != number:
                         raise RuntimeError(f"a claim of {number} brought {len(claimed)}")

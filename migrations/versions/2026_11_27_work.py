@@ -66,6 +66,7 @@ CREATE INDEX ix_work_deadline ON work (deadline);
 CREATE INDEX ix_work_due ON work (vendor, due_at);
 CREATE INDEX ix_work_followers ON work (follows) WHERE follows IS NOT NULL;
 CREATE INDEX ix_work_held_back ON work (vendor, mode) WHERE waiting_for IN ('hold', 'circuit');
+CREATE INDEX ix_work_under_way ON work (vendor, payer) WHERE due_at > next_check_at;
 CREATE INDEX ix_work_vendor_ref ON work (vendor, vendor_ref) WHERE vendor_ref IS NOT NULL;
 CREATE UNIQUE INDEX uq_work_exclusive ON work (vendor, exclusive_key) WHERE exclusive_key IS NOT NULL;
 COMMENT ON COLUMN work.vendor IS 'its lane';

@@ -41,6 +41,8 @@ SWEEP_LIMIT_SECONDS = 60.0
 UNDONE_SECONDS = 30.0
 """A worker whose sweep was last done, or whose queue was last read, so long ago is not well."""
 FLUSH_LIMIT_SECONDS = 30.0
+LANES_SECONDS = 60.0
+"""How often a worker looks for work of vendors that it does not know."""
 PRUNE_SECONDS = 600.0
 PRUNE_LIMIT_SECONDS = 3600.0
 PAYERS_SECONDS = 300.0
@@ -126,6 +128,7 @@ class Worker:
                     self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 await self._limit_drain(working, engine.submitting)

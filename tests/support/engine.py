@@ -73,7 +73,7 @@ class Engine:
             verification_id = (await self.due())[0]
         lane = await self.work.come(verification_id)
         async with self.gateway.connection() as db:
-            [claimed] = await claim(db, self.gateway.sealer, {lane: 1}, (), {lane: 1_000_000})
+            [claimed] = await claim(db, self.gateway.sealer, {lane: 1}, {lane: 1_000_000})
         assert claimed.key == verification_id
         return claimed
 

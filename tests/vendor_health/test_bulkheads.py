@@ -125,6 +125,48 @@ async def test_a_vendor_that_hangs_slows_only_itself_and_deadlines_are_kept(gate
         assert await value(gateway, "SELECT count(*) FROM events WHERE type = 'verification.failed'") == BACKLOG
 
 
+class OnePayerHangs:
+    """Sohar refuses at once, but for one payer, for which it says nothing."""
+
+    def __init__(self) -> None:
+        self.hanging = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/oauth/token"):
+            return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer", "expires_in": 3600})
+        if b"DEAD" in request.content:
+            self.hanging += 1
+            await asyncio.Event().wait()
+        return httpx.Response(400, json={"error": "invalid_request_error", "param": "memberId"})
+
+
+async def test_a_payer_that_hangs_leaves_its_vendors_other_payers_alone(gateway: Gateway) -> None:
+    """Two workers together give it less than two shares of the lane, however much is due."""
+    vendors = OnePayerHangs()
+    for _ in range(2 * LANE):
+        await accept(gateway, vendor="sohar", payer={"id": "DEAD"})
+    async with AsyncExitStack() as fleet:
+        for _ in range(2):
+            await fleet.enter_async_context(
+                working(gateway, vendors, pool_size=10, drain_seconds=0.1, hand_over_seconds=-3600)
+            )
+        await eventually(lambda: vendors.hanging >= LANE // PAYER_SHARES, 30)
+        others = [await accept(gateway, vendor="sohar", payer={"id": "60054"}) for _ in range(MEASURED)]
+        await until(
+            gateway,
+            f"(SELECT count(*) FROM verifications WHERE completed_at IS NOT NULL AND payer_id = '60054') = {len(others)}",
+        )
+        assert vendors.hanging < 2 * LANE // PAYER_SHARES
+
+
+async def test_a_vendor_that_left_the_registry_has_a_lane(gateway: Gateway) -> None:
+    """Its verifications go to the next vendor, or say why they wait."""
+    id_ = await accept(gateway)
+    await run_sql(gateway, "UPDATE work SET vendor = 'bygone', route = '{sohar}'")
+    async with working(gateway, Vendors(), drain_seconds=0.1, hand_over_seconds=-3600):
+        await until(gateway, f"(SELECT vendor FROM work WHERE verification_id = '{id_}') = 'sohar'")
+
+
 async def test_two_workers_keep_one_limit(gateway: Gateway) -> None:
     vendors = Vendors()
     await accept_many(gateway, 2 * LANE)

@@ -217,6 +217,7 @@ work = Table(
     CheckConstraint("next_check_at <= deadline", name="watched"),
     Index("ix_work_due", "vendor", "due_at"),
     Index("ix_work_deadline", "deadline"),
+    Index("ix_work_under_way", "vendor", "payer", postgresql_where=text("due_at > next_check_at")),
     Index("ix_work_attempt", "attempt_id"),
     Index("ix_work_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
     Index("ix_work_followers", "follows", postgresql_where=text("follows IS NOT NULL")),

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.queue import LEASE_SECONDS, LOOK_SECONDS, claiming, renewing
+from covergate.db.queue import LOOK_SECONDS, claiming, renewing
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -22,14 +22,30 @@ from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 PAYER_SHARES = 5
 """A payer that hangs holds less than two of so many shares of its vendor's lane."""
 
+FORMER_PLACES = 10
+"""Of a vendor that is not in the registry any more."""
+
+_FITS = "NOT EXISTS (SELECT FROM full_payers f WHERE f.vendor = t.vendor AND f.payer = t.payer)"
 _CLAIM = Query(f"""
-WITH lanes AS MATERIALIZED (
-  SELECT lane, least(room, greatest(places - (
-    SELECT count(*) FROM work WHERE vendor = lane AND due_at > next_check_at
-      AND due_at > now() AND due_at <= now() + interval '{LEASE_SECONDS} seconds'), 0)) AS room
-  FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS lanes(lane, room, places)
-), {claiming("work", "verification_id", "vendor", fits="t.vendor || ' ' || t.payer <> ALL(CAST(:full AS text[]))")}
+WITH given AS MATERIALIZED (
+  SELECT * FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS given(lane, room, places)
+), under_way AS MATERIALIZED (
+  SELECT vendor, payer, count(*) AS number FROM work
+  WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now() GROUP BY vendor, payer
+), full_payers AS MATERIALIZED (
+  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= greatest(places / {PAYER_SHARES}, 1)
+), lanes AS MATERIALIZED (
+  SELECT lane, greatest(least(room, places - (SELECT coalesce(sum(number), 0) FROM under_way WHERE vendor = lane)), 0) AS room
+  FROM given
+), {claiming("work", "verification_id", "vendor", fits=_FITS)}
 SELECT {OPEN}, v.inquiry_sealed, w.payer FROM taken w JOIN verifications v ON v.id = w.verification_id""")
+_VENDORS = Query("""
+WITH RECURSIVE known AS (
+  (SELECT vendor FROM work ORDER BY vendor LIMIT 1)
+  UNION ALL
+  SELECT (SELECT vendor FROM work WHERE vendor > known.vendor ORDER BY vendor LIMIT 1) FROM known WHERE vendor IS NOT NULL
+)
+SELECT vendor FROM known WHERE vendor IS NOT NULL""")
 _RENEW = Query(renewing("work", "verification_id"))
 _TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate claims', 0))")
 _RELEASE = Query("UPDATE work SET due_at = next_check_at WHERE verification_id = :id AND step = :step")
@@ -46,7 +62,7 @@ class Lanes:
 
     def __init__(self, gateway: Gateway, places: Mapping[str, int]) -> None:
         self._gateway = gateway
-        self._places = places
+        self._places = dict(places)
         self._claimed_at = float("-inf")
         self.more = False
 
@@ -58,7 +74,7 @@ class Lanes:
         now = asyncio.get_running_loop().time()
         patient = now - self._claimed_at < LOOK_SECONDS
         taken = Counter(one.verification.attempt.vendor for one in under_way)
-        of_payer = Counter(_payer(one) for one in under_way)
+        of_payer = Counter((one.verification.attempt.vendor, one.payer) for one in under_way)
         shares = {vendor: max(places // PAYER_SHARES, 1) for vendor, places in self._places.items()}
         free = {vendor: places - taken[vendor] for vendor, places in self._places.items()}
         rooms = {
@@ -66,18 +82,23 @@ class Lanes:
             for vendor, share in shares.items()
             if free[vendor] >= (share if patient else 1)
         }
-        full = {payer for payer, number in of_payer.items() if number >= shares.get(payer.partition(" ")[0], 1)}
-        crowded = len(rooms) < len(shares) or bool(full)
+        crowded = len(rooms) < len(shares) or any(number >= shares[vendor] for (vendor, _), number in of_payer.items())
         if not rooms:
             self.more = True
             return ()
         self._claimed_at = now
         async with self._gateway.transaction() as db:
             await _TURN.run(db)
-            claimed = await claim(db, self._gateway.sealer, rooms, full, self._places)
+            claimed = await claim(db, self._gateway.sealer, rooms, self._places)
         came = Counter(one.verification.attempt.vendor for one in claimed)
         self.more = crowded or any(came[vendor] >= room for vendor, room in rooms.items())
         return claimed
+
+    async def meet_others(self) -> None:
+        """Gives lanes to vendors that are not in the registry any more: their verifications go elsewhere, or say why they wait."""
+        async with self._gateway.connection() as db:
+            for row in await _VENDORS.all(db):
+                self._places.setdefault(row.vendor, FORMER_PLACES)
 
     async def next_in(self) -> float | None:
         async with self._gateway.connection() as db:
@@ -89,19 +110,14 @@ class Lanes:
             await _RENEW.run(db, {"keys": [one.key for one in claims], "steps": [one.step for one in claims]})
 
 
-def _payer(claimed: Claimed) -> str:
-    return f"{claimed.verification.attempt.vendor} {claimed.payer}"
-
-
 async def claim(
-    db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], full: Collection[str], places: Mapping[str, int]
+    db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], places: Mapping[str, int]
 ) -> list[Claimed]:
-    """Lane → how many are wanted of it at most, and how many places it has; none of payers (`<vendor> <payer>`) that are full."""
+    """Lane → how many are wanted of it at most, and how many places it has. None of payers that have their share."""
     values = {
         "lanes": list(rooms),
         "rooms": list(rooms.values()),
         "places": [places[lane] for lane in rooms],
-        "full": list(full),
     }
     rows = await _CLAIM.all(db, values)
     return [Claimed(verification_of(row, sealer), row["inquiry_sealed"], row["payer"]) for row in rows]
