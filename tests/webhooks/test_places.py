@@ -112,9 +112,10 @@ async def test_slow_endpoints_of_many_tenants_take_half_and_leave_the_rest(hooks
     slow = list(await places.claim(()))
     assert len(slow) == 10
     assert await places.claim(slow) == []
-    [quick] = await endpoints(hooks, 1)
+    quick = await endpoints(hooks, 2)
     await hooks.publish(times=15)
-    assert of_endpoint(list(await places.claim(slow))) == {quick: 10}
+    others = of_endpoint(list(await places.claim(slow)))
+    assert set(others) <= set(quick) and others.total() == 10
 
 
 async def test_endpoints_that_hang_from_the_first_try_on_leave_room_after_a_moment(

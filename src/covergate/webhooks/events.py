@@ -56,7 +56,7 @@ WITH e AS (
   FROM (SELECT u.*, nextval('events_position_seq')
         FROM unnest(CAST(:ids AS text[]), CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[]),
                     CAST(:verifications AS text[]), CAST(:data AS jsonb[])) AS u) AS n
-  RETURNING id, created_at
+  RETURNING id, created_at, data
 ), d AS (
   INSERT INTO deliveries (id, event_id, endpoint_id, status, step, next_attempt_at, due_at)
   SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', CAST(leased AS int), now(),
@@ -64,7 +64,8 @@ WITH e AS (
   FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[]), CAST(:leased AS boolean[]))
     AS d(id, event_id, endpoint_id, leased)
 )
-SELECT id, created_at FROM e""")
+SELECT id, created_at, data FROM e""")
+"""`data` comes back in the order in which PostgreSQL keeps its keys: a later try sends the same bytes as one from memory."""
 _SETTLED = Query(f"""
 SELECT greatest(least(clock_timestamp(), min(xact_start)), clock_timestamp() - interval '{LONGEST_PUBLISHING}')
 FROM pg_stat_activity
@@ -208,19 +209,19 @@ async def _insert(db: AsyncConnection, made: Sequence[_Made]) -> list[ClaimedDel
         for number, event in enumerate(made)
         for endpoint in event.endpoints
     ]
-    created = await _write(
+    written = await _write(
         db,
         [(event.id, event.news) for event in made],
         [(delivery_id, number, endpoint.id, leased) for delivery_id, number, endpoint, leased in rows],
     )
     return [
-        _leased(delivery_id, made[number], endpoint, created[made[number].id])
+        _leased(delivery_id, made[number], endpoint, written[made[number].id])
         for delivery_id, number, endpoint, leased in rows
         if leased
     ]
 
 
-def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> ClaimedDelivery:
+def _leased(delivery_id: str, event: _Made, endpoint: Record, written: Record) -> ClaimedDelivery:
     return ClaimedDelivery(
         id=delivery_id,
         step=1,
@@ -228,8 +229,8 @@ def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> C
         slow=False,
         event_id=event.id,
         type=event.news.type,
-        data=event.news.data,
-        created_at=at,
+        data=written.data,
+        created_at=written.created_at,
         full_sealed=None,
         verification_id=event.news.verification_id,
         tenant_id=event.news.tenant_id,
@@ -239,14 +240,14 @@ def _leased(delivery_id: str, event: _Made, endpoint: Record, at: datetime) -> C
         previous_secret_sealed=endpoint.previous_secret_sealed,
         previous_secret_holds=endpoint.previous_secret_holds,
         unwanted=None,
-        now=at,
+        now=written.created_at,
     )
 
 
 async def _write(
     db: AsyncConnection, events: Sequence[tuple[str, News]], deliveries: Sequence[tuple[str, int, str, bool]]
-) -> dict[str, datetime]:
-    """Each delivery: id, the number of its event, endpoint, whether it is leased. Event → when it was made."""
+) -> dict[str, Record]:
+    """Each delivery: id, the number of its event, endpoint, whether it is leased. Event → its row."""
     values: dict[str, Any] = {
         "ids": [event_id for event_id, _ in events],
         "tenants": [one.tenant_id for _, one in events],
@@ -259,10 +260,10 @@ async def _write(
         "endpoints": [endpoint for _, _, endpoint, _ in deliveries],
         "leased": [leased for _, _, _, leased in deliveries],
     }
-    created = {row.id: row.created_at for row in await _PUBLISH.all(db, values)}
+    written = {row.id: row for row in await _PUBLISH.all(db, values)}
     if not all(leased for _, _, _, leased in deliveries):
         announce(db, DELIVERIES)
-    return created
+    return written
 
 
 async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], after: str | None, limit: int) -> Page:
