@@ -35,10 +35,14 @@ UNION ALL
 SELECT 'delivery', CASE WHEN slow THEN 'slow' ELSE 'fast' END, count(*)
 FROM deliveries WHERE status = '{DeliveryStatus.PENDING}' GROUP BY 2""")
 _OLDEST = Query(f"""
+WITH pending AS MATERIALIZED (
+  SELECT endpoint_id, next_attempt_at, slow FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'
+)
 SELECT kind, greatest(extract(epoch FROM clock_timestamp() - promised), 0) AS seconds
 FROM (VALUES
   ('verification', (SELECT min(next_check_at) FROM work WHERE due_at <= now())),
-  ('delivery', (SELECT min(next_attempt_at) FROM deliveries WHERE status = '{DeliveryStatus.PENDING}'))
+  ('delivery', (SELECT min(next_attempt_at) FROM pending
+                WHERE endpoint_id NOT IN (SELECT endpoint_id FROM pending WHERE slow)))
 ) AS due(kind, promised)""")
 _WORKERS = Query(
     f"""
@@ -67,7 +71,7 @@ class Backlog:
         )
         self._oldest = Gauge(
             "covergate_oldest_due_seconds",
-            "For how long the oldest due work has been due; 0: none is",
+            "For how long the oldest due work has been due, webhooks to slow endpoints left out; 0: none is",
             ["kind"],
             registry=registry,
         )

@@ -111,7 +111,7 @@ class Worker:
                 Deliverer(self.gateway, places, timeout_seconds=self.delivery_seconds)
             )
             deliveries = Dispatcher(places, self._guarded(deliverer.deliver, deliverer.failed_inside))
-            desk = WorkersDesk(places, deliveries)
+            desk = WorkersDesk(places, deliveries, self._stopping.is_set)
             engine = Engine(self.gateway, self.transport, self.breakers, desk, draining=self._stopping.is_set)
             lanes = Lanes(claiming, {vendor.name: vendor.concurrent_steps for vendor in VENDORS.values()})
             self._dispatchers = {

@@ -95,7 +95,7 @@ class Lanes:
         return claimed
 
     async def meet_others(self) -> None:
-        """Gives lanes to vendors that are not in the registry any more: their verifications go elsewhere, or say why they wait."""
+        """Gives lanes to vendors that left the registry: their verifications go elsewhere, or say why they wait."""
         async with self._gateway.connection() as db:
             for row in await _VENDORS.all(db):
                 self._places.setdefault(row.vendor, FORMER_PLACES)
