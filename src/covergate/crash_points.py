@@ -27,7 +27,11 @@ _left = _armed()
 
 
 def point(name: str) -> None:
-    """`before_intent`, `after_intent`, `after_reply`, `before_commit` or `after_commit` of a verification's step."""
+    """Of a verification's step: `before_intent`, `after_intent`, `after_reply`, `before_commit`, `after_commit`.
+
+    Of what is written together: `before_intents`, `after_intents`, `before_delivered` (posted, not recorded), `after_delivered`;
+    `before_commit` and `after_commit` are of all steps that are written together, too.
+    """
     if name not in _left:
         return
     times, number = _left.pop(name)

@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 
 from covergate.vendors import VENDORS
-from tests.e2e.house import House
+from tests.e2e.house import House, waits_for_operator
 from tests.e2e.processes import StartWorker
+from tests.support.due_deliveries import deliveries_due_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -93,3 +94,51 @@ async def test_nothing_is_lost_and_nothing_is_submitted_twice(
     submitted = (await bare_house.submissions_by_member())[_member(vendor, point)]
     nothing_was_sent = point == "after_intent" and reading == OPERATOR
     assert submitted == (0 if nothing_was_sent else 1)
+
+
+TOGETHER = {
+    "before_intents": False,
+    "after_intents": True,
+    "before_commit": True,
+    "after_commit": True,
+    "before_delivered": True,
+    "after_delivered": True,
+}
+"""Point → whether some may wait for an operator: intended and not sent, or on the line, in the batch that died or beside it. Never
+Health Harbor's: its list proves either.
+"""
+EACH = 4
+
+
+@pytest.mark.parametrize("point", TOGETHER)
+async def test_what_is_written_together_and_dies_with_its_worker(
+    bare_house: House, workers: StartWorker, point: str
+) -> None:
+    """Four of each vendor, so that one worker intends, records and announces several in one statement."""
+    house = bare_house
+    made = {}
+    for vendor in VENDORS:
+        for number in range(EACH):
+            member = f"{_member(vendor, point)}{number}"
+            made[await house.create(vendor, member)] = (vendor, member)
+    worker = await workers(COVERGATE_TEST_KILL_AT=point)
+    assert await worker.ended() == -signal.SIGKILL
+    await house.vendors_rest()
+    await house.end_leases()
+    await deliveries_due_in(house.gateway).end_leases()
+    await house.sql("UPDATE work SET intent_at = intent_at - interval '1 hour'")
+    worker = await workers()
+    async with house.fast_clock(minutes=70):
+        seen = await asyncio.gather(*(house.settled(id_) for id_ in made))
+        submitted = await house.submissions_by_member()
+        for one in seen:
+            vendor, member = made[one["id"]]
+            if waits_for_operator(one):
+                assert TOGETHER[point] and vendor != "health_harbor", (point, vendor)
+                assert submitted[member] <= 1
+                await house.give_up(one["id"])
+            else:
+                assert (one["outcome"], submitted[member]) == ("eligible", 1), (point, vendor)
+        for id_ in made:
+            await house.receiver.end_of(id_, seconds=60)
+    await worker.kill()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import httpx
 import pytest
 
@@ -334,3 +335,41 @@ async def test_a_deadline_that_comes_while_a_circuit_rests_is_the_vendors_failur
     await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     assert await sweep(engine.gateway) == 1
     assert (await engine.view(id_))["failure"]["code"] == "vendor_unavailable"
+
+
+async def test_a_trial_that_cannot_be_concluded_costs_no_reply(
+    engine: Engine, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply is recorded before the circuit is told, and whatever the circuit then meets is its own trouble."""
+    await failing(engine.gateway, failures=20)
+    await engine.run_sql("UPDATE vendor_standing SET vendor = 'integrex'")
+    await rest_is_over(engine)
+    await engine.breakers.flush()
+    recorded: list[str] = []
+
+    async def deadlocked(*_: object) -> None:
+        [attempt] = (await engine.view(id_))["attempts"]
+        recorded.append(attempt["state"])
+        raise asyncpg.DeadlockDetectedError
+
+    monkeypatch.setattr(engine.breakers, "conclude", deadlocked)
+    wire.on(SUBMIT, (200, {"id": "7"}))
+    id_ = await engine.create()
+    await engine.step()
+    assert recorded == ["waiting"]
+    assert (await engine.view(id_))["attempts"][0]["vendor_ref"] == "7"
+    assert wire.calls == [SUBMIT]
+
+
+async def test_trials_and_counts_take_their_locks_in_one_order(gateway: Gateway, engine: Engine) -> None:
+    """Concluded and flushed at the same time, again and again: neither waits for the other without end."""
+    circuits = await failing(gateway, failures=20)
+    for _ in range(30):
+        await engine.run_sql("UPDATE vendor_standing SET circuit = 'open', rests_until = clock_timestamp()")
+        await circuits.flush()
+        admission = await circuits.admit(*SOHAR, datetime.now(UTC))
+        for _ in range(12):
+            circuits.count(*SOHAR, DOWN)
+        await asyncio.gather(
+            circuits.conclude(*SOHAR, admission, None), circuits.flush(), CircuitBreakers(gateway).flush()
+        )

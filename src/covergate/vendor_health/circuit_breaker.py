@@ -39,6 +39,8 @@ KEPT = (
 )
 
 _READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
+_TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate circuits', 0))")
+"""Counts and circuits are written in either order: one process at a time."""
 _COUNT = Query("""
 INSERT INTO vendor_calls (vendor, mode, bucket, answered, failed)
 SELECT vendor, mode, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / 10) * 10), answered, failed
@@ -161,6 +163,7 @@ class CircuitBreakers:
             return
         values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
         async with self.gateway.transaction() as db:
+            await _TURN.run(db)
             if isinstance(error, VendorUnavailable | VendorBroken):
                 rest = self.gateway.settings.circuit_rest_seconds
                 await _REST_AGAIN.run(db, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
@@ -184,6 +187,7 @@ class CircuitBreakers:
         settings = self.gateway.settings
         async with self.gateway.transaction() as db:
             if keys:
+                await _TURN.run(db)
                 await _COUNT.run(
                     db,
                     {

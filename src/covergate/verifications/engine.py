@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from covergate import ids
+from covergate import crash_points, ids
 from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
@@ -385,7 +385,9 @@ class Engine:
             async with self.gateway.connection() as db:
                 return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
 
+        crash_points.point("before_intents")
         stored = await persevering(once)
+        crash_points.point("after_intents")
         return [stored.get(intent["intent_id"]) for intent in intents]
 
 

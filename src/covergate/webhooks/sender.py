@@ -18,6 +18,7 @@ import structlog
 from standardwebhooks.webhooks import Webhook
 from structlog.contextvars import bound_contextvars
 
+from covergate import crash_points
 from covergate.access import audit
 from covergate.db.group_commit import GroupCommit
 from covergate.db.sql import Query
@@ -254,8 +255,10 @@ class Deliverer:
 
     async def _record_together(self, query: Query, tries: Sequence[dict[str, Any]]) -> list[bool]:
         """For each whether this recorded it; else another worker has."""
+        crash_points.point("before_delivered")
         async with self.gateway.connection() as db:
             recorded = {row.id for row in await query.all(db, _together(tries))}
+        crash_points.point("after_delivered")
         return [values["id"] in recorded for values in tries]
 
     def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
