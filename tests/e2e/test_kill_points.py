@@ -104,8 +104,8 @@ TOGETHER = {
     "before_delivered": True,
     "after_delivered": True,
 }
-"""Point → whether some may wait for an operator: intended and not sent, or on the line, in the batch that died or beside it. Never
-Health Harbor's: its list proves either.
+"""Point → whether some may wait for an operator: those that were intended and not sent, or on the line, in the batch that died or
+beside it. Never Health Harbor's: its list proves either.
 """
 EACH = 4
 

@@ -1,0 +1,67 @@
+"""Claims of verifications: the longest due first, one claimer each, for as long as the lease is renewed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from covergate.verifications.lanes import Lanes, claim, release
+from covergate.verifications.store import Claimed
+from tests.support.engine import Engine
+
+PLACES = {"integrex": 10}
+WIDE = {"integrex": 100}
+
+
+async def claimed(engine: Engine, number: int, places: dict[str, int] = WIDE) -> list[Claimed]:
+    async with engine.gateway.connection() as db:
+        return await claim(db, engine.gateway.sealer, {"integrex": number}, places)
+
+
+async def test_the_longest_due_come_first_and_only_once(engine: Engine) -> None:
+    ids = [await engine.create() for _ in range(4)]
+    first, second = await asyncio.gather(claimed(engine, 2), claimed(engine, 2))
+    assert sorted(one.key for one in (*first, *second)) == sorted(ids)
+    assert await claimed(engine, 2) == []
+
+
+async def test_what_is_not_due_is_not_claimed(engine: Engine) -> None:
+    await engine.create()
+    await engine.step()
+    assert await claimed(engine, 2) == []
+
+
+async def test_a_lane_has_so_many_places_in_all(engine: Engine) -> None:
+    for number in range(12):
+        await engine.create(payer={"id": f"P{number}"})
+    assert [len(await claimed(engine, 8, PLACES)) for _ in range(3)] == [8, 2, 0]
+
+
+async def test_a_payer_with_its_share_gets_no_more(engine: Engine) -> None:
+    for _ in range(4):
+        await engine.create()
+    other = await engine.create(payer={"id": "P1"})
+    assert len(await claimed(engine, 2, PLACES)) == 2
+    assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
+
+
+async def test_a_lease_is_renewed_and_given_back(engine: Engine) -> None:
+    id_ = await engine.create()
+    [one] = await claimed(engine, 1)
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
+    lanes = Lanes(engine.gateway, PLACES)
+    await lanes.renew([one])
+    assert 29 < await engine.work.seconds_to(id_) <= 30
+    async with engine.gateway.connection() as db:
+        await release(db, one)
+    [again] = await claimed(engine, 1)
+    assert (again.key, again.step) == (id_, one.step + 1)
+
+
+async def test_a_lease_that_another_took_over_is_not_renewed(engine: Engine) -> None:
+    id_ = await engine.create()
+    [stale] = await claimed(engine, 1)
+    await engine.end_leases()
+    await claimed(engine, 1)
+    await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
+    await Lanes(engine.gateway, PLACES).renew([stale])
+    assert await engine.work.seconds_to(id_) <= 1
