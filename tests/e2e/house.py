@@ -40,6 +40,7 @@ from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.vendors.vendor import Connection
 from covergate.worker import Worker
 from tests.support.due import due_in
+from tests.support.due_deliveries import deliveries_due_in
 from tests.support.postgres import make_sealer, new_database, opened_database
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
@@ -253,6 +254,7 @@ class House:
     async def end_leases(self) -> None:
         """All that is under way is taken up again, that of living workers too."""
         await due_in(self.gateway).end_leases()
+        await deliveries_due_in(self.gateway).end_leases()
 
     async def put_aside(self) -> None:
         """What waits or is under way now is not for the workers that come next."""

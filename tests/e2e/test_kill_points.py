@@ -16,7 +16,6 @@ import pytest_asyncio
 from covergate.vendors import VENDORS
 from tests.e2e.house import House, waits_for_operator
 from tests.e2e.processes import StartWorker
-from tests.support.due_deliveries import deliveries_due_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -125,7 +124,6 @@ async def test_what_is_written_together_and_dies_with_its_worker(
     assert await worker.ended() == -signal.SIGKILL
     await house.vendors_rest()
     await house.end_leases()
-    await deliveries_due_in(house.gateway).end_leases()
     await house.sql("UPDATE work SET intent_at = intent_at - interval '1 hour'")
     worker = await workers()
     async with house.fast_clock(minutes=70):

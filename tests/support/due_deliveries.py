@@ -46,7 +46,8 @@ class DueDeliveries:
     async def end_leases(self) -> None:
         """All that is claimed looks abandoned."""
         await self.rows(
-            "UPDATE deliveries SET due_at = next_attempt_at WHERE status = 'pending' AND due_at > next_attempt_at"
+            "UPDATE deliveries SET due_at = next_attempt_at WHERE id IN"
+            " (SELECT id FROM deliveries WHERE status = 'pending' AND due_at > next_attempt_at FOR NO KEY UPDATE SKIP LOCKED)"
         )
 
 
