@@ -16,5 +16,6 @@ SEND_WITHIN_SECONDS = 6
 async def move(cluster: Cluster, minutes: int) -> None:
     if (await cluster.proxy_state())["in_flight"] == 0:
         await books.hasten_look_ups(cluster, minutes, sent_within_seconds=SEND_WITHIN_SECONDS)
+        await books.end_leases(cluster)
     await books.hasten_steps(cluster, minutes)
     await books.hasten_deliveries(cluster, minutes)

@@ -255,7 +255,9 @@ async def _run(stage: Stage, began: float) -> Row:
     settling = _Settling(stage, pace)
     await settling.finish()
     recovery = _recovery(cluster, stage, [asked.id for asked in fresh], ended)
-    period = Period(stage.began, blackout_until, len(stage.endpoints), settling.resubmitted, settling.given_up)
+    period = Period(
+        stage.began, blackout_until, len(stage.endpoints), settling.resubmitted, settling.given_up, settling.intents
+    )
     account = await settle_accounts(cluster, stage.tenant_id, stage.clients, period)
     if fault.quiet:
         rows = await books.verifications(cluster, stage.tenant_id, None)
@@ -329,6 +331,7 @@ class _Settling:
         self._pace = pace
         self.resubmitted: list[str] = []
         self.given_up: list[str] = []
+        self.intents: list[Any] = []
         self.clock_moved = False
         self.ended_at = 0.0
 
@@ -338,6 +341,8 @@ class _Settling:
         while time.monotonic() - began < SETTLE_SECONDS:
             # A fault may have left the database recovering.
             with suppress(OSError, asyncpg.PostgresError):
+                if not self.clock_moved:
+                    self.intents = await books.intents(cluster, tenant_id)
                 if not self.ended_at and not await books.open_count(cluster, tenant_id):
                     self.ended_at = time.time()
                 if self.ended_at and not await books.pending_count(cluster, tenant_id):

@@ -63,7 +63,7 @@ async def _on_clocks_of_their_own(stage: Stage, *names: str) -> dict[str, Path]:
             name,
             LD_PRELOAD=str(library),
             FAKETIME_TIMESTAMP_FILE=str(file),
-            FAKETIME_NO_CACHE="1",
+            FAKETIME_CACHE_DURATION="1",
             FAKETIME_DONT_FAKE_MONOTONIC="1",
             DONT_FAKE_MONOTONIC="1",
         )
