@@ -15,10 +15,11 @@ import asyncpg
 from tests.chaos.cluster import Cluster
 from tests.support.due import NEAR, Due
 
-_OPEN = "status IN ('queued', 'in_progress')"
+_UNDER_WAY = "due_at > next_check_at"
+"""Claimed, and the lease has not ended."""
 
 _VERIFICATIONS = """
-SELECT id, external_id, status, outcome, failure_code, deadline, completed_at,
+SELECT id, external_id, coalesce(status, 'open') AS status, outcome, failure_code, deadline, completed_at,
        extract(epoch FROM completed_at - greatest(deadline, $2::timestamptz))::float8 AS late
 FROM verifications WHERE tenant_id = $1"""
 _EVENTS = """
@@ -29,44 +30,66 @@ SELECT d.id, d.event_id, d.status, w.id AS endpoint, w.url, w.status AS endpoint
 FROM deliveries d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE e.tenant_id = $1"""
 _INTENTS = """
-SELECT a.verification_id, a.vendor, extract(epoch FROM a.intent_at)::float8 AS at
-FROM attempts a JOIN verifications v ON v.id = a.verification_id WHERE v.tenant_id = $1 AND a.intent_at IS NOT NULL"""
+SELECT tried.verification_id, tried.vendor, extract(epoch FROM tried.intent_at)::float8 AS at
+FROM (SELECT verification_id, vendor, intent_at FROM attempts
+      UNION ALL SELECT verification_id, vendor, intent_at FROM work WHERE late_tries IS NULL) AS tried
+  JOIN verifications v ON v.id = tried.verification_id
+WHERE v.tenant_id = $1 AND tried.intent_at IS NOT NULL ORDER BY tried.intent_at"""
+_OPEN_COUNT = "SELECT count(*) FROM verifications WHERE tenant_id = $1 AND completed_at IS NULL"
 _PENDING = """
 SELECT count(*) FROM deliveries d JOIN events e ON e.id = d.event_id WHERE e.tenant_id = $1 AND d.status = 'pending'"""
 _MOST_TRIES = """
 SELECT max(d.tries) FROM deliveries d JOIN events e ON e.id = d.event_id WHERE e.tenant_id = $1"""
-_FOR_OPERATOR = f"""
-SELECT id FROM verifications
-WHERE tenant_id = $1 AND {_OPEN} AND waiting_for = 'operator'
-  AND waiting_since < clock_timestamp() - interval '3 seconds'"""
+_FOR_OPERATOR = """
+SELECT v.id FROM work w JOIN verifications v ON v.id = w.verification_id
+WHERE v.tenant_id = $1 AND w.late_tries IS NULL AND w.waiting_for = 'operator'
+  AND w.waiting_since < clock_timestamp() - interval '3 seconds'"""
 
 _HASTEN_STEPS = f"""
-UPDATE verifications v SET next_check_at = clock_timestamp() - interval '20 seconds'
-WHERE {_OPEN} AND NOT {NEAR} AND waiting_for IN ('vendor', 'vendor_retry', 'rate_limit')
+UPDATE work SET due_at = clock_timestamp(), next_check_at = clock_timestamp()
+WHERE NOT {_UNDER_WAY} AND NOT {NEAR} AND (waiting_for IN ('vendor', 'vendor_retry', 'rate_limit') OR late_tries IS NOT NULL)
   AND next_check_at BETWEEN clock_timestamp() + interval '2 seconds' AND clock_timestamp() + make_interval(mins => $1)"""
 _HASTEN_LOOK_UPS = f"""
-UPDATE attempts a SET lookup_after = clock_timestamp() FROM verifications v
-WHERE v.attempt_id = a.id AND NOT {NEAR} AND a.intent_at < clock_timestamp() - make_interval(secs => $2)
-  AND a.lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
+UPDATE work SET lookup_after = clock_timestamp(), intent_at = intent_at - make_interval(mins => $1)
+WHERE NOT {NEAR} AND intent_at < clock_timestamp() - make_interval(secs => $2)
+  AND lookup_after BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
 _HASTEN_DELIVERIES = """
-UPDATE deliveries SET next_attempt_at = clock_timestamp() - interval '60 seconds'
-WHERE status = 'pending' AND next_attempt_at BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
-_BRING_DEADLINES = f"""
-UPDATE verifications SET deadline = clock_timestamp() + interval '2 seconds',
-                         next_check_at = clock_timestamp() + interval '2 seconds'
-WHERE tenant_id = $1 AND {_OPEN} AND deadline > clock_timestamp() + interval '2 seconds'"""
+UPDATE deliveries SET due_at = clock_timestamp(), next_attempt_at = clock_timestamp()
+WHERE status = 'pending' AND due_at < next_attempt_at + interval '1 second'
+  AND next_attempt_at BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(mins => $1)"""
+_END_DELIVERIES_LEASES = """
+UPDATE deliveries SET due_at = next_attempt_at WHERE status = 'pending' AND due_at > next_attempt_at"""
+_BRING_DEADLINES = """
+WITH near AS (
+  UPDATE work SET deadline = clock_timestamp() + interval '2 seconds', next_check_at = clock_timestamp() + interval '2 seconds'
+  WHERE late_tries IS NULL AND deadline > clock_timestamp() + interval '2 seconds'
+    AND verification_id IN (SELECT id FROM verifications WHERE tenant_id = $1 AND completed_at IS NULL)
+  RETURNING verification_id, deadline)
+UPDATE verifications v SET deadline = near.deadline FROM near WHERE v.id = near.verification_id"""
+# Rows that somebody has locked are being written anew: they stay.
 _REWIND = (
-    f"""
-UPDATE verifications SET deadline = deadline - make_interval(secs => $1),
-                         next_check_at = next_check_at - make_interval(secs => $1),
-                         waiting_since = waiting_since - make_interval(secs => $1) WHERE {_OPEN}""",
     """
-UPDATE attempts SET intent_at = intent_at - make_interval(secs => $1),
-                    lookup_after = lookup_after - make_interval(secs => $1) WHERE ended_at IS NULL""",
+WITH free AS MATERIALIZED (
+  SELECT verification_id FROM work FOR UPDATE SKIP LOCKED
+), moved AS (
+  UPDATE work w SET deadline = deadline - make_interval(secs => $1),
+                    next_check_at = next_check_at - make_interval(secs => $1),
+                    due_at = due_at - make_interval(secs => $1),
+                    waiting_since = waiting_since - make_interval(secs => $1),
+                    intent_at = intent_at - make_interval(secs => $1),
+                    lookup_after = lookup_after - make_interval(secs => $1)
+  FROM free WHERE w.verification_id = free.verification_id RETURNING w.verification_id, w.deadline)
+UPDATE verifications v SET deadline = moved.deadline FROM moved
+WHERE v.id = moved.verification_id AND v.completed_at IS NULL""",
     """
-UPDATE deliveries SET next_attempt_at = next_attempt_at - make_interval(secs => $1) WHERE status = 'pending'""",
+WITH free AS MATERIALIZED (SELECT id FROM deliveries WHERE status = 'pending' FOR UPDATE SKIP LOCKED)
+UPDATE deliveries d SET next_attempt_at = next_attempt_at - make_interval(secs => $1),
+                        due_at = due_at - make_interval(secs => $1)
+FROM free WHERE d.id = free.id""",
     """
-UPDATE vendor_standing SET rests_until = rests_until - make_interval(secs => $1)""",
+WITH free AS MATERIALIZED (SELECT vendor, mode FROM vendor_standing FOR UPDATE SKIP LOCKED)
+UPDATE vendor_standing s SET rests_until = rests_until - make_interval(secs => $1)
+FROM free WHERE s.vendor = free.vendor AND s.mode = free.mode""",
 )
 
 
@@ -93,7 +116,7 @@ async def intents(cluster: Cluster, tenant_id: str) -> list[Any]:
 
 
 async def open_count(cluster: Cluster, tenant_id: str) -> int:
-    return int(await cluster.scalar(f"SELECT count(*) FROM verifications WHERE tenant_id = $1 AND {_OPEN}", tenant_id))
+    return int(await cluster.scalar(_OPEN_COUNT, tenant_id))
 
 
 async def pending_count(cluster: Cluster, tenant_id: str) -> int:
@@ -132,29 +155,28 @@ async def hasten_steps(cluster: Cluster, minutes: int) -> None:
 
 
 async def hasten_look_ups(cluster: Cluster, minutes: int, *, sent_within_seconds: float) -> None:
-    """Of intents that are older: these were sent, or never will be."""
+    """Of intents that are older: these were sent, or never will be. Vendors count from the intent, so that moves, too."""
     await cluster.rows(_HASTEN_LOOK_UPS, minutes, sent_within_seconds)
 
 
 async def hasten_deliveries(cluster: Cluster, minutes: int) -> None:
     await cluster.rows(_HASTEN_DELIVERIES, minutes)
-    await Due(cluster.rows).hasten_within(minutes, late=True)
 
 
 async def bring_deadlines(cluster: Cluster, tenant_id: str) -> None:
     await cluster.rows(_BRING_DEADLINES, tenant_id)
 
 
-async def lose_leases(cluster: Cluster) -> None:
+async def end_leases(cluster: Cluster) -> None:
     """All that is under way looks abandoned: it is taken up again, that of the living, too."""
     await Due(cluster.rows).end_leases()
+    await cluster.rows(_END_DELIVERIES_LEASES)
 
 
 async def rewind(cluster: Cluster, seconds: float) -> None:
     """All that is to come is nearer by so many seconds, all that is under way began so much earlier."""
     for statement in _REWIND:
         await cluster.rows(statement, seconds)
-    await Due(cluster.rows).hasten_within(round(seconds / 60), late=True)
 
 
 @asynccontextmanager
@@ -163,8 +185,8 @@ async def open_work_locked(cluster: Cluster) -> AsyncIterator[None]:
     connection = await asyncpg.connect(cluster.database_url)
     try:
         async with connection.transaction():
-            await connection.execute(f"SELECT id FROM verifications WHERE {_OPEN} FOR UPDATE SKIP LOCKED")
-            await connection.execute("LOCK TABLE timeline IN SHARE MODE")
+            await connection.execute("SELECT verification_id FROM work FOR UPDATE SKIP LOCKED")
+            await connection.execute("LOCK TABLE history IN SHARE MODE")
             yield
     finally:
         await connection.close()

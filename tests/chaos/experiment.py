@@ -51,8 +51,8 @@ class Skipped(Exception):
 class Fault:
     """`at_once` verifications are posted before it and `verifications` more during it. `blackout`: while it lasts nobody can
     close anything, so lateness counts from its end. `quiet`: the vendors and the processes are left alone, so no verification
-    may end otherwise than its scenario says. `prepares`: it says itself when the clients begin. `before`: what is done to the
-    cluster before there is a tenant.
+    may end otherwise than its scenario says. `prepares`: it says itself when the clients begin. `patience`: seconds that it
+    needs beyond the pace's. `before`: what is done to the cluster before there is a tenant.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Fault:
     paths: tuple[str, ...] = ("main",)
     mix: tuple[str, ...] = MIX
     vendors: tuple[str, ...] = VENDORS
+    patience: float = 0.0
     before: Callable[[Cluster], Awaitable[None]] | None = None
 
 
@@ -255,7 +256,9 @@ async def _run(stage: Stage, began: float) -> Row:
     settling = _Settling(stage, pace)
     await settling.finish()
     recovery = _recovery(cluster, stage, [asked.id for asked in fresh], ended)
-    period = Period(stage.began, blackout_until, len(stage.endpoints), settling.resubmitted, settling.given_up)
+    period = Period(
+        stage.began, blackout_until, len(stage.endpoints), settling.resubmitted, settling.given_up, settling.intents
+    )
     account = await settle_accounts(cluster, stage.tenant_id, stage.clients, period)
     if fault.quiet:
         rows = await books.verifications(cluster, stage.tenant_id, None)
@@ -329,25 +332,29 @@ class _Settling:
         self._pace = pace
         self.resubmitted: list[str] = []
         self.given_up: list[str] = []
+        self.intents: list[Any] = []
         self.clock_moved = False
         self.ended_at = 0.0
 
     async def finish(self) -> None:
         cluster, tenant_id = self._stage.cluster, self._stage.tenant_id
         began = time.monotonic()
+        patience = self._pace.patience + self._stage.fault.patience
         while time.monotonic() - began < SETTLE_SECONDS:
             # A fault may have left the database recovering.
             with suppress(OSError, asyncpg.PostgresError):
+                if not self.clock_moved:
+                    self.intents = await books.intents(cluster, tenant_id)
                 if not self.ended_at and not await books.open_count(cluster, tenant_id):
                     self.ended_at = time.time()
                 if self.ended_at and not await books.pending_count(cluster, tenant_id):
                     return
-                if time.monotonic() - began > self._pace.patience:
+                if time.monotonic() - began > patience:
                     self.clock_moved = True
                     await clock.move(cluster, MOVED_MINUTES)
                     await self._do_the_rounds()
                     await asyncio.sleep(MOVE_SECONDS)
-                if time.monotonic() - began > self._pace.patience + LOOKED_UP_SECONDS:
+                if time.monotonic() - began > patience + LOOKED_UP_SECONDS:
                     await books.bring_deadlines(cluster, tenant_id)
             await asyncio.sleep(0.25)
         self.ended_at = self.ended_at or time.time()

@@ -68,6 +68,8 @@ class Period:
     endpoints: int
     resubmitted: Sequence[str]
     given_up: Sequence[str]
+    intents: Sequence[Mapping[str, Any]]
+    """As they were before any clock was moved."""
 
 
 async def settle_accounts(cluster: Cluster, tenant_id: str, clients: Clients, period: Period) -> Account:
@@ -80,7 +82,7 @@ async def settle_accounts(cluster: Cluster, tenant_id: str, clients: Clients, pe
     _ends(account, clients, rows)
     await _announcements(account, cluster, tenant_id, clients, rows, period.endpoints)
     _submissions(account, clients, rows, submissions, Counter(period.resubmitted))
-    await _attention(account, cluster, tenant_id, clients, submissions, period.began)
+    await _attention(account, cluster, tenant_id, clients, submissions, period)
     return account
 
 
@@ -170,20 +172,20 @@ async def _attention(
     tenant_id: str,
     clients: Clients,
     submissions: Mapping[str, list[dict[str, Any]]],
-    began: float,
+    period: Period,
 ) -> None:
     """Each question to a person is held against a reply that was lost."""
     ids = {asked.member_id: id_ for id_, asked in clients.accepted.items()}
-    intents = await books.intents(cluster, tenant_id)
     evidence = Evidence(
-        calls=await cluster.committing_calls(began),
+        calls=await cluster.committing_calls(period.began),
         verifications=ids,
         references={
             (made["vendor"], made["ref"]): ids[member] for member in ids for made in submissions.get(member, [])
         },
-        intents=intents,
+        intents=period.intents,
         deaths=cluster.deaths,
     )
+    intents = await books.intents(cluster, tenant_id)
     vendors = {intent["verification_id"]: intent["vendor"] for intent in intents}
     events = await books.events(cluster, tenant_id, [NEEDS_ATTENTION])
     questions = [(event["verification_id"], vendors.get(event["verification_id"], "")) for event in events]

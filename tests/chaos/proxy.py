@@ -5,7 +5,7 @@
 Calls to vendors (`/<process>/<vendor>/…`, so that each call has a caller) pass to the sandbox, vendors' events
 (`/v1/vendor-events/…`) to one of the APIs. `POST /_control` with {"vendor": {"mode", …}, "events": {"mode", …}} sets both,
 {"line": seconds} how long every committing call is on the line; what hangs or is held back is let go when the mode changes.
-`GET /_control` tells how many calls are in flight and what was done how often, `GET /_calls?since=` every committing call and
+`GET /_control` tells how many calls are in flight, for how long no committing one has ended, what was done how often, `GET /_calls?since=` every committing call and
 whether its caller got the vendor's own reply.
 
 Vendor modes (each with `share`, how many calls of a hundred it hits, and `containing`, what must stand in a call's body for
@@ -99,9 +99,15 @@ class Proxy:
         await self._http.close()
 
     async def told(self, request: web.Request) -> web.Response:
-        on_the_line = sum(call.ended is None for call in self._committing)
+        ended = [call.ended for call in self._committing if call.ended is not None]
         return web.json_response(
-            {"in_flight": self._in_flight, "on_the_line": on_the_line, "done": self._done, "held": len(self._held)}
+            {
+                "in_flight": self._in_flight,
+                "on_the_line": len(self._committing) - len(ended),
+                "quiet_for": time.time() - max(ended, default=0.0),
+                "done": self._done,
+                "held": len(self._held),
+            }
         )
 
     async def calls(self, request: web.Request) -> web.Response:

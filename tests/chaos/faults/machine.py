@@ -31,7 +31,12 @@ async def clocks_jump(stage: Stage) -> None:
         await asyncio.sleep(3)
 
 
-@fault(f"the machine of API, workers and PostgreSQL is paused for {PAUSE_SECONDS} s", prepares=True, blackout=True)
+@fault(
+    f"the machine of API, workers and PostgreSQL is paused for {PAUSE_SECONDS} s",
+    prepares=True,
+    blackout=True,
+    patience=8,
+)
 async def machine_paused(stage: Stage) -> None:
     """SIGSTOP to all of them, their clocks and all moments in the database moved; the vendors go on meanwhile.
 
@@ -63,7 +68,7 @@ async def _on_clocks_of_their_own(stage: Stage, *names: str) -> dict[str, Path]:
             name,
             LD_PRELOAD=str(library),
             FAKETIME_TIMESTAMP_FILE=str(file),
-            FAKETIME_NO_CACHE="1",
+            FAKETIME_CACHE_DURATION="1",
             FAKETIME_DONT_FAKE_MONOTONIC="1",
             DONT_FAKE_MONOTONIC="1",
         )

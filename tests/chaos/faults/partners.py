@@ -99,7 +99,12 @@ async def _beside_a_neighbour(stage: Stage, urls: Sequence[str], path: str) -> N
     await neighbour.clients.post_many(NEIGHBOURS_AT_ONCE, 0, 0)
     await asyncio.sleep(NEIGHBOURS_SECONDS)
     delays = await stage.webhook_delays(path)
+    hanging = await books.pending_count(stage.cluster, neighbour.tenant_id)
     await neighbour.leave()
-    stage.notes.append(f"{len(delays)} webhooks came after p50 {median(delays):.2f} s, max {delays[-1]:.1f} s")
+    if hanging < len(urls):
+        stage.problems.append(f"{hanging} deliveries hung at {len(urls)} endpoints")
+    stage.notes.append(
+        f"beside {hanging} that hung {len(delays)} webhooks came after p50 {median(delays):.2f} s, max {delays[-1]:.1f} s"
+    )
     if delays[-1] > WEBHOOK_SECONDS:
         stage.problems.append(f"a webhook came {delays[-1]:.1f} s after its event")

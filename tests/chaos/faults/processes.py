@@ -22,12 +22,12 @@ async def worker_killed(stage: Stage) -> None:
         await asyncio.sleep(1)
 
 
-@fault("a worker is paused past its heartbeat, and resumed", seconds=12)
+@fault("a worker is paused past its leases, and resumed", seconds=12)
 async def worker_paused(stage: Stage) -> None:
     for name in WORKERS:
         stage.cluster.pause(name)
         await asyncio.sleep(1)
-        await books.lose_leases(stage.cluster)
+        await books.end_leases(stage.cluster)
         await asyncio.sleep(5)
         stage.cluster.resume(name)
         await asyncio.sleep(0.5)
