@@ -37,6 +37,13 @@ BODY: dict[str, Any] = {
     "service": {"service_type_codes": ["30"], "place_of_service_code": "10", "specialty": "PSY"},
     "metadata": {"clinic": "north"},
 }
+PAYERS = (
+    {"id": "60054", "name": "Aetna"},
+    {"id": "62308", "name": "Cigna"},
+    {"id": "61101", "name": "Humana"},
+    {"id": "87726", "name": "UnitedHealthcare"},
+)
+"""In turns: one payer alone gets no more than a share of its vendor's lane."""
 _numbers = count()
 
 
@@ -76,7 +83,8 @@ class Gateway:
 
     def _create(self, number: int) -> bytes:
         patient = {**BODY["patient"], "member_id": f"BENCH{number:08}"}
-        body = {**BODY, "patient": patient, "external_id": f"intake-{number}"}
+        payer = PAYERS[number % len(PAYERS)]
+        body = {**BODY, "patient": patient, "payer": payer, "external_id": f"intake-{number}"}
         headers = {**self.authorized, "idempotency-key": f"bench-{os.getpid()}-{number}"}
         return load.request("POST", "/v1/verifications", self.api_port, body, headers)
 

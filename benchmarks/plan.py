@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from benchmarks import measurements, rows
@@ -41,7 +41,7 @@ class Size:
 
 
 FULL = Size(5, 3000, 2000, 5000, 3, 20, 12, 3, 6000, 4, 500, 100, 1_000_000, 300_000)
-QUICK = Size(2, 1000, 500, 2000, 1, 8, 4, 1, 1500, 2, 200, 40, 50_000, 15_000)
+QUICK = Size(2, 800, 400, 1500, 1, 6, 3, 1, 1000, 2, 150, 20, 30_000, 9_000)
 
 
 @dataclass
@@ -177,22 +177,26 @@ class Run:
         self.say("filling the tables")
         found.filled = await rows.fill(full.database_url, size.ended, size.parked)
         self.say(found.filled)
-        pairs = found.beside_full = {name: Pair() for name in ("accept", "list", "claim", "end to end")}
-        for number in range(-1, size.full_rounds):
-            for gateway in (empty, full):
-                rates = {
-                    "accept": await measurements.accept(gateway, size.accepts),
-                    "list": await measurements.listing(gateway, size.pages),
-                    "claim": 1000 / await measurements.claiming(gateway, size.claims),
-                }
-                if number < 0:  # caches are cold
-                    continue
-                with working(gateway):
-                    await measurements.end_to_end(gateway, 200)
-                    rates["end to end"] = (await measurements.end_to_end(gateway, size.ends)).per_second
-                for name, rate in rates.items():
-                    (pairs[name].full if gateway is full else pairs[name].empty).append(rate)
-                self.say(f"{gateway.name}: " + ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items()))
+        measures: dict[str, Callable[[Gateway], Awaitable[float]]] = {
+            "accept": lambda gateway: measurements.accept(gateway, size.accepts),
+            "list": lambda gateway: measurements.listing(gateway, size.pages),
+            "claim": lambda gateway: measurements.claiming(gateway, size.claims),
+            "end to end": self._worked_on,
+        }
+        for gateway in (empty, full):  # caches are cold
+            for name in ("accept", "list", "claim"):
+                await measures[name](gateway)
+        for number in range(size.full_rounds):
+            for name, measure in measures.items():
+                pair = found.beside_full.setdefault(name, Pair())
+                for gateway in (empty, full) if number % 2 else (full, empty):
+                    (pair.full if gateway is full else pair.empty).append(await measure(gateway))
+                self.say(f"{name}: empty {pair.empty[-1]:.0f}/s, full {pair.full[-1]:.0f}/s")
+
+    async def _worked_on(self, gateway: Gateway) -> float:
+        with working(gateway):
+            await measurements.end_to_end(gateway, 200)
+            return (await measurements.end_to_end(gateway, self.found.size.ends)).per_second
 
 
 def _told(step: Step) -> str:

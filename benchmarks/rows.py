@@ -195,7 +195,7 @@ UPDATE work SET step = step + 1, due_at = due_at - interval '1 hour', next_check
 WHERE vendor = :vendor AND due_at > clock_timestamp() + interval '30 minutes'"""
 _OVERDUE = """
 WITH late AS (
-  UPDATE work SET deadline = clock_timestamp(), next_check_at = least(next_check_at, clock_timestamp())
+  UPDATE work SET deadline = now(), next_check_at = least(next_check_at, now())
   WHERE vendor = :vendor AND late_tries IS NULL RETURNING verification_id, deadline)
 UPDATE verifications v SET deadline = late.deadline FROM late WHERE v.id = late.verification_id"""
 _OPEN_OF = "SELECT 1 FROM work WHERE vendor = :vendor AND late_tries IS NULL LIMIT 1"
