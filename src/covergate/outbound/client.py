@@ -152,9 +152,8 @@ class HttpClient:
         if data is None and files is None:
             # httpx adds nothing to a stream; length and host are aiohttp's to add, at a tenth of the cost.
             body = {"stream": httpx.ByteStream(content or b"")}
-        request = httpx.Request(
-            method, _parsed(url), params=params, headers=all_headers, extensions=dict(extensions or {}), **body
-        )
+        parsed = _parsed(url, tuple((params or {}).items()))
+        request = httpx.Request(method, parsed, headers=all_headers, extensions=dict(extensions or {}), **body)
         request.read()  # multipart comes as a stream; as bytes it can go out again after a refused token
         return request
 
@@ -216,8 +215,9 @@ class _WholeResponse(httpx.Response):
 
 
 @functools.lru_cache(maxsize=512)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+def _parsed(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """A verification is asked for at one address, again and again."""
+    return httpx.URL(url, params=params) if params else httpx.URL(url)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ No shape of a reply makes a reading raise: a value of another type than the docu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -28,7 +28,7 @@ class Node:
     pointer: str
 
     def at(self, key: str) -> Node:
-        value = self.value.get(key) if isinstance(self.value, Mapping) else None
+        value = self.value.get(key) if isinstance(self.value, dict) else None
         return Node(value, pointer(self.pointer, key))
 
     def rows(self, key: str) -> list[Node]:
@@ -39,11 +39,11 @@ class Node:
     def objects(self) -> list[Node]:
         """The objects of a list, or the one object in its place."""
         if not isinstance(self.value, list):
-            return [self] if isinstance(self.value, Mapping) else []
+            return [self] if isinstance(self.value, dict) else []
         return [
             Node(element, pointer(self.pointer, index))
             for index, element in enumerate(self.value)
-            if isinstance(element, Mapping)
+            if isinstance(element, dict)
         ]
 
     def read(self, key: str, convert: Callable[[Any], _T | None]) -> Sourced[_T]:

@@ -21,7 +21,6 @@ from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
-from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
 from covergate.states import AttemptState, Status, WaitingFor
 from covergate.transport.transport import Transport
@@ -50,7 +49,7 @@ from covergate.verifications.model import (
     Unheard,
     Verification,
 )
-from covergate.verifications.store import Claimed
+from covergate.verifications.store import Claimed, asked_of
 from covergate.webhooks.events import Desk
 
 log = structlog.get_logger(__name__)
@@ -201,7 +200,7 @@ class Engine:
             return _Asked(Report(v, await self._leader(v.follows)))
         step = step_of(self.gateway, claimed)
         if step is None:
-            return _Asked(Report(v, NotEnabled(_inquiry_of(self.gateway, claimed))))
+            return _Asked(Report(v, NotEnabled(asked_of(self.gateway.sealer, claimed).inquiry)))
         attempt = v.attempt
         if attempt.intent_at is not None and attempt.vendor_ref is None:
             replayed = await self._replay(v, step, attempt.intent_at)
@@ -441,28 +440,20 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
     account = gateway.account(v.mode, v.attempt.vendor)
     if vendor is None or account is None:
         return None
-    asked = _asked(gateway, claimed)
+    asked = asked_of(gateway.sealer, claimed)
     question = Question(
-        inquiry=Inquiry.model_validate(asked["inquiry"]),
-        options=vendor.options.model_validate(asked["vendor_options"].get(vendor.name) or {}),
+        inquiry=asked.inquiry,
+        options=vendor.options.model_validate(asked.vendor_options.get(vendor.name) or {}),
         connection=account,
         attempt_id=v.attempt.id,
-        patient_key=asked["patient_key"],
+        patient_key=asked.patient_key,
         now=v.now,
         submitted_at=v.attempt.submitted_at or v.attempt.intent_at,
         checks=v.attempt.checks,
         look_ups=v.attempt.look_ups,
-        payer_codes=asked["payer_codes"].get(vendor.name) or {},
+        payer_codes=asked.payer_codes.get(vendor.name) or {},
     )
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))
-
-
-def _asked(gateway: Gateway, claimed: Claimed) -> Any:
-    return gateway.sealer.open_json("verifications", "inquiry", claimed.verification.id, claimed.inquiry_sealed)
-
-
-def _inquiry_of(gateway: Gateway, claimed: Claimed) -> Inquiry:
-    return Inquiry.model_validate(_asked(gateway, claimed)["inquiry"])
 
 
 def _concluded(step: Step, outcome: object) -> Any:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.eligibility.failure import Failure
+from covergate.eligibility.inquiry import Inquiry
 from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
 from covergate.verifications.model import Attempt, Verification
 
@@ -95,6 +96,16 @@ _MATCH_EVENTS = Query(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The question of a verification, with what each vendor is told beside it."""
+
+    inquiry: Inquiry
+    vendor_options: dict[str, Any]
+    payer_codes: dict[str, Any]
+    patient_key: str
+
+
 @dataclass(slots=True)
 class Claimed:
     """A verification as it was read for a step, with its sealed inquiry. Its claimer takes `verification` from step to step."""
@@ -102,6 +113,8 @@ class Claimed:
     verification: Verification
     inquiry_sealed: bytes = field(repr=False)
     payer: str = ""
+    asked: Asked | None = field(default=None, repr=False)
+    """The sealed inquiry, once it was opened: the same for every step of a claim."""
     failure_sealed: bytes | None = field(default=None, repr=False)
 
     @property
@@ -111,6 +124,18 @@ class Claimed:
     @property
     def step(self) -> int:
         return self.verification.step
+
+
+def asked_of(sealer: Sealer, claimed: Claimed) -> Asked:
+    if claimed.asked is None:
+        opened = sealer.open_json("verifications", "inquiry", claimed.key, claimed.inquiry_sealed)
+        claimed.asked = Asked(
+            Inquiry.model_validate(opened["inquiry"]),
+            opened["vendor_options"],
+            opened["payer_codes"],
+            opened["patient_key"],
+        )
+    return claimed.asked
 
 
 def verification_of(row: Any, sealer: Sealer) -> Verification:
@@ -144,7 +169,7 @@ async def read_claimed(db: AsyncConnection, sealer: Sealer, verification_id: str
     row = await _READ_ENDED.one(db, {"id": verification_id})
     if row is None:
         return None
-    return Claimed(verification_of(row, sealer), row["inquiry_sealed"], "", row["failure_sealed"])
+    return Claimed(verification_of(row, sealer), row["inquiry_sealed"], failure_sealed=row["failure_sealed"])
 
 
 async def lock(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[str, Verification]:

@@ -113,7 +113,7 @@ def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     values: Iterable[tuple[Any, str]] = [(value, at)]
     if isinstance(value, list):
         values = [(one, pointer(at, index)) for index, one in enumerate(value)]
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         values = [(value.get("#text"), pointer(at, "#text"))]
     elements = (element(one, where) for one, where in values)
     return tuple(one for one in elements if one)
@@ -138,13 +138,13 @@ def _below(place: _Place) -> list[_Place]:
 
 
 def _is_eb(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(key.lstrip("@").startswith("EB01") for key in value)
+    return isinstance(value, dict) and any(key.lstrip("@").startswith("EB01") for key in value)
 
 
 def _level_of_hl(value: Mapping[str, Any]) -> LoopLevel | None:
     """The level of an object that has an HL segment as a child."""
     for child in value.values():
-        if isinstance(child, Mapping):
+        if isinstance(child, dict):
             for key, code in child.items():
                 if key.startswith("@HL03") and isinstance(code, str) and code in _LEVELS_BY_CODE:
                     return _LEVELS_BY_CODE[code]
