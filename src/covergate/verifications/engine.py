@@ -7,8 +7,8 @@ through here, fenced by `step`. Nothing here keeps state between steps, so a pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,13 +16,12 @@ from typing import Any
 import asyncpg
 import structlog
 
-from covergate import crash_points, ids
 from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
 from covergate.gateway import Gateway
-from covergate.states import AttemptState, Status, WaitingFor
+from covergate.states import AttemptState, WaitingFor
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, Verdict
 from covergate.vendor_health.rate_limit import RateLimits
@@ -30,9 +29,10 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, persevering
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
 from covergate.verifications.history import stored_replies
+from covergate.verifications.intents import Intent, Intents
 from covergate.verifications.lanes import release
 from covergate.verifications.model import (
     BeingSubmitted,
@@ -59,25 +59,6 @@ STEPS_IN_ROW = 5
 
 PUT_ASIDE_SECONDS = 0.05
 """Held-back work is rescheduled one at a time, so a crowd of it cannot slow other vendors."""
-
-# Made again under the same id, it is what it was: an earlier try may have been committed although nobody told us.
-_INTEND = Query(f"""
-WITH asked AS MATERIALIZED (
-  SELECT * FROM unnest(CAST(:id AS text[]), CAST(:attempt_id AS text[]), CAST(:step AS int[]),
-    CAST(:grace AS double precision[]), CAST(:intent_id AS text[])) AS asked(id, attempt_id, step, grace, intent_id)
-), locked AS MATERIALIZED (
-  SELECT verification_id AS id FROM work WHERE verification_id = ANY(CAST(:id AS text[]))
-  ORDER BY verification_id FOR NO KEY UPDATE
-)
-UPDATE work w SET
-  state = '{AttemptState.SUBMITTING}', status = '{Status.IN_PROGRESS}', intent_id = a.intent_id,
-  intent_at = coalesce(w.intent_at, clock_timestamp()),
-  lookup_after = coalesce(w.lookup_after, clock_timestamp() + make_interval(secs => a.grace))
-FROM asked a JOIN locked USING (id)
-WHERE w.verification_id = a.id AND w.attempt_id = a.attempt_id AND w.late_tries IS NULL
-  AND (w.state = '{AttemptState.PREPARING}' AND w.step = a.step
-       OR w.state = '{AttemptState.SUBMITTING}' AND w.intent_id = a.intent_id)
-RETURNING w.intent_id, w.intent_at""")
 
 _CLAIM_PATIENT = Query(
     "UPDATE work SET exclusive_key = :key WHERE verification_id = :id AND attempt_id = :attempt_id"
@@ -119,7 +100,7 @@ class Engine:
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
         self._commits = GroupCommit(partial(commit, gateway, desk))
-        self._intents = GroupCommit(self._store_intents)
+        self._intents = Intents(gateway)
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
         self._draining = draining
@@ -302,13 +283,13 @@ class Engine:
         )
         return _Asked(report, admission, outcome if isinstance(outcome, VendorError) else None)
 
-    def _conversation(self, v: Verification, step: Step) -> tuple[Conversation, _Intent]:
+    def _conversation(self, v: Verification, step: Step) -> tuple[Conversation, Intent]:
         name, mode = step.vendor.name, v.mode
         find_delay = step.vendor.find_delay.total_seconds()
         if step.vendor.find is None:
             # Then only the worker that made the call can tell; it may hold the reply while the database is away.
             find_delay += PERSEVERANCE_SECONDS
-        intent = _Intent(self._intents, v, find_delay)
+        intent = Intent(self._intents, v, find_delay)
 
         async def intend(call: Call) -> bool:
             if self._draining():
@@ -375,53 +356,6 @@ class Engine:
             report = replace(report, outcome=_unheard(report.outcome, v))
         await self._write(report)
         await self._conclude(asked)
-
-    async def _store_intents(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
-        """For each the instant since when it holds; None if the submission is not its maker's (any more)."""
-        values = {name: [intent[name] for intent in intents] for name in intents[0]}
-
-        async def once() -> dict[str, datetime]:
-            async with self.gateway.connection() as db:
-                return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
-
-        crash_points.point("before_intents")
-        stored = await persevering(once)
-        crash_points.point("after_intents")
-        return [stored.get(intent["intent_id"]) for intent in intents]
-
-
-@dataclass
-class _Intent:
-    """The intent of one committing call. `seen` is the verification with the intent that this step stored.
-
-    If the word that it was stored is lost, it is stored again under the same id when the database is back. By then it may be
-    too late to send: then the call is not made, and the report of that takes the intent back.
-    """
-
-    intents: GroupCommit[dict[str, Any], datetime | None]
-    seen: Verification
-    find_delay: float
-    at: datetime | None = None
-    id: str = field(default_factory=lambda: ids.new(ids.INTENT))
-
-    @property
-    def made(self) -> bool:
-        return self.at is not None
-
-    async def store(self, call: Call) -> bool:
-        attempt = self.seen.attempt
-        self.at = await self.intents.add(
-            {
-                "id": self.seen.id,
-                "attempt_id": attempt.id,
-                "step": self.seen.step,
-                "grace": SEND_WITHIN + call.timeout + self.find_delay,
-                "intent_id": self.id,
-            }
-        )
-        if self.at is not None:
-            self.seen = replace(self.seen, attempt=replace(self.seen.attempt, intent_at=self.at))
-        return self.made
 
 
 def _unheard(outcome: object, v: Verification) -> Unheard:

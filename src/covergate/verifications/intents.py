@@ -1,0 +1,99 @@
+"""Intents: right before a committing call it is on disk that it may go out. Those of a moment are stored together.
+
+Nothing is sent before the statement that stored the intent has returned. If the word of that is lost, the intent is stored again
+under the same id when the database is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from covergate import crash_points, ids
+from covergate.db.group_commit import GroupCommit
+from covergate.db.sql import Query
+from covergate.gateway import Gateway
+from covergate.states import AttemptState, Status
+from covergate.vendors.flow import Call
+from covergate.verifications.commit import persevering
+from covergate.verifications.conversation import SEND_WITHIN
+from covergate.verifications.model import Verification
+
+# Made again under the same id, it is what it was: an earlier try may have been committed although nobody told us.
+_INTEND = Query(f"""
+WITH asked AS MATERIALIZED (
+  SELECT * FROM unnest(CAST(:id AS text[]), CAST(:attempt_id AS text[]), CAST(:step AS int[]),
+    CAST(:grace AS double precision[]), CAST(:intent_id AS text[])) AS asked(id, attempt_id, step, grace, intent_id)
+), locked AS MATERIALIZED (
+  SELECT verification_id AS id FROM work WHERE verification_id = ANY(CAST(:id AS text[]))
+  ORDER BY verification_id FOR NO KEY UPDATE
+)
+UPDATE work w SET
+  state = '{AttemptState.SUBMITTING}', status = '{Status.IN_PROGRESS}', intent_id = a.intent_id,
+  intent_at = coalesce(w.intent_at, clock_timestamp()),
+  lookup_after = coalesce(w.lookup_after, clock_timestamp() + make_interval(secs => a.grace))
+FROM asked a JOIN locked USING (id)
+WHERE w.verification_id = a.id AND w.attempt_id = a.attempt_id AND w.late_tries IS NULL
+  AND (w.state = '{AttemptState.PREPARING}' AND w.step = a.step
+       OR w.state = '{AttemptState.SUBMITTING}' AND w.intent_id = a.intent_id)
+RETURNING w.intent_id, w.intent_at""")
+
+
+class Intents:
+    """Of one worker."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._commits = GroupCommit(self._store_together)
+
+    async def store(self, intent: dict[str, Any]) -> datetime | None:
+        """The instant since when it holds; None if the submission is not its maker's (any more)."""
+        return await self._commits.add(intent)
+
+    async def _store_together(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+        values = {name: [intent[name] for intent in intents] for name in intents[0]}
+
+        async def once() -> dict[str, datetime]:
+            async with self.gateway.connection() as db:
+                return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
+
+        crash_points.point("before_intents")
+        stored = await persevering(once)
+        crash_points.point("after_intents")
+        return [stored.get(intent["intent_id"]) for intent in intents]
+
+
+@dataclass
+class Intent:
+    """The intent of one committing call. `seen` is the verification with the intent that this step stored.
+
+    If the word that it was stored is lost, it is stored again under the same id when the database is back. By then it may be
+    too late to send: then the call is not made, and the report of that takes the intent back.
+    """
+
+    intents: Intents
+    seen: Verification
+    find_delay: float
+    at: datetime | None = None
+    id: str = field(default_factory=lambda: ids.new(ids.INTENT))
+
+    @property
+    def made(self) -> bool:
+        return self.at is not None
+
+    async def store(self, call: Call) -> bool:
+        attempt = self.seen.attempt
+        self.at = await self.intents.store(
+            {
+                "id": self.seen.id,
+                "attempt_id": attempt.id,
+                "step": self.seen.step,
+                "grace": SEND_WITHIN + call.timeout + self.find_delay,
+                "intent_id": self.id,
+            }
+        )
+        if self.at is not None:
+            self.seen = replace(self.seen, attempt=replace(self.seen.attempt, intent_at=self.at))
+        return self.made
