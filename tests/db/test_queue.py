@@ -110,6 +110,33 @@ async def test_leases_of_what_is_under_way_are_renewed(monkeypatch: pytest.Monke
         await eventually(lambda: not dispatcher.under_way)
 
 
+async def test_room_for_a_handful_is_looked_for_and_the_last_place_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is due than there was room for; nothing else wakes it."""
+    monkeypatch.setattr(queue, "LOOK_SECONDS", 3600.0)
+    played = Played(more=True, due=[Row(f"first {number}") for number in range(queue.HANDFUL + 1)])
+    gates = {row.key: asyncio.Event() for row in played.due}
+    stopping = asyncio.Event()
+
+    async def work(row: Row) -> None:
+        await gates[row.key].wait()
+
+    dispatcher = Dispatcher(played, work)
+    running = asyncio.create_task(dispatcher.run(stopping))
+    *most, last = gates.values()
+    await eventually(lambda: len(dispatcher.under_way) == len(gates))
+    for gate in most[1:]:
+        gate.set()
+    await eventually(lambda: len(dispatcher.under_way) == 2)
+    assert played.looks == 1
+    most[0].set()
+    await eventually(lambda: played.looks == 2)
+    last.set()
+    await eventually(lambda: played.looks == 3)
+    stopping.set()
+    dispatcher.wake()
+    await asyncio.wait_for(running, 5)
+
+
 async def test_what_is_under_way_ends_before_it_does() -> None:
     played = Played(due=[Row("last")])
     worked: list[str] = []

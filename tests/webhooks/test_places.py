@@ -10,7 +10,7 @@ import pytest
 
 from covergate.gateway import Gateway
 from covergate.webhooks.events import ClaimedDelivery
-from covergate.webhooks.places import HANDFUL, PLACES, SLOW_PLACES, SLOW_SECONDS, TENANT_PLACES, Places
+from covergate.webhooks.places import PLACES, SLOW_PLACES, SLOW_SECONDS, TENANT_PLACES, Places
 from tests.support.hooks import Hooks, new_secret
 
 URL = "https://partner.example/hooks"
@@ -150,20 +150,14 @@ async def test_a_tenants_slow_endpoints_do_not_take_the_places_of_its_others(hoo
     assert of_endpoint(list(await places.claim(slow)))[quick] == 3
 
 
-async def test_more_is_looked_for_when_a_handful_has_ended(hooks: Hooks, gateway: Gateway) -> None:
+async def test_more_is_due_than_there_is_room_for(hooks: Hooks, gateway: Gateway) -> None:
     await endpoints(hooks, 1)
     places = Places(gateway, 100)
     await hooks.publish(times=2)
     await places.claim(())
-    for _ in range(HANDFUL):
-        places.note_end()
     assert not places.more  # all had a place
     await hooks.publish(times=PLACES + 1)
     await places.claim(())
-    assert not places.more
-    for number in range(HANDFUL):
-        assert not places.more, number
-        places.note_end()
     assert places.more
 
 

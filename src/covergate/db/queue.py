@@ -28,6 +28,8 @@ RENEW_SECONDS = 10.0
 """A lease survives two renewals that fail."""
 LOOK_SECONDS = 1.0
 """The longest time between two looks; what is due later than that is announced to nobody."""
+HANDFUL = 4
+"""If more was due than there was room for, it is worth a look when so much has ended: small claims cost the most."""
 FIRST_REST, LONGEST_REST = 0.1, 1.0
 """Seconds before a failed look is repeated; doubled each time."""
 
@@ -107,6 +109,8 @@ class Dispatcher(Generic[_Row]):
         self._woken = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._next_look = self._clock()
+        self._ended_since = 0
+        """The last look."""
         self.under_way: dict[asyncio.Future[None], _Row] = {}
         self.looked_at = self._clock()
         """The loop's time of the last look that worked."""
@@ -157,20 +161,20 @@ class Dispatcher(Generic[_Row]):
         task.add_done_callback(self._ended)
 
     async def _look(self) -> None:
+        self._ended_since = 0
         for row in await self._queue.claim(self.under_way.values()):
             self.take_up(row)
         now = self.looked_at = self._clock()
         if self._queue.more:
             self._next_look = now + LOOK_SECONDS  # or when there is room
-            if not self.under_way:
-                self._woken.set()
         elif now >= self._next_look:
             due_in = await self._queue.next_in()
             self._next_look = now + (LOOK_SECONDS if due_in is None else min(max(due_in, 0.0), LOOK_SECONDS))
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         del self.under_way[task]
-        if self._queue.more:
+        self._ended_since += 1
+        if self._queue.more and (self._ended_since >= HANDFUL or not self.under_way):
             self._woken.set()
 
     async def _renew(self) -> None:

@@ -31,7 +31,8 @@ WITH given AS MATERIALIZED (
   SELECT * FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS given(lane, room, places)
 ), under_way AS MATERIALIZED (
   SELECT vendor, payer, count(*) AS number FROM work
-  WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now() GROUP BY vendor, payer
+  WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now()
+  GROUP BY vendor, payer
 ), full_payers AS MATERIALIZED (
   SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= greatest(places / {PAYER_SHARES}, 1)
 ), lanes AS MATERIALIZED (

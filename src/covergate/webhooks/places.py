@@ -23,8 +23,6 @@ TENANT_PLACES = 24
 """Of a tenant's endpoints together, and as many for its slow ones, so that these do not take those of the others."""
 SLOW_SECONDS = 2.0
 """An endpoint is slow if its last answer, or silence, took so long, until one comes faster."""
-HANDFUL = 4
-"""If more was due than there was room for, it is worth a look when so many tries have ended: small claims cost the most."""
 MOST_LANES = 100
 """So many endpoints are looked into by one claim, the longest due first."""
 
@@ -113,26 +111,15 @@ class Places:
         self._most = most
         self._slow: set[str] = set()
         self._quick: set[str] = set()
-        self._ended = 0
-        self._crowded = False
-
-    @property
-    def more(self) -> bool:
-        """There was no room for all that was due, and since then some tries have ended."""
-        return self._crowded and self._ended >= HANDFUL
+        self.more = False
 
     def note(self, endpoint_id: str, *, slow: bool) -> None:
         """How its last answer came."""
         (self._slow if slow else self._quick).add(endpoint_id)
         (self._quick if slow else self._slow).discard(endpoint_id)
 
-    def note_end(self) -> None:
-        """Of a try, however it ended."""
-        self._ended += 1
-
     async def claim(self, under_way: Collection[ClaimedDelivery]) -> Sequence[ClaimedDelivery]:
         room = self.room(under_way)
-        self._ended = 0
         claimed: list[ClaimedDelivery] = []
         if room.free:
             values = {
@@ -147,7 +134,7 @@ class Places:
             }
             async with self._gateway.connection() as db:
                 claimed = [ClaimedDelivery(**row) for row in await _CLAIM.all(db, values)]
-        self._crowded = _crowded(room, claimed)
+        self.more = _crowded(room, claimed)
         # As another worker, or the one before this, has learned.
         self._slow.update(one.endpoint_id for one in claimed if one.slow and one.endpoint_id not in self._quick)
         return claimed

@@ -129,11 +129,7 @@ class Deliverer:
     async def deliver(self, delivery: ClaimedDelivery) -> None:
         """Makes one try of a claimed delivery and records it."""
         with bound_contextvars(delivery_id=delivery.id):
-            try:
-                answer = await self._try(delivery)
-            finally:
-                self._places.note_end()
-            await self._record(delivery, answer)
+            await self._record(delivery, await self._try(delivery))
 
     async def failed_inside(self, delivery: ClaimedDelivery) -> None:
         """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
