@@ -2,7 +2,7 @@
 
 Each leaf of a complete inquiry is replaced by another value, in every submit case of the vendor, with a subscriber and
 without; a leaf is asked if some call changes. A new field of the inquiry has to be added to `COMPLETE` and `OTHER`, and
-then shows at which vendors it is missing from `not_asked`.
+then shows at which vendors it is missing from `asks`.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ Validation errors never echo a value, and a string never holds a control charact
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard, get_args
 from zoneinfo import ZoneInfo
 
 from annotated_types import GroupedMetadata
@@ -313,3 +313,31 @@ class Inquiry(_Part):
         if shown["subscriber"] is not None:
             shown["subscriber"].pop("ssn")
         return shown
+
+
+RESOLVED = frozenset({"/payer/directory_id"})
+"""What becomes something else before any vendor is asked."""
+
+
+def pointers_beside(asked: Collection[str]) -> frozenset[str]:
+    """What an inquiry can hold beside these fields, as JSON pointers; an object's own stands for all of it.
+
+    A pointer in `asked` stands for all of an object, too. A new field of the inquiry is beside them all.
+    """
+    return frozenset(_beside(Inquiry, "", {*asked, *RESOLVED}))
+
+
+def _beside(part: type[BaseModel], at: str, asked: Collection[str]) -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        pointer = f"{at}/{name}"
+        if pointer in asked:
+            continue
+        below = next((kind for kind in (field.annotation, *get_args(field.annotation)) if _is_part(kind)), None)
+        if below is None or not any(one.startswith(f"{pointer}/") for one in asked):
+            yield pointer
+        else:
+            yield from _beside(below, pointer, asked)
+
+
+def _is_part(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.inquiry import Inquiry, pointers_beside
 from covergate.outbound.client import HttpAuth
 from covergate.vendors.event import Inbound, VendorEvent
 from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, Question, Reply
@@ -153,10 +154,10 @@ class Vendor:
     """How long after a submission a look-up can still miss it."""
     options: type[Options] = Options
     required: tuple[Required, ...] = ()
-    not_asked: frozenset[str] = frozenset()
-    """JSON pointers into the inquiry of what this vendor has no place for; a test compares them with its calls."""
+    asks: tuple[str, ...] = ()
+    """JSON pointers into the inquiry of what this vendor has a place for; a test compares them with its calls."""
     not_asked_of: Callable[[Inquiry, date], frozenset[str]] = lambda inquiry, today: frozenset()
-    """Further ones that depend on the inquiry, e.g. `/service/service_type_codes/1`."""
+    """What it has no place for in this inquiry, e.g. `/service/service_type_codes/1`."""
     default_deadline: Callable[[Question], datetime] | None = None
     """The deadline of a request that names none; None for 24 hours."""
     secrets: frozenset[str] = frozenset({"access_token", "refresh_token", "token", "api_key", "client_secret"})
@@ -196,6 +197,11 @@ class Vendor:
             for rule in self.required
             if rule.is_missing_from(inquiry, options, payer_codes)
         ]
+
+    @cached_property
+    def not_asked(self) -> frozenset[str]:
+        """What this vendor has no place for, whatever the inquiry."""
+        return pointers_beside(self.asks)
 
     def asked_nothing_of(self, inquiry: Inquiry, today: date) -> frozenset[str]:
         """The complete `not_asked` of a verification."""
