@@ -66,7 +66,7 @@ WITH near AS (
     AND verification_id IN (SELECT id FROM verifications WHERE tenant_id = $1 AND completed_at IS NULL)
   RETURNING verification_id, deadline)
 UPDATE verifications v SET deadline = near.deadline FROM near WHERE v.id = near.verification_id"""
-# Rows that somebody has locked are being written anew: they stay.
+# Rows that somebody has locked are being written anew: they stay. So does `intent_at`, by which a worker knows its own intent.
 _REWIND = (
     """
 WITH free AS MATERIALIZED (
@@ -76,7 +76,6 @@ WITH free AS MATERIALIZED (
                     next_check_at = next_check_at - make_interval(secs => $1),
                     due_at = due_at - make_interval(secs => $1),
                     waiting_since = waiting_since - make_interval(secs => $1),
-                    intent_at = intent_at - make_interval(secs => $1),
                     lookup_after = lookup_after - make_interval(secs => $1)
   FROM free WHERE w.verification_id = free.verification_id RETURNING w.verification_id, w.deadline)
 UPDATE verifications v SET deadline = moved.deadline FROM moved

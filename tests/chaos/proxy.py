@@ -6,7 +6,7 @@ Calls to vendors (`/<process>/<vendor>/…`, so that each call has a caller) pas
 (`/v1/vendor-events/…`) to one of the APIs. `POST /_control` with {"vendor": {"mode", …}, "events": {"mode", …}} sets both,
 {"line": seconds} how long every committing call is on the line; what hangs or is held back is let go when the mode changes.
 `GET /_control` tells how many calls are in flight, for how long no committing one has ended, and what was done how often;
-`GET /_calls?since=` tells every committing call and whether its caller got the vendor's own reply.
+`GET /_calls?since=` every committing call and whether its caller got the vendor's own reply.
 
 Vendor modes (each with `share`, how many calls of a hundred it hits, and `containing`, what must stand in a call's body for
 it to be hit): `status` (`status`, `headers`; `after_work`: the vendor did the work first), `hang`, `cut` (the work is done,
