@@ -32,7 +32,7 @@ CALL_SECONDS = 3.0
 FILL_SECONDS = 10.0
 """Of waiting until enough of them are."""
 MOVE_SECONDS = 1.0
-LOOKED_UP_SECONDS = 30.0
+LOOKED_UP_SECONDS = 15.0
 """Of moved clocks; what is still open then waits for its deadline, which comes."""
 SETTLE_SECONDS = 90.0
 MOVED_MINUTES = 4 * 60
