@@ -57,6 +57,8 @@ async def connect(
     attributes = None if "target_session_attrs" in parse_qs(urlsplit(dsns[0]).query) else "read-write"
     ours = {
         "jit": "off",
+        # To plan a statement of many arrays anew costs as much as to run it.
+        "plan_cache_mode": "force_generic_plan",
         "statement_timeout": f"{statement_timeout_seconds}s",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
     }
