@@ -15,7 +15,10 @@ import pytest
 from covergate.vendor_health.circuit_breaker import hold
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
+from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Change, Submission
 from covergate.verifications.operator import resume
 from covergate.verifications.policy import LATE_LOOKS
 from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
@@ -393,3 +396,18 @@ async def test_a_message_with_too_many_events_stores_nothing(engine: Engine) -> 
     with pytest.raises(TooManyEvents):
         await receive(engine.gateway, "health_harbor", call_begins(*map(str, range(MOST_EVENTS + 1))))
     assert await engine.rows("SELECT 1 FROM vendor_events") == []
+
+
+async def test_an_event_that_waits_for_the_late_reply_forgets_none_of_it(engine: Engine) -> None:
+    """It locks the verification that has ended, and reads the attempt as it was before it had to wait."""
+    id_ = await engine.create(vendor="sohar")
+    await cancel(engine.gateway, CALLER, id_)
+    [attempt] = await engine.rows("SELECT id FROM attempts")
+    async with engine.gateway.transaction() as db:
+        v = (await store.lock(db, engine.gateway.sealer, [id_]))[id_]
+        coming = asyncio.create_task(receive(engine.gateway, "sohar", event(attempt.id)))
+        await engine.waiting_for_locks(1)
+        await apply(db, engine.gateway.sealer, [Change(lifecycle.submitted(v, Submission(None, v.now)))])
+    assert await coming == 1
+    [row] = await engine.rows("SELECT vendor_ref, submitted_at FROM attempts")
+    assert (row.vendor_ref, row.submitted_at) == (REF, v.now)
