@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from covergate.verifications.lanes import Lanes, claim, release
 from covergate.verifications.store import Claimed
 from tests.support.engine import Engine
+from tests.support.waiting import eventually
 
 PLACES = {"integrex": 10}
 WIDE = {"integrex": 100}
@@ -65,3 +68,19 @@ async def test_a_lease_that_another_took_over_is_not_renewed(engine: Engine) -> 
     await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
     await Lanes(engine.gateway, PLACES).renew([stale])
     assert await engine.work.seconds_to(id_) <= 1
+
+
+async def test_the_last_places_of_one_lane_are_given_away_while_another_is_busy(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine others of this lane hang; the other lane is looked at all the time."""
+    monkeypatch.setattr("covergate.verifications.lanes.LOOK_SECONDS", 0.2)
+    for number in range(11):
+        await engine.create(payer={"id": f"P{number}"})
+    lanes = Lanes(engine.gateway, {**PLACES, "sohar": 10})
+    hanging = [*await lanes.claim([]), *await claimed(engine, 7)]
+
+    async def found() -> bool:
+        return bool(await lanes.claim(hanging))
+
+    await eventually(found, 2)

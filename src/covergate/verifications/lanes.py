@@ -63,7 +63,7 @@ class Lanes:
     def __init__(self, gateway: Gateway, places: Mapping[str, int]) -> None:
         self._gateway = gateway
         self._places = dict(places)
-        self._claimed_at = float("-inf")
+        self._claimed_at: dict[str, float] = {}
         self.more = False
 
     async def claim(self, under_way: Collection[Claimed]) -> Sequence[Claimed]:
@@ -72,7 +72,7 @@ class Lanes:
         But the last places of a lane that hangs are given away, too, when it was not looked at for a while.
         """
         now = asyncio.get_running_loop().time()
-        patient = now - self._claimed_at < LOOK_SECONDS
+        patient = {vendor for vendor, at in self._claimed_at.items() if now - at < LOOK_SECONDS}
         taken = Counter(one.verification.attempt.vendor for one in under_way)
         of_payer = Counter((one.verification.attempt.vendor, one.payer) for one in under_way)
         shares = {vendor: max(places // PAYER_SHARES, 1) for vendor, places in self._places.items()}
@@ -80,13 +80,13 @@ class Lanes:
         rooms = {
             vendor: min(share, free[vendor])
             for vendor, share in shares.items()
-            if free[vendor] >= (share if patient else 1)
+            if free[vendor] >= (share if vendor in patient else 1)
         }
         crowded = len(rooms) < len(shares) or any(number >= shares[vendor] for (vendor, _), number in of_payer.items())
         if not rooms:
             self.more = True
             return ()
-        self._claimed_at = now
+        self._claimed_at |= dict.fromkeys(rooms, now)
         async with self._gateway.transaction() as db:
             await _TURN.run(db)
             claimed = await claim(db, self._gateway.sealer, rooms, self._places)
