@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import asyncpg
 import pytest
 
+from covergate.verifications import lanes
 from covergate.verifications.lanes import Lanes, claim, release
 from covergate.verifications.store import Claimed
 from tests.support.engine import Engine
@@ -51,8 +54,8 @@ async def test_a_lease_is_renewed_and_given_back(engine: Engine) -> None:
     id_ = await engine.create()
     [one] = await claimed(engine, 1)
     await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
-    lanes = Lanes(engine.gateway, PLACES)
-    await lanes.renew([one])
+    all_lanes = Lanes(engine.gateway, PLACES)
+    await all_lanes.renew([one])
     assert 29 < await engine.work.seconds_to(id_) <= 30
     async with engine.gateway.connection() as db:
         await release(db, one)
@@ -77,10 +80,21 @@ async def test_the_last_places_of_one_lane_are_given_away_while_another_is_busy(
     monkeypatch.setattr("covergate.verifications.lanes.LOOK_SECONDS", 0.2)
     for number in range(11):
         await engine.create(payer={"id": f"P{number}"})
-    lanes = Lanes(engine.gateway, {**PLACES, "sohar": 10})
-    hanging = [*await lanes.claim([]), *await claimed(engine, 7)]
+    all_lanes = Lanes(engine.gateway, {**PLACES, "sohar": 10})
+    hanging = [*await all_lanes.claim([]), *await claimed(engine, 7)]
 
     async def found() -> bool:
-        return bool(await lanes.claim(hanging))
+        return bool(await all_lanes.claim(hanging))
 
     await eventually(found, 2)
+
+
+async def test_a_worker_that_is_paused_while_it_claims_stops_no_other(engine: Engine) -> None:
+    """PostgreSQL ends its session before the others give up waiting."""
+    await engine.create()
+    came: list[Claimed] = []
+    with contextlib.suppress(asyncpg.InterfaceError):
+        async with engine.gateway.transaction() as paused:
+            await lanes._TURN.run(paused)
+            came += await Lanes(engine.gateway, PLACES).claim([])
+    assert len(came) == 1

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.queue import LOOK_SECONDS, claiming, renewing
 from covergate.db.sealing import Sealer
-from covergate.db.sql import Query
+from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
 from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
@@ -47,7 +47,7 @@ WITH RECURSIVE known AS (
 )
 SELECT vendor FROM known WHERE vendor IS NOT NULL""")
 _RENEW = Query(renewing("work", "verification_id"))
-_TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate claims', 0))")
+_TURN = turn("covergate claims")
 _RELEASE = Query("UPDATE work SET due_at = next_check_at WHERE verification_id = :id AND step = :step")
 _NEXT_IN = Query("""
 SELECT extract(epoch FROM min(following.due_at) - clock_timestamp())::float8
