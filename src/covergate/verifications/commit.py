@@ -20,7 +20,7 @@ from tenacity import stop_after_delay, wait_random_exponential
 from covergate import crash_points, instruments
 from covergate.db.database import after_commit
 from covergate.db.notify import tell
-from covergate.db.outage import is_away
+from covergate.db.outage import is_away, is_locked
 from covergate.db.queue import announce
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
@@ -71,7 +71,8 @@ _LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:
 async def commit(gateway: Gateway, desk: Desk | None, reports: Sequence[Report]) -> list[Verification | None]:
     """Writes the reports down. For each: the verification if its next step is due at once and the worker keeps it.
 
-    A database that is away for a moment is waited for: the vendors' replies would be lost with us.
+    A database that is away for a moment is waited for: the vendors' replies would be lost with us. But not a lock that
+    somebody has: `commit_alone` waits for it.
     """
     following: dict[int, Verification | None] = {}
     for numbers in _rounds(reports):
@@ -100,14 +101,30 @@ async def _persevering(gateway: Gateway, desk: Desk | None, reports: Sequence[Re
     def once() -> Awaitable[list[Verification | None]]:
         return _commit(gateway, desk, reports, again=next(tried) > 0)
 
-    return await persevering(once)
+    return await persevering(once, locked=False)
 
 
-async def persevering(write: Callable[[], Awaitable[_T]]) -> _T:
-    """Writes again while the database is away. For what may be written twice."""
+async def commit_alone(gateway: Gateway, desk: Desk | None, report: Report) -> Verification | None:
+    """One that needs what somebody has locked."""
+    [following] = await persevering(lambda: _commit(gateway, desk, [report], again=True))
+    return following
+
+
+async def persevering(write: Callable[[], Awaitable[_T]], *, locked: bool = True) -> _T:
+    """Writes again while the database is away, or only something in it `locked`. For what may be written twice.
+
+    Once it was away a lock is waited for, too: an earlier try may have been committed, which only the next one here knows.
+    """
+    waits = locked
+
+    def worth_another_try(error: BaseException) -> bool:
+        nonlocal waits
+        waits = waits or not is_locked(error)
+        return waits and is_away(error)
+
     return await retrying(
         write,
-        when=is_away,
+        when=worth_another_try,
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),
     )

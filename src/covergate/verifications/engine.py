@@ -31,7 +31,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, persevering
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone, persevering
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
 from covergate.verifications.history import stored_replies
 from covergate.verifications.lanes import release
@@ -119,8 +119,8 @@ class Engine:
         self.transport = transport
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
-        self._commits = GroupCommit(partial(commit, gateway, desk))
-        self._intents = GroupCommit(self._store_intents)
+        self._commits = GroupCommit(partial(commit, gateway, desk), alone=partial(commit_alone, gateway, desk))
+        self._intents = GroupCommit(self._store_intents, alone=self._store_intent)
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()
         self._draining = draining
@@ -379,15 +379,20 @@ class Engine:
 
     async def _store_intents(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
         """For each the instant since when it holds; None if the submission is not its maker's (any more)."""
-        values = {name: [intent[name] for intent in intents] for name in intents[0]}
-
-        async def once() -> dict[str, datetime]:
-            async with self.gateway.connection() as db:
-                return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
-
         crash_points.point("before_intents")
-        stored = await persevering(once)
+        stored = await persevering(partial(self._intend, intents), locked=False)
         crash_points.point("after_intents")
+        return stored
+
+    async def _store_intent(self, intent: dict[str, Any]) -> datetime | None:
+        """One whose row somebody has locked."""
+        [stored] = await persevering(partial(self._intend, [intent]))
+        return stored
+
+    async def _intend(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+        values = {name: [intent[name] for intent in intents] for name in intents[0]}
+        async with self.gateway.connection() as db:
+            stored = {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
         return [stored.get(intent["intent_id"]) for intent in intents]
 
 
