@@ -21,7 +21,7 @@ from covergate.verifications.commit import apply
 from covergate.verifications.model import Change, Submission
 from covergate.verifications.operator import resume
 from covergate.verifications.policy import LATE_LOOKS
-from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
@@ -411,3 +411,19 @@ async def test_an_event_that_waits_for_the_late_reply_forgets_none_of_it(engine:
     assert await coming == 1
     [row] = await engine.rows("SELECT vendor_ref, submitted_at FROM attempts")
     assert (row.vendor_ref, row.submitted_at) == (REF, v.now)
+
+
+async def test_an_event_that_overtakes_a_reply_after_the_end_brings_the_late_answer(engine: Engine, wire: Wire) -> None:
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        assert await receive(engine.gateway, "sohar", event()) == 1
+        await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
+        assert await sweep(engine.gateway) == 1
+        return httpx.Response(201, json={"verificationId": REF, "id": None})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    assert await engine.work.steps(within_seconds=0) == [id_]
+    await engine.step()
+    assert await engine.timeline(id_) == ["created", "failed", "answered_late"]
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"

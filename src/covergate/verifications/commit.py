@@ -27,6 +27,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.retrying import retrying
 from covergate.vendors import VENDORS
+from covergate.vendors.flow import Answered
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.history import stored_exchanges
 from covergate.verifications.model import Change, Leader, Report, Verification
@@ -186,6 +187,9 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     if ours:
         return policy.follow_up(report, v)
     change = policy.follow_up_late(report, v)
+    if v.wake_requested and not v.open and not isinstance(report.outcome, Answered):
+        # The event that says so came before this reply, and so before anybody knew whose it is.
+        change = replace(change, late_look_in=lifecycle.FIRST_LATE_LOOK)
     over = seen.late_tries is not None and change.late_look_in is None
     return replace(change, late_look_over=seen.step) if over else change
 
