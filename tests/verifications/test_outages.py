@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import httpx
 import pytest
 from sqlalchemy import make_url, text
 
@@ -194,3 +195,24 @@ async def test_a_lock_is_waited_for_here_only_if_an_earlier_try_may_have_been_co
     else:
         with pytest.raises(asyncpg.LockNotAvailableError):
             await persevering(write, locked=False)
+
+
+@pytest.mark.parametrize("woken", [False, True])
+async def test_a_report_whose_acknowledgement_is_lost_is_written_once(far: Far, wire: Wire, woken: bool) -> None:
+    """An event that came during the call still has its step made at once."""
+
+    async def recorded() -> bool:
+        return bool(await run_sql(far.near, "SELECT 1 FROM history WHERE n = 1"))
+
+    async def submitting(_: httpx.Request) -> httpx.Response:
+        if woken:
+            await run_sql(far.near, "UPDATE work SET wake_requested = true")
+        far.relay.reply_lost = recorded
+        return httpx.Response(200, json={"id": "77"})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await far.engine.create()
+    await far.engine.step()
+    assert far.relay.reply_lost is None
+    assert await far.engine.timeline(id_) == ["created", "submitted", *["checked"] * woken]
+    assert wire.calls == [SUBMIT, *[POLL] * woken]

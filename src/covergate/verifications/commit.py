@@ -147,6 +147,10 @@ async def _commit(
             stored = await stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
         for report in reports:
             v = locked.get(report.seen.id)
+            if v is not None and report.exchanges and stored.issuperset(one.id for one in report.exchanges):
+                # An earlier try was committed, with all that belongs to it.
+                following.append(v if report.keeps and v.due and v.step == report.seen.step + 1 else None)
+                continue
             change = None if v is None else await _decide(db, report, v)
             if change is None:
                 following.append(None)
