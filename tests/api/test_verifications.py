@@ -234,6 +234,14 @@ async def test_timeline_pages_oldest_first(client: httpx.AsyncClient, keys: Keys
     assert first["data"] + rest["data"] == whole["data"]
 
 
+async def test_a_cursor_far_behind_the_timeline(client: httpx.AsyncClient, keys: Keys, post: Post) -> None:
+    """As one may be that was given when rows had numbers of the whole table."""
+    path = f"/v1/verifications/{(await post())['id']}/timeline"
+    cursor = base64.b64encode(b"9" * 18).decode()
+    answer = await client.get(path, params={"after": cursor}, headers=keys.full)
+    assert (answer.status_code, answer.json()["data"]) == (200, [])
+
+
 async def test_raw_keeps_bodies_as_they_came(client: httpx.AsyncClient, keys: Keys, post: Post, end: End) -> None:
     verification = await post()
     now = datetime.now(UTC)

@@ -103,3 +103,36 @@ async def test_a_caller_that_has_gone_costs_nothing() -> None:
     table.open.set()
     assert (await first, await stays) == ("wrote 1", "wrote 3")
     assert table.batches == [[1], [3]]
+
+
+async def test_what_needs_a_lock_that_somebody_has_is_written_beside_the_others() -> None:
+    held = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[str]:
+        if 2 in items:
+            raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        return [f"wrote {item}" for item in items]
+
+    async def alone(item: int) -> str:
+        await held.wait()
+        return f"wrote {item} alone"
+
+    commits = GroupCommit(write, alone=alone)
+    adding = [asyncio.create_task(commits.add(number)) for number in range(4)]
+    assert [await adding[number] for number in (0, 1, 3)] == ["wrote 0", "wrote 1", "wrote 3"]
+    assert await commits.add(4) == "wrote 4"
+    assert not adding[2].done()
+    held.set()
+    assert await adding[2] == "wrote 2 alone"
+
+
+async def test_without_a_way_beside_the_others_the_lock_is_its_items_error() -> None:
+    async def write(items: Sequence[int]) -> list[str]:
+        if 2 in items:
+            raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        return [f"wrote {item}" for item in items]
+
+    commits = GroupCommit(write)
+    first, second = await asyncio.gather(commits.add(1), commits.add(2), return_exceptions=True)
+    assert first == "wrote 1"
+    assert isinstance(second, asyncpg.LockNotAvailableError)

@@ -24,6 +24,7 @@ from tests.support.due import Due, due_in
 from tests.support.gateways import CALLER, TENANT
 from tests.support.requests import REQUEST
 from tests.support.sql import run_sql
+from tests.support.waiting import eventually
 from tests.support.wire import Handler
 
 
@@ -100,6 +101,14 @@ class Engine:
     async def end_leases(self) -> None:
         """Whoever took a step has died."""
         await self.work.end_leases()
+
+    async def waiting_for_locks(self, number: int) -> None:
+        """So many sessions wait for what another has locked."""
+
+        async def waiting() -> bool:
+            return len(await self.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) >= number
+
+        await eventually(waiting)
 
     async def view(self, verification_id: str) -> dict[str, Any]:
         return await view(self.gateway, verification_id)

@@ -141,7 +141,7 @@ class OnePayerHangs:
 
 
 async def test_a_payer_that_hangs_leaves_its_vendors_other_payers_alone(gateway: Gateway) -> None:
-    """Two workers together give it less than two shares of the lane, however much is due."""
+    """Two workers together leave a share of the lane to the others, however much of it is due."""
     vendors = OnePayerHangs()
     for _ in range(2 * LANE):
         await accept(gateway, vendor="sohar", payer={"id": "DEAD"})
@@ -156,7 +156,7 @@ async def test_a_payer_that_hangs_leaves_its_vendors_other_payers_alone(gateway:
             gateway,
             f"(SELECT count(*) FROM verifications WHERE completed_at IS NOT NULL AND payer_id = '60054') = {len(others)}",
         )
-        assert vendors.hanging < 2 * LANE // PAYER_SHARES
+        assert vendors.hanging <= LANE - LANE // PAYER_SHARES
 
 
 async def test_a_vendor_that_left_the_registry_has_a_lane(gateway: Gateway) -> None:

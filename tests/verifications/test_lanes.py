@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import asyncpg
+import pytest
+
+from covergate.verifications import lanes
 from covergate.verifications.lanes import Lanes, claim, release
 from covergate.verifications.store import Claimed
 from tests.support.engine import Engine
+from tests.support.waiting import eventually
 
 PLACES = {"integrex": 10}
 WIDE = {"integrex": 100}
@@ -37,19 +43,21 @@ async def test_a_lane_has_so_many_places_in_all(engine: Engine) -> None:
 
 
 async def test_a_payer_with_its_share_gets_no_more(engine: Engine) -> None:
-    for _ in range(4):
+    """Of ten places two are a share; alone in its lane it has three shares."""
+    for _ in range(8):
         await engine.create()
+    assert [len(await claimed(engine, 2, PLACES)) for _ in range(4)] == [2, 2, 2, 0]
     other = await engine.create(payer={"id": "P1"})
-    assert len(await claimed(engine, 2, PLACES)) == 2
     assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
+    assert await claimed(engine, 2, PLACES) == []
 
 
 async def test_a_lease_is_renewed_and_given_back(engine: Engine) -> None:
     id_ = await engine.create()
     [one] = await claimed(engine, 1)
     await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
-    lanes = Lanes(engine.gateway, PLACES)
-    await lanes.renew([one])
+    all_lanes = Lanes(engine.gateway, PLACES)
+    await all_lanes.renew([one])
     assert 29 < await engine.work.seconds_to(id_) <= 30
     async with engine.gateway.connection() as db:
         await release(db, one)
@@ -65,3 +73,30 @@ async def test_a_lease_that_another_took_over_is_not_renewed(engine: Engine) -> 
     await engine.run_sql("UPDATE work SET due_at = clock_timestamp() + interval '1 s'")
     await Lanes(engine.gateway, PLACES).renew([stale])
     assert await engine.work.seconds_to(id_) <= 1
+
+
+async def test_the_last_places_of_one_lane_are_given_away_while_another_is_busy(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine others of this lane hang; the other lane is looked at all the time."""
+    monkeypatch.setattr("covergate.verifications.lanes.LOOK_SECONDS", 0.2)
+    for number in range(11):
+        await engine.create(payer={"id": f"P{number}"})
+    all_lanes = Lanes(engine.gateway, {**PLACES, "sohar": 10})
+    hanging = [*await all_lanes.claim([]), *await claimed(engine, 7)]
+
+    async def found() -> bool:
+        return bool(await all_lanes.claim(hanging))
+
+    await eventually(found, 2)
+
+
+async def test_a_worker_that_is_paused_while_it_claims_stops_no_other(engine: Engine) -> None:
+    """PostgreSQL ends its session before the others give up waiting."""
+    await engine.create()
+    came: list[Claimed] = []
+    with contextlib.suppress(asyncpg.InterfaceError):
+        async with engine.gateway.transaction() as paused:
+            await lanes._TURN.run(paused)
+            came += await Lanes(engine.gateway, PLACES).claim([])
+    assert len(came) == 1

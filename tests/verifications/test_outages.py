@@ -7,19 +7,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import asyncpg
+import httpx
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway
 from covergate.verifications import conversation
-from covergate.verifications.commit import PERSEVERANCE_SECONDS
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, persevering
 from tests.support.engine import Engine, running_engine
 from tests.support.postgres import opened_database
 from tests.support.relay import Relay, relaying
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
-from tests.support.wire import SUBMIT, Gate, Wire
+from tests.support.wire import POLL, SUBMIT, Gate, Wire
 
 
 @dataclass
@@ -153,3 +155,64 @@ async def test_no_operator_is_called_while_a_reply_may_be_held(
     assert row.seconds >= 35 + PERSEVERANCE_SECONDS
     gate.opened.set()
     await call
+
+
+@pytest.mark.parametrize("submitted", [False, True], ids=["intents", "reports"])
+async def test_a_row_that_somebody_has_locked_keeps_only_its_own_step_waiting(
+    engine: Engine, wire: Wire, monkeypatch: pytest.MonkeyPatch, submitted: bool
+) -> None:
+    monkeypatch.setattr(conversation, "SEND_WITHIN", 60.0)
+    wire.on(POLL, (202, {}))
+    ids = [await engine.create() for _ in range(3)]
+    if submitted:
+        for id_ in ids:
+            await engine.step(id_)
+    claims = [await engine.take(id_) for id_ in ids]
+    async with engine.gateway.transaction() as db:
+        await db.execute(text("SELECT FROM work WHERE verification_id = :id FOR UPDATE"), {"id": ids[0]})
+        locked = asyncio.create_task(engine.advance(claims[0]))
+        await engine.waiting_for_locks(1)
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(engine.advance(claimed) for claimed in claims[1:]))
+        assert not locked.done()
+    await locked
+    timelines = [await engine.timeline(id_) for id_ in ids]
+    assert timelines == [["created", "submitted", *["checked"] * submitted]] * 3
+
+
+@pytest.mark.parametrize("was_away", [False, True])
+async def test_a_lock_is_waited_for_here_only_if_an_earlier_try_may_have_been_committed(was_away: bool) -> None:
+    locked = asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+    errors: list[Exception] = [*[ConnectionResetError()] * was_away, locked]
+
+    async def write() -> str:
+        if errors:
+            raise errors.pop(0)
+        return "written"
+
+    if was_away:
+        assert await persevering(write, locked=False) == "written"
+    else:
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await persevering(write, locked=False)
+
+
+@pytest.mark.parametrize("woken", [False, True])
+async def test_a_report_whose_acknowledgement_is_lost_is_written_once(far: Far, wire: Wire, woken: bool) -> None:
+    """An event that came during the call still has its step made at once."""
+
+    async def recorded() -> bool:
+        return bool(await run_sql(far.near, "SELECT 1 FROM history WHERE n = 1"))
+
+    async def submitting(_: httpx.Request) -> httpx.Response:
+        if woken:
+            await run_sql(far.near, "UPDATE work SET wake_requested = true")
+        far.relay.reply_lost = recorded
+        return httpx.Response(200, json={"id": "77"})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await far.engine.create()
+    await far.engine.step()
+    assert far.relay.reply_lost is None
+    assert await far.engine.timeline(id_) == ["created", "submitted", *["checked"] * woken]
+    assert wire.calls == [SUBMIT, *[POLL] * woken]

@@ -18,7 +18,6 @@ from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import PATIENT
-from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
 
@@ -297,22 +296,15 @@ async def test_a_leader_that_rests_past_the_deadline_is_followed_only_if_a_perso
     assert follows[patient] is not None
 
 
-async def waiting_for_locks(engine: Engine, number: int) -> None:
-    async def waiting() -> bool:
-        return len(await engine.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) >= number
-
-    await eventually(waiting)
-
-
 async def test_a_leader_ends_only_when_its_new_follower_is_committed(engine: Engine, wire: Wire) -> None:
     """So that its end wakes it."""
     leader = await engine.create(max_age=60)
     async with engine.gateway.transaction() as db:
         await db.execute(text("LOCK TABLE idempotency_keys IN SHARE MODE"))  # only a create writes to it
         coming = asyncio.create_task(engine.create(max_age=60))
-        await waiting_for_locks(engine, 1)
+        await engine.waiting_for_locks(1)
         ending = asyncio.create_task(cancel(engine.gateway, CALLER, leader))
-        await waiting_for_locks(engine, 2)
+        await engine.waiting_for_locks(2)
     follower = await coming
     await ending
     [row] = await engine.rows("SELECT follows, step FROM work")
@@ -328,7 +320,7 @@ async def test_a_follower_that_comes_while_its_leader_ends_sees_that_end(engine:
         locked = await store.lock(db, engine.gateway.sealer, [leader])
         await apply(db, engine.gateway.sealer, [lifecycle.canceled(locked[leader])])
         coming = asyncio.create_task(engine.create(max_age=60))
-        await waiting_for_locks(engine, 1)
+        await engine.waiting_for_locks(1)
     follower = await coming
     rows = await engine.rows("SELECT follows FROM work WHERE verification_id = :id", id=follower)
     assert rows[0].follows is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
@@ -119,3 +120,19 @@ $$ BEGIN IF new.id IN ('{ids[0]}', '{ids[1]}') THEN RAISE 'not these'; END IF; R
     await engine.run_sql("CREATE TRIGGER refuse BEFORE UPDATE ON verifications FOR EACH ROW EXECUTE FUNCTION refuse()")
     assert await sweep(engine.gateway) == 5
     assert [(await engine.view(id_))["status"] for id_ in ids] == ["queued"] * 2 + ["failed"] * 5
+
+
+async def test_one_whose_follower_is_locked_does_not_keep_the_others_open(engine: Engine) -> None:
+    leader, other = await engine.create(), await engine.create()
+    follower = await engine.create()
+    await engine.run_sql(
+        "UPDATE work SET due_at = now(), next_check_at = now(), deadline = now() WHERE verification_id <> :id",
+        id=follower,
+    )
+    await engine.run_sql("UPDATE work SET follows = :leader WHERE verification_id = :id", leader=leader, id=follower)
+    async with engine.gateway.transaction() as db:
+        await db.execute(text("SELECT FROM work WHERE verification_id = :id FOR UPDATE"), {"id": follower})
+        assert await sweep(engine.gateway) == 1
+    assert [(await engine.view(id_))["status"] for id_ in (leader, other)] == ["queued", "failed"]
+    assert await sweep(engine.gateway) == 1
+    assert (await engine.view(leader))["status"] == "failed"

@@ -15,10 +15,13 @@ import pytest
 from covergate.vendor_health.circuit_breaker import hold
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
+from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Change, Submission
 from covergate.verifications.operator import resume
 from covergate.verifications.policy import LATE_LOOKS
-from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
@@ -393,3 +396,34 @@ async def test_a_message_with_too_many_events_stores_nothing(engine: Engine) -> 
     with pytest.raises(TooManyEvents):
         await receive(engine.gateway, "health_harbor", call_begins(*map(str, range(MOST_EVENTS + 1))))
     assert await engine.rows("SELECT 1 FROM vendor_events") == []
+
+
+async def test_an_event_that_waits_for_the_late_reply_forgets_none_of_it(engine: Engine) -> None:
+    """It locks the verification that has ended, and reads the attempt as it was before it had to wait."""
+    id_ = await engine.create(vendor="sohar")
+    await cancel(engine.gateway, CALLER, id_)
+    [attempt] = await engine.rows("SELECT id FROM attempts")
+    async with engine.gateway.transaction() as db:
+        v = (await store.lock(db, engine.gateway.sealer, [id_]))[id_]
+        coming = asyncio.create_task(receive(engine.gateway, "sohar", event(attempt.id)))
+        await engine.waiting_for_locks(1)
+        await apply(db, engine.gateway.sealer, [Change(lifecycle.submitted(v, Submission(None, v.now)))])
+    assert await coming == 1
+    [row] = await engine.rows("SELECT vendor_ref, submitted_at FROM attempts")
+    assert (row.vendor_ref, row.submitted_at) == (REF, v.now)
+
+
+async def test_an_event_that_overtakes_a_reply_after_the_end_brings_the_late_answer(engine: Engine, wire: Wire) -> None:
+    async def submitting(request: httpx.Request) -> httpx.Response:
+        assert await receive(engine.gateway, "sohar", event()) == 1
+        await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
+        assert await sweep(engine.gateway) == 1
+        return httpx.Response(201, json={"verificationId": REF, "id": None})
+
+    wire.on(SUBMIT, submitting)
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    assert await engine.work.steps(within_seconds=0) == [id_]
+    await engine.step()
+    assert await engine.timeline(id_) == ["created", "failed", "answered_late"]
+    assert (await engine.view(id_))["late_result"]["coverage"] == "active"

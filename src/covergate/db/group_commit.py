@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from covergate.db.outage import is_away
+from covergate.db.outage import is_away, is_locked
 
 _Item = TypeVar("_Item")
 _Written = TypeVar("_Written")
@@ -27,13 +27,20 @@ class GroupCommit(Generic[_Item, _Written]):
     """`write` writes a batch in one transaction and returns one value for each item, in their order.
 
     A batch that fails is written again in halves, down to the items at fault. An error of a database that is away is no
-    item's fault: all of the batch get it.
+    item's fault: all of the batch get it. If somebody has locked what one of them needs, each is written by itself; the one
+    that needs it, `alone` beside the others, for as long as that takes; without `alone` it gets the error.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[_Item]], Awaitable[Sequence[_Written]]], *, largest_batch: int = MOST_TOGETHER
+        self,
+        write: Callable[[Sequence[_Item]], Awaitable[Sequence[_Written]]],
+        *,
+        alone: Callable[[_Item], Awaitable[_Written]] | None = None,
+        largest_batch: int = MOST_TOGETHER,
     ) -> None:
         self._write = write
+        self._alone = alone
+        self._beside: set[asyncio.Task[None]] = set()
         self._largest_batch = largest_batch
         self._waiting: deque[tuple[_Item, asyncio.Future[_Written]]] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -64,12 +71,15 @@ class GroupCommit(Generic[_Item, _Written]):
             written = await self._write([item for item, _ in batch])
         # Broad on purpose: each caller gets whatever went wrong with its own item.
         except Exception as error:
-            if len(batch) == 1 or is_away(error):
+            locked = is_locked(error)
+            if len(batch) == 1 and locked and self._alone is not None:
+                self._write_beside(self._alone, *batch[0])
+            elif len(batch) == 1 or (is_away(error) and not locked):
                 _answer_all(batch, error)
-                return
-            middle = len(batch) // 2
-            await self._write_batch(batch[:middle])
-            await self._write_batch(batch[middle:])
+            else:
+                size = 1 if locked else (len(batch) + 1) // 2
+                for start in range(0, len(batch), size):
+                    await self._write_batch(batch[start : start + size])
             return
         # The loop is shutting down: nobody may wait for an answer that cannot come any more.
         except BaseException:
@@ -79,6 +89,23 @@ class GroupCommit(Generic[_Item, _Written]):
         for (_, answer), value in zip(batch, written, strict=True):
             if not answer.done():
                 answer.set_result(value)
+
+    def _write_beside(
+        self, alone: Callable[[_Item], Awaitable[_Written]], item: _Item, answer: asyncio.Future[_Written]
+    ) -> None:
+        async def write() -> None:
+            try:
+                written = await alone(item)
+            # Broad on purpose, as above.
+            except Exception as error:
+                _answer_all([(item, answer)], error)
+                return
+            if not answer.done():
+                answer.set_result(written)
+
+        task = asyncio.create_task(write(), name="commit beside the group", context=Context())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
 
 def _answer_all(batch: Sequence[tuple[_Item, asyncio.Future[_Written]]], error: Exception) -> None:

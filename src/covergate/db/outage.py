@@ -52,6 +52,15 @@ LOST: dict[str, str] = {
 """Of these, those after which the connection itself is of no use: another may reach a better server."""
 
 
+LOCKED = ("40P01", "55P03")
+"""Of these, those that say: somebody has a lock. Only who needs it too has to wait."""
+
+
+def is_locked(error: BaseException) -> bool:
+    """It is `is_away` for what needs that lock. Others, of the same batch too, can be written."""
+    return any(getattr(cause, "sqlstate", None) in LOCKED for cause in _causes(error))
+
+
 def is_away(error: BaseException) -> bool:
     """The database cannot do it now; the same may work in a moment."""
     if isinstance(error, BaseExceptionGroup):

@@ -111,6 +111,7 @@ class Dispatcher(Generic[_Row]):
         self._next_look = self._clock()
         self._ended_since = 0
         """The last look."""
+        self._over = False
         self.under_way: dict[asyncio.Future[None], _Row] = {}
         self.looked_at = self._clock()
         """The loop's time of the last look that worked."""
@@ -151,11 +152,14 @@ class Dispatcher(Generic[_Row]):
                         await self._woken.wait()
             while self.under_way:
                 await asyncio.wait(self.under_way)
+            self._over = True
         finally:
             renewing.cancel()
 
     def take_up(self, row: _Row) -> None:
-        """Begins work on a row that is claimed."""
+        """Begins work on a row that is claimed; not any more when `run` has ended: then its lease ends, and another claims it."""
+        if self._over:
+            return
         task = asyncio.ensure_future(self._work(row))
         self.under_way[task] = row
         task.add_done_callback(self._ended)

@@ -23,6 +23,10 @@ _BEGIN = text("SELECT")
 _NO_VALUES: Mapping[str, Any] = MappingProxyType({})
 
 
+LONGEST_TURN_SECONDS = 2
+"""A process that is silent for so long in its turn, e.g. because it was paused, loses it before the others give up waiting."""
+
+
 class Record(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
     """One row: `row.name`, or `row["name"]` if the column has a method's name (`items`, `keys`, `values`, `get`)."""
 
@@ -82,6 +86,14 @@ class Query:
 
     def __repr__(self) -> str:
         return f"Query({' '.join(self.sql.split())[:80]!r})"
+
+
+def turn(name: str) -> Query:
+    """Takes turns with other processes, for the rest of the caller's transaction, which must wait for nothing but PostgreSQL."""
+    return Query(
+        f"SELECT pg_advisory_xact_lock(hashtextextended('{name}', 0)),"
+        f" set_config('idle_in_transaction_session_timeout', '{LONGEST_TURN_SECONDS}s', true)"
+    )
 
 
 async def driver_of(db: AsyncConnection) -> asyncpg.Connection:

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.kept import Kept
-from covergate.db.sql import Query
+from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, EventType
 from covergate.vendors.errors import VendorBroken, VendorError, VendorUnavailable
@@ -39,7 +39,7 @@ KEPT = (
 )
 
 _READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
-_TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate circuits', 0))")
+_TURN = turn("covergate circuits")
 """Counts and circuits are written in either order: one process at a time."""
 _COUNT = Query("""
 INSERT INTO vendor_calls (vendor, mode, bucket, answered, failed)

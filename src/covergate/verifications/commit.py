@@ -20,13 +20,14 @@ from tenacity import stop_after_delay, wait_random_exponential
 from covergate import crash_points, instruments
 from covergate.db.database import after_commit
 from covergate.db.notify import tell
-from covergate.db.outage import is_away
+from covergate.db.outage import is_away, is_locked
 from covergate.db.queue import announce
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.retrying import retrying
 from covergate.vendors import VENDORS
+from covergate.vendors.flow import Answered
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.history import stored_exchanges
 from covergate.verifications.model import Change, Leader, Report, Verification
@@ -71,7 +72,8 @@ _LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:
 async def commit(gateway: Gateway, desk: Desk | None, reports: Sequence[Report]) -> list[Verification | None]:
     """Writes the reports down. For each: the verification if its next step is due at once and the worker keeps it.
 
-    A database that is away for a moment is waited for: the vendors' replies would be lost with us.
+    A database that is away for a moment is waited for: the vendors' replies would be lost with us. But not a lock that
+    somebody has: `commit_alone` waits for it.
     """
     following: dict[int, Verification | None] = {}
     for numbers in _rounds(reports):
@@ -100,14 +102,30 @@ async def _persevering(gateway: Gateway, desk: Desk | None, reports: Sequence[Re
     def once() -> Awaitable[list[Verification | None]]:
         return _commit(gateway, desk, reports, again=next(tried) > 0)
 
-    return await persevering(once)
+    return await persevering(once, locked=False)
 
 
-async def persevering(write: Callable[[], Awaitable[_T]]) -> _T:
-    """Writes again while the database is away. For what may be written twice."""
+async def commit_alone(gateway: Gateway, desk: Desk | None, report: Report) -> Verification | None:
+    """One that needs what somebody has locked."""
+    [following] = await persevering(lambda: _commit(gateway, desk, [report], again=True))
+    return following
+
+
+async def persevering(write: Callable[[], Awaitable[_T]], *, locked: bool = True) -> _T:
+    """Writes again while the database is away, or only something in it `locked`. For what may be written twice.
+
+    Once it was away a lock is waited for, too: an earlier try may have been committed, which only the next one here knows.
+    """
+    waits = locked
+
+    def worth_another_try(error: BaseException) -> bool:
+        nonlocal waits
+        waits = waits or not is_locked(error)
+        return waits and is_away(error)
+
     return await retrying(
         write,
-        when=is_away,
+        when=worth_another_try,
         stop=stop_after_delay(PERSEVERANCE_SECONDS),
         wait=wait_random_exponential(multiplier=0.2, max=2),
     )
@@ -129,6 +147,10 @@ async def _commit(
             stored = await stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
         for report in reports:
             v = locked.get(report.seen.id)
+            if v is not None and report.exchanges and stored.issuperset(one.id for one in report.exchanges):
+                # An earlier try was committed, with all that belongs to it.
+                following.append(v if report.keeps and v.due and v.step == report.seen.step + 1 else None)
+                continue
             change = None if v is None else await _decide(db, report, v)
             if change is None:
                 following.append(None)
@@ -169,6 +191,9 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     if ours:
         return policy.follow_up(report, v)
     change = policy.follow_up_late(report, v)
+    if v.wake_requested and not v.open and not isinstance(report.outcome, Answered):
+        # The event that says so came before this reply, and so before anybody knew whose it is.
+        change = replace(change, late_look_in=lifecycle.FIRST_LATE_LOOK)
     over = seen.late_tries is not None and change.late_look_in is None
     return replace(change, late_look_over=seen.step) if over else change
 

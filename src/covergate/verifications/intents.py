@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from covergate import crash_points, ids
@@ -46,22 +47,27 @@ class Intents:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._commits = GroupCommit(self._store_together)
+        self._commits = GroupCommit(self._store_together, alone=self._store_alone)
 
     async def store(self, intent: dict[str, Any]) -> datetime | None:
         """The instant since when it holds; None if the submission is not its maker's (any more)."""
         return await self._commits.add(intent)
 
     async def _store_together(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
-        values = {name: [intent[name] for intent in intents] for name in intents[0]}
-
-        async def once() -> dict[str, datetime]:
-            async with self.gateway.connection() as db:
-                return {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
-
         crash_points.point("before_intents")
-        stored = await persevering(once)
+        stored = await persevering(partial(self._store, intents), locked=False)
         crash_points.point("after_intents")
+        return stored
+
+    async def _store_alone(self, intent: dict[str, Any]) -> datetime | None:
+        """One whose row somebody has locked."""
+        [stored] = await persevering(partial(self._store, [intent]))
+        return stored
+
+    async def _store(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+        values = {name: [intent[name] for intent in intents] for name in intents[0]}
+        async with self.gateway.connection() as db:
+            stored = {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
         return [stored.get(intent["intent_id"]) for intent in intents]
 
 

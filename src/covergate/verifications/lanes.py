@@ -1,8 +1,8 @@
 """How many steps are made at once for a vendor, by all workers, and for a payer: so that who is slow slows only itself.
 
 Each vendor has a lane, as wide for all workers together as for one, so they take turns at claiming. A payer with its share of
-the lane under way gets no more, and one claim takes no more than that at once, so a payer that hangs holds less than two
-shares.
+the lane under way gets no more, nor one that is alone there with three of five; one claim takes no more than a share at
+once. So a payer that hangs leaves a share to the others, however much of it is due.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.queue import LOOK_SECONDS, claiming, renewing
 from covergate.db.sealing import Sealer
-from covergate.db.sql import Query
+from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
 from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
-PAYER_SHARES = 5
-"""A payer that hangs holds less than two of so many shares of its vendor's lane."""
+PAYER_SHARES, SHARES_ALONE = 5, 3
+"""A payer with one of so many shares of its vendor's lane gets no more; while no other is under way, with so many of them."""
 
 FORMER_PLACES = 10
 """Of a vendor that is not in the registry any more."""
@@ -34,7 +34,9 @@ WITH given AS MATERIALIZED (
   WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now()
   GROUP BY vendor, payer
 ), full_payers AS MATERIALIZED (
-  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= greatest(places / {PAYER_SHARES}, 1)
+  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor
+  WHERE number >= greatest(places / {PAYER_SHARES}, 1)
+    * CASE (SELECT count(*) FROM under_way u WHERE u.vendor = lane) WHEN 1 THEN {SHARES_ALONE} ELSE 1 END
 ), lanes AS MATERIALIZED (
   SELECT lane, greatest(least(room, places - (SELECT coalesce(sum(number), 0) FROM under_way WHERE vendor = lane)), 0) AS room
   FROM given
@@ -48,7 +50,7 @@ WITH RECURSIVE known AS (
 )
 SELECT vendor FROM known WHERE vendor IS NOT NULL""")
 _RENEW = Query(renewing("work", "verification_id"))
-_TURN = Query("SELECT pg_advisory_xact_lock(hashtextextended('covergate claims', 0))")
+_TURN = turn("covergate claims")
 _RELEASE = Query("UPDATE work SET due_at = next_check_at WHERE verification_id = :id AND step = :step")
 _NEXT_IN = Query("""
 SELECT extract(epoch FROM min(following.due_at) - clock_timestamp())::float8
@@ -64,7 +66,7 @@ class Lanes:
     def __init__(self, gateway: Gateway, places: Mapping[str, int]) -> None:
         self._gateway = gateway
         self._places = dict(places)
-        self._claimed_at = float("-inf")
+        self._claimed_at: dict[str, float] = {}
         self.more = False
 
     async def claim(self, under_way: Collection[Claimed]) -> Sequence[Claimed]:
@@ -73,7 +75,7 @@ class Lanes:
         But the last places of a lane that hangs are given away, too, when it was not looked at for a while.
         """
         now = asyncio.get_running_loop().time()
-        patient = now - self._claimed_at < LOOK_SECONDS
+        patient = {vendor for vendor, at in self._claimed_at.items() if now - at < LOOK_SECONDS}
         taken = Counter(one.verification.attempt.vendor for one in under_way)
         of_payer = Counter((one.verification.attempt.vendor, one.payer) for one in under_way)
         shares = {vendor: max(places // PAYER_SHARES, 1) for vendor, places in self._places.items()}
@@ -81,13 +83,13 @@ class Lanes:
         rooms = {
             vendor: min(share, free[vendor])
             for vendor, share in shares.items()
-            if free[vendor] >= (share if patient else 1)
+            if free[vendor] >= (share if vendor in patient else 1)
         }
         crowded = len(rooms) < len(shares) or any(number >= shares[vendor] for (vendor, _), number in of_payer.items())
         if not rooms:
             self.more = True
             return ()
-        self._claimed_at = now
+        self._claimed_at |= dict.fromkeys(rooms, now)
         async with self._gateway.transaction() as db:
             await _TURN.run(db)
             claimed = await claim(db, self._gateway.sealer, rooms, self._places)

@@ -1,6 +1,6 @@
 """The state machine as data: a verification with its current attempt, the news that a step brings, the change that follows.
 
-Everything is frozen. `lifecycle.py` makes changes, `policy.py` chooses them, `store.py` writes them.
+Everything is frozen. `lifecycle.py` makes changes, `policy.py` chooses them, `save.py` writes them.
 All instants come from the database's clock.
 """
 

@@ -45,8 +45,8 @@ _TIMELINE = Query(
 SELECT h.n * :most + e.number AS number, h.at, h.attempt_id, h.vendor, e.entry FROM history h,
   jsonb_array_elements(h.entries) WITH ORDINALITY AS e(entry, number)
 WHERE h.verification_id = :id AND h.n >= :after / :most AND h.n * :most + e.number > :after ORDER BY 1 LIMIT :limit""",
-    most="int",
-    after="int",
+    most="bigint",
+    after="bigint",
 )
 _RAW = Query("""
 SELECT n, verification_id, attempt_id, exchanges, contents_sealed FROM history

@@ -126,14 +126,16 @@ WITH moved AS (
   INSERT INTO attempts ({", ".join(_ATTEMPTS)}, payer_id)
   SELECT {", ".join(f"a.{name}" for name in _ATTEMPTS)}, v.payer_id
   FROM {_unnested("a", _ATTEMPTS)} JOIN verifications v ON v.id = a.verification_id
-  ON CONFLICT (id) DO UPDATE SET vendor_ref = EXCLUDED.vendor_ref, submitted_at = EXCLUDED.submitted_at,
-    lookup_after = EXCLUDED.lookup_after
+  ON CONFLICT (id) DO UPDATE SET vendor_ref = coalesce(EXCLUDED.vendor_ref, attempts.vendor_ref),
+    submitted_at = coalesce(EXCLUDED.submitted_at, attempts.submitted_at), lookup_after = EXCLUDED.lookup_after
 )
 INSERT INTO history ({", ".join(_HISTORY)}, at, contents_sealed)
 SELECT {", ".join(f"h.{name}" for name in _HISTORY)}, clock_timestamp(), c.sealed
 FROM {_unnested("h", _HISTORY)} LEFT JOIN (
   SELECT verification_id, array_agg(sealed ORDER BY position) AS sealed FROM {_unnested("c", _CONTENTS)} GROUP BY 1
 ) AS c USING (verification_id)""")
+
+"""`tried`: whoever had to wait for what has ended has read the attempt as it was before, and must not take back what came."""
 
 _SAVE_AFTER_END = Query(f"""
 WITH noted AS (

@@ -183,7 +183,7 @@ async def lock(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[
 
 
 async def lock_past_deadline(db: AsyncConnection, sealer: Sealer, limit: int, but: Sequence[str]) -> list[Verification]:
-    """Open verifications past their deadline, the latest first, except `but` and those that somebody else has locked."""
+    """Open verifications past their deadline, the longest overdue first, except `but` and those that somebody else has locked."""
     rows = await _LOCK_PAST_DEADLINE.all(db, {"limit": limit, "but": list(but)})
     return [verification_of(row, sealer) for row in rows]
 

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from covergate.db.outage import is_away
+from covergate.db.outage import is_away, is_locked
 from covergate.db.queue import announce
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
@@ -83,9 +83,9 @@ async def _close_late(gateway: Gateway) -> int:
                 if late:
                     await apply(db, gateway.sealer, [lifecycle.deadline_passed(v) for v in late])
             closed += len(late)
-        # Broad on purpose: one verification that cannot be closed must not keep the others open.
+        # Broad on purpose: one verification that cannot be closed, or whose followers are locked, must not keep the others open.
         except Exception as error:
-            if not late or is_away(error):
+            if not late or (is_away(error) and not is_locked(error)):
                 raise
             log.error("late_verifications_not_closed", error=type(error).__name__)
             left = await _close_each(gateway, [v.id for v in late])
