@@ -74,7 +74,7 @@ def write(rows: Sequence[Row], order: Sequence[str], page: Path = PAGE) -> None:
     }
     kept = [lines[text] for text in order if text in lines]
     took = sum(int(match["took"]) for match in map(_LINE.match, kept) if match)
-    page.write_text(f"{before}{BEGIN}\n\n{_machine(took)}\n{table(kept)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n\n{_machine(took)}\n\n{table(kept)}\n{END}{after}")
 
 
 def _machine(seconds: int) -> str:

@@ -47,7 +47,7 @@ _vendor("vendors_429_retry_after", "vendors answer 429 with Retry-After: 3")(
 _vendor("vendors_hang", "vendors hang for 35 s, then cut the connection", seconds=35)(mode="hang", share=70)
 _vendor("vendors_cut", "vendors cut the connection in the middle of a reply")(mode="cut", share=60)
 _vendor("vendors_garbage", "vendors reply garbage with a 200")(mode="garbage", share=40)
-_vendor("tokens_expire", "vendors refuse a token after three calls", quiet=True)(mode="expire", uses=3)
+_vendor("tokens_expire", "vendors refuse a token after sixty calls", quiet=True)(mode="expire", uses=60)
 _vendor("events_overtake", "events come before the answer to their submission", quiet=True)(
     mode="hold_submissions", seconds=2
 )
