@@ -306,6 +306,15 @@ async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(eng
     assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
 
 
+async def test_a_look_that_is_put_off_gives_way_to_a_newer_event(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (503, {}))
+    id_ = await too_late(engine)
+    look = await engine.take()
+    await receive(engine.gateway, "sohar", event(message_id="msg_newer"))
+    await engine.advance(look)
+    assert await engine.work.seconds_to(id_) <= 0
+
+
 async def test_a_late_answer_is_not_waited_for_for_ever(engine: Engine) -> None:
     """Its vendor is held for a month."""
     id_ = await too_late(engine)

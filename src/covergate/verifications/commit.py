@@ -194,8 +194,7 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     if v.wake_requested and not v.open and not isinstance(report.outcome, Answered):
         # The event that says so came before this reply, and so before anybody knew whose it is.
         change = replace(change, late_look_in=lifecycle.FIRST_LATE_LOOK)
-    over = seen.late_tries is not None and change.late_look_in is None
-    return replace(change, late_look_over=seen.step) if over else change
+    return change if seen.late_tries is None else replace(change, late_look_of=seen.step)
 
 
 async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None) -> None:
