@@ -175,19 +175,23 @@ class Acceptance:
         return Created(values["id"], replayed=False, row={**values, **row})
 
     async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
-        """Equal idempotency keys go one after the other: the second finds the first's."""
-        inserted: dict[str, Record] = {}
-        waiting = list(rows)
+        """Equal idempotency keys go one after the other: the second finds the first's.
+
+        Each turn is committed by itself: what it inserted stands with its rows, should a later turn be refused.
+        """
+        waiting = [row for row in rows if "inserted" not in row]
         while waiting:
             turn: dict[object, dict[str, Any]] = {}
             for row in waiting:
                 key = row["id"] if row["key"] is None else (row["tenant_id"], row["mode"], row["key"])
                 turn.setdefault(key, row)
             async with self.gateway.connection() as db:
-                inserted |= await _insert(db, list(turn.values()))
+                inserted = await _insert(db, list(turn.values()))
+            for row in turn.values():
+                row["inserted"] = inserted.get(row["id"])
             ids_done = {row["id"] for row in turn.values()}
             waiting = [row for row in waiting if row["id"] not in ids_done]
-        return [inserted.get(row["id"]) for row in rows]
+        return [row["inserted"] for row in rows]
 
     async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
         """With `max_age` it looks for a verification to follow, under a lock on the question."""

@@ -160,8 +160,8 @@ WITH noted AS (
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
   waiting_since, next_check_at, route, not_asked, attempt_id, state, attempt_created_at, vendor_ref, intent_at, submitted_at,
   expires_at, checks)
-SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}', v.status,
-  l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.state, a.created_at,
+SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
+  v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.state, a.created_at,
   a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
 FROM {_unnested("l", _LATE)} JOIN verifications v ON v.id = l.verification_id JOIN attempts a ON a.id = v.attempt_id
 WHERE l.next_check_at < v.completed_at + interval '{LATE_FOR}'
