@@ -76,7 +76,7 @@ async def test_one_row_that_postgresql_refuses_keeps_no_other_out(engine: Engine
 async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two equal keys make two turns, and the second fails at first: it alone is made again."""
+    """Two equal keys make two turns, and the second fails: it alone gets the error."""
     turns = 0
     insert = create._insert
 
@@ -89,6 +89,9 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
 
     monkeypatch.setattr(create, "_insert", refused_at_first)
     acceptance = Acceptance(engine.gateway)
-    created = await together(acceptance, (request(), None), (request(), "the same key"), (request(), "the same key"))
+    *created, refused = await together(
+        acceptance, (request(), None), (request(), "the same key"), (request(), "the same key")
+    )
     assert len({one.id for one in created}) == 2
+    assert isinstance(refused, ValueError)
     assert len(await engine.rows("SELECT 1 FROM verifications")) == 2
