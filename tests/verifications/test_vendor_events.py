@@ -21,12 +21,13 @@ from covergate.verifications.commit import apply
 from covergate.verifications.model import Change, Submission
 from covergate.verifications.operator import resume
 from covergate.verifications.policy import LATE_LOOKS
-from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import FOR_HARBOR
 from tests.support.sohar import READ, REF, SUBMIT, event
+from tests.support.sweeps import sweep
 from tests.support.wire import Wire
 
 PENDING = {"verificationId": REF, "status": "pending"}
