@@ -53,6 +53,15 @@ async def test_what_comes_during_a_write_goes_together_with_the_next() -> None:
     assert max(map(len, table.batches)) == 3
 
 
+async def test_items_of_one_key_go_one_after_the_other() -> None:
+    """In the order in which they came; the others go together."""
+    table = Table()
+    commits = GroupCommit(table.write, key=lambda number: number % 10)
+    numbers = [1, 11, 2, 21, 3]
+    assert await asyncio.gather(*(commits.add(number) for number in numbers)) == [f"wrote {one}" for one in numbers]
+    assert table.batches == [[1, 2, 3], [11], [21]]
+
+
 async def test_nobody_is_answered_before_the_commit() -> None:
     table = Table()
     commits = GroupCommit(table.write)

@@ -14,9 +14,10 @@ from covergate.gateway import Gateway
 from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
 from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
 from covergate.verifications.operator import resume
-from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from tests.support.engine import Engine, running_engine
 from tests.support.requests import FOR_HARBOR, FOR_VSEE, WHOLE_PATIENT
+from tests.support.sweeps import sweep
 from tests.support.wire import POLL, SUBMIT, Wire
 
 DOWN = VendorUnavailable("down", sent=True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.sql import Record
 from covergate.gateway import Gateway
+from covergate.verifications import create
 from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine
@@ -66,3 +71,27 @@ async def test_one_row_that_postgresql_refuses_keeps_no_other_out(engine: Engine
     assert isinstance(created[3], asyncpg.CheckViolationError)
     assert len({one.id for n, one in enumerate(created) if n != 3}) == 7
     assert len(await engine.rows("SELECT 1 FROM verifications")) == 7
+
+
+async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two equal keys make two turns, and the second fails: it alone gets the error."""
+    turns = 0
+    insert = create._insert
+
+    async def refused_at_first(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
+        nonlocal turns
+        turns += 1
+        if turns == 2:
+            raise ValueError("refused")
+        return await insert(db, rows)
+
+    monkeypatch.setattr(create, "_insert", refused_at_first)
+    acceptance = Acceptance(engine.gateway)
+    *created, refused = await together(
+        acceptance, (request(), None), (request(), "the same key"), (request(), "the same key")
+    )
+    assert len({one.id for one in created}) == 2
+    assert isinstance(refused, ValueError)
+    assert len(await engine.rows("SELECT 1 FROM verifications")) == 2

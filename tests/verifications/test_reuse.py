@@ -14,10 +14,10 @@ from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
 from covergate.verifications.commit import apply
 from covergate.verifications.operator import Resolution, resolve
-from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import PATIENT
+from tests.support.sweeps import sweep
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from covergate.verifications.sweep import sweep
 from tests.support.engine import Engine
+from tests.support.sweeps import sweep
 
 
 async def test_a_step_whose_lease_ends_is_claimed_by_another(engine: Engine) -> None:

@@ -21,12 +21,13 @@ from covergate.verifications.commit import apply
 from covergate.verifications.model import Change, Submission
 from covergate.verifications.operator import resume
 from covergate.verifications.policy import LATE_LOOKS
-from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, sweep
+from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
 from tests.support.requests import FOR_HARBOR
 from tests.support.sohar import READ, REF, SUBMIT, event
+from tests.support.sweeps import sweep
 from tests.support.wire import Wire
 
 PENDING = {"verificationId": REF, "status": "pending"}
@@ -304,6 +305,15 @@ async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(eng
     await engine.step()
     assert await engine.rows("SELECT 1 FROM work") == []
     assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
+
+
+async def test_a_look_that_is_put_off_gives_way_to_a_newer_event(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (503, {}))
+    id_ = await too_late(engine)
+    look = await engine.take()
+    await receive(engine.gateway, "sohar", event(message_id="msg_newer"))
+    await engine.advance(look)
+    assert await engine.work.seconds_to(id_) <= 0
 
 
 async def test_a_late_answer_is_not_waited_for_for_ever(engine: Engine) -> None:

@@ -26,6 +26,8 @@ MOST_TOGETHER = 64
 class GroupCommit(Generic[_Item, _Written]):
     """`write` writes a batch in one transaction and returns one value for each item, in their order.
 
+    Items with one `key` go one after the other: the second sees what the first has written.
+
     A batch that fails is written again in halves, down to the items at fault. An error of a database that is away is no
     item's fault: all of the batch get it. If somebody has locked what one of them needs, each is written by itself; the one
     that needs it, `alone` beside the others, for as long as that takes; without `alone` it gets the error.
@@ -35,10 +37,12 @@ class GroupCommit(Generic[_Item, _Written]):
         self,
         write: Callable[[Sequence[_Item]], Awaitable[Sequence[_Written]]],
         *,
+        key: Callable[[_Item], object] | None = None,
         alone: Callable[[_Item], Awaitable[_Written]] | None = None,
         largest_batch: int = MOST_TOGETHER,
     ) -> None:
         self._write = write
+        self._key = key
         self._alone = alone
         self._beside: set[asyncio.Task[None]] = set()
         self._largest_batch = largest_batch
@@ -57,12 +61,21 @@ class GroupCommit(Generic[_Item, _Written]):
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            batch: list[tuple[_Item, asyncio.Future[_Written]]] = []
-            while self._waiting and len(batch) < self._largest_batch:
-                item, answer = self._waiting.popleft()
-                if not answer.done():  # else the caller has gone
-                    batch.append((item, answer))
-            await self._write_batch(batch)
+            await self._write_batch(self._next_batch())
+
+    def _next_batch(self) -> list[tuple[_Item, asyncio.Future[_Written]]]:
+        batch: list[tuple[_Item, asyncio.Future[_Written]]] = []
+        later: list[tuple[_Item, asyncio.Future[_Written]]] = []
+        keys: set[object] = set()
+        while self._waiting and len(batch) < self._largest_batch:
+            item, answer = self._waiting.popleft()
+            key = object() if self._key is None else self._key(item)
+            if answer.done():  # the caller has gone
+                continue
+            (later if key in keys else batch).append((item, answer))
+            keys.add(key)
+        self._waiting.extendleft(reversed(later))
+        return batch
 
     async def _write_batch(self, batch: list[tuple[_Item, asyncio.Future[_Written]]]) -> None:
         if not batch:

@@ -7,7 +7,6 @@ verification is open and the step is ours.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -75,25 +74,14 @@ async def commit(gateway: Gateway, desk: Desk | None, reports: Sequence[Report])
     A database that is away for a moment is waited for: the vendors' replies would be lost with us. But not a lock that
     somebody has: `commit_alone` waits for it.
     """
-    following: dict[int, Verification | None] = {}
-    for numbers in _rounds(reports):
-        written = await _persevering(gateway, desk, [reports[number] for number in numbers])
-        following |= dict(zip(numbers, written, strict=True))
+    following = await _persevering(gateway, desk, reports)
     crash_points.point("after_commit")
-    return [following[number] for number in range(len(reports))]
+    return following
 
 
-def _rounds(reports: Sequence[Report]) -> list[list[int]]:
-    """The reports' numbers, those of one verification in rounds of their own: the second must see what the first changed."""
-    rounds: list[list[int]] = []
-    seen: Counter[str] = Counter()
-    for number, report in enumerate(reports):
-        place = seen[report.seen.id]
-        seen[report.seen.id] += 1
-        if place == len(rounds):
-            rounds.append([])
-        rounds[place].append(number)
-    return rounds
+def reported_on(report: Report) -> str:
+    """The verification: two reports of one are written one after the other."""
+    return report.seen.id
 
 
 async def _persevering(gateway: Gateway, desk: Desk | None, reports: Sequence[Report]) -> list[Verification | None]:
@@ -194,8 +182,7 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     if v.wake_requested and not v.open and not isinstance(report.outcome, Answered):
         # The event that says so came before this reply, and so before anybody knew whose it is.
         change = replace(change, late_look_in=lifecycle.FIRST_LATE_LOOK)
-    over = seen.late_tries is not None and change.late_look_in is None
-    return replace(change, late_look_over=seen.step) if over else change
+    return change if seen.late_tries is None else replace(change, late_look_of=seen.step)
 
 
 async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None) -> None:

@@ -119,7 +119,7 @@ class Acceptance:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._inserts = GroupCommit(self._insert_together)
+        self._inserts = GroupCommit(self._insert_together, key=_key)
 
     async def create(
         self, caller: Caller, request: CreateVerification, idempotency_key: str | None, payer: Named | None = None
@@ -175,18 +175,8 @@ class Acceptance:
         return Created(values["id"], replayed=False, row={**values, **row})
 
     async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
-        """Equal idempotency keys go one after the other: the second finds the first's."""
-        inserted: dict[str, Record] = {}
-        waiting = list(rows)
-        while waiting:
-            turn: dict[object, dict[str, Any]] = {}
-            for row in waiting:
-                key = row["id"] if row["key"] is None else (row["tenant_id"], row["mode"], row["key"])
-                turn.setdefault(key, row)
-            async with self.gateway.connection() as db:
-                inserted |= await _insert(db, list(turn.values()))
-            ids_done = {row["id"] for row in turn.values()}
-            waiting = [row for row in waiting if row["id"] not in ids_done]
+        async with self.gateway.connection() as db:
+            inserted = await _insert(db, rows)
         return [inserted.get(row["id"]) for row in rows]
 
     async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
@@ -204,6 +194,11 @@ class Acceptance:
                 max_age=request.max_age or 0,
             )
             return (await _insert(db, [values])).get(values["id"])
+
+
+def _key(row: dict[str, Any]) -> object:
+    """Of two rows with one idempotency key the second finds the first's."""
+    return row["id"] if row["key"] is None else (row["tenant_id"], row["mode"], row["key"])
 
 
 async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:

@@ -29,7 +29,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
-from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone
+from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone, reported_on
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
 from covergate.verifications.history import stored_replies
 from covergate.verifications.intents import Intent, Intents
@@ -99,7 +99,9 @@ class Engine:
         self.transport = transport
         self.breakers = breakers
         self.rate_limits = RateLimits(gateway)
-        self._commits = GroupCommit(partial(commit, gateway, desk), alone=partial(commit_alone, gateway, desk))
+        self._commits = GroupCommit(
+            partial(commit, gateway, desk), key=reported_on, alone=partial(commit_alone, gateway, desk)
+        )
         self._intents = Intents(gateway)
         self._writing: set[asyncio.Task[Verification | None]] = set()
         self._putting_aside = asyncio.Lock()

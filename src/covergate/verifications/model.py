@@ -264,7 +264,7 @@ class Change:
     `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
     `rescheduled`: its next step is due at `next_check_at`; `kept`: the worker makes it itself. `stray`:
     `verification.attempt` is an earlier one. `late_look_in`: an answer after the end is to be fetched, as try `late_tries`;
-    `late_look_over`: the look of this step was the last one.
+    `late_look_of`: the step of the look that this comes of, which is the last one if no other follows.
     """
 
     verification: Verification
@@ -282,4 +282,4 @@ class Change:
     late_look_in: timedelta | None = None
     late_tries: int = 0
     late_waits_for: WaitingFor | None = None
-    late_look_over: int | None = None
+    late_look_of: int | None = None

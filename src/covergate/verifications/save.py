@@ -90,7 +90,13 @@ _HISTORY = {
 }
 _CONTENTS = {"verification_id": "text", "position": "int", "sealed": "bytea"}
 _NOTED = {"verification_id": "text", "history_count": "int", "exchange_count": "int", "late_result_sealed": "bytea"}
-_LATE = {"verification_id": "text", "late_tries": "smallint", "next_check_at": "timestamptz", "waiting_for": "text"}
+_LATE = {
+    "verification_id": "text",
+    "late_tries": "smallint",
+    "next_check_at": "timestamptz",
+    "waiting_for": "text",
+    "step": "int",  # of the look that is put off; 0 for one that an event brings
+}
 _LATE_OVER = {"verification_id": "text", "step": "int"}
 
 _ARRAYS = ("route", "not_asked")
@@ -154,13 +160,15 @@ WITH noted AS (
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
   waiting_since, next_check_at, route, not_asked, attempt_id, state, attempt_created_at, vendor_ref, intent_at, submitted_at,
   expires_at, checks)
-SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, 0, v.completed_at + interval '{LATE_FOR}', v.status,
-  l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.state, a.created_at,
+SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
+  v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.state, a.created_at,
   a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
 FROM {_unnested("l", _LATE)} JOIN verifications v ON v.id = l.verification_id JOIN attempts a ON a.id = v.attempt_id
 WHERE l.next_check_at < v.completed_at + interval '{LATE_FOR}'
 ON CONFLICT (verification_id) DO UPDATE SET late_tries = EXCLUDED.late_tries, due_at = EXCLUDED.due_at,
-  next_check_at = EXCLUDED.next_check_at, waiting_for = EXCLUDED.waiting_for, step = work.step + 1""")
+  next_check_at = EXCLUDED.next_check_at, waiting_for = EXCLUDED.waiting_for, step = work.step + 1
+WHERE EXCLUDED.step IN (0, work.step)""")
+"""A look that is put off gives way to one that an event has brought meanwhile."""
 
 
 class _Rows:
@@ -211,9 +219,9 @@ def _add(rows: _Rows, sealer: Sealer, change: Change) -> None:
     if change.late_look_in is not None:
         at = v.now + change.late_look_in
         waits = {"late_tries": change.late_tries, "next_check_at": at, "waiting_for": change.late_waits_for}
-        rows.add("l", {"verification_id": id_, **waits})
-    elif change.late_look_over is not None:
-        rows.add("o", {"verification_id": id_, "step": change.late_look_over})
+        rows.add("l", {"verification_id": id_, **waits, "step": change.late_look_of or 0})
+    elif change.late_look_of is not None:
+        rows.add("o", {"verification_id": id_, "step": change.late_look_of})
 
 
 def _moved_row(change: Change) -> dict[str, Any]:

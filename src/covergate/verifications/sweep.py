@@ -43,11 +43,6 @@ WHERE verification_id = woken.id""",
 )
 
 
-async def sweep(gateway: Gateway) -> int:
-    """How many verifications were closed or woken. A worker does the two apart: neither must keep the other from its work."""
-    return await close_late(gateway) + await wake_held_back(gateway)
-
-
 async def close_late(gateway: Gateway) -> int:
     return sum(await asyncio.gather(*(_close_late(gateway) for _ in range(CLOSERS))))
 
