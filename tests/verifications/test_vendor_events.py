@@ -11,7 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.sql import Query
 from covergate.vendor_health.circuit_breaker import hold
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
@@ -25,7 +27,7 @@ from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
-from tests.support.requests import FOR_HARBOR
+from tests.support.requests import FOR_HARBOR, PATIENT
 from tests.support.sohar import READ, REF, SUBMIT, event
 from tests.support.sweeps import sweep
 from tests.support.wire import Wire
@@ -437,3 +439,25 @@ async def test_an_event_that_overtakes_a_reply_after_the_end_brings_the_late_ans
     await engine.step()
     assert await engine.timeline(id_) == ["created", "failed", "answered_late"]
     assert (await engine.view(id_))["late_result"]["coverage"] == "active"
+
+
+async def test_events_that_overtook_many_replies_are_matched_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many replies are written at once: one statement for their locks, one for their events."""
+    sent: list[str] = []
+    send = Query._send
+
+    async def counted(self: Query, db: AsyncConnection, how: Any, values: Any) -> Any:
+        sent.append(self.sql)
+        return await send(self, db, how, values)
+
+    ids = [await engine.create(vendor="sohar", patient={**PATIENT, "member_id": f"W{number}"}) for number in range(8)]
+    claims = [await engine.take(id_) for id_ in ids]
+    monkeypatch.setattr(Query, "_send", counted)
+    await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
+    locks = sum("pg_advisory_xact_lock(name)" in sql for sql in sent)
+    matches = sum("UPDATE vendor_events" in sql for sql in sent)
+    saves = sum("UPDATE work SET vendor" in sql for sql in sent)
+    assert (locks, matches) == (saves, saves)
+    assert saves < len(ids)

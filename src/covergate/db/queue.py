@@ -64,8 +64,8 @@ class Queue(Protocol[_Row]):
     async def renew(self, rows: Sequence[_Row]) -> None: ...
 
 
-def claiming(table: str, key: str, lane: str, *, fits: str, most: str = "ALL") -> str:
-    """CTEs; `taken` has the claimed rows: of each lane at most its room, the longest due first; in all at most `most`.
+def claiming(table: str, key: str, lane: str, *, fits: str) -> str:
+    """CTEs; `taken` has the claimed rows: of each lane at most its room, the longest due first.
 
     An earlier CTE `lanes(lane, room)` says which and how many; `fits` is a condition on row `t`. A claim that is forgotten in
     a crash is made again, so it waits for no disk.
@@ -75,7 +75,7 @@ due AS MATERIALIZED (
   SELECT found.{key}
   FROM lanes, LATERAL (
     SELECT t.{key} FROM {table} t WHERE t.{lane} = lanes.lane AND t.due_at <= now() AND {fits}
-    ORDER BY t.due_at LIMIT lanes.room FOR NO KEY UPDATE SKIP LOCKED) AS found LIMIT {most}
+    ORDER BY t.due_at LIMIT lanes.room FOR NO KEY UPDATE SKIP LOCKED) AS found
 ), taken AS (
   UPDATE {table} t SET step = t.step + 1, due_at = clock_timestamp() + interval '{LEASE_SECONDS} seconds'
   FROM due WHERE t.{key} = due.{key}
@@ -109,8 +109,8 @@ class Dispatcher(Generic[_Row]):
         self._woken = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._next_look = self._clock()
-        self._ended_since = 0
-        """The last look."""
+        self._left = 0
+        """What has left since the last look."""
         self._over = False
         self.under_way: dict[asyncio.Future[None], _Row] = {}
         self.looked_at = self._clock()
@@ -165,7 +165,7 @@ class Dispatcher(Generic[_Row]):
         task.add_done_callback(self._ended)
 
     async def _look(self) -> None:
-        self._ended_since = 0
+        self._left = 0
         for row in await self._queue.claim(self.under_way.values()):
             self.take_up(row)
         now = self.looked_at = self._clock()
@@ -177,8 +177,8 @@ class Dispatcher(Generic[_Row]):
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         del self.under_way[task]
-        self._ended_since += 1
-        if self._queue.more and (self._ended_since >= HANDFUL or not self.under_way):
+        self._left += 1
+        if self._queue.more and (self._left >= HANDFUL or not self.under_way):
             self._woken.set()
 
     async def _renew(self) -> None:

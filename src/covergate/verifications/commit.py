@@ -7,7 +7,7 @@ verification is open and the step is ours.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -126,20 +126,20 @@ async def _commit(
     following: list[Verification | None] = []
     changes: list[Change] = []
     async with gateway.transaction() as db:
-        for vendor, ref in sorted(_new_refs(reports)):
-            await store.lock_ref(db, vendor, ref)
+        await store.lock_refs(db, _new_refs(reports))
         await _follow_oldest(db, reports)
         locked = await store.lock(db, gateway.sealer, [report.seen.id for report in reports])
         stored: set[str] = set()
         if again:
             stored = await stored_exchanges(db, [report.seen.id for report in reports if report.exchanges])
+        woken = await store.match_events(db, _submitted(reports, locked))
         for report in reports:
             v = locked.get(report.seen.id)
             if v is not None and report.exchanges and stored.issuperset(one.id for one in report.exchanges):
                 # An earlier try was committed, with all that belongs to it.
                 following.append(v if report.keeps and v.due and v.step == report.seen.step + 1 else None)
                 continue
-            change = None if v is None else await _decide(db, report, v)
+            change = None if v is None else await _decide(db, report, v, woken=v.id in woken)
             if change is None:
                 following.append(None)
                 continue
@@ -166,7 +166,18 @@ def _sends_events(report: Report) -> bool:
     return vendor is None or vendor.verify_event is not None
 
 
-async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Change:
+def _submitted(reports: Sequence[Report], locked: Mapping[str, Verification]) -> list[Verification]:
+    """Those whose current attempt is now known to be submitted, at vendors that send events."""
+    return [
+        lifecycle.submitted(v, report.submission)
+        for report in reports
+        if report.submission is not None and _sends_events(report)
+        for v in [locked.get(report.seen.id)]
+        if v is not None and v.attempt.id == report.seen.attempt.id
+    ]
+
+
+async def _decide(db: AsyncConnection, report: Report, v: Verification, *, woken: bool) -> Change:
     seen = report.seen
     if v.attempt.id != seen.attempt.id:
         v = replace(v, attempt=await store.lock_attempt(db, seen.attempt.id))
@@ -174,8 +185,7 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification) -> Chang
     ours = v.open and v.attempt.intent_at == seen.attempt.intent_at and (v.step == seen.step or report.replied)
     if report.submission is not None:
         v = lifecycle.submitted(v, report.submission)
-        if _sends_events(report) and await store.match_events(db, v):
-            v = replace(v, wake_requested=True)
+        v = replace(v, wake_requested=v.wake_requested or woken)
     if ours:
         return policy.follow_up(report, v)
     change = policy.follow_up_late(report, v)

@@ -6,7 +6,7 @@ decide at the same time. One is a list of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -86,14 +86,16 @@ _LOCK_PAST_DEADLINE = Query(
 )
 _ATTEMPT = ", ".join(_OF_WORK_ONLY.get(name, name) for name in OF_ATTEMPT)
 _LOCK_ATTEMPT = Query(f"SELECT {_ATTEMPT} FROM attempts WHERE id = :id FOR NO KEY UPDATE")
-_LOCK_REF = Query(
-    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:vendor AS text) || ':' || CAST(:ref AS text), 0))"
-)
-_MATCH_EVENTS = Query(
-    "UPDATE vendor_events SET verification_id = :id"
-    " WHERE vendor = :vendor AND mode = :mode AND ref = :ref AND verification_id IS NULL RETURNING wakes",
-    id="text",
-)
+_LOCK_REFS = Query("""
+SELECT pg_advisory_xact_lock(name) FROM (
+  SELECT DISTINCT hashtextextended(vendor || ':' || ref, 0) AS name
+  FROM unnest(CAST(:vendors AS text[]), CAST(:refs AS text[])) AS given(vendor, ref) ORDER BY name) AS ordered""")
+_MATCH_EVENTS = Query("""
+UPDATE vendor_events e SET verification_id = given.id
+FROM unnest(CAST(:ids AS text[]), CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:refs AS text[]))
+  AS given(id, vendor, mode, ref)
+WHERE e.vendor = given.vendor AND e.mode = given.mode AND e.ref = given.ref AND e.verification_id IS NULL
+RETURNING e.verification_id, e.wakes""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +197,24 @@ async def lock_attempt(db: AsyncConnection, attempt_id: str) -> Attempt:
     return _attempt(row.values())
 
 
-async def lock_ref(db: AsyncConnection, vendor: str, ref: str) -> None:
-    """Taken before a reference is stored and before an event is: one of the two then sees the other."""
-    await _LOCK_REF.all(db, {"vendor": vendor, "ref": ref})
+async def lock_refs(db: AsyncConnection, refs: Collection[tuple[str, str]]) -> None:
+    """(vendor, reference). Taken before a reference is stored and before an event is: one of the two then sees the other."""
+    if refs:
+        await _LOCK_REFS.all(db, {"vendors": [vendor for vendor, _ in refs], "refs": [ref for _, ref in refs]})
 
 
-async def match_events(db: AsyncConnection, v: Verification) -> bool:
-    """Events that overtook the answer to their own submit are this verification's; whether one of them wakes it."""
-    if v.attempt.vendor_ref is None:
-        return False
-    values = {"id": v.id, "vendor": v.attempt.vendor, "mode": v.mode, "ref": v.attempt.vendor_ref}
-    return any(row["wakes"] for row in await _MATCH_EVENTS.all(db, values))
+async def match_events(db: AsyncConnection, submitted: Sequence[Verification]) -> set[str]:
+    """Events that overtook the answers to their own submits are these verifications'; the ids of those that one wakes."""
+    named = [v for v in submitted if v.attempt.vendor_ref is not None]
+    if not named:
+        return set()
+    values = {
+        "ids": [v.id for v in named],
+        "vendors": [v.attempt.vendor for v in named],
+        "modes": [v.mode for v in named],
+        "refs": [v.attempt.vendor_ref for v in named],
+    }
+    return {row["verification_id"] for row in await _MATCH_EVENTS.all(db, values) if row["wakes"]}
 
 
 def open_failure(sealer: Sealer, verification_id: str, sealed: bytes | None) -> Failure | None:

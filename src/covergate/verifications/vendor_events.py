@@ -144,7 +144,7 @@ async def _take_in(
     }
     async with gateway.transaction() as db:
         if event.ref is not None:
-            await store.lock_ref(db, vendor.name, event.ref)
+            await store.lock_refs(db, [(vendor.name, event.ref)])
         if await _STORE.one(db, values) is None:
             return False
         await _wake(db, gateway, vendor, mode, event, event_id)
