@@ -54,4 +54,6 @@ def _fields() -> dict[str, FieldInfo]:
 def _default(name: str, field: FieldInfo) -> str:
     if name in SHOWN_EMPTY or field.default is None:
         return ""
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default))
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)

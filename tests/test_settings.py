@@ -9,10 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from covergate import settings
+from covergate.db.connect import unverified_hosts
 from covergate.db.database import Database
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
-from covergate.startup import warn_of_settings
+from covergate.startup import opened, warn_of_settings
 
 SECRET = "hunter2"
 
@@ -158,3 +159,61 @@ def test_an_address_that_a_live_vendor_cannot_reach_is_told(
         assert (warning["event"], warning["vendors"]) == ("public_url_is_loopback", ["sohar"])
     monkeypatch.setenv("COVERGATE_PUBLIC_URL", "https://gateway.example")
     assert started() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (
+            {"DATABASE_URL": f"postgresql://user:{SECRET}@db.example/covergate"},
+            "COVERGATE_DATABASE_URL leads to db.example",
+        ),
+        ({"DATABASE_URL": "postgresql://user@10.0.0.7:6432/covergate?sslmode=require"}, "leads to 10.0.0.7 without"),
+        ({"DATABASE_URL": "postgresql://user@127.0.0.1,two.example:5432/covergate"}, "leads to two.example without"),
+        ({"DATABASE_URL": "postgresql:///covergate?host=db.example"}, "leads to db.example without"),
+        ({"SOHAR_BASE_URL": "http://sohar.example"}, "COVERGATE_SOHAR_BASE_URL must begin with https://"),
+    ],
+)
+async def test_what_would_leave_the_machine_unprotected_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_ID", "id")
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_SECRET", SECRET)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"COVERGATE_{name}", value)
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        async with opened(settings.load(), 1, "tests", migrate=False):
+            pass
+    assert SECRET not in str(caught.value)
+    assert "=true allows it" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user@127.0.0.1/covergate",
+        "postgresql://user@[::1]:5432/covergate",
+        "postgresql://user@localhost/covergate",
+        "postgresql:///covergate?host=/run/postgresql",
+        "postgresql://user@db.example/covergate?sslmode=verify-full",
+        "postgresql://user@one.example,two.example/covergate?sslmode=verify-full",
+    ],
+)
+def test_a_database_on_this_machine_or_with_a_checked_certificate_is_not(url: str) -> None:
+    assert unverified_hosts(url) == []
+
+
+def test_a_secret_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "covergate_database_url").write_text(f"postgresql://user:{SECRET}@127.0.0.1/covergate\n")
+    (tmp_path / "covergate_sohar_client_secret").write_text(SECRET)
+    monkeypatch.setenv("COVERGATE_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("COVERGATE_SOHAR_CLIENT_ID", "id")
+    loaded = settings.load()
+    assert loaded.database_url == f"postgresql://user:{SECRET}@127.0.0.1/covergate"
+    assert ("live", "sohar") in connections_of(loaded)
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERGATE_SECRETS_DIR", "/nowhere")
+    with pytest.raises(ConfigurationError, match="COVERGATE_SECRETS_DIR must be"):
+        settings.load()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncpg
+import structlog
+
 from covergate.access import api_keys, audit
 from covergate.db import key_ring
 from covergate.db.kept import Kept
@@ -12,6 +15,8 @@ from covergate.payers import store, sync
 from covergate.vendor_health import circuit_breaker, rate_limit
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
+
+log = structlog.get_logger(__name__)
 
 _RECORD = "the record of what was asked, answered and paid: deleting from it is for its owners to decide"
 
@@ -56,15 +61,21 @@ DELETE FROM {kept.table} WHERE ctid IN (
   WHERE {kept.since} < now() - interval '{kept.span}' AND NOT {kept.but_not} LIMIT :batch)""")
 
 
-_STATEMENTS = tuple(_statement(kept) for kept in KEPT.values() if kept.span is not None)
+_STATEMENTS = {kept.table: _statement(kept) for kept in KEPT.values() if kept.span is not None}
 
 
 async def prune(gateway: Gateway, partitions: Partitions) -> None:
-    """In batches, each its own transaction, so that no lock is held for long. New months get their partitions."""
-    for statement in _STATEMENTS:
-        async with gateway.connection() as db:
-            while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
-                continue
+    """In batches, each its own transaction, so that no lock is held for long. New months get their partitions.
+
+    The runtime role may not delete what is append-only: that is the owner's.
+    """
+    for table, statement in _STATEMENTS.items():
+        try:
+            async with gateway.connection() as db:
+                while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
+                    continue
+        except asyncpg.InsufficientPrivilegeError:
+            log.debug("retention_left_to_the_owner", table=table)
     await partitions.make_ahead()
     if gateway.settings.history_months is not None:
         await partitions.drop_old(gateway.settings.history_months)

@@ -7,14 +7,16 @@ a secret in the wrong variable; the error names the variable and, by the field's
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from covergate.errors import ConfigurationError
+from covergate.secret_files import SECRETS_DIR, FromFiles
 
 PREFIX = "COVERGATE_"
 
@@ -40,6 +42,16 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _ports(value: Any) -> Any:
+    return tuple(int(port) for port in value.split(",")) if isinstance(value, str) else value
+
+
+def _role(name: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name):
+        raise ValueError("not a role's name")
+    return name
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -47,7 +59,7 @@ def _lower(value: Any) -> Any:
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
-class Settings(BaseSettings):
+class Settings(FromFiles):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=".env",
@@ -88,6 +100,20 @@ class Settings(BaseSettings):
     allow_private_network: bool = Field(
         default=False, description="true or false: whether vendors and webhook endpoints may have private addresses"
     )
+    allow_http_vendors: bool = Field(
+        default=False, description="true or false: whether a live vendor on another machine may be reached without TLS"
+    )
+    allow_unverified_database: bool = Field(
+        default=False,
+        description="true or false: whether a database on another machine may be reached without sslmode=verify-full",
+    )
+    webhook_ports: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)] = Field(
+        default=(443, 8443), description="the ports that webhook endpoints may have, with commas between them"
+    )
+    runtime_role: Annotated[str, AfterValidator(_role)] | None = Field(
+        default=None,
+        description="the PostgreSQL role of API and workers, to which `covergate migrate` grants what they need",
+    )
     sandbox_url: HttpUrl | None = Field(
         default=None, description="the http(s) URL of the sandbox (empty: test mode has no vendors)"
     )
@@ -122,6 +148,9 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """The settings of this process, or `ConfigurationError` with one line about everything that is wrong with them."""
+    directory = os.environ.get(SECRETS_DIR)
+    if directory and not Path(directory).is_dir():
+        raise ConfigurationError(f"{SECRETS_DIR} must be a directory, with a file for each variable that is a secret")
     try:
         return Settings()
     except ValidationError as error:

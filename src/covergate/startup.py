@@ -6,9 +6,8 @@ Invariant: an expected failure here is a `ConfigurationError`, one line that rep
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from covergate import logs
+from covergate.db.connect import is_this_machine, unverified_hosts
 from covergate.db.database import open_database
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.errors import ConfigurationError
@@ -28,13 +28,22 @@ from covergate.payers.seed import seed_directory
 from covergate.sandbox.settings import SandboxSettings
 from covergate.settings import PREFIX, Settings
 from covergate.vendors import VENDORS
+from covergate.vendors.vendor import Connection
 
 log = structlog.get_logger(__name__)
 
 _Result = TypeVar("_Result")
 
-OTHER_VARIABLES = frozenset({"COVERGATE_URL", "COVERGATE_API_KEY", "COVERGATE_TEST_KILL_AT", "COVERGATE_TEST_STOP_AT"})
-"""Read elsewhere: by `covergate verify` and by `crash_points`."""
+OTHER_VARIABLES = frozenset(
+    {
+        "COVERGATE_URL",
+        "COVERGATE_API_KEY",
+        "COVERGATE_SECRETS_DIR",
+        "COVERGATE_TEST_KILL_AT",
+        "COVERGATE_TEST_STOP_AT",
+    }
+)
+"""Read elsewhere: by `covergate verify`, `secret_files` and `crash_points`."""
 
 
 def run(command: Coroutine[Any, Any, _Result]) -> _Result:
@@ -61,6 +70,7 @@ async def opened(
         migrate = settings.database_url is None
     with named_variables():
         connections = connections_of(settings)
+    _refuse_the_unprotected(settings, connections)
     database = await open_database(
         settings,
         pool_size=pool_size,
@@ -73,6 +83,26 @@ async def opened(
         yield Gateway(settings, database, connections)
     finally:
         await database.aclose()
+
+
+def _refuse_the_unprotected(settings: Settings, connections: Mapping[tuple[str, str], Connection]) -> None:
+    """PHI and credentials leave this machine only over TLS with a certificate that was checked. Raises ConfigurationError."""
+    hosts = [] if settings.allow_unverified_database else unverified_hosts(settings.database_url or "")
+    if hosts:
+        raise ConfigurationError(
+            f"COVERGATE_DATABASE_URL leads to {', '.join(hosts)} without sslmode=verify-full; on a network that nobody "
+            "else is on, COVERGATE_ALLOW_UNVERIFIED_DATABASE=true allows it"
+        )
+    if settings.allow_http_vendors:
+        return
+    for (mode, name), connection in connections.items():
+        url = urlsplit(connection.base_url)
+        if mode == "live" and url.scheme == "http" and not is_this_machine(url.hostname or ""):
+            variable = f"{_prefix_of(type(connection))}base_url".upper()
+            raise ConfigurationError(
+                f"{variable} must begin with https://: {name} would be sent patients in the clear; for tests, "
+                "COVERGATE_ALLOW_HTTP_VENDORS=true allows it"
+            )
 
 
 @contextmanager
@@ -97,7 +127,7 @@ def warn_of_settings(gateway: Gateway) -> None:
             missing = [f"{_prefix_of(vendor.connection)}{name}".upper() for name in needed]
             log.warning("vendor_incomplete", vendor=vendor.name, missing=missing)
     announcing = [vendor.name for vendor in gateway.enabled("live") if vendor.read_event is not None]
-    if announcing and _is_loopback(gateway.settings.public_url):
+    if announcing and is_this_machine(urlsplit(gateway.settings.public_url).hostname or ""):
         log.warning(
             "public_url_is_loopback",
             vendors=announcing,
@@ -120,11 +150,3 @@ def _settings_classes() -> tuple[type[BaseSettings], ...]:
 
 def _prefix_of(owner: type[BaseSettings]) -> str:
     return owner.model_config.get("env_prefix", "")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -174,10 +174,32 @@ async def test_without_the_guard_local_addresses_are_reached() -> None:
         ("https://[::ffff:10.0.0.1]/", "must not point at a private or local address"),
         ("https://LOCALHOST./", "must not point at a private or local address"),
         ("https://a.localhost/", "must not point at a private or local address"),
+        # Public by its number; on Azure it is the host that runs the machine.
+        ("https://168.63.129.16/", "must not point at a private or local address"),
+        ("https://[::ffff:168.63.129.16]/", "must not point at a private or local address"),
+        ("https://161.26.0.7/", "must not point at a private or local address"),
+        ("https://100.100.100.200/", "must not point at a private or local address"),
+        ("https://169.254.169.254/", "must not point at a private or local address"),
+        ("https://[fd00:ec2::254]/", "must not point at a private or local address"),
     ],
 )
 def test_check_url(url: str, reason: str | None) -> None:
     assert check_url(url, allow_private=False) == reason
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://partner.example/", None),
+        ("https://partner.example:443/", None),
+        ("https://partner.example:8443/", None),
+        ("https://partner.example:22/", "must have one of the ports that are allowed: 443, 8443"),
+        ("https://partner.example:80/", "must have one of the ports that are allowed: 443, 8443"),
+    ],
+)
+def test_check_url_with_a_list_of_ports(url: str, reason: str | None) -> None:
+    assert check_url(url, allow_private=False, ports=(443, 8443)) == reason
+    assert check_url(url, allow_private=True, ports=(443, 8443)) is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/hooks", "http://localhost/", "https://10.0.0.1/"])

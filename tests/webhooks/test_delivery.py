@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -473,9 +474,10 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
         assert host == "partner.example"
         return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
 
-    gateway = await make_gateway(database, allow_private_network=False)
+    url = partner.url().replace("http://127.0.0.1", "https://partner.example")
+    gateway = await make_gateway(database, allow_private_network=False, webhook_ports=(httpx.URL(url).port,))
     hooks = Hooks(gateway)
-    await hooks.endpoint(partner.url().replace("http://127.0.0.1", "https://partner.example"))
+    await hooks.endpoint(url)
     await hooks.publish()
     async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
         key = await hooks.take()
@@ -483,8 +485,41 @@ async def test_a_name_that_has_come_to_mean_a_private_address_is_refused(
         monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
         await deliverer.deliver(key)
     [attempt] = await hooks.attempts()
-    assert (attempt.status, attempt.error) == (None, "forbidden_address")
+    assert (attempt.status, attempt.error) == (None, "no_public_address")
     assert partner.connections == 0
+
+
+async def test_an_error_does_not_tell_which_inside_names_exist(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolve(_: Any, host: str, port: int, family: int) -> list[dict[str, Any]]:
+        if host == "nowhere.example":
+            raise OSError("no such name")
+        return [{"hostname": host, "host": "10.0.0.7", "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
+
+    gateway = await make_gateway(database, allow_private_network=False)
+    hooks = Hooks(gateway)
+    for name in ("nowhere.example", "vault.example"):
+        await hooks.endpoint(f"https://{name}/")
+    await hooks.publish()
+    async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
+        keys = [await hooks.take(), await hooks.take()]
+        monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
+        for key in keys:
+            await deliverer.deliver(key)
+    errors = [(attempt.status, attempt.error) for attempt in await hooks.attempts()]
+    assert errors == [(None, "no_public_address")] * 2
+
+
+async def test_a_port_that_is_not_allowed_any_more_is_not_connected_to(database: Database) -> None:
+    gateway = await make_gateway(database, allow_private_network=False)
+    hooks = Hooks(gateway)
+    await hooks.endpoint("https://partner.example:6379/")
+    await hooks.publish()
+    async with Deliverer(gateway, Places(gateway, 100)) as deliverer:
+        await hooks.deliver_next(deliverer)
+    [attempt] = await hooks.attempts()
+    assert (attempt.status, attempt.error) == (None, "forbidden_address")
 
 
 async def test_an_endpoint_that_hangs_does_not_delay_another(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:

@@ -87,5 +87,5 @@ def create_app(gateway: Gateway) -> FastAPI:
         app.include_router(router)
     problems.install_handlers(app, RESOURCES)
     openapi.install_document(app, RESOURCES)
-    app.add_middleware(Middleware, metrics=metrics)
+    app.add_middleware(Middleware, metrics=metrics, behind_tls=gateway.settings.public_url.startswith("https://"))
     return app

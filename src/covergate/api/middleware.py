@@ -25,17 +25,24 @@ CLIENT_WENT_AWAY = 499
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: logged only at level debug, unless they fail."""
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """W3C Trace Context; versions after 00 may append fields."""
 
 
 class Middleware:
-    """Pure ASGI: costs a few microseconds and passes a streamed body through untouched."""
+    """Pure ASGI: costs a few microseconds and passes a streamed body through untouched.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    `behind_tls`: browsers are told to come by https only.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, behind_tls: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._every_answer = (NO_SNIFFING, HTTPS_ONLY) if behind_tls else (NO_SNIFFING,)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +59,7 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], named]
+                message["headers"] = [*message["headers"], named, *self._every_answer]
             await send(message)
 
         try:

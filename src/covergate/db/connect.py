@@ -9,6 +9,8 @@ that has become a standby.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import os
 import secrets
 import socket
 from collections.abc import Iterator
@@ -43,6 +45,29 @@ KEEPALIVE = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEE
 def asyncpg_dsn(url: str) -> str:
     """The URL as asyncpg itself takes it."""
     return url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def unverified_hosts(url: str) -> list[str]:
+    """The hosts on other machines whose certificate the URL does not have checked, so that anybody on the way may read along."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if (query.get("sslmode") or [os.environ.get("PGSSLMODE", "")])[-1] == "verify-full":
+        return []
+    named = [host for given in query.get("host", ()) for host in given.split(",")]
+    hosts = named or [host_of(host) for host in parts.netloc.rpartition("@")[2].split(",")]
+    return [host for host in hosts if host and not host.startswith("/") and not is_this_machine(host)]
+
+
+def host_of(netloc: str) -> str:
+    """Without port and brackets."""
+    return urlsplit(f"//{netloc}").hostname or ""
+
+
+def is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def connect(

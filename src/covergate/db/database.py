@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import asyncpg
+import structlog
 from asyncpg.transaction import Transaction
 from sqlalchemy import QueuePool, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -25,10 +26,13 @@ from covergate.db.key_ring import load_key_ring
 from covergate.db.migrate import migrate as bring_up_to_date
 from covergate.db.migrate import require_current
 from covergate.db.outage import DATABASE_ERRORS
+from covergate.db.roles import may_rewrite
 from covergate.db.sealing import Sealer
 from covergate.db.sql import driver_of
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 ROLLBACK_SECONDS = 2
 _AFTER_COMMIT = "covergate.after_commit"
@@ -120,10 +124,20 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
                     "use session pooling, or a URL that leads to PostgreSQL itself"
                 )
             if migrate:
-                await bring_up_to_date(url)
+                await bring_up_to_date(url, runtime_role=settings.runtime_role, history_months=settings.history_months)
             engine = make_engine(url, pool_size=pool_size, application_name=application_name)
             async with engine.connect() as connection:
                 await require_current(connection)
+                if (
+                    server is None
+                    and settings.runtime_role is not None
+                    and not migrate
+                    and await may_rewrite(connection)
+                ):
+                    log.warning(
+                        "database_role_may_rewrite_the_audit",
+                        advice=f"connect as {settings.runtime_role}; the tables' owner is for `covergate migrate` only",
+                    )
             ring = await load_key_ring(settings, engine)
         return Database(url, engine, Sealer(ring), server)
     # Broad on purpose: what was opened is closed after a cancellation, too.

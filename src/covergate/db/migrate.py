@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.connect import make_engine
 from covergate.db.partitions import Partitions
+from covergate.db.roles import grant
 from covergate.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -50,13 +51,23 @@ def scripts() -> Path:
     return installed if installed.is_dir() else package.parent.parent / "migrations"
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, *, runtime_role: str | None = None, history_months: int | None = None) -> None:
+    """`runtime_role`: the role of API and workers, if it is not the tables' owner; it is granted what they need.
+
+    `history_months`: older months are dropped, which only the owner may.
+    """
     async with _alone(url) as connection:
         if await _is_newer_and_compatible(connection):
             return
         await connection.commit()
         await _run(connection, command.upgrade, "head")
-        await Partitions(partial(_begin, connection)).make_ahead()
+        partitions = Partitions(partial(_begin, connection))
+        await partitions.make_ahead()
+        if history_months is not None:
+            await partitions.drop_old(history_months)
+        if runtime_role is not None:
+            async with connection.begin():
+                await grant(connection, runtime_role)
 
 
 async def downgrade(url: str, revision: str) -> None:

@@ -48,6 +48,9 @@ metadata = MetaData(
     }
 )
 
+APPEND_ONLY = "append_only"
+"""In a table's `info`: the role of API and workers may add rows to it and read them, and nothing else."""
+
 Timestamp = TIMESTAMP(timezone=True)
 now = text("clock_timestamp()")
 
@@ -555,4 +558,5 @@ audit_log = Table(
     Column("request_id", Text),
     Index("ix_audit_log_at", "at"),
     Index("ix_audit_log_verification_id", "verification_id"),
+    info={APPEND_ONLY: True},
 )

@@ -41,7 +41,10 @@ def invalid(code: str, message: str) -> PydanticCustomError:
     return PydanticCustomError(code, message)
 
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1 controls, line separators, halves of surrogates, and what turns the direction of writing: with it a name is read
+as another one than it is.
+"""
 
 
 def _no_control_characters(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import httpx
@@ -14,6 +15,12 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _SPECIAL_V4 = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
 """Blocks of the IANA IPv4 special-purpose registry that `is_global` lets pass, in whole or in part."""
+
+
+_CLOUDS_OWN = tuple(map(ipaddress.IPv4Network, ("168.63.129.16/32", "161.26.0.0/16", "166.8.0.0/14")))
+"""Public by their numbers, but led to the host or to the cloud's own services: Azure's host, IBM Cloud's service networks. The
+metadata addresses of the other clouds (169.254.169.254, 100.100.100.200, fd00:ec2::254, …) are not global anyway.
+"""
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -39,7 +46,8 @@ def is_public(address: _Address) -> bool:
         if embedded is not None:
             return is_public(embedded)
         return address in _GLOBAL_UNICAST and address.is_global and not any(address in net for net in _SPECIAL_V6)
-    return address.is_global and not address.is_multicast and not any(address in net for net in _SPECIAL_V4)
+    special = (*_SPECIAL_V4, *_CLOUDS_OWN)
+    return address.is_global and not address.is_multicast and not any(address in net for net in special)
 
 
 def _guarded_socket(addr_info: tuple[Any, ...]) -> socket.socket:
@@ -54,10 +62,11 @@ _HOST = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*|[\w-]+(\.[\w-]+)*\.?", re.ASCII | r
 """An IPv6 literal without a zone, or a name (international ones are encoded by then)."""
 
 
-def check_url(url: str, *, allow_private: bool) -> str | None:
+def check_url(url: str, *, allow_private: bool, ports: Collection[int] = ()) -> str | None:
     """The reason why nothing can be sent to this URL, fit to be shown to its author; None if it can.
 
-    Names are not looked up here: that happens, guarded, at each connection.
+    `ports` are those that it may have; if there are none, and with `allow_private`, any will do. Names are not looked up
+    here: that happens, guarded, at each connection.
     """
     if len(url) > 2048:
         return "is longer than 2048 characters"
@@ -80,6 +89,8 @@ def check_url(url: str, *, allow_private: bool) -> str | None:
         return "must not contain a fragment"
     if port is not None and not 0 < port < 65536:
         return "has an impossible port"
+    if ports and not allow_private and (port or 443) not in ports:
+        return f"must have one of the ports that are allowed: {', '.join(map(str, ports))}"
     if not allow_private and _is_private_host(host):
         return "must not point at a private or local address"
     return None

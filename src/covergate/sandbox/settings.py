@@ -7,10 +7,12 @@ ones without a line of shared code.
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from covergate.secret_files import FromFiles
 
 
-class SandboxSettings(BaseSettings):
+class SandboxSettings(FromFiles):
     """Environment variables, and lines of `.env`, with the prefix `COVERGATE_SANDBOX_`."""
 
     model_config = SettingsConfigDict(

@@ -14,15 +14,16 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from covergate.eligibility.inquiry import Inquiry, pointers_beside
 from covergate.outbound.client import HttpAuth
+from covergate.secret_files import FromFiles
 from covergate.vendors.event import Inbound, VendorEvent
 from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, Question, Reply
 
 
-class Connection(BaseSettings):
+class Connection(FromFiles):
     """How one vendor is reached.
 
     Subclasses set `model_config = SettingsConfigDict(env_prefix="COVERGATE_<NAME>_")`, which pydantic merges with this one,

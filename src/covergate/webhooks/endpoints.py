@@ -197,7 +197,8 @@ def _whose(caller: Caller) -> dict[str, str]:
 def _check(gateway: Gateway, url: str | None, event_types: tuple[str, ...] | None) -> None:
     wrong: list[FieldError] = []
     if url is not None:
-        reason = check_url(url, allow_private=gateway.settings.allow_private_network)
+        settings = gateway.settings
+        reason = check_url(url, allow_private=settings.allow_private_network, ports=settings.webhook_ports)
         if reason is not None:
             wrong.append(FieldError("invalid_url", reason, pointer="/url"))
     for position, type_ in enumerate(event_types or ()):

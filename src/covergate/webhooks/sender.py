@@ -26,7 +26,7 @@ from covergate.gateway import Gateway
 from covergate.instruments import count_delivery
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
-from covergate.outbound.client import forbidden, make_client, retry_after, was_sent
+from covergate.outbound.client import forbidden, make_client, no_address, retry_after, was_sent
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
 from covergate.webhooks.events import ClaimedDelivery
@@ -40,6 +40,9 @@ KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
 START_KEPT = 2048
 GONE = 410
+FORBIDDEN = "forbidden_address"
+"""The URL itself says that nothing may be sent there."""
+NO_PUBLIC_ADDRESS = "no_public_address"
 
 _TRIED = {
     "id": "text",
@@ -177,8 +180,9 @@ class Deliverer:
             "webhook-timestamp": str(int(row.now.timestamp())),
             "webhook-signature": self._signatures(row, body),
         }
-        if check_url(row.url, allow_private=self.gateway.settings.allow_private_network) is not None:
-            return Try(row.now, None, 0, "forbidden_address")
+        settings = self.gateway.settings
+        if check_url(row.url, allow_private=settings.allow_private_network, ports=settings.webhook_ports) is not None:
+            return Try(row.now, None, 0, FORBIDDEN)
         status: int | None = None
         error: str | None = None
         start: bytes | None = None
@@ -277,9 +281,13 @@ def _status_after(answer: Try, pause: timedelta | None) -> DeliveryStatus:
 
 
 def _reason(error: Exception) -> str:
-    """A constant word; an exception's own text may hold an address."""
-    if forbidden(error):
-        return "forbidden_address"
+    """A constant word; an exception's own text may hold an address.
+
+    A name that leads to an inside address and one that leads nowhere are told by the same word: the difference would
+    tell which inside names exist.
+    """
+    if forbidden(error) or no_address(error):
+        return NO_PUBLIC_ADDRESS
     if isinstance(error, TimeoutError):
         return "timeout"
     return "connection_lost" if was_sent(error) else "connection_failed"
