@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE := 1
 SOURCES := src tests migrations release $(wildcard benchmarks contract)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test contract check fix release audit versions bench chaos
+.PHONY: help setup demo test contract check fix release audit fuzz versions bench chaos
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,10 @@ release: $(SYNCED) ## build wheel and sdist into dist/, check them, install the 
 audit: $(SYNCED) ## look every locked package up among the known vulnerabilities; asks a server on the internet
 	@$(BIN)/uv export --quiet --locked --no-dev --no-emit-project --output-file $(VENV)/locked.txt
 	@$(BIN)/uv run --quiet --isolated --locked --only-group audit pip-audit --disable-pip --require-hashes -r $(VENV)/locked.txt
+
+fuzz: $(SYNCED) ## for an hour: every parser by hypothesis, and the running API against its own document by schemathesis
+	@COVERGATE_TEST_FUZZ=50 $(BIN)/pytest -n 2 -m hypothesis
+	@$(BIN)/python -m tests.fuzz
 
 versions: $(SYNCED) ## run the tests on every promised Python and the oldest promised PostgreSQL that the machine has
 	@$(BIN)/python -m release.versions

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.clients import Body, Keys
+from tests.support.examples import examples
 
 PATH = "/v1/verifications"
 JSON = {"content-type": "application/json"}
@@ -154,7 +155,7 @@ EVIL = st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.sampled_from(POINTERS), VALUES | EVIL, min_size=1, max_size=4))
 async def test_no_body_yields_a_500(client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(body()))
@@ -172,7 +173,7 @@ async def test_no_body_yields_a_500(client: httpx.AsyncClient, keys: Keys, body:
         assert answer.json()["code"] != "invalid_request" or answer.json()["errors"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 async def test_no_bytes_yield_a_500(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
     for path in (PATH, "/v1/webhook-endpoints", f"{PATH}/search"):
@@ -180,7 +181,7 @@ async def test_no_bytes_yield_a_500(client: httpx.AsyncClient, keys: Keys, conte
         assert answer.status_code in (200, 422)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=st.dictionaries(
         st.sampled_from(["limit", "after", "status", "created_after", "external_id", "payer_id", "vendor", "x"]),

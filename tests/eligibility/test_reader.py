@@ -20,6 +20,7 @@ from covergate.eligibility.terms import Coverage, Kind, Network, Period, Role, U
 from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
 from covergate.eligibility.x12.reader import Reading, read_271
 from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
+from tests.support.examples import examples
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 MH = Service(service_type_codes=("MH",))
@@ -453,7 +454,7 @@ def without_sources(value: Any) -> Any:
     return [without_sources(inner) for inner in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.one_of(SPECS, ACCUMULATORS), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_only_sources(specs: list[dict[str, Any]], rng: random.Random) -> None:
     listed = rows(*specs)
@@ -465,7 +466,7 @@ def test_the_order_of_rows_changes_only_sources(specs: list[dict[str, Any]], rng
         assert without_sources(derived(first)) == without_sources(derived(second))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.one_of(SPECS, ACCUMULATORS))
 def test_every_number_equals_what_its_sources_point_at(specs: list[dict[str, Any]]) -> None:
     found = read_271(rows(*specs), INQUIRY.service)
@@ -484,7 +485,7 @@ def test_every_number_equals_what_its_sources_point_at(specs: list[dict[str, Any
             assert all(Decimal(str(count)) in _readings(texts, "remaining") for count in counts if count is not None)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.one_of(SPECS, ACCUMULATORS))
 def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> None:
     """Nothing a row states is lost in joining: its EB07, EB08 and EB10 are pointed at, or warned of, or of no known part."""
@@ -508,7 +509,7 @@ def test_every_stated_number_is_in_the_result(specs: list[dict[str, Any]]) -> No
                 assert f"/{index}/{name}" in pointed
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(SPECS, st.lists(st.builds(Aaa, code=one_of(["42", "72", "79"]), follow_up=st.sampled_from([None, "S", "C"]))))
 def test_nothing_crashes_and_a_reject_is_never_inactive(specs: list[dict[str, Any]], aaas: list[Aaa]) -> None:
     found = read_271(rows(*specs), MH, aaas)

@@ -44,6 +44,7 @@ from covergate.vendors.event import Inbound
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Refused, Reply, drive
 from covergate.vendors.vendor import Recovery, Vendor
 from tests.support.cases import case_names, read_case, read_patch, repeated
+from tests.support.examples import examples
 from tests.support.flows import flow, question, reply
 
 HERE = Path(__file__).parent
@@ -132,7 +133,7 @@ def test_no_reply_breaks_a_flow(vendor: Vendor) -> None:
         and all("body" in exchange["reply"] for exchange in case["exchanges"])
     ]
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=examples(150), deadline=None, derandomize=True, database=None)
     @given(st.data())
     def run(data: st.DataObject) -> None:
         case = data.draw(st.sampled_from(answered))

@@ -19,6 +19,7 @@ from covergate.vendors.flow import Question, Reply
 from covergate.vendors.healthie.answer import answer_of
 from covergate.vendors.healthie.connection import HealthieConnection
 from covergate.vendors.healthie.options import HealthieOptions
+from tests.support.examples import examples
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 QUESTION = Question(
@@ -142,7 +143,7 @@ DOCUMENT = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
 @given(DOCUMENT)
 def test_nothing_breaks_the_reading(document: Any) -> None:
     assert isinstance(read(document), Answer | Failure)

@@ -23,6 +23,7 @@ from covergate.vendors.vsee.answer import answer_of
 from covergate.vendors.vsee.connection import VSeeConnection
 from covergate.vendors.vsee.segments import LoopLevel, segments
 from tests.support.cases import read_case
+from tests.support.examples import examples
 
 NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
 INQUIRY = Inquiry.model_validate(
@@ -194,7 +195,7 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(TREES, st.dictionaries(st.sampled_from(["eligibility_response", "eligibility_text", "last_checked"]), LEAVES))
 def test_no_raw_reply_crashes_and_every_source_is_there(raw: Any, more: dict[str, Any]) -> None:
     answer = answer_of(section(raw, **more), INQUIRY, "1", NOW)
@@ -208,7 +209,7 @@ def test_no_raw_reply_crashes_and_every_source_is_there(raw: Any, more: dict[str
         jsonpointer.resolve_pointer(document, at)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.data())
 def test_a_damaged_answer_never_crashes(data: st.DataObject) -> None:
     raw = copy.deepcopy(eligible_raw())

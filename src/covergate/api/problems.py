@@ -68,8 +68,11 @@ def install_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
         answer = problem_answer(Problem(code, detail), request.state.request_id)
         answer.headers.update(error.headers or {})
         if error.status_code == 405:
-            # The router names the methods of the first route that fits the path; others may have it too.
+            # The router names the methods of the first route that fits the path; others may have it too. Of two paths that
+            # fit, the one with fewer parameters is meant: `search` is no id.
             fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+            fewest = min((route.path.count("{") for route in fitting), default=0)
+            fitting = [route for route in fitting if route.path.count("{") == fewest]
             answer.headers["allow"] = ", ".join(sorted({method for route in fitting for method in route.methods or ()}))
         return answer
 
