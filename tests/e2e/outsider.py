@@ -60,8 +60,14 @@ def running_up(data_dir: Path, directory: Path) -> Iterator[Outsider]:
         )
     try:
         url = _address(log)
-        keys = [COVERGATE, "keys", "create", "--tenant", "outsider", "--mode", "test"]
-        made = subprocess.run(keys, cwd=directory, env=environment, check=True, capture_output=True, text=True)
+        made = subprocess.run(
+            [COVERGATE, "keys", "create", "--tenant", "outsider", "--mode", "test"],
+            cwd=directory,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         yield Outsider(url, made.stdout.strip(), log, data_dir)
     finally:
         process.terminate()

@@ -122,8 +122,8 @@ async def problems(outsider: Outsider, webhooks: tuple[str, list[bytes]]) -> lis
                 asked.append(answer.json()["id"])
 
         async def all_ended() -> bool:
-            open_ = [("status", "queued"), ("status", "in_progress"), ("limit", "1")]
-            return not (await client.get("/v1/verifications", params=open_)).json()["data"]
+            open_ = "/v1/verifications?status=queued&status=in_progress&limit=1"
+            return not (await client.get(open_)).json()["data"]
 
         await eventually(all_ended, 60, what="the end of all verifications", every=0.3)
         for id_ in asked:
