@@ -6,4 +6,4 @@ import os
 
 
 def examples(number: int) -> int:
-    return number * int(os.environ.get("COVERGATE_TEST_FUZZ", "1"))
+    return number * int(os.environ.get("FUZZ_TIMES", "1"))
