@@ -192,3 +192,34 @@ async def test_no_bytes_yield_a_500(client: httpx.AsyncClient, keys: Keys, conte
 async def test_no_query_yields_a_500(client: httpx.AsyncClient, keys: Keys, query: dict[str, str]) -> None:
     for path in (PATH, "/v1/events", "/v1/vendors"):
         assert (await client.get(path, params=query, headers=keys.full)).status_code in (200, 400, 422)
+
+
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(
+            [
+                "prefer",
+                "idempotency-key",
+                "content-type",
+                "accept",
+                "x-request-id",
+                "traceparent",
+                "x-acting-user",
+                "x-forwarded-for",
+                "authorization",
+            ]
+        ),
+        # What an HTTP server lets through: no control characters, anything else.
+        st.binary(max_size=80).map(lambda value: bytes(byte for byte in value if byte >= 32 and byte != 127).strip()),
+        max_size=4,
+    )
+)
+async def test_no_header_yields_a_500(
+    client: httpx.AsyncClient, keys: Keys, body: Body, headers: dict[str, bytes]
+) -> None:
+    given_ = {name.encode(): value for name, value in headers.items()}
+    ours = {name.encode(): value.encode() for name, value in (keys.full | JSON).items()}
+    for method, path, content in (("POST", PATH, json.dumps(body()).encode()), ("GET", PATH, None)):
+        answer = await client.request(method, path, content=content, headers=list((ours | given_).items()))
+        assert answer.status_code in (200, 202, 400, 401, 415, 422), answer.text
