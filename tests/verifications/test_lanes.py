@@ -7,7 +7,9 @@ import contextlib
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
+from covergate.db.sql import Query
 from covergate.verifications import lanes
 from covergate.verifications.lanes import Lanes, claim, release
 from covergate.verifications.store import Claimed
@@ -50,6 +52,41 @@ async def test_a_payer_with_its_share_gets_no_more(engine: Engine) -> None:
     other = await engine.create(payer={"id": "P1"})
     assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
     assert await claimed(engine, 2, PLACES) == []
+
+
+_COPIES = """
+INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked, attempt_id,
+  state)
+SELECT verification_id || n, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked, attempt_id || n,
+  state FROM work, generate_series(1, 3000) n"""
+
+
+async def passed_over(engine: Engine, number: int) -> float:
+    """How many rows of `work` the claim of so many reads and leaves. It is made."""
+    values = {"lanes": ["integrex"], "rooms": [number], "places": [PLACES["integrex"]]}
+    explain = Query(f"EXPLAIN (ANALYZE, FORMAT JSON) {lanes._CLAIM.sql}")
+    explain.names = lanes._CLAIM.names
+    async with engine.gateway.connection() as db:
+        [document] = await explain.scalar(db, values)
+    plans, left = [document["Plan"]], 0.0
+    while plans:
+        plan = plans.pop()
+        plans += plan.get("Plans", [])
+        if plan.get("Relation Name") == "work":
+            left += plan["Actual Rows"] * plan["Actual Loops"]
+    return left - number
+
+
+async def test_the_due_work_of_a_full_payer_is_passed_without_reading_it(engine: Engine) -> None:
+    await engine.create()
+    async with engine.gateway.transaction() as db:
+        await db.execute(text("SET LOCAL session_replication_role = replica"))  # copies without their verifications
+        await db.execute(text(_COPIES))
+    await claimed(engine, 6, PLACES)
+    other = await engine.create(payer={"id": "P1"})
+    await engine.run_sql("ANALYZE work")
+    assert await passed_over(engine, 1) < 300
+    assert await engine.work.seconds_to(other) > 0
 
 
 async def test_a_lease_is_renewed_and_given_back(engine: Engine) -> None:

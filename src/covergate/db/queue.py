@@ -64,21 +64,28 @@ class Queue(Protocol[_Row]):
     async def renew(self, rows: Sequence[_Row]) -> None: ...
 
 
-def claiming(table: str, key: str, lane: str, *, fits: str) -> str:
-    """CTEs; `taken` has the claimed rows: of each lane at most its room, the longest due first.
+def due(table: str, key: str, lanes: str, where: str) -> str:
+    """The keys of due rows, locked: for each row of `lanes` at most its `room`, the longest due first.
 
-    An earlier CTE `lanes(lane, room)` says which and how many; `fits` is a condition on row `t`. A claim that is forgotten in
-    a crash is made again, so it waits for no disk.
+    `where` is the condition on row `t` that makes it the lane's. Rows that somebody has locked are left out, not waited for.
     """
     return f"""
-due AS MATERIALIZED (
   SELECT found.{key}
-  FROM lanes, LATERAL (
-    SELECT t.{key} FROM {table} t WHERE t.{lane} = lanes.lane AND t.due_at <= now() AND {fits}
-    ORDER BY t.due_at LIMIT lanes.room FOR NO KEY UPDATE SKIP LOCKED) AS found
-), taken AS (
+  FROM {lanes}, LATERAL (
+    SELECT t.{key} FROM {table} t WHERE {where} AND t.due_at <= now()
+    ORDER BY t.due_at LIMIT {lanes}.room FOR NO KEY UPDATE SKIP LOCKED) AS found"""
+
+
+def taking(table: str, key: str) -> str:
+    """The CTE `taken`: the rows that an earlier CTE `due` has locked, leased.
+
+    A claim that is forgotten in a crash is made again, so it waits for no disk. The keys are an array because PostgreSQL does
+    not know how few a lane's room lets through: it would join them with the whole table.
+    """
+    return f"""
+taken AS (
   UPDATE {table} t SET step = t.step + 1, due_at = clock_timestamp() + interval '{LEASE_SECONDS} seconds'
-  FROM due WHERE t.{key} = due.{key}
+  WHERE t.{key} = ANY(ARRAY(SELECT {key} FROM due))
   RETURNING t.*, set_config('synchronous_commit', 'off', true)
 )"""
 

@@ -219,6 +219,7 @@ work = Table(
     one_of("state", *AttemptState),
     CheckConstraint("next_check_at <= deadline", name="watched"),
     Index("ix_work_due", "vendor", "due_at"),
+    Index("ix_work_due_of_payer", "vendor", "payer", "due_at"),
     Index("ix_work_deadline", "deadline"),
     Index("ix_work_under_way", "vendor", "payer", postgresql_where=text("due_at > next_check_at")),
     Index("ix_work_attempt", "attempt_id"),

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.queue import LOOK_SECONDS, claiming, renewing
+from covergate.db.queue import LOOK_SECONDS, due, renewing, taking
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
@@ -25,9 +25,11 @@ PAYER_SHARES, SHARES_ALONE = 5, 3
 FORMER_PLACES = 10
 """Of a vendor that is not in the registry any more."""
 
-_FITS = "NOT EXISTS (SELECT FROM full_payers f WHERE f.vendor = t.vendor AND f.payer = t.payer)"
+_BACKLOG = 100
+"""A payer that is full and has more due rows is passed by probing its lane payer by payer: its rows cost nothing then."""
+_FULL = "EXISTS (SELECT FROM full_payers f WHERE f.vendor = {row}.vendor AND f.payer = {row}.payer)"
 _CLAIM = Query(f"""
-WITH given AS MATERIALIZED (
+WITH RECURSIVE given AS MATERIALIZED (
   SELECT * FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS given(lane, room, places)
 ), under_way AS MATERIALIZED (
   SELECT vendor, payer, count(*) AS number FROM work
@@ -37,10 +39,38 @@ WITH given AS MATERIALIZED (
   SELECT vendor, payer FROM under_way JOIN given ON lane = vendor
   WHERE number >= greatest(places / {PAYER_SHARES}, 1)
     * CASE (SELECT count(*) FROM under_way u WHERE u.vendor = lane) WHEN 1 THEN {SHARES_ALONE} ELSE 1 END
-), lanes AS MATERIALIZED (
+), crowded AS MATERIALIZED (
+  SELECT DISTINCT vendor FROM full_payers f WHERE EXISTS (
+    SELECT FROM work t WHERE t.vendor = f.vendor AND t.payer = f.payer AND t.due_at <= now()
+    ORDER BY t.due_at OFFSET {_BACKLOG})
+), rooms AS MATERIALIZED (
   SELECT lane, greatest(least(room, places - (SELECT coalesce(sum(number), 0) FROM under_way WHERE vendor = lane)), 0) AS room
   FROM given
-), {claiming("work", "verification_id", "vendor", fits=_FITS)}
+), lanes AS MATERIALIZED (
+  SELECT lane, room FROM rooms WHERE lane NOT IN (SELECT vendor FROM crowded)
+), payers AS (
+  SELECT first.* FROM crowded, LATERAL (
+    SELECT vendor, payer, due_at FROM work WHERE vendor = crowded.vendor ORDER BY payer, due_at LIMIT 1) AS first
+  UNION ALL
+  SELECT following.* FROM payers AS before, LATERAL (
+    SELECT vendor, payer, due_at FROM work WHERE vendor = before.vendor AND payer > before.payer
+    ORDER BY payer, due_at LIMIT 1) AS following
+), others AS (
+  SELECT p.vendor, p.payer, room, row_number() OVER (PARTITION BY p.vendor ORDER BY p.due_at) AS place
+  FROM payers p JOIN rooms ON lane = p.vendor WHERE p.due_at <= now() AND NOT {_FULL.format(row="p")}
+), soonest AS (
+  SELECT others.vendor, others.payer, room, row_number() OVER (PARTITION BY others.vendor ORDER BY t.due_at) AS place
+  FROM others, LATERAL (
+    SELECT due_at FROM work WHERE vendor = others.vendor AND payer = others.payer AND due_at <= now()
+    ORDER BY due_at LIMIT others.room) AS t
+  WHERE place <= room
+), payer_lanes AS MATERIALIZED (
+  SELECT vendor, payer, count(*) AS room FROM soonest WHERE place <= room GROUP BY vendor, payer
+), due AS MATERIALIZED (
+  {due("work", "verification_id", "lanes", f"t.vendor = lanes.lane AND NOT {_FULL.format(row='t')}")}
+  UNION ALL
+  {due("work", "verification_id", "payer_lanes", "t.vendor = payer_lanes.vendor AND t.payer = payer_lanes.payer")}
+), {taking("work", "verification_id")}
 SELECT {OPEN}, v.inquiry_sealed, w.payer FROM taken w JOIN verifications v ON v.id = w.verification_id""")
 _VENDORS = Query("""
 WITH RECURSIVE known AS (

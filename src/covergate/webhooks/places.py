@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from covergate.db.queue import Dispatcher, claiming, renewing
+from covergate.db.queue import Dispatcher, due, renewing, taking
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus
@@ -60,7 +60,8 @@ WITH RECURSIVE {_FIRST}, open AS MATERIALIZED (
   ORDER BY due_at LIMIT CAST(:free AS int)
 ), lanes AS MATERIALIZED (
   SELECT endpoint_id AS lane, count(*) AS room FROM chosen GROUP BY endpoint_id
-), {claiming("deliveries", "id", "endpoint_id", fits=f"t.{_PENDING}")}
+), due AS MATERIALIZED ({due("deliveries", "id", "lanes", f"t.endpoint_id = lanes.lane AND t.{_PENDING}")}
+), {taking("deliveries", "id")}
 SELECT d.id, d.step, d.tries, d.slow, d.event_id, e.type, e.data, e.created_at,
   CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
   w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
