@@ -44,14 +44,35 @@ async def test_a_lane_has_so_many_places_in_all(engine: Engine) -> None:
     assert [len(await claimed(engine, 8, PLACES)) for _ in range(3)] == [8, 2, 0]
 
 
-async def test_a_payer_with_its_share_gets_no_more(engine: Engine) -> None:
-    """Of ten places two are a share; alone in its lane it has three shares."""
-    for _ in range(8):
+async def test_a_payer_has_what_nobody_else_wants_but_the_reserve(engine: Engine) -> None:
+    """Of ten places two are a share, and three are for payers that do not have theirs."""
+    for _ in range(9):
         await engine.create()
-    assert [len(await claimed(engine, 2, PLACES)) for _ in range(4)] == [2, 2, 2, 0]
+    assert [len(await claimed(engine, 2, PLACES)) for _ in range(5)] == [2, 2, 2, 1, 0]
     other = await engine.create(payer={"id": "P1"})
     assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
     assert await claimed(engine, 2, PLACES) == []
+
+
+async def test_who_has_no_share_yet_comes_first(engine: Engine) -> None:
+    for _ in range(4):
+        await engine.create()
+    await claimed(engine, 2, PLACES)
+    other = await engine.create(payer={"id": "P1"})
+    assert other in [one.key for one in await claimed(engine, 1, PLACES)]
+    assert len(await claimed(engine, 10, PLACES)) == 2
+
+
+async def test_payers_that_are_only_named_are_told_apart(engine: Engine) -> None:
+    for _ in range(8):
+        await engine.create(payer={"name": "Acme Health"})
+    for _ in range(2):
+        await engine.create(payer={"name": "Blue Plan"})
+    first = await claimed(engine, 2, PLACES)
+    second = await claimed(engine, 2, PLACES)
+    assert len({one.payer for one in first}) == 1
+    assert {one.payer for one in first}.isdisjoint(one.payer for one in second)
+    assert all("acme" not in one.payer.casefold() for one in first)
 
 
 _COPIES = """

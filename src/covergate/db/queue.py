@@ -65,12 +65,12 @@ class Queue(Protocol[_Row]):
 
 
 def due(table: str, key: str, lanes: str, where: str) -> str:
-    """The keys of due rows, locked: for each row of `lanes` at most its `room`, the longest due first.
+    """The keys of due rows, locked, each with its `lane`: for a row of `lanes` at most its `room`, the longest due first.
 
     `where` is the condition on row `t` that makes it the lane's. Rows that somebody has locked are left out, not waited for.
     """
     return f"""
-  SELECT found.{key}
+  SELECT found.{key}, {lanes}.lane
   FROM {lanes}, LATERAL (
     SELECT t.{key} FROM {table} t WHERE {where} AND t.due_at <= now()
     ORDER BY t.due_at LIMIT {lanes}.room FOR NO KEY UPDATE SKIP LOCKED) AS found"""

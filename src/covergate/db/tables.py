@@ -152,7 +152,9 @@ work = Table(
     Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), primary_key=True),
     Column("vendor", Text, nullable=False, comment="its lane"),
     Column("mode", Text, nullable=False),
-    Column("payer", Text, nullable=False, comment="who has a share of the lane; empty: not named by an id"),
+    Column(
+        "payer", Text, nullable=False, comment="who has a share of the lane: electronic id, or a digest of the name"
+    ),
     Column("due_at", Timestamp, nullable=False, comment="next_check_at, or while it is worked on the end of the lease"),
     Column("step", Integer, nullable=False, server_default="0", comment="grows with every claim and rescheduling"),
     Column("deadline", Timestamp, nullable=False),

@@ -58,6 +58,7 @@ _COLUMNS = {
     "external_id": "text",
     "retry_of": "text",
     "payer_id": "text",
+    "payer": "text",
     "id": "text",
     "tenant_id": "text",
     "mode": "text",
@@ -92,7 +93,7 @@ WITH r AS MATERIALIZED (
 ), w AS (
   INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked,
                     allow_second_submission, payer_retries, follows, history_count, attempt_id, state, attempt_created_at)
-  SELECT id, vendor, mode, coalesce(payer_id, ''), at, at, v.deadline, '{Status.QUEUED}', CAST(route AS text[]), v.not_asked,
+  SELECT id, vendor, mode, payer, at, at, v.deadline, '{Status.QUEUED}', CAST(route AS text[]), v.not_asked,
          allow_second_submission, payer_retries, follows, 1, attempt_id, '{AttemptState.PREPARING}', at
   FROM r JOIN v USING (id)
 ), h AS (
@@ -269,6 +270,12 @@ def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
     return sealer.digest("patient", *member_digest_parts(caller, patient.member_id), *person).hex()
 
 
+def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
+    """Whose share of a lane it is, of a payer without an electronic id. Digested: anything may stand in a name."""
+    payer = inquiry.payer
+    return sealer.digest("payer", payer.directory_id or (payer.name or "").casefold())[:8].hex()
+
+
 def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
     sealer, vendor = gateway.sealer, route.vendors[0]
@@ -301,6 +308,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "retry_of": request.retry_of,
         "vendor": vendor.name,
         "payer_id": inquiry.payer.id,
+        "payer": inquiry.payer.id or _named_payer(sealer, inquiry),
         "attempt_id": attempt_id,
         "route": [later.name for later in route.vendors[1:]],
         "allow_second_submission": request.routing.allow_second_submission,

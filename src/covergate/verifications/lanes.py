@@ -1,8 +1,9 @@
 """How many steps are made at once for a vendor, by all workers, and for a payer: so that who is slow slows only itself.
 
 Each vendor has a lane, as wide for all workers together as for one, so they take turns at claiming. A payer with its share of
-the lane under way gets no more, nor one that is alone there with three of five; one claim takes no more than a share at
-once. So a payer that hangs leaves a share to the others, however much of it is due.
+the lane under way comes after those with less, and only while a reserve is left for these; one claim takes no more than a
+share at once. So a payer may have what nobody else wants, and one that hangs leaves the reserve to the others, however much
+of it is due.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
 from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
-PAYER_SHARES, SHARES_ALONE = 5, 3
-"""A payer with one of so many shares of its vendor's lane gets no more; while no other is under way, with so many of them."""
+PAYER_SHARES = 5
+"""A payer with one of so many shares of its vendor's lane has its share."""
+RESERVE = 0.3
+"""Of a lane: for payers that do not have their share. More than a share, or a busy worker would wait until all of it is free."""
 
 FORMER_PLACES = 10
 """Of a vendor that is not in the registry any more."""
@@ -28,6 +31,9 @@ FORMER_PLACES = 10
 _BACKLOG = 100
 """A payer that is full and has more due rows is passed by probing its lane payer by payer: its rows cost nothing then."""
 _FULL = "EXISTS (SELECT FROM full_payers f WHERE f.vendor = {row}.vendor AND f.payer = {row}.payer)"
+_OF_LANE = f"t.vendor = lanes.lane AND NOT {_FULL.format(row='t')}"
+_OF_PAYER = "t.vendor = payer_lanes.lane AND t.payer = payer_lanes.payer"
+_LEFT = "t.vendor = unwanted.lane AND t.verification_id <> ALL(ARRAY(SELECT verification_id FROM first))"
 _CLAIM = Query(f"""
 WITH RECURSIVE given AS MATERIALIZED (
   SELECT * FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS given(lane, room, places)
@@ -36,21 +42,20 @@ WITH RECURSIVE given AS MATERIALIZED (
   WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now()
   GROUP BY vendor, payer
 ), full_payers AS MATERIALIZED (
-  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor
-  WHERE number >= greatest(places / {PAYER_SHARES}, 1)
-    * CASE (SELECT count(*) FROM under_way u WHERE u.vendor = lane) WHEN 1 THEN {SHARES_ALONE} ELSE 1 END
+  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= greatest(places / {PAYER_SHARES}, 1)
 ), crowded AS MATERIALIZED (
   SELECT DISTINCT vendor FROM full_payers f WHERE EXISTS (
     SELECT FROM work t WHERE t.vendor = f.vendor AND t.payer = f.payer AND t.due_at <= now()
     ORDER BY t.due_at OFFSET {_BACKLOG})
 ), rooms AS MATERIALIZED (
-  SELECT lane, greatest(least(room, places - (SELECT coalesce(sum(number), 0) FROM under_way WHERE vendor = lane)), 0) AS room
-  FROM given
+  SELECT lane, greatest(least(room, free), 0) AS room, free - floor(places * {RESERVE}) AS spare
+  FROM given, LATERAL (
+    SELECT places - coalesce(sum(number), 0) AS free FROM under_way WHERE vendor = lane) AS unused
 ), lanes AS MATERIALIZED (
   SELECT lane, room FROM rooms WHERE lane NOT IN (SELECT vendor FROM crowded)
 ), payers AS (
-  SELECT first.* FROM crowded, LATERAL (
-    SELECT vendor, payer, due_at FROM work WHERE vendor = crowded.vendor ORDER BY payer, due_at LIMIT 1) AS first
+  SELECT one.* FROM crowded, LATERAL (
+    SELECT vendor, payer, due_at FROM work WHERE vendor = crowded.vendor ORDER BY payer, due_at LIMIT 1) AS one
   UNION ALL
   SELECT following.* FROM payers AS before, LATERAL (
     SELECT vendor, payer, due_at FROM work WHERE vendor = before.vendor AND payer > before.payer
@@ -65,11 +70,18 @@ WITH RECURSIVE given AS MATERIALIZED (
     ORDER BY due_at LIMIT others.room) AS t
   WHERE place <= room
 ), payer_lanes AS MATERIALIZED (
-  SELECT vendor, payer, count(*) AS room FROM soonest WHERE place <= room GROUP BY vendor, payer
-), due AS MATERIALIZED (
-  {due("work", "verification_id", "lanes", f"t.vendor = lanes.lane AND NOT {_FULL.format(row='t')}")}
+  SELECT vendor AS lane, payer, count(*) AS room FROM soonest WHERE place <= room GROUP BY vendor, payer
+), first AS MATERIALIZED (
+  {due("work", "verification_id", "lanes", _OF_LANE)}
   UNION ALL
-  {due("work", "verification_id", "payer_lanes", "t.vendor = payer_lanes.vendor AND t.payer = payer_lanes.payer")}
+  {due("work", "verification_id", "payer_lanes", _OF_PAYER)}
+), unwanted AS MATERIALIZED (
+  SELECT rooms.lane, greatest(least(room, spare) - count(first.lane), 0) AS room
+  FROM rooms LEFT JOIN first USING (lane) GROUP BY rooms.lane, room, spare
+), due AS MATERIALIZED (
+  TABLE first
+  UNION ALL
+  {due("work", "verification_id", "unwanted", _LEFT)}
 ), {taking("work", "verification_id")}
 SELECT {OPEN}, v.inquiry_sealed, w.payer FROM taken w JOIN verifications v ON v.id = w.verification_id""")
 _VENDORS = Query("""
@@ -146,7 +158,8 @@ class Lanes:
 async def claim(
     db: AsyncConnection, sealer: Sealer, rooms: Mapping[str, int], places: Mapping[str, int]
 ) -> list[Claimed]:
-    """Lane → how many are wanted of it at most, and how many places it has. None of payers that have their share."""
+    """Lane → how many are wanted of it at most, and how many places it has. Of payers that have their share
+    only what leaves the reserve to others."""
     values = {
         "lanes": list(rooms),
         "rooms": list(rooms.values()),
