@@ -55,6 +55,25 @@ async def test_opens_on_the_failure_rate_of_the_window(gateway: Gateway) -> None
     assert (await other.admit("sohar", "live", datetime.now(UTC))).verdict is Verdict.GO
 
 
+async def test_counts_that_could_not_be_written_are_written_with_the_next(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circuits = CircuitBreakers(gateway)
+    for _ in range(9):
+        circuits.count(*SOHAR, DOWN)
+    with monkeypatch.context() as down:
+        down.setattr(circuits, "_refresh", gone)
+        with pytest.raises(asyncpg.InterfaceError):
+            await circuits.flush()
+    circuits.count(*SOHAR, DOWN)
+    await circuits.flush()
+    assert await verdict(circuits) is Verdict.CIRCUIT  # 10 calls are the least
+
+
+async def gone(*_: object) -> None:
+    raise asyncpg.InterfaceError("the connection is closed")
+
+
 async def test_rate_limits_and_credentials_are_not_failures(gateway: Gateway) -> None:
     circuits = CircuitBreakers(gateway)
     for _ in range(30):

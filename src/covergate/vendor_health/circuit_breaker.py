@@ -183,6 +183,15 @@ class CircuitBreakers:
         """Write the counts, open the circuits that have to be, read how everybody stands."""
         answered, failed = self._answered, self._failed
         self._answered, self._failed = Counter(), Counter()
+        try:
+            await self._flush(answered, failed)
+        # Broad on purpose: a flush that is cut off has written nothing either, and the next one writes what it had.
+        except BaseException:
+            self._answered += answered
+            self._failed += failed
+            raise
+
+    async def _flush(self, answered: Counter[tuple[str, str]], failed: Counter[tuple[str, str]]) -> None:
         keys = sorted({*answered, *failed})
         settings = self.gateway.settings
         async with self.gateway.transaction() as db:
