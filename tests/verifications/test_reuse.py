@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from covergate.verifications import lifecycle, store
 from covergate.verifications.cancel import cancel
-from covergate.verifications.commit import apply
+from covergate.verifications.commit import apply, commit
+from covergate.verifications.model import Leader, OurFault, Report
 from covergate.verifications.operator import Resolution, resolve
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
@@ -247,6 +248,27 @@ async def test_followers_that_the_end_of_their_leader_missed_choose_one_that_ask
     assert {view["status"] for view in shown} == {"completed"}
     assert [view["reused_from"] for view in shown] == [None, *[followers[0]] * 3]
     assert wire.calls.count(SUBMIT) == 1
+
+
+async def test_followers_that_choose_lock_in_the_order_of_ids(engine: Engine) -> None:
+    """Another has locked the first row of their group; it does not wait for one of theirs."""
+    other = await engine.create(patient={**PATIENT, "member_id": "OTHER"})
+    leader, *followers = [await engine.create(max_age=60) for _ in range(4)]
+    await engine.run_sql("UPDATE work SET follows = NULL WHERE verification_id <> :id", id=leader)
+    await cancel(engine.gateway, CALLER, leader)
+    await engine.run_sql("UPDATE work SET follows = :id WHERE verification_id <> :other", id=leader, other=other)
+    async with engine.gateway.connection() as db:
+        ended = await store.read_claimed(db, engine.gateway.sealer, leader)
+    assert ended is not None
+    reports = [Report((await engine.take(other)).verification, OurFault())]
+    reports.append(Report((await engine.take(followers[0])).verification, Leader(ended.verification)))
+    lock = "SELECT FROM work WHERE verification_id = :id FOR NO KEY UPDATE"
+    async with engine.gateway.transaction() as db:
+        await db.execute(text(lock), {"id": other})
+        choosing = asyncio.create_task(commit(engine.gateway, None, reports))
+        await engine.waiting_for_locks(1)
+        await db.execute(text(f"{lock} NOWAIT"), {"id": followers[-1]})
+    await choosing
 
 
 async def test_other_options_are_another_question(engine: Engine, wire: Wire) -> None:

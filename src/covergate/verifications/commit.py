@@ -65,6 +65,12 @@ UPDATE work w SET step = step + 1, next_check_at = least(now(), deadline), due_a
 FROM f WHERE w.verification_id = f.verification_id AND w.follows = :ended""",
     ended="text",
 )
+# Everything that is locked afterwards, too, in its order: these followers may have larger ids than the rows of other reports.
+_LOCK_ALL = Query("""
+SELECT verification_id FROM work WHERE verification_id = ANY(ARRAY(
+  SELECT unnest(CAST(:ids AS text[])) UNION
+  SELECT verification_id FROM work WHERE follows = ANY(CAST(:left AS text[])) AND deadline > now()))
+ORDER BY verification_id FOR NO KEY UPDATE""")
 _LOCK_FOLLOWED = Query("SELECT pg_advisory_xact_lock(hashtextextended('followed:' || CAST(:id AS text), 0))")
 
 
@@ -237,8 +243,12 @@ async def _follow_oldest(db: AsyncConnection, reports: Sequence[Report]) -> None
         and report.outcome.verification is not None
         and lifecycle.leaves_it_open(report.outcome.verification)
     }
+    if not left:
+        return
     for leader in sorted(left):
         await _LOCK_FOLLOWED.run(db, {"id": leader})
+    await _LOCK_ALL.run(db, {"ids": [report.seen.id for report in reports], "left": sorted(left)})
+    for leader in sorted(left):
         if await _FOLLOW_OLDEST.run(db, {"ended": leader}):
             announce(db, WORK)
 
