@@ -222,6 +222,35 @@ async def test_a_refusal_that_comes_late_does_not_drop_the_renewed_token(vendor:
     assert len(vendor.token_requests) == 2
 
 
+@pytest.mark.parametrize("good_for", [1, 2, 5])
+async def test_a_token_that_other_calls_have_used_up_is_no_refusal_of_the_credentials(
+    vendor: VendorSide, good_for: int
+) -> None:
+    def used(token: str) -> int:
+        return 200 if vendor.calls.count(token) <= good_for else 401
+
+    vendor.call_status = used
+    async with vendor.client(token_auth()) as client:
+        replies = await asyncio.gather(*(client.get(f"/{n}") for n in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+
+
+async def test_a_call_that_is_refused_with_a_token_of_its_own_is_refused(vendor: VendorSide) -> None:
+    """Others work all the time with the same credentials."""
+
+    async def refusing_one(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/forbidden":
+            if request.headers["authorization"] != "Bearer token-1":
+                await client.get("/x")
+            vendor.calls.append("/forbidden")
+            return httpx.Response(403)
+        return await vendor(request)
+
+    async with calling(refusing_one, token_auth()) as client:
+        assert (await client.get("/forbidden")).status_code == 403
+    assert vendor.calls.count("/forbidden") == 3
+
+
 @pytest.mark.parametrize("status", [400, 402, 404, 429, 500])
 async def test_other_statuses_are_handed_on_at_once(vendor: VendorSide, status: int) -> None:
     vendor.call_status = lambda token: status

@@ -4,7 +4,7 @@ Every way a call can end is either a `Reply` or a `VendorError` that says whethe
 nothing that a library raises gets past. Each call leaves one log line of ids and numbers: no bodies, no query strings.
 
     2xx                  the reply; VendorBroken if its body is not JSON
-    401, 403             VendorAuthFailed, after one renewal of the token; nothing happened (`VendorAuth.refused`)
+    401, 403             VendorAuthFailed, after its token was renewed; nothing happened (`VendorAuth.refused`)
     408                  VendorUnavailable, and the call may have had an effect. By RFC 9110 (15.5.9) the server gave up
                          waiting for the rest of the request, but gateways say it too when what is behind them is slow
     425                  VendorUnavailable; nothing happened: the server refuses early what might be a replay (RFC 8470, 5.2)

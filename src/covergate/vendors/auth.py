@@ -1,8 +1,9 @@
 """How calls are authenticated: fixed headers, or a token that is fetched, shared and renewed.
 
 A token is fetched once however many calls wait for it, renewed a margin before it expires, and once more if a call is
-refused with it; the refused call is the only one that is ever sent a second time here. Fetching never counts as the
-call itself: a failure there leaves the call unsent.
+refused with it; the refused call is the only one that is ever sent again here. If the renewed token worked for another
+call meanwhile, it may have been used up: then the refused call gets one of its own, and what it is told with that is the
+vendor's word. Fetching never counts as the call itself: a failure there leaves the call unsent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -67,6 +69,14 @@ def _as_multipart(
     return uri, headers, form.read()
 
 
+@dataclass(slots=True, eq=False)
+class _Token:
+    access_token: str = field(repr=False)
+    lifetime: float
+    worked: bool = False
+    """A call that came with it was not refused."""
+
+
 class TokenAuth(VendorAuth):
     """OAuth 2 bearer tokens, with Authlib's core for RFC 6749.
 
@@ -101,7 +111,7 @@ class TokenAuth(VendorAuth):
         self._margin = margin.total_seconds()
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._token: OAuth2Token | None = None
+        self._token: _Token | None = None
         self._renew_at = 0.0
         self.fetches = 0
         self._failure: VendorError | None = None
@@ -118,13 +128,30 @@ class TokenAuth(VendorAuth):
                     self._keep((yield self._token_request(request)), asked_at)
                 token = self._token
             assert token is not None
-            add_bearer_token(token["access_token"], self._url, request.headers, None)
-            response = yield request
-            if response.status_code not in self.refused or last:
+            response = yield self._with_token(request, token)
+            if not self._refuses(response, token) or (last and not token.worked):
                 return
             mark_unsent(request)
             if self._token is token:
                 self._token = None
+        asked_at = self._clock()
+        own = yield self._token_request(request)
+        self.fetches += 1
+        token = self._read(own)
+        response = yield self._with_token(request, token)
+        if not self._refuses(response, token) and not self._is_fresh():
+            self._share(token, asked_at)
+
+    def _with_token(self, request: HttpRequest, token: _Token) -> HttpRequest:
+        add_bearer_token(token.access_token, self._url, request.headers, None)
+        return request
+
+    def _refuses(self, response: HttpResponse, token: _Token) -> bool:
+        if response.status_code in self.refused:
+            return True
+        if response.status_code < 500:  # these may come from before anybody looked at it
+            token.worked = True
+        return False
 
     def _is_fresh(self) -> bool:
         return self._token is not None and self._clock() < self._renew_at
@@ -143,15 +170,18 @@ class TokenAuth(VendorAuth):
         self.fetches += 1
         self._failure = None
         try:
-            token, lifetime = self._read(response)
+            token = self._read(response)
         except VendorError as error:
             self._failure = error
             raise
+        self._share(token, asked_at)
+
+    def _share(self, token: _Token, asked_at: float) -> None:
         # A token that lives no longer than the margin would never be fresh: it is used for half its life.
-        self._renew_at = asked_at + max(lifetime - self._margin, lifetime / 2)
+        self._renew_at = asked_at + max(token.lifetime - self._margin, token.lifetime / 2)
         self._token = token
 
-    def _read(self, response: HttpResponse) -> tuple[OAuth2Token, float]:
+    def _read(self, response: HttpResponse) -> _Token:
         status = response.status_code
         if status >= 500 or status in (408, 425):
             raise VendorUnavailable(f"token_endpoint_{status}", sent=False)
@@ -169,4 +199,4 @@ class TokenAuth(VendorAuth):
             raise VendorBroken("unreadable_token", sent=False) from None
         if status >= 300 or not isinstance(access_token, str) or not _TOKEN.fullmatch(access_token):
             raise VendorBroken("unreadable_token", sent=False)
-        return token, max(lifetime, 0.0)
+        return _Token(access_token, max(lifetime, 0.0))
