@@ -31,6 +31,7 @@ from covergate.verifications.routing import Route, route_of
 from covergate.verifications.store import WORK, array
 
 IDEMPOTENCY_KEPT = "24 hours"
+_WAYS_TO_REACH = {"patient": ("email", "phone"), "subscriber": ("phone",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +256,20 @@ def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
 def _question(intake: Intake) -> str:
     """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
     not how to reach anybody."""
-    exclude = {"patient": {"email", "phone"}, "subscriber": {"phone"}}
-    asked = intake.inquiry.model_dump(mode="json", exclude=exclude)
-    options = intake.request.vendor_options.model_dump(mode="json", exclude_defaults=True)
-    if options := {name: chosen for name, chosen in options.items() if chosen}:
-        asked["vendor_options"] = options
+    return _question_of(intake, intake.inquiry.model_dump(mode="json"))
+
+
+def _question_of(intake: Intake, inquiry: dict[str, Any]) -> str:
+    """The same, of an inquiry that is JSON already."""
+    asked = dict(inquiry)
+    for person, ways in _WAYS_TO_REACH.items():
+        if asked[person] is not None:
+            asked[person] = {name: value for name, value in asked[person].items() if name not in ways}
+    options = intake.request.vendor_options
+    # Most requests have none: then there is nothing that is no default.
+    chosen = options.model_dump(mode="json", exclude_defaults=True) if options.model_fields_set else {}
+    if chosen := {name: each for name, each in chosen.items() if each}:
+        asked["vendor_options"] = chosen
     return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
 
 
@@ -281,8 +291,9 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     sealer, vendor = gateway.sealer, route.vendors[0]
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
+    stated = inquiry.model_dump(mode="json")
     asked = {
-        "inquiry": inquiry.model_dump(mode="json"),
+        "inquiry": stated,
         "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
         "payer_codes": {name: dict(codes) for name, codes in intake.payer.codes.items()},
         "patient_key": patient_key,
@@ -321,7 +332,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "metadata": orjson.dumps(request.metadata).decode(),
         "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
         "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
-        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(intake)),
+        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question_of(intake, stated)),
         "key_id": sealer.current_key_id,
         "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
     }
