@@ -48,7 +48,7 @@ class Warning_(ResultPart, title="Warning"):
 
     code: WarningCode
     message: str
-    sources: list[str] = []
+    sources: list[str] = Field(default_factory=list)
 
 
 class ServiceAnswer(ResultPart):
@@ -59,7 +59,7 @@ class ServiceAnswer(ResultPart):
     authorization_required: bool | None = None
     authorization_note: str | None = None
     deductible_waived: bool | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class PostalAddress(ResultPart):
@@ -86,7 +86,7 @@ class Plan(ResultPart):
     is_primary: bool | None = None
     starts_on: date | None = None
     ends_on: date | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class AlternatePayer(ResultPart):
@@ -107,7 +107,7 @@ class PayerAnswer(ResultPart):
     fax: str | None = None
     website: str | None = None
     address: PostalAddress | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class Member(ResultPart):
@@ -121,7 +121,7 @@ class Member(ResultPart):
     member_id: str | None = None
     relationship: PatientRelationship = PatientRelationship.UNKNOWN
     address: PostalAddress | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class Quantity(ResultPart):
@@ -138,8 +138,8 @@ class Benefit(ResultPart):
     code: str | None = None
     description: str | None = None
     applies_to: AppliesTo = AppliesTo.UNKNOWN
-    service_type_codes: list[str] = []
-    procedure_codes: list[str] = []
+    service_type_codes: list[str] = Field(default_factory=list)
+    procedure_codes: list[str] = Field(default_factory=list)
     network: Network = Network.UNKNOWN
     level: Level = Level.UNKNOWN
     period: Period = Period.UNKNOWN
@@ -158,8 +158,8 @@ class Benefit(ResultPart):
     authorization_required: bool | None = None
     deductible_waived: bool | None = None
     accuracy: float | None = None
-    notes: list[str] = []
-    sources: Sources = {}
+    notes: list[str] = Field(default_factory=list)
+    sources: Sources = Field(default_factory=dict)
 
 
 class NamedPayer(ResultPart):
@@ -174,7 +174,7 @@ class OtherCoverage(ResultPart):
     qualifier: str | None = None
     starts_on: date | None = None
     ends_on: date | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class RelatedEntity(ResultPart):
@@ -188,7 +188,7 @@ class RelatedEntity(ResultPart):
     address: PostalAddress | None = None
     phone: str | None = None
     fax: str | None = None
-    sources: Sources = {}
+    sources: Sources = Field(default_factory=dict)
 
 
 class Authorization(ResultPart):
