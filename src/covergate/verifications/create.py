@@ -28,9 +28,12 @@ from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
 from covergate.verifications.routing import Route, route_of
+from covergate.verifications.seals import place_in_verification
 from covergate.verifications.store import WORK, array
 
 IDEMPOTENCY_KEPT = "24 hours"
+FORGOTTEN = b""
+"""The fingerprint of a body whose key was destroyed: any body is taken for the one that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class Acceptance:
 
         Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
         """
+        await self.gateway.meet(caller.tenant_id)
         # A deadline is kept by the database's clock, so it is judged by that one: ours may be minutes apart from it.
         now = await _clock(self.gateway) if request.deadline is not None else datetime.now(UTC)
         intake = Intake.of(caller, request, payer, now)
@@ -160,7 +164,7 @@ class Acceptance:
         values |= {"key": idempotency_key, "fingerprint": None}
         if idempotency_key is not None:
             # Compared by the body as it was sent, whatever the directory has learned since.
-            values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(intake.sent))
+            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _canonical(intake.sent))
         if request.max_age is None:
             row = await self._inserts.add(values)
         else:
@@ -187,7 +191,8 @@ class Acceptance:
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
-                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake)),
+                question=gateway.sealer.name(caller.tenant_id, "question", caller.mode, _question(intake)),
+                digests=gateway.sealer.digests(caller.tenant_id, "inquiry", *inquiry_digest_parts(intake)),
                 vendors=[values["vendor"], *values["route"]],
                 deadline=values["deadline"],
                 deadline_in=values["deadline_in"],
@@ -217,7 +222,8 @@ async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification,
         row = await _REPLAY.one(db, values)
     if row is None:
         return None
-    if row.fingerprint not in gateway.sealer.digests("idempotency", _canonical(request)):
+    fingerprints = gateway.sealer.digests(caller.tenant_id, "idempotency", _canonical(request))
+    if row.fingerprint not in (FORGOTTEN, *fingerprints):
         raise Problem(
             "idempotency_key_reused",
             "this Idempotency-Key was used with another body within the last 24 hours",
@@ -251,6 +257,10 @@ def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
     return caller.tenant_id, caller.mode, born.isoformat()
 
 
+def inquiry_digest_parts(intake: Intake) -> tuple[str, str, str]:
+    return intake.caller.tenant_id, intake.caller.mode, _question(intake)
+
+
 def _question(intake: Intake) -> str:
     """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
     not how to reach anybody."""
@@ -266,12 +276,12 @@ def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
     """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
     patient = inquiry.patient
     person = (patient.first_name.casefold(), patient.last_name.casefold(), patient.date_of_birth.isoformat())
-    return sealer.digest("patient", *member_digest_parts(caller, patient.member_id), *person).hex()
+    return sealer.name(caller.tenant_id, *member_digest_parts(caller, patient.member_id), *person).hex()
 
 
 def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
-    sealer, vendor = gateway.sealer, route.vendors[0]
+    sealer, tenant_id, vendor = gateway.sealer, caller.tenant_id, route.vendors[0]
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
     asked = {
@@ -295,7 +305,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     patient = inquiry.patient
     return {
         "id": verification_id,
-        "tenant_id": caller.tenant_id,
+        "tenant_id": tenant_id,
         "mode": caller.mode,
         "external_id": request.external_id,
         "retry_of": request.retry_of,
@@ -311,9 +321,11 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
         "metadata": orjson.dumps(request.metadata).decode(),
-        "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
-        "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
-        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question(intake)),
-        "key_id": sealer.current_key_id,
-        "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
+        "member_digest": sealer.digest(tenant_id, "member", *member_digest_parts(caller, patient.member_id)),
+        "birth_digest": sealer.digest(tenant_id, "birth", *birth_digest_parts(caller, patient.date_of_birth)),
+        "inquiry_digest": sealer.digest(tenant_id, "inquiry", *inquiry_digest_parts(intake)),
+        "key_id": sealer.current_key(tenant_id).id,
+        "inquiry_sealed": sealer.seal_json(
+            place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
+        ),
     }
