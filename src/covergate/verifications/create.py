@@ -26,7 +26,7 @@ from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, errors_of
 from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
-from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
+from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
 from covergate.verifications.routing import Route, route_of
 from covergate.verifications.seals import place_in_verification
 from covergate.verifications.store import WORK, array
@@ -186,13 +186,14 @@ class Acceptance:
     async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
         """With `max_age` it looks for a verification to follow, under a lock on the question."""
         gateway, caller, request = self.gateway, intake.caller, intake.request
+        question = _question(intake.inquiry, request.vendor_options)
         async with gateway.transaction() as db:
             values["follows"] = await reuse.find_leader(
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
-                question=gateway.sealer.name(caller.tenant_id, "question", caller.mode, _question(intake)),
-                digests=gateway.sealer.digests(caller.tenant_id, "inquiry", *inquiry_digest_parts(intake)),
+                question=gateway.sealer.name(caller.tenant_id, "question", caller.mode, question),
+                digests=gateway.sealer.digests(caller.tenant_id, "inquiry", caller.tenant_id, caller.mode, question),
                 vendors=[values["vendor"], *values["route"]],
                 deadline=values["deadline"],
                 deadline_in=values["deadline_in"],
@@ -249,26 +250,36 @@ def _canonical(request: CreateVerification) -> str:
 
 
 def member_digest_parts(caller: Caller, member_id: str) -> tuple[str, str, str]:
+    return caller.tenant_id, caller.mode, _normal(member_id)
+
+
+def _normal(member_id: str) -> str:
     """Member ids are compared without case, blanks and dashes."""
-    return caller.tenant_id, caller.mode, "".join(member_id.upper().replace("-", "").split())
+    return "".join(member_id.upper().replace("-", "").split())
 
 
 def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
     return caller.tenant_id, caller.mode, born.isoformat()
 
 
-def inquiry_digest_parts(intake: Intake) -> tuple[str, str, str]:
-    return intake.caller.tenant_id, intake.caller.mode, _question(intake)
+def digests_of(sealer: Sealer, tenant_id: str, mode: str, inquiry: Inquiry, options: VendorOptions) -> dict[str, bytes]:
+    """Column of `verifications` → the digest by which it is found, under the tenant's current key."""
+    patient = inquiry.patient
+    return {
+        "member_digest": sealer.digest(tenant_id, "member", tenant_id, mode, _normal(patient.member_id)),
+        "birth_digest": sealer.digest(tenant_id, "birth", tenant_id, mode, patient.date_of_birth.isoformat()),
+        "inquiry_digest": sealer.digest(tenant_id, "inquiry", tenant_id, mode, _question(inquiry, options)),
+    }
 
 
-def _question(intake: Intake) -> str:
+def _question(inquiry: Inquiry, options: VendorOptions) -> str:
     """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
     not how to reach anybody."""
     exclude = {"patient": {"email", "phone"}, "subscriber": {"phone"}}
-    asked = intake.inquiry.model_dump(mode="json", exclude=exclude)
-    options = intake.request.vendor_options.model_dump(mode="json", exclude_defaults=True)
-    if options := {name: chosen for name, chosen in options.items() if chosen}:
-        asked["vendor_options"] = options
+    asked = inquiry.model_dump(mode="json", exclude=exclude)
+    given = options.model_dump(mode="json", exclude_defaults=True)
+    if given := {name: chosen for name, chosen in given.items() if chosen}:
+        asked["vendor_options"] = given
     return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
 
 
@@ -321,9 +332,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
         "metadata": orjson.dumps(request.metadata).decode(),
-        "member_digest": sealer.digest(tenant_id, "member", *member_digest_parts(caller, patient.member_id)),
-        "birth_digest": sealer.digest(tenant_id, "birth", *birth_digest_parts(caller, patient.date_of_birth)),
-        "inquiry_digest": sealer.digest(tenant_id, "inquiry", *inquiry_digest_parts(intake)),
+        **digests_of(sealer, tenant_id, caller.mode, inquiry, request.vendor_options),
         "key_id": sealer.current_key(tenant_id).id,
         "inquiry_sealed": sealer.seal_json(
             place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
