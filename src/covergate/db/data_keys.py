@@ -23,7 +23,7 @@ from uuid_utils import UUID
 
 from covergate import ids
 from covergate.db.kept import Kept
-from covergate.db.ring import KEY_BYTES, KeyRing, SealError, derived
+from covergate.db.ring import KEY_BYTES, KeyRing, derived
 from covergate.db.sql import Query, Record
 
 GATEWAY = ""
@@ -49,7 +49,10 @@ ON CONFLICT DO NOTHING""",
 )
 _WITHOUT = Query("""
 SELECT o.id FROM (SELECT '' AS id UNION ALL SELECT id FROM tenants) AS o
-WHERE NOT EXISTS (SELECT FROM data_keys d WHERE coalesce(d.tenant_id, '') = o.id)""")
+WHERE NOT EXISTS (SELECT FROM data_keys d WHERE coalesce(d.tenant_id, '') = o.id AND destroyed_at IS NULL)""")
+_HAS = Query("""
+SELECT count(*) FILTER (WHERE destroyed_at IS NULL) AS alive, coalesce(max(number), 0) AS last
+FROM data_keys WHERE coalesce(tenant_id, '') = :owner""")
 
 
 @dataclass(slots=True)
@@ -136,28 +139,95 @@ async def introduce(db: AsyncConnection, ring: KeyRing, key: DataKey, number: in
 
 async def introduce_first(db: AsyncConnection, ring: KeyRing, owner: str) -> None:
     """Does nothing if it has one. The owner may have values from the time before, if the database has any."""
+    has = await _HAS.one(db, {"owner": owner})
+    if has is None or has.alive:
+        return
     old_values = bool(await _HAS_OLD_VALUES.scalar(db))
     naming = ring.derive(ring.current_key_id, "digest patient") if old_values else None
-    await introduce(db, ring, new_key(owner, naming=naming, old_values=old_values))
+    await introduce(db, ring, new_key(owner, naming=naming, old_values=old_values), has.last + 1)
 
 
 async def owners_without(db: AsyncConnection) -> list[str]:
     return [row.id for row in await _WITHOUT.all(db)]
 
 
-__all__ = [
-    "GATEWAY",
-    "KEPT",
-    "KNOWN_SECONDS",
-    "DataKey",
-    "SealError",
-    "id_of",
-    "introduce",
-    "introduce_first",
-    "load",
-    "new_key",
-    "owners_without",
-    "tag_of",
-    "unwrapped",
-    "wrapped_under",
-]
+# --- what an operator has done with them (`reseal.py`, `covergate keys`) ----------------------------------------------
+
+_ALIVE = Query(
+    """
+SELECT id, coalesce(tenant_id, '') AS owner, number, encryption_key_id, wrapped, old_values, created_at, seals_from, retired_at,
+  CAST(0 AS float8) AS seals_in
+FROM data_keys WHERE wrapped IS NOT NULL AND (:owner IS NULL OR coalesce(tenant_id, '') = :owner) ORDER BY id DESC""",
+    owner="text",
+)
+_REWRAP = Query("""
+UPDATE data_keys SET encryption_key_id = :encryption_key_id, wrapped = :wrapped, old_values = :old_values
+WHERE id = :id AND wrapped = :before""")
+_RETIRE = Query("""
+UPDATE data_keys SET retired_at = coalesce(retired_at, clock_timestamp())
+WHERE coalesce(tenant_id, '') = :owner AND id < :newest AND destroyed_at IS NULL""")
+_DESTROY = Query("""
+UPDATE data_keys SET wrapped = NULL, destroyed_at = clock_timestamp(), retired_at = coalesce(retired_at, clock_timestamp())
+WHERE coalesce(tenant_id, '') = :owner AND id < :newest AND destroyed_at IS NULL""")
+_LOSE = Query("""
+UPDATE data_keys SET wrapped = NULL, destroyed_at = clock_timestamp(), retired_at = coalesce(retired_at, clock_timestamp())
+WHERE encryption_key_id = :key_id AND destroyed_at IS NULL""")
+_SEALS_NO_VALUES = Query(
+    """
+UPDATE encryption_keys SET seals_values = false
+WHERE seals_values AND (id = :lost OR NOT EXISTS (SELECT FROM data_keys WHERE old_values AND destroyed_at IS NULL))""",
+    lost="text",
+)
+_RING = Query("""
+SELECT k.id, k.first_seen_at, k.seals_values,
+  (SELECT count(*) FROM data_keys d WHERE d.encryption_key_id = k.id AND d.destroyed_at IS NULL) AS wraps
+FROM encryption_keys k ORDER BY k.first_seen_at, k.id""")
+
+
+async def alive(db: AsyncConnection, owner: str | None = None) -> list[Record]:
+    """The rows of the keys that were not destroyed, of one owner or of all, the newest first."""
+    return await _ALIVE.all(db, {"owner": owner})
+
+
+async def rewrap(db: AsyncConnection, ring: KeyRing, row: Record, *, old_values: bool | None = None) -> bool:
+    """Under the ring's current key. False: somebody else has changed the row. Raises SealError if it does not unwrap."""
+    key = unwrapped(ring, row)
+    key.old_values = key.old_values if old_values is None else old_values
+    encryption_key_id, wrapped = wrapped_under(ring, key)
+    values = {
+        "id": key.id,
+        "encryption_key_id": encryption_key_id,
+        "wrapped": wrapped,
+        "old_values": key.old_values,
+        "before": row.wrapped,
+    }
+    return bool(await _REWRAP.run(db, values))
+
+
+async def rewrap_all(db: AsyncConnection, ring: KeyRing) -> int:
+    """Under the ring's current key; how many were under another. Raises SealError."""
+    others = [row for row in await alive(db) if row.encryption_key_id != ring.current_key_id]
+    return sum([await rewrap(db, ring, row) for row in others])
+
+
+async def retire_older(db: AsyncConnection, owner: str, newest: str) -> None:
+    await _RETIRE.run(db, {"owner": owner, "newest": newest})
+
+
+async def destroy_older(db: AsyncConnection, owner: str, newest: str) -> int:
+    """How many there were. What is still sealed under one of them cannot be opened by anybody any more."""
+    destroyed = await _DESTROY.run(db, {"owner": owner, "newest": newest})
+    await _SEALS_NO_VALUES.run(db, {"lost": None})
+    return destroyed
+
+
+async def lose(db: AsyncConnection, encryption_key_id: str) -> int:
+    """A key of the ring is lost: the data keys under it are, too. How many there were."""
+    lost = await _LOSE.run(db, {"key_id": encryption_key_id})
+    await _SEALS_NO_VALUES.run(db, {"lost": encryption_key_id})
+    return lost
+
+
+async def ring_in(db: AsyncConnection) -> list[Record]:
+    """The keys of the ring that this database has seen, and what stands under them."""
+    return await _RING.all(db)

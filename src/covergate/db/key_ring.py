@@ -120,10 +120,12 @@ async def _from_command(command: str) -> KeyRing:
         )
     except (OSError, ValueError):
         raise ConfigurationError(f"the program of {name} cannot be started") from None
+    assert process.stdout is not None
+    printed = b""
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
-            assert process.stdout is not None
-            printed = await process.stdout.read(MOST_PRINTED)
+            while (more := await process.stdout.read(MOST_PRINTED)) and len(printed) <= MOST_PRINTED:
+                printed += more
             code = await process.wait()
     except TimeoutError:
         raise ConfigurationError(f"the program of {name} did not end within {COMMAND_SECONDS:.0f} s") from None
@@ -131,6 +133,8 @@ async def _from_command(command: str) -> KeyRing:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            while await process.stdout.read(MOST_PRINTED):  # it is not over before its pipe is
+                pass
             await process.wait()
     if code != 0:
         raise ConfigurationError(f"the program of {name} ended with exit code {code}")

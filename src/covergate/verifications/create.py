@@ -313,7 +313,6 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
                 now=now,
             )
         )
-    patient = inquiry.patient
     return {
         "id": verification_id,
         "tenant_id": tenant_id,

@@ -91,7 +91,7 @@ async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound) -> int:
         return 0
     id_ = ids.new(ids.VENDOR_EVENT)
     await gateway.meet(GATEWAY)
-    place = Place(GATEWAY, mode, "vendor_messages", "body", id_)
+    place = Place(GATEWAY, "", "vendor_messages", "body", id_)
     message = _Message(id_, gateway.sealer.seal(place, inbound.body))
     stored = 0
     for event in events:
