@@ -21,6 +21,7 @@ from covergate.db.database import open_database
 from covergate.gateway import Gateway
 from covergate.settings import Settings
 from covergate.verifications import lanes
+from covergate.webhooks.endpoints import place_of_secret
 from covergate.webhooks.events import News, publish
 
 SEALED_BYTES = 256
@@ -245,7 +246,8 @@ async def latest_end(gateway: Gateway, vendor: str) -> float:
 
 
 async def make_endpoint(gateway: Gateway, endpoint_id: str, tenant_id: str, url: str, secret: bytes) -> None:
-    sealed = gateway.sealer.seal("webhook_endpoints", "secret", endpoint_id, secret)
+    await gateway.meet(tenant_id)
+    sealed = gateway.sealer.seal(place_of_secret(tenant_id, "test", endpoint_id, "secret"), secret)
     await run(gateway, _ENDPOINT, id=endpoint_id, tenant=tenant_id, url=url, secret=sealed)
 
 

@@ -76,8 +76,9 @@ def covergate() -> Iterator[Commands]:
         yield commands
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def sealer() -> Sealer:
+    """Of the test's own: it keeps the data keys of its database."""
     return make_sealer()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -46,6 +46,13 @@ class Gateway:
     @property
     def sealer(self) -> Sealer:
         return self.database.sealer
+
+    async def meet(self, *tenant_ids: str, sealed: Iterable[bytes | None] = ()) -> None:
+        """As `Sealer.meet`, for those who hold no connection."""
+        sealed = tuple(sealed)
+        if not self.sealer.knows(tenant_ids, sealed):
+            async with self.connection() as db:
+                await self.sealer.meet(db, tenant_ids, sealed)
 
     def account(self, mode: str, vendor: str) -> Connection | None:
         """The vendor's connection in this mode; None if it is not enabled."""

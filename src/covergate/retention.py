@@ -6,7 +6,7 @@ import asyncpg
 import structlog
 
 from covergate.access import api_keys, audit
-from covergate.db import key_ring
+from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import Partitions
 from covergate.db.sql import Query
@@ -26,6 +26,7 @@ KEPT: dict[str, Kept] = {
         *api_keys.KEPT,
         *audit.KEPT,
         *key_ring.KEPT,
+        *data_keys.KEPT,
         *store.KEPT,
         *sync.KEPT,
         *circuit_breaker.KEPT,

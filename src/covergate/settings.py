@@ -83,7 +83,13 @@ class Settings(FromFiles):
     )
     encryption_keys: SecretStr | None = Field(
         default=None,
-        description='like "k2:<base64 of 32 bytes>,k1:<base64 of 32 bytes>": the first seals, all open',
+        description='like "k2:<base64 of 32 bytes>,k1:<base64 of 32 bytes>": the first wraps, all unwrap',
+    )
+    encryption_keys_file: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        default=None, description="a file with the same, of mode 0600"
+    )
+    encryption_keys_command: str | None = Field(
+        default=None, repr=False, description="a program with its arguments that prints the same within 30 seconds"
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="a port number, 0 to 65535")

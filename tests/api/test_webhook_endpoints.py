@@ -8,7 +8,7 @@ import pytest
 
 from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
-from covergate.webhooks.endpoints import MOST_ENDPOINTS
+from covergate.webhooks.endpoints import MOST_ENDPOINTS, place_of_secret
 from tests.support.clients import End, Keys, Post, Rows
 from tests.support.due_deliveries import deliveries_due_in
 
@@ -44,7 +44,9 @@ async def test_after_a_rotation_both_secrets_open(
     rotated = await client.post(f"{PATH}/{endpoint['id']}/rotate-secret", headers=keys.full)
     kept = (await rows("SELECT secret_sealed, previous_secret_sealed FROM webhook_endpoints"))[0]
     opened = [
-        gateway.sealer.open("webhook_endpoints", column, endpoint["id"], kept._mapping[f"{column}_sealed"]).decode()
+        gateway.sealer.open(
+            place_of_secret("ten_test", "test", endpoint["id"], column), kept._mapping[f"{column}_sealed"]
+        ).decode()
         for column in ("secret", "previous_secret")
     ]
     assert opened == [rotated.json()["secret"], endpoint["secret"]]

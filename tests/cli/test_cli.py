@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.commands import Commands, bare_environment
 
-KEYS = "k1:" + "A" * 43 + "="
+KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

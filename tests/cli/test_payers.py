@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import subprocess
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Payers:
     def __init__(self, covergate: Commands, directory: Path, database_url: str) -> None:
         self.covergate = covergate
         self.directory = directory
-        keys = "k1:" + "A" * 43 + "="
+        keys = "k1:" + base64.b64encode(bytes(range(32))).decode()
         self.environment = {
             **bare_environment(),
             "COVERGATE_DATABASE_URL": database_url,

@@ -32,12 +32,15 @@ CREATE TABLE pgqueuer_log (id bigserial PRIMARY KEY);
 
 
 @pytest.fixture
-async def old_url(empty_database_url: str) -> str:
+async def old_url(empty_database_url: str, sealer: Sealer) -> str:
     async with migrating._alone(empty_database_url) as connection:
         await migrating._run(connection, command.upgrade, "attempt_truth")
     raw = await asyncpg.connect(empty_database_url)
     await raw.execute(QUEUE)
     await raw.execute(ROWS.read_text())
+    known = "INSERT INTO encryption_keys (id, fingerprint) VALUES ($1, $2)"
+    for key_id in sealer.ring.keys:
+        await raw.execute(known, key_id, sealer.ring.fingerprint(key_id))
     # As if it had been written today.
     await raw.execute("UPDATE verifications SET deadline = now() + interval '1 day' WHERE completed_at IS NULL")
     await raw.close()

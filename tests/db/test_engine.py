@@ -11,11 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.database import Database, asyncpg_dsn, make_engine, open_database
+from covergate.db.sealing import GATEWAY, Place
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
 
 SECRET = "hunter2"
-KEYS = SecretStr("k1:" + base64.b64encode(bytes(32)).decode())
+KEYS = SecretStr("k1:" + base64.b64encode(bytes(range(32))).decode())
 
 
 def settings(url: str) -> Settings:
@@ -39,7 +40,7 @@ async def test_an_empty_database_is_migrated_when_asked(empty_database_url: str)
     database = await opened(empty_database_url, migrate=True)
     async with database.engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM encryption_keys")) == 1
-    assert database.sealer.current_key_id == "k1"
+    assert database.sealer.ring.current_key_id == "k1"
     await database.aclose()
     await (await opened(empty_database_url)).aclose()
 
@@ -95,8 +96,8 @@ async def test_without_a_url_the_embedded_server_is_shared_and_stopped(
     alone = Settings(_env_file=None, database_url=None, data_dir=data_dir, encryption_keys=None)
     first = await open_database(alone, pool_size=1, application_name="tests", migrate=True)
     second = await open_database(alone, pool_size=1, application_name="tests", migrate=False)
-    sealed = first.sealer.seal("t", "c", "r", b"data")
-    assert second.sealer.open("t", "c", "r", sealed) == b"data"
+    place = Place(GATEWAY, "test", "t", "c", "r")
+    assert second.sealer.open(place, first.sealer.seal(place, b"data")) == b"data"
     await first.aclose()
     async with second.engine.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Row
 from covergate import ids
 from covergate.gateway import Gateway
 from covergate.states import EventType
+from covergate.webhooks.endpoints import place_of_secret
 from covergate.webhooks.events import ClaimedDelivery, News, publish
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
@@ -53,21 +54,23 @@ class Hooks:
         """Its id and its secret. With `previous_secret` it is one that was just rotated."""
         endpoint_id, secret = ids.new(ids.ENDPOINT), new_secret()
         previous = columns.get("previous_secret")
-        sealer = self.gateway.sealer
+        sealer, tenant, mode = self.gateway.sealer, columns.get("tenant", "ten_test"), columns.get("mode", "test")
+        await self.gateway.meet(tenant)
         await self.run_sql(
             "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed,"
             " previous_secret_sealed, previous_secret_until)"
             " VALUES (:id, :tenant, :mode, :url, :types, :payload, :status, :secret, CAST(:previous AS bytea),"
             " CASE WHEN CAST(:previous AS bytea) IS NOT NULL THEN clock_timestamp() + interval '24 hours' END)",
             id=endpoint_id,
-            tenant=columns.get("tenant", "ten_test"),
-            mode=columns.get("mode", "test"),
+            tenant=tenant,
+            mode=mode,
             url=url,
             types=columns.get("event_types", ["*"]),
             payload=columns.get("payload", "thin"),
             status=columns.get("status", "enabled"),
-            secret=sealer.seal("webhook_endpoints", "secret", endpoint_id, secret.encode()),
-            previous=previous and sealer.seal("webhook_endpoints", "previous_secret", endpoint_id, previous.encode()),
+            secret=sealer.seal(place_of_secret(tenant, mode, endpoint_id, "secret"), secret.encode()),
+            previous=previous
+            and sealer.seal(place_of_secret(tenant, mode, endpoint_id, "previous_secret"), previous.encode()),
         )
         return endpoint_id, secret
 

@@ -8,17 +8,20 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 from sqlalchemy import QueuePool, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from covergate.db import embedded
+from covergate.db.data_keys import owners_without
 from covergate.db.database import Database, make_engine
+from covergate.db.key_ring import introduce
 from covergate.db.migrate import migrate
-from covergate.db.sealing import KeyRing, Sealer
+from covergate.db.sealing import GATEWAY, KeyRing, Sealer
 
 MEMORY_NEEDED = 2 * 1024**3
 TEMPLATE = f"covergate_template_{os.getpid()}"
@@ -73,9 +76,19 @@ async def opened_database(
 ) -> AsyncIterator[Database]:
     database = Database(url, make_engine(url, pool_size=pool_size, application_name=application_name), sealer)
     try:
+        await make_known(database)
         yield database
     finally:
         await database.aclose()
+
+
+async def make_known(database: Database) -> None:
+    """The ring and first data keys, as at a start; not if the database is away, or has no tables."""
+    with suppress(OSError, asyncpg.PostgresError, SQLAlchemyError):
+        async with database.transaction() as db:
+            await introduce(database.sealer.ring, db)
+        async with database.connection() as db:
+            await database.sealer.meet(db, [GATEWAY, *await owners_without(db)])
 
 
 def pool_of(engine: AsyncEngine) -> QueuePool:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query
 from covergate.vendor_health.circuit_breaker import hold
 from covergate.vendors.errors import VendorUnavailable
@@ -397,7 +398,10 @@ async def test_the_body_of_a_message_with_many_events_is_stored_once(engine: Eng
     message = call_begins(*(f"att_of_somebody_{number}" for number in range(MOST_EVENTS)))
     assert await receive(engine.gateway, "health_harbor", message) == MOST_EVENTS
     [stored] = await engine.rows("SELECT id, body_sealed FROM vendor_messages")
-    assert engine.gateway.sealer.open("vendor_messages", "body", stored.id, stored.body_sealed) == message.body
+    assert (
+        engine.gateway.sealer.open(Place(GATEWAY, "", "vendor_messages", "body", stored.id), stored.body_sealed)
+        == message.body
+    )
     events = await engine.rows("SELECT message_id, body_sealed FROM vendor_events")
     assert [tuple(event) for event in events] == [(stored.id, None)] * MOST_EVENTS
     assert await receive(engine.gateway, "health_harbor", message) == 0

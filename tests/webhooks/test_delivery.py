@@ -21,8 +21,9 @@ from covergate.gateway import Gateway
 from covergate.verifications.sweep import close_late
 from covergate.verifications.view import read_view
 from covergate.webhooks.deliveries import list_deliveries, redeliver
+from covergate.webhooks.events import place_of_full
 from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
-from covergate.webhooks.sender import Deliverer
+from covergate.webhooks.sender import Deliverer, place_of_answer
 from tests.support.deliverers import delivering
 from tests.support.engine import accept, running_engine
 from tests.support.gateways import CALLER, make_gateway
@@ -70,7 +71,7 @@ async def test_success_is_recorded_with_status_duration_and_the_sealed_start_of_
     assert (attempt.status, attempt.error) == (201, None)
     assert 0 <= attempt.duration_ms < 5000
     assert b"Jane" not in attempt.answer_sealed
-    opened = gateway.sealer.open("delivery_attempts", "answer", delivery.id, attempt.answer_sealed)
+    opened = gateway.sealer.open(place_of_answer("ten_test", "test", delivery.id), attempt.answer_sealed)
     assert opened == (b"Jane Sample" + b"x" * 3000)[:2048]
     assert await hooks.due() == []
 
@@ -145,7 +146,9 @@ async def test_full_payloads_of_ends_that_are_written_together(
     await close_late(gateway)
     rows = await hooks.rows("SELECT id, verification_id, full_sealed FROM events")
     kept = {
-        row.verification_id: orjson.loads(gateway.sealer.open("events", "full", row.id, row.full_sealed))
+        row.verification_id: orjson.loads(
+            gateway.sealer.open(place_of_full("ten_test", "test", row.id, row.verification_id), row.full_sealed)
+        )
         for row in rows
     }
     assert sorted(kept) == sorted(made)
@@ -259,7 +262,7 @@ async def test_a_compressed_answer_is_not_unpacked(
     await hooks.publish()
     await hooks.deliver_next(deliverer)
     [attempt] = await hooks.attempts()
-    opened = gateway.sealer.open("delivery_attempts", "answer", attempt.delivery_id, attempt.answer_sealed)
+    opened = gateway.sealer.open(place_of_answer("ten_test", "test", attempt.delivery_id), attempt.answer_sealed)
     assert (attempt.status, opened) == (200, b"\x1f\x8b broken")
     assert partner.received[0].headers["accept-encoding"] == "identity"
 

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from covergate import ids
 from covergate.access.caller import Caller
+from covergate.db.data_keys import introduce_first
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
@@ -48,7 +49,7 @@ WITH t AS (
   ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id
 )
 INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes)
-SELECT :id, t.id, :mode, :digest, :hint, :scopes FROM t""")
+SELECT :id, t.id, :mode, :digest, :hint, :scopes FROM t RETURNING tenant_id""")
 _LIST = Query(
     """
 SELECT k.id, t.name AS tenant, k.mode, k.hint, k.scopes, k.created_at, k.revoked_at
@@ -89,8 +90,8 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
     if not wanted or not wanted <= set(SCOPES):
         raise ConfigurationError(f"a key's scopes are some of: {', '.join(SCOPES)}")
     key = ids.new_api_key(mode)
-    async with gateway.connection() as db:
-        await _CREATE.run(
+    async with gateway.transaction() as db:
+        tenant_id = await _CREATE.scalar(
             db,
             {
                 "tenant_id": ids.new(ids.TENANT),
@@ -102,6 +103,7 @@ async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterab
                 "scopes": [scope for scope in SCOPES if scope in wanted],
             },
         )
+        await introduce_first(db, gateway.sealer.ring, tenant_id)
     return key
 
 

@@ -84,6 +84,7 @@ _QUEUED: dict[str, Any] = {
     "not_asked": ["/provider", "/service/date", "/service/procedure_codes"],
     "late_result": None,
     "failure": None,
+    "unreadable": [],
     "metadata": {"clinic": "north"},
 }
 ACCEPTED_VERIFICATION: dict[str, Any] = {
@@ -262,6 +263,7 @@ RAW: dict[str, Any] = {
             "content_type": "application/json",
             "body": {"status": "complete.eligible"},
             "text": None,
+            "unreadable": False,
         }
     ],
 }

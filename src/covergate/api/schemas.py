@@ -24,6 +24,7 @@ from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
 Mode = Literal["test", "live"]
+Unreadable = Literal["inquiry", "result", "late_result", "failure", "outcome"]
 
 
 class Shown(BaseModel):
@@ -97,13 +98,20 @@ class VerificationRow(Shown):
     ]
     late_result: Annotated[Result | None, Field(description="An answer that came after the end")]
     failure: Failure | None
+    unreadable: Annotated[
+        list[Unreadable],
+        Field(
+            description="What could not be shown as it was stored, normally none. A value that does not open is null;"
+            " `outcome`: it is not the one that was stored with the answer, so it and its reason are null"
+        ),
+    ]
     metadata: dict[str, str]
 
 
 class VerificationShown(VerificationRow, title="Verification"):
     """A question about one patient and its answer. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
 
-    inquiry: InquiryShown  # type: ignore[valid-type]
+    inquiry: Annotated[InquiryShown | None, Field(description="Null only if it is `unreadable`")]  # type: ignore[valid-type]
     result: Result | None
 
 
@@ -118,7 +126,7 @@ class TimelineEntry(Shown):
 
 
 class RawExchange(Shown):
-    """`body` is the parsed JSON or null; `text` a reply that was not JSON."""
+    """`body` is the parsed JSON or null; `text` a reply that was not JSON. Both are null if it is `unreadable`."""
 
     id: str
     attempt_id: str
@@ -128,6 +136,7 @@ class RawExchange(Shown):
     content_type: str | None
     body: Any
     text: str | None
+    unreadable: Annotated[bool, Field(description="The stored reply does not open")]
 
 
 class Raw(Shown):

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import payers, vendors
+from covergate.cli import encryption, payers, vendors
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+encryption.add_to(keys)
 app.add_typer(payers.app, name="payers")
 app.add_typer(vendors.app, name="vendors")
 

@@ -21,13 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from covergate.db import embedded
 from covergate.db.connect import asyncpg_dsn, make_engine, shares_sessions
+from covergate.db.data_keys import owners_without
 from covergate.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from covergate.db.key_ring import load_key_ring
 from covergate.db.migrate import migrate as bring_up_to_date
 from covergate.db.migrate import require_current
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.roles import may_rewrite
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import GATEWAY, Sealer
 from covergate.db.sql import driver_of
 from covergate.errors import ConfigurationError
 from covergate.settings import Settings
@@ -138,8 +139,12 @@ async def open_database(settings: Settings, *, pool_size: int, application_name:
                         "database_role_may_rewrite_the_audit",
                         advice=f"connect as {settings.runtime_role}; the tables' owner is for `covergate migrate` only",
                     )
-            ring = await load_key_ring(settings, engine)
-        return Database(url, engine, Sealer(ring), server)
+            sealer = Sealer(await load_key_ring(settings, engine))
+            database = Database(url, engine, sealer, server)
+            async with database.connection() as db:
+                # Those that had none so far: from here on every tenant has a key before anything is sealed for it.
+                await sealer.meet(db, [GATEWAY, *await owners_without(db)])
+        return database
     # Broad on purpose: what was opened is closed after a cancellation, too.
     except BaseException:
         if engine is not None:

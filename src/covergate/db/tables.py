@@ -1,6 +1,6 @@
 """Every table, as SQLAlchemy Core metadata; Alembic's migrations are held equal to it by a test.
 
-Columns ending in `_sealed` are encrypted (`sealing.py`) with table, column and row id as associated data. Text ids are
+Columns ending in `_sealed` are encrypted under the tenant's data key (`sealing.py`), bound to their place. Text ids are
 TypeIDs, sortable by creation. States are few and CHECKs enforce them.
 """
 
@@ -88,6 +88,43 @@ encryption_keys = Table(
     Column("id", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False, comment="proves that a key of this id is the one used before"),
     Column("first_seen_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "seals_values",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="of before there were data keys: values may stand directly under it",
+    ),
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id", ondelete="CASCADE"), comment="null: the gateway's own"),
+    Column("number", Integer, nullable=False, comment="of this tenant's keys, from 1"),
+    Column(
+        "encryption_key_id",
+        Text,
+        ForeignKey("encryption_keys.id"),
+        nullable=False,
+        comment="the key of the ring that wraps it",
+    ),
+    Column("wrapped", LargeBinary, comment="null once it was destroyed"),
+    Column(
+        "old_values",
+        Boolean,
+        nullable=False,
+        comment="its tenant may have values from before there were data keys; what counts is wrapped with the key",
+    ),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "seals_from", Timestamp, nullable=False, server_default=now, comment="by then every process has heard of it"
+    ),
+    Column("retired_at", Timestamp, comment="a newer one seals"),
+    Column("destroyed_at", Timestamp),
+    CheckConstraint("(wrapped IS NULL) = (destroyed_at IS NOT NULL)", name="destroyed"),
+    Index("uq_data_keys_number", text("coalesce(tenant_id, '')"), "number", unique=True),
 )
 
 verifications = Table(

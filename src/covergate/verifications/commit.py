@@ -218,8 +218,12 @@ async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], 
     # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.
     await _wake_followers(db, [change.verification for change in changes if change.ended])
     if wanting_full:
-        views = await read_views(db, sealer, [*wanting_full.values()])
-        await keep_full(db, sealer, {event: orjson.dumps(views[id_]) for event, id_ in wanting_full.items()})
+        tenants = {
+            one.verification_id: one.tenant_id for one in wanting_full.values() if one.verification_id is not None
+        }
+        views = await read_views(db, sealer, tenants)
+        payloads = {event: orjson.dumps(views[one.verification_id or ""]) for event, one in wanting_full.items()}
+        await keep_full(db, sealer, wanting_full, payloads)
 
 
 def _announce(db: AsyncConnection, change: Change) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db.group_commit import GroupCommit
 from covergate.db.queue import announce
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import GATEWAY, Sealer
 from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
@@ -26,12 +26,15 @@ from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, errors_of
 from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
-from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification
+from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
 from covergate.verifications.routing import Route, route_of
+from covergate.verifications.seals import place_in_verification
 from covergate.verifications.store import WORK, array
 
 IDEMPOTENCY_KEPT = "24 hours"
 _WAYS_TO_REACH = {"patient": ("email", "phone"), "subscriber": ("phone",)}
+FORGOTTEN = b""
+"""The fingerprint of a body whose key was destroyed: any body is taken for the one that was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class Acceptance:
 
         Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
         """
+        await self.gateway.meet(caller.tenant_id)
         # A deadline is kept by the database's clock, so it is judged by that one: ours may be minutes apart from it.
         now = await _clock(self.gateway) if request.deadline is not None else datetime.now(UTC)
         intake = Intake.of(caller, request, payer, now)
@@ -162,7 +166,7 @@ class Acceptance:
         values |= {"key": idempotency_key, "fingerprint": None}
         if idempotency_key is not None:
             # Compared by the body as it was sent, whatever the directory has learned since.
-            values["fingerprint"] = gateway.sealer.digest("idempotency", _canonical(intake.sent))
+            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _canonical(intake.sent))
         if request.max_age is None:
             row = await self._inserts.add(values)
         else:
@@ -184,12 +188,14 @@ class Acceptance:
     async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
         """With `max_age` it looks for a verification to follow, under a lock on the question."""
         gateway, caller, request = self.gateway, intake.caller, intake.request
+        question = _question(intake.inquiry.model_dump(mode="json"), request.vendor_options)
         async with gateway.transaction() as db:
             values["follows"] = await reuse.find_leader(
                 db,
                 tenant_id=caller.tenant_id,
                 mode=caller.mode,
-                digests=gateway.sealer.digests("inquiry", caller.tenant_id, caller.mode, _question(intake)),
+                question=gateway.sealer.name(caller.tenant_id, "question", caller.mode, question),
+                digests=gateway.sealer.digests(caller.tenant_id, "inquiry", caller.tenant_id, caller.mode, question),
                 vendors=[values["vendor"], *values["route"]],
                 deadline=values["deadline"],
                 deadline_in=values["deadline_in"],
@@ -219,7 +225,8 @@ async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification,
         row = await _REPLAY.one(db, values)
     if row is None:
         return None
-    if row.fingerprint not in gateway.sealer.digests("idempotency", _canonical(request)):
+    fingerprints = gateway.sealer.digests(caller.tenant_id, "idempotency", _canonical(request))
+    if row.fingerprint not in (FORGOTTEN, *fingerprints):
         raise Problem(
             "idempotency_key_reused",
             "this Idempotency-Key was used with another body within the last 24 hours",
@@ -245,27 +252,37 @@ def _canonical(request: CreateVerification) -> str:
 
 
 def member_digest_parts(caller: Caller, member_id: str) -> tuple[str, str, str]:
+    return caller.tenant_id, caller.mode, _normal(member_id)
+
+
+def _normal(member_id: str) -> str:
     """Member ids are compared without case, blanks and dashes."""
-    return caller.tenant_id, caller.mode, "".join(member_id.upper().replace("-", "").split())
+    return "".join(member_id.upper().replace("-", "").split())
 
 
 def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
     return caller.tenant_id, caller.mode, born.isoformat()
 
 
-def _question(intake: Intake) -> str:
+def digests_of(
+    sealer: Sealer, tenant_id: str, mode: str, inquiry: Inquiry, stated: Mapping[str, Any], options: VendorOptions
+) -> dict[str, bytes]:
+    """Column → the digest by which a verification is found, under the tenant's current key. `stated`: the inquiry's JSON."""
+    patient = inquiry.patient
+    return {
+        "member_digest": sealer.digest(tenant_id, "member", tenant_id, mode, _normal(patient.member_id)),
+        "birth_digest": sealer.digest(tenant_id, "birth", tenant_id, mode, patient.date_of_birth.isoformat()),
+        "inquiry_digest": sealer.digest(tenant_id, "inquiry", tenant_id, mode, _question(stated, options)),
+    }
+
+
+def _question(stated: Mapping[str, Any], options: VendorOptions) -> str:
     """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
     not how to reach anybody."""
-    return _question_of(intake, intake.inquiry.model_dump(mode="json"))
-
-
-def _question_of(intake: Intake, inquiry: dict[str, Any]) -> str:
-    """The same, of an inquiry that is JSON already."""
-    asked = dict(inquiry)
+    asked = dict(stated)
     for person, ways in _WAYS_TO_REACH.items():
         if asked[person] is not None:
             asked[person] = {name: value for name, value in asked[person].items() if name not in ways}
-    options = intake.request.vendor_options
     # Most requests have none: then there is nothing that is no default.
     chosen = options.model_dump(mode="json", exclude_defaults=True) if options.model_fields_set else {}
     if chosen := {name: each for name, each in chosen.items() if each}:
@@ -277,18 +294,18 @@ def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
     """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
     patient = inquiry.patient
     person = (patient.first_name.casefold(), patient.last_name.casefold(), patient.date_of_birth.isoformat())
-    return sealer.digest("patient", *member_digest_parts(caller, patient.member_id), *person).hex()
+    return sealer.name(caller.tenant_id, *member_digest_parts(caller, patient.member_id), *person).hex()
 
 
 def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
     """Whose share of a lane it is, of a payer without an electronic id. Digested: anything may stand in a name."""
     payer = inquiry.payer
-    return sealer.digest("payer", payer.directory_id or (payer.name or "").casefold())[:8].hex()
+    return sealer.name(GATEWAY, "payer", payer.directory_id or (payer.name or "").casefold())[:8].hex()
 
 
 def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
-    sealer, vendor = gateway.sealer, route.vendors[0]
+    sealer, tenant_id, vendor = gateway.sealer, caller.tenant_id, route.vendors[0]
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
     stated = inquiry.model_dump(mode="json")
@@ -310,10 +327,9 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
                 now=now,
             )
         )
-    patient = inquiry.patient
     return {
         "id": verification_id,
-        "tenant_id": caller.tenant_id,
+        "tenant_id": tenant_id,
         "mode": caller.mode,
         "external_id": request.external_id,
         "retry_of": request.retry_of,
@@ -330,9 +346,9 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
         "metadata": orjson.dumps(request.metadata).decode(),
-        "member_digest": sealer.digest("member", *member_digest_parts(caller, patient.member_id)),
-        "birth_digest": sealer.digest("birth", *birth_digest_parts(caller, patient.date_of_birth)),
-        "inquiry_digest": sealer.digest("inquiry", caller.tenant_id, caller.mode, _question_of(intake, stated)),
-        "key_id": sealer.current_key_id,
-        "inquiry_sealed": sealer.seal_json("verifications", "inquiry", verification_id, asked),
+        **digests_of(sealer, tenant_id, caller.mode, inquiry, stated, request.vendor_options),
+        "key_id": sealer.current_key(tenant_id).id,
+        "inquiry_sealed": sealer.seal_json(
+            place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
+        ),
     }

@@ -18,6 +18,7 @@ import structlog
 
 from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
+from covergate.db.sealing import SealError
 from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
 from covergate.gateway import Gateway
@@ -47,6 +48,7 @@ from covergate.verifications.model import (
     Step,
     Submission,
     Unheard,
+    Unreadable,
     Verification,
 )
 from covergate.verifications.store import Claimed, asked_of
@@ -181,9 +183,14 @@ class Engine:
             return _Asked(Report(v, DeadlineCame()))
         if v.follows is not None:
             return _Asked(Report(v, await self._leader(v.follows)))
-        step = step_of(self.gateway, claimed)
-        if step is None:
-            return _Asked(Report(v, NotEnabled(asked_of(self.gateway.sealer, claimed).inquiry)))
+        await self.gateway.meet(v.tenant_id, sealed=(claimed.inquiry_sealed,))
+        try:
+            step = step_of(self.gateway, claimed)
+            if step is None:
+                return _Asked(Report(v, NotEnabled(asked_of(self.gateway.sealer, claimed).inquiry)))
+        except SealError as error:
+            log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
+            return _Asked(Report(v, Unreadable()))
         attempt = v.attempt
         if attempt.intent_at is not None and attempt.vendor_ref is None:
             replayed = await self._replay(v, step, attempt.intent_at)
@@ -219,8 +226,12 @@ class Engine:
 
     async def _replay(self, v: Verification, step: Step, intent_at: datetime) -> Report | None:
         """Interprets the stored reply to the committing call again, if there is one that our code failed on."""
-        async with self.gateway.connection() as db:
-            stored = await stored_replies(db, self.gateway.sealer, v)
+        try:
+            async with self.gateway.connection() as db:
+                stored = await stored_replies(db, self.gateway.sealer, v)
+        except SealError as error:
+            log.error("value_not_opened", verification_id=v.id, column="exchanges", reason=str(error))
+            return None
         # As it was when the call was made.
         then = replace(step, question=replace(step.question, now=intent_at, submitted_at=None))
         report = Report(v, OurFault(), step, submission=Submission(None, intent_at), maybe_submitted=True)
@@ -343,12 +354,18 @@ class Engine:
             leader = await store.read_claimed(db, self.gateway.sealer, leader_id)
         if leader is None:
             return Leader(None)
-        why = store.open_failure(self.gateway.sealer, leader_id, leader.failure_sealed)
+        why = store.open_failure(self.gateway.sealer, leader.verification, leader.failure_sealed)
         return Leader(leader.verification, leader.verification.result, why)
 
     async def _fetch_late(self, claimed: Claimed) -> None:
         """A vendor event came after the end: ask for the answer once more, and keep it beside the end."""
-        v, step = claimed.verification, step_of(self.gateway, claimed)
+        v = claimed.verification
+        await self.gateway.meet(v.tenant_id, sealed=(claimed.inquiry_sealed,))
+        try:
+            step = step_of(self.gateway, claimed)
+        except SealError as error:
+            log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
+            step = None
         if step is None or step.vendor.check is None or v.attempt.vendor_ref is None:
             await self._write(Report(v, Unheard(None, v.late_tries or 0)))
             return

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import Place, Sealer
 from covergate.db.sql import Query
 from covergate.timestamps import instant
 from covergate.vendors.flow import Reply
@@ -53,8 +53,8 @@ def exchanges_in(exchanges: Sequence[Exchange]) -> str | None:
     return orjson.dumps(shown).decode() if shown else None
 
 
-def seal_content(sealer: Sealer, exchange: Exchange) -> bytes:
-    return sealer.seal("exchanges", "content", exchange.id, exchange.content, packed=True)
+def seal_content(sealer: Sealer, v: Verification, exchange: Exchange) -> bytes:
+    return sealer.seal(_place(v.tenant_id, v.mode, v.id, exchange.id), exchange.content, packed=True)
 
 
 async def stored_exchanges(db: AsyncConnection, ids: Sequence[str]) -> set[str]:
@@ -63,10 +63,14 @@ async def stored_exchanges(db: AsyncConnection, ids: Sequence[str]) -> set[str]:
 
 
 async def stored_replies(db: AsyncConnection, sealer: Sealer, v: Verification) -> list[tuple[str, Reply]]:
-    """The replies to the current attempt so far, each with the label of its call; of their headers only the content type."""
+    """The replies to the current attempt so far, each with the label of its call; of their headers only the content type.
+
+    Raises SealError.
+    """
     stored = exchanges_of(await _REPLIES.all(db, {"id": v.id}))
+    await sealer.meet(db, [v.tenant_id], [sealed for _, _, sealed in stored])
     return [
-        (exchange["call"], _reply(sealer, position, exchange, sealed))
+        (exchange["call"], _reply(sealer, v, position, exchange, sealed))
         for position, (attempt_id, exchange, sealed) in enumerate(stored)
         if attempt_id == v.attempt.id
     ]
@@ -81,17 +85,24 @@ def exchanges_of(rows: Iterable[Any]) -> list[tuple[str, dict[str, Any], bytes]]
     ]
 
 
-def open_content(sealer: Sealer, exchange: Mapping[str, Any], sealed: bytes) -> bytes:
-    """The vendor's reply. The place is called as it was when exchanges had a table of their own."""
-    return sealer.open("exchanges", "content", exchange["id"], sealed)
+def open_content(
+    sealer: Sealer, tenant_id: str, mode: str, verification_id: str, exchange: Mapping[str, Any], sealed: bytes
+) -> bytes:
+    """The vendor's reply to this verification of the tenant for which the caller acts. Raises SealError."""
+    return sealer.open(_place(tenant_id, mode, verification_id, exchange["id"]), sealed)
 
 
-def _reply(sealer: Sealer, position: int, exchange: Mapping[str, Any], sealed: bytes) -> Reply:
+def _place(tenant_id: str, mode: str, verification_id: str, exchange_id: str) -> Place:
+    """Called as it was when exchanges had a table of their own."""
+    return Place(tenant_id, mode, "exchanges", "content", exchange_id, verification_id)
+
+
+def _reply(sealer: Sealer, v: Verification, position: int, exchange: Mapping[str, Any], sealed: bytes) -> Reply:
     content_type = exchange["content_type"]
     return Reply(
         status=exchange["status"],
         headers={} if content_type is None else {"content-type": content_type},
-        content=open_content(sealer, exchange, sealed),
+        content=open_content(sealer, v.tenant_id, v.mode, v.id, exchange, sealed),
         pointer=f"/exchanges/{position}",
         at=datetime.fromisoformat(exchange["at"]),
     )

@@ -160,6 +160,11 @@ class NotEnabled:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The inquiry does not open, for this tenant, in this place: nothing can be asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class OurFault:
     """Our own code failed, perhaps on a reply that is kept with the report."""
 
@@ -216,6 +221,7 @@ StepOutcome: TypeAlias = (
     | Admission
     | DeadlineCame
     | NotEnabled
+    | Unreadable
     | OurFault
     | NotItsTurn
     | BeingSubmitted

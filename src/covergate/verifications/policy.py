@@ -44,6 +44,7 @@ from covergate.verifications.model import (
     Report,
     Successor,
     Unheard,
+    Unreadable,
     Verification,
 )
 
@@ -213,6 +214,8 @@ def follow_up(report: Report, v: Verification) -> Change:
             return lifecycle.go_on_waiting(v)
         case NotEnabled(inquiry):
             return _not_enabled(v, inquiry)
+        case Unreadable():
+            return lifecycle.failed(v, failure(FailureCode.INTERNAL_ERROR), "its inquiry cannot be opened")
         case OurFault():
             # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
             refused = report.replied and not report.maybe_submitted

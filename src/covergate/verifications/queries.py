@@ -13,12 +13,14 @@ from datetime import date, datetime
 from typing import Any
 
 import orjson
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
+from covergate.db.sealing import SealError
 from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
@@ -34,7 +36,10 @@ from covergate.verifications.view import (
     WAITING_FOR,
     list_view,
     read_view,
+    sealed_in,
 )
+
+log = structlog.get_logger(__name__)
 
 _ENDED = Query(
     "SELECT completed_at IS NOT NULL AS ended FROM verifications"
@@ -93,10 +98,16 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     async with gateway.connection() as db:
         await _ended(db, caller, verification_id)
         rows = await _RAW.all(db, {"id": verification_id})
+        await gateway.sealer.meet(
+            db, [caller.tenant_id], [sealed for row in rows for sealed in row.contents_sealed or ()]
+        )
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
         await audited(db, caller, "verification.raw", list(opened), request_id)
     whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
-    shown = [_exchange(gateway, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)]
+    asked = whole[0].verification_id if whole else verification_id
+    shown = [
+        _exchange(gateway, caller, asked, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)
+    ]
     return {"object": "raw", "exchanges": shown}
 
 
@@ -140,15 +151,20 @@ def _entry(row: Any) -> dict[str, Any]:
     }
 
 
-def _exchange(gateway: Gateway, attempt_id: str, exchange: dict[str, Any], sealed: bytes) -> dict[str, Any]:
+def _exchange(
+    gateway: Gateway, caller: Caller, verification_id: str, attempt_id: str, exchange: dict[str, Any], sealed: bytes
+) -> dict[str, Any]:
     """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`."""
-    content = open_content(gateway.sealer, exchange, sealed)
-    body, plain = None, None
+    body, plain, unreadable = None, None, False
     try:
+        content = open_content(gateway.sealer, caller.tenant_id, caller.mode, verification_id, exchange, sealed)
         orjson.loads(content)
         body = orjson.Fragment(content)
     except orjson.JSONDecodeError:
         plain = content.decode(errors="replace")
+    except SealError as error:
+        log.error("value_not_opened", verification_id=verification_id, column="exchanges", reason=str(error))
+        unreadable = True
     return {
         "id": exchange["id"],
         "attempt_id": attempt_id,
@@ -158,6 +174,7 @@ def _exchange(gateway: Gateway, attempt_id: str, exchange: dict[str, Any], seale
         "content_type": exchange["content_type"],
         "body": body,
         "text": plain,
+        "unreadable": unreadable,
     }
 
 
@@ -206,13 +223,14 @@ async def list_verifications(
     A search by member id or birth date tells something of every verification it finds; a list opens PHI only where
     there is a failure in the vendor's words or a late result.
     """
+    await gateway.meet(caller.tenant_id)
     wanted = _wanted(gateway, caller, filters)
     conditions = ["v.tenant_id = :tenant_id", "v.mode = :mode", *(_CONDITIONS[name][0] for name in wanted)]
     if after is not None:
         conditions.append("v.id < :after")
         wanted["after"] = after
     query = Query(
-        f"SELECT {COLUMNS}, v.late_result_sealed, v.failure_sealed, {ATTEMPTS} FROM {JOINED}"
+        f"SELECT {COLUMNS}, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed, {ATTEMPTS} FROM {JOINED}"
         f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
         **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
     )
@@ -222,15 +240,25 @@ async def list_verifications(
         searched = filters.member_id is not None or filters.date_of_birth is not None
         read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
         await audited(db, caller, action, read, request_id)
-    return page(rows, limit, lambda row: str(row["id"]), lambda row: list_view(gateway.sealer, dict(row)))
+        await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
+
+    def shown(row: Any) -> dict[str, Any]:
+        return list_view(gateway.sealer, caller.tenant_id, dict(row))
+
+    return page(rows, limit, lambda row: str(row["id"]), shown)
 
 
 def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:
     wanted = {name: value for name in _CONDITIONS if (value := getattr(filters, name)) is not None and value != ()}
+    tenant_id = caller.tenant_id
     if filters.status:
         wanted["status"] = list(filters.status)
     if filters.member_id is not None:
-        wanted["member_id"] = gateway.sealer.digests("member", *member_digest_parts(caller, filters.member_id))
+        wanted["member_id"] = gateway.sealer.digests(
+            tenant_id, "member", *member_digest_parts(caller, filters.member_id)
+        )
     if filters.date_of_birth is not None:
-        wanted["date_of_birth"] = gateway.sealer.digests("birth", *birth_digest_parts(caller, filters.date_of_birth))
+        wanted["date_of_birth"] = gateway.sealer.digests(
+            tenant_id, "birth", *birth_digest_parts(caller, filters.date_of_birth)
+        )
     return wanted

@@ -53,6 +53,7 @@ async def find_leader(
     *,
     tenant_id: str,
     mode: str,
+    question: bytes,
     digests: list[bytes],
     vendors: list[str],
     deadline: datetime | None,
@@ -61,9 +62,10 @@ async def find_leader(
 ) -> str | None:
     """The verification to follow, in the transaction that creates the follower; it cannot end before that is committed.
 
-    `vendors` are those of the follower's own route. None: there is none to follow.
+    `question` names the question for as long as its tenant exists; `digests` are what it may be stored under. `vendors` are
+    those of the follower's own route. None: there is none to follow.
     """
-    await _LOCK.run(db, {"question": digests[0].hex()})
+    await _LOCK.run(db, {"question": question.hex()})
     values = {
         "tenant_id": tenant_id,
         "mode": mode,

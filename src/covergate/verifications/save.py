@@ -14,6 +14,7 @@ from covergate.db.sql import Query
 from covergate.states import IS_OPEN, AttemptState
 from covergate.verifications.history import entries_of, exchanges_in, seal_content
 from covergate.verifications.model import Change, Verification
+from covergate.verifications.seals import STAMPED, place_in_verification, seal_end
 from covergate.verifications.store import IN_WORK, OF_ATTEMPT, array
 
 LATE_FOR = "30 days"
@@ -184,6 +185,7 @@ class _Rows:
 
 async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
     """A second statement is for what comes after an end, which is rare."""
+    await sealer.meet(db, {change.verification.tenant_id for change in changes})
     rows = _Rows(
         m={"verification_id": "", **_MOVED},
         e={"verification_id": "", **_END},
@@ -212,8 +214,7 @@ def _add(rows: _Rows, sealer: Sealer, change: Change) -> None:
     elif v.open and not change.stray:
         rows.add("m", {"verification_id": id_, **_moved_row(change), **counts})
     else:
-        late = _sealed(sealer, change, "late_result", change.late_result)
-        rows.add("n", {"verification_id": id_, **counts, "late_result_sealed": late})
+        rows.add("n", {"verification_id": id_, **counts, "late_result_sealed": _sealed_late(sealer, change)})
     if change.ended or change.stray or change.successor is not None or not v.open:
         rows.add("a", _attempt_row(v))
     if change.late_look_in is not None:
@@ -257,8 +258,8 @@ def _end_row(sealer: Sealer, change: Change) -> dict[str, Any]:
         "not_asked": array(v.not_asked),
         "vendor": v.attempt.vendor,
         "attempt_id": v.attempt.id,
-        "failure_sealed": _sealed(sealer, change, "failure", failure),
-        "result_sealed": _sealed(sealer, change, "result", change.result),
+        "failure_sealed": _sealed_end(sealer, change, "failure", failure),
+        "result_sealed": _sealed_end(sealer, change, "result", change.result),
     }
 
 
@@ -281,13 +282,24 @@ def _add_history(rows: _Rows, sealer: Sealer, change: Change) -> None:
         },
     )
     for position, exchange in enumerate(change.exchanges):
-        rows.add("c", {"verification_id": v.id, "position": position, "sealed": seal_content(sealer, exchange)})
+        rows.add("c", {"verification_id": v.id, "position": position, "sealed": seal_content(sealer, v, exchange)})
 
 
-def _sealed(sealer: Sealer, change: Change, column: str, document: bytes | None) -> bytes | None:
+def _sealed_end(sealer: Sealer, change: Change, column: str, document: bytes | None) -> bytes | None:
     if document is None:
         return None
-    return sealer.seal("verifications", column, change.verification.id, _with_positions(document, change), packed=True)
+    v = change.verification
+    end = {name: getattr(v, name) for name in STAMPED}
+    place = place_in_verification(v.tenant_id, v.mode, v.id, column)
+    return seal_end(sealer, place, end, _with_positions(document, change))
+
+
+def _sealed_late(sealer: Sealer, change: Change) -> bytes | None:
+    if change.late_result is None:
+        return None
+    v = change.verification
+    place = place_in_verification(v.tenant_id, v.mode, v.id, "late_result")
+    return sealer.seal(place, _with_positions(change.late_result, change), packed=True)
 
 
 def _with_positions(document: bytes, change: Change) -> bytes:

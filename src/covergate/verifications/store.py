@@ -6,18 +6,22 @@ decide at the same time. One is a list of one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
 from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
 from covergate.verifications.model import Attempt, Verification
+from covergate.verifications.seals import STAMPED, open_end, place_in_verification
+
+log = structlog.get_logger(__name__)
 
 WORK = "covergate_work"
 """The channel on which due verifications are announced."""
@@ -129,8 +133,10 @@ class Claimed:
 
 
 def asked_of(sealer: Sealer, claimed: Claimed) -> Asked:
+    """Raises SealError."""
     if claimed.asked is None:
-        opened = sealer.open_json("verifications", "inquiry", claimed.key, claimed.inquiry_sealed)
+        v = claimed.verification
+        opened = sealer.open_json(place_in_verification(v.tenant_id, v.mode, v.id, "inquiry"), claimed.inquiry_sealed)
         claimed.asked = Asked(
             Inquiry.model_validate(opened["inquiry"]),
             opened["vendor_options"],
@@ -153,7 +159,7 @@ def verification_of(row: Any, sealer: Sealer) -> Verification:
         answered_late=row["answered_late"],
         now=row["now"],
         attempt=_attempt(values[split : split + len(OF_ATTEMPT)]),
-        result=open_result(sealer, of_verification["id"], row["result_sealed"]),
+        result=_open_result(sealer, of_verification, row["result_sealed"]),
     )
 
 
@@ -171,6 +177,7 @@ async def read_claimed(db: AsyncConnection, sealer: Sealer, verification_id: str
     row = await _READ_ENDED.one(db, {"id": verification_id})
     if row is None:
         return None
+    await sealer.meet(db, [row["tenant_id"]], [row["result_sealed"], row["failure_sealed"]])
     return Claimed(verification_of(row, sealer), row["inquiry_sealed"], failure_sealed=row["failure_sealed"])
 
 
@@ -180,7 +187,9 @@ async def lock(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[
     found = [verification_of(row, sealer) for row in await _LOCK_OPEN.all(db, {"ids": wanted})]
     if len(found) < len(wanted):
         missing = sorted({*wanted} - {v.id for v in found})
-        found += [verification_of(row, sealer) for row in await _LOCK_ENDED.all(db, {"ids": missing})]
+        rows = await _LOCK_ENDED.all(db, {"ids": missing})
+        await sealer.meet(db, {row["tenant_id"] for row in rows}, [row["result_sealed"] for row in rows])
+        found += [verification_of(row, sealer) for row in rows]
     return {v.id: v for v in found}
 
 
@@ -217,15 +226,29 @@ async def match_events(db: AsyncConnection, submitted: Sequence[Verification]) -
     return {row["verification_id"] for row in await _MATCH_EVENTS.all(db, values) if row["wakes"]}
 
 
-def open_failure(sealer: Sealer, verification_id: str, sealed: bytes | None) -> Failure | None:
+def open_failure(sealer: Sealer, v: Verification, sealed: bytes | None) -> Failure | None:
+    """None if there is none, or none that can be opened."""
+    document = _opened_end(sealer, _end_of(v), "failure", sealed)
+    return None if document is None else Failure.model_validate_json(document)
+
+
+def _open_result(sealer: Sealer, end: Mapping[str, Any], sealed: bytes | None) -> bytes | None:
+    """A JSON document; None if there is none, or none that can be opened: whoever needs it does without."""
+    return _opened_end(sealer, end, "result", sealed)
+
+
+def _opened_end(sealer: Sealer, end: Mapping[str, Any], column: str, sealed: bytes | None) -> bytes | None:
     if sealed is None:
         return None
-    return Failure.model_validate_json(sealer.open("verifications", "failure", verification_id, sealed))
+    try:
+        return open_end(sealer, place_in_verification(end["tenant_id"], end["mode"], end["id"], column), end, sealed)
+    except SealError as error:
+        log.error("value_not_opened", verification_id=end["id"], column=column, reason=str(error))
+        return None
 
 
-def open_result(sealer: Sealer, verification_id: str, sealed: bytes | None) -> bytes | None:
-    """A JSON document."""
-    return None if sealed is None else sealer.open("verifications", "result", verification_id, sealed)
+def _end_of(v: Verification) -> dict[str, Any]:
+    return {name: getattr(v, name) for name in ("id", "tenant_id", "mode", *STAMPED)}
 
 
 def array(names: Iterable[str]) -> str:

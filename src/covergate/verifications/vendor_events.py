@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
@@ -89,7 +90,9 @@ async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound) -> int:
     if not events:
         return 0
     id_ = ids.new(ids.VENDOR_EVENT)
-    message = _Message(id_, gateway.sealer.seal("vendor_messages", "body", id_, inbound.body))
+    await gateway.meet(GATEWAY)
+    place = Place(GATEWAY, "", "vendor_messages", "body", id_)
+    message = _Message(id_, gateway.sealer.seal(place, inbound.body))
     stored = 0
     for event in events:
         stored += await _take_in(gateway, vendor, mode, event, message, with_body=not stored)

@@ -5,16 +5,21 @@ Opening a sealed value is reading PHI: callers audit it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import Inquiry
 from covergate.states import AttemptState, Status, WaitingFor
 from covergate.timestamps import instant
+from covergate.verifications.seals import EndMismatch, open_end, place_in_verification
+
+log = structlog.get_logger(__name__)
 
 NOT_TAKEN_SECONDS = 30
 """A verification that is due for longer and was never taken waits for a worker: a living one's sweep would move it on."""
@@ -99,23 +104,71 @@ def created_view(row: Mapping[str, Any]) -> dict[str, Any]:
     attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": AttemptState.PREPARING}
     shown = open_view({**row, "next_check_at": row["created_at"]}, [attempt])
     inquiry: Inquiry = row["inquiry"]
-    return {**shown, "inquiry": inquiry.without_ssn(), "result": None, "late_result": None, "failure": None}
+    return {
+        **shown,
+        "inquiry": inquiry.without_ssn(),
+        "result": None,
+        "late_result": None,
+        "failure": None,
+        "unreadable": [],
+    }
 
 
-def list_view(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a list: the verification without `inquiry` and `result`."""
-    shown = open_view(row, row["attempts"] or ())
-    return {**shown, "late_result": _opened(sealer, row, "late_result"), "failure": _opened(sealer, row, "failure")}
+class _Opening:
+    """Opens a row's values for a tenant. What does not open is null, and `unreadable` names it."""
+
+    def __init__(self, sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> None:
+        self._sealer, self._tenant_id, self._row = sealer, tenant_id, row
+        self.unreadable: list[str] = []
+
+    def value(self, column: str, *, ends: bool = False) -> Any:
+        """`ends`: the row's end stands inside of it."""
+        sealed = self._row[f"{column}_sealed"]
+        if sealed is None:
+            return None
+        place = place_in_verification(self._tenant_id, self._row["mode"], self._row["id"], column)
+        try:
+            if ends:
+                return orjson.loads(open_end(self._sealer, place, self._row, sealed))
+            return self._sealer.open_json(place, sealed)
+        except EndMismatch as mismatch:
+            self.unreadable.append("outcome")
+            return orjson.loads(mismatch.document)
+        except SealError as error:
+            log.error("value_not_opened", verification_id=self._row["id"], column=column, reason=str(error))
+            self.unreadable.append(column)
+            return None
 
 
-def full_view(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
-    inquiry = Inquiry.model_validate(_opened(sealer, row, "inquiry")["inquiry"]).without_ssn()
-    return {**list_view(sealer, row), "inquiry": inquiry, "result": _opened(sealer, row, "result")}
+def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a list: the verification without `inquiry` and `result`. The result is opened to be compared with the row."""
+    shown = full_view(sealer, tenant_id, {**row, "inquiry_sealed": None})
+    del shown["inquiry"], shown["result"]
+    return shown
 
 
-def _opened(sealer: Sealer, row: Mapping[str, Any], column: str) -> Any:
-    sealed = row[f"{column}_sealed"]
-    return None if sealed is None else sealer.open_json("verifications", column, row["id"], sealed)
+def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """For the tenant that reads it, or that it is sent to."""
+    opening = _Opening(sealer, tenant_id, row)
+    asked = opening.value("inquiry")
+    result = opening.value("result", ends=True)
+    late_result = opening.value("late_result")
+    shown = open_view(row, row["attempts"] or ()) | {
+        "late_result": late_result,
+        "failure": opening.value("failure", ends=True),
+        "inquiry": None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn(),
+        "result": result,
+        "unreadable": opening.unreadable,
+    }
+    if "outcome" in opening.unreadable:
+        shown |= {"outcome": None, "outcome_reason": None}
+    return shown
+
+
+def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:
+    """What `Sealer.meet` is to be shown before these rows are."""
+    columns = ("inquiry_sealed", "result_sealed", "late_result_sealed", "failure_sealed")
+    return [row.get(column) for row in rows for column in columns]
 
 
 async def read_view(
@@ -123,9 +176,14 @@ async def read_view(
 ) -> dict[str, Any] | None:
     values = {"id": verification_id, "tenant_id": tenant_id, "mode": mode}
     row = await _READ.one(db, values)
-    return None if row is None else full_view(sealer, dict(row))
+    if row is None:
+        return None
+    await sealer.meet(db, [tenant_id], sealed_in([row]))
+    return full_view(sealer, tenant_id, dict(row))
 
 
-async def read_views(db: AsyncConnection, sealer: Sealer, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of verifications that are known to be there, of any tenants, by their ids."""
-    return {row["id"]: full_view(sealer, dict(row)) for row in await _READ_SOME.all(db, {"ids": list(ids)})}
+async def read_views(db: AsyncConnection, sealer: Sealer, tenants: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Verification → the tenant that it is sent to. They are known to be there."""
+    rows = await _READ_SOME.all(db, {"ids": list(tenants)})
+    await sealer.meet(db, set(tenants.values()), sealed_in(rows))
+    return {row["id"]: full_view(sealer, tenants[row["id"]], dict(row)) for row in rows}

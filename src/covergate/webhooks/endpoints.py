@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
+from covergate.db.sealing import Place
 from covergate.db.sql import Query
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
@@ -93,7 +94,7 @@ async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint)
         "event_types": list(wanted.event_types),
         "payload": wanted.payload,
         "description": wanted.description,
-        "secret": _sealed(gateway, endpoint_id, "secret", secret),
+        "secret": await _sealed(gateway, caller, endpoint_id, "secret", secret),
     }
     async with gateway.transaction() as db:
         await _LOCK_TENANT.run(db, _whose(caller))
@@ -150,14 +151,16 @@ async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) ->
 
 async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
     """The endpoint with its new secret; the one before signs beside it for a day, an older one no longer."""
-    secret = _new_secret()
+    secret, sealer = _new_secret(), gateway.sealer
+    sealed = await _sealed(gateway, caller, endpoint_id, "secret", secret)
     async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
-        before = gateway.sealer.open("webhook_endpoints", "secret", endpoint_id, row.secret_sealed).decode()
+        await sealer.meet(db, [caller.tenant_id], [row.secret_sealed])
+        before = sealer.open(place_of_secret(*_place(caller), endpoint_id, "secret"), row.secret_sealed)
         values = {
             "id": endpoint_id,
-            "secret": _sealed(gateway, endpoint_id, "secret", secret),
-            "previous": _sealed(gateway, endpoint_id, "previous_secret", before),
+            "secret": sealed,
+            "previous": sealer.seal(place_of_secret(*_place(caller), endpoint_id, "previous_secret"), before),
         }
         row = await _ROTATE.one(db, values)
     return {**_view(row), "secret": secret}
@@ -221,8 +224,17 @@ def _new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
-def _sealed(gateway: Gateway, endpoint_id: str, column: str, secret: str) -> bytes:
-    return gateway.sealer.seal("webhook_endpoints", column, endpoint_id, secret.encode())
+async def _sealed(gateway: Gateway, caller: Caller, endpoint_id: str, column: str, secret: str) -> bytes:
+    await gateway.meet(caller.tenant_id)
+    return gateway.sealer.seal(place_of_secret(*_place(caller), endpoint_id, column), secret.encode())
+
+
+def place_of_secret(tenant_id: str, mode: str, endpoint_id: str, column: str) -> Place:
+    return Place(tenant_id, mode, "webhook_endpoints", column, endpoint_id)
+
+
+def _place(caller: Caller) -> tuple[str, str]:
+    return caller.tenant_id, caller.mode
 
 
 def _view(row: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from covergate.access.caller import Caller
 from covergate.db.database import after_commit
 from covergate.db.page import Page, page
 from covergate.db.queue import LEASE_SECONDS, announce
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import Place, Sealer
 from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
@@ -102,7 +102,10 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A claimed delivery, with all that its POST needs. `unwanted`: why it is not made, in a word."""
+    """A claimed delivery, with all that its POST needs. `unwanted`: why it is not made, in a word.
+
+    Tenant and mode are the endpoint's: what was sealed for another tenant does not open for it.
+    """
 
     id: str
     step: int
@@ -115,6 +118,7 @@ class ClaimedDelivery:
     full_sealed: bytes | None = field(repr=False)
     verification_id: str | None
     tenant_id: str
+    mode: str
     endpoint_id: str
     url: str
     secret_sealed: bytes = field(repr=False)
@@ -143,11 +147,11 @@ class Desk(Protocol):
     def take_up(self, deliveries: Sequence[ClaimedDelivery]) -> None: ...
 
 
-async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None = None) -> dict[str, str]:
+async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None = None) -> dict[str, News]:
     """Inserts the events, of any tenants, and a delivery for each subscriber, due at once.
 
     What the `desk` has a place for is made as claimed and goes to it when the transaction is committed. A full payload is not
-    written yet: event → its verification, for `keep_full` in the same transaction.
+    written yet: event → the news of it, for `keep_full` in the same transaction.
     """
     if not news:
         return {}
@@ -157,11 +161,12 @@ async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None =
     for row in await _SUBSCRIBERS.all(db, {"tenants": tenants, "modes": modes, "types": types}):
         subscribers[row.tenant_id, row.mode, row.type].append(row)
     room = desk.room() if desk is not None else None
-    made, wanting_full = [], {}
+    made: list[_Made] = []
+    wanting_full: dict[str, News] = {}
     for one in news:
         event_id, endpoints = ids.new(ids.EVENT), subscribers[one.tenant_id, one.mode, one.type]
         if one.verification_id is not None and any(row.payload == FULL for row in endpoints):
-            wanting_full[event_id] = one.verification_id
+            wanting_full[event_id] = one
         leased = {
             row.id for row in endpoints if room is not None and row.payload != FULL and room.take(row.id, one.tenant_id)
         }
@@ -172,10 +177,20 @@ async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None =
     return wanting_full
 
 
-async def keep_full(db: AsyncConnection, sealer: Sealer, payloads: Mapping[str, bytes]) -> None:
+async def keep_full(
+    db: AsyncConnection, sealer: Sealer, news: Mapping[str, News], payloads: Mapping[str, bytes]
+) -> None:
     """The full payloads of events, as JSON: what every try sends, whatever becomes of the verification meanwhile."""
-    sealed = [sealer.seal("events", "full", event_id, payload) for event_id, payload in payloads.items()]
+    await sealer.meet(db, {one.tenant_id for one in news.values()})
+    sealed = [
+        sealer.seal(place_of_full(one.tenant_id, one.mode, event_id, one.verification_id), payloads[event_id])
+        for event_id, one in news.items()
+    ]
     await _KEEP_FULL.run(db, {"ids": list(payloads), "sealed": sealed})
+
+
+def place_of_full(tenant_id: str, mode: str, event_id: str, verification_id: str | None) -> Place:
+    return Place(tenant_id, mode, "events", "full", event_id, verification_id or "")
 
 
 async def publish_to_all(db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any]) -> None:
@@ -234,6 +249,7 @@ def _leased(delivery_id: str, event: _Made, endpoint: Record, written: Record) -
         full_sealed=None,
         verification_id=event.news.verification_id,
         tenant_id=event.news.tenant_id,
+        mode=event.news.mode,
         endpoint_id=endpoint.id,
         url=endpoint.url,
         secret_sealed=endpoint.secret_sealed,

@@ -63,7 +63,7 @@ WITH RECURSIVE {_FIRST}, open AS MATERIALIZED (
 ), due AS MATERIALIZED ({due("deliveries", "id", "lanes", f"t.endpoint_id = lanes.lane AND t.{_PENDING}")}
 ), {taking("deliveries", "id")}
 SELECT d.id, d.step, d.tries, d.slow, d.event_id, e.type, e.data, e.created_at,
-  CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, e.tenant_id,
+  CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, w.tenant_id, w.mode,
   w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
   coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds,
   CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'

@@ -21,6 +21,7 @@ from structlog.contextvars import bound_contextvars
 from covergate import crash_points
 from covergate.access import audit
 from covergate.db.group_commit import GroupCommit
+from covergate.db.sealing import Place
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.instruments import count_delivery
@@ -29,7 +30,8 @@ from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, no_address, retry_after, was_sent
 from covergate.states import DeliveryStatus, EndpointStatus
 from covergate.timestamps import instant
-from covergate.webhooks.events import ClaimedDelivery
+from covergate.webhooks.endpoints import place_of_secret
+from covergate.webhooks.events import ClaimedDelivery, place_of_full
 from covergate.webhooks.places import SLOW_SECONDS, Places
 from covergate.webhooks.schedule import next_try
 
@@ -141,6 +143,8 @@ class Deliverer:
     async def _try(self, delivery: ClaimedDelivery) -> Try:
         if delivery.unwanted is not None:
             return Try(delivery.now, None, 0, delivery.unwanted)
+        sealed = (delivery.full_sealed, delivery.secret_sealed, delivery.previous_secret_sealed)
+        await self.gateway.meet(delivery.tenant_id, sealed=sealed)
         answer = await self._post(delivery, await self._body(delivery))
         self._places.note(delivery.endpoint_id, slow=answer.slow)
         return answer
@@ -149,7 +153,8 @@ class Deliverer:
         """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
         data = row.data
         if row.full_sealed is not None and row.verification_id is not None:
-            data = orjson.Fragment(self.gateway.sealer.open("events", "full", row.event_id, row.full_sealed))
+            place = place_of_full(row.tenant_id, row.mode, row.event_id, row.verification_id)
+            data = orjson.Fragment(self.gateway.sealer.open(place, row.full_sealed))
             async with self.gateway.connection() as db:
                 await audit.record(
                     db,
@@ -166,7 +171,9 @@ class Deliverer:
         sealer = self.gateway.sealer
         columns = ["secret", "previous_secret"] if row.previous_secret_holds else ["secret"]
         secrets = [
-            sealer.open("webhook_endpoints", column, row.endpoint_id, getattr(row, f"{column}_sealed")).decode()
+            sealer.open(
+                place_of_secret(row.tenant_id, row.mode, row.endpoint_id, column), getattr(row, f"{column}_sealed")
+            ).decode()
             for column in columns
         ]
         return " ".join(Webhook(secret).sign(row.event_id, row.now, body.decode()) for secret in secrets)
@@ -204,6 +211,7 @@ class Deliverer:
     async def _record(self, row: ClaimedDelivery, answer: Try) -> None:
         """Tries that are recorded at the same time are so together; what a 410 means is one transaction with it."""
         posted = row.unwanted is None
+        await self.gateway.meet(row.tenant_id)
         final = answer.delivered or answer.status == GONE or not posted
         pause = None if final else next_try(row.tries + 1, answer.retry_after)
         values = {
@@ -214,7 +222,7 @@ class Deliverer:
             "http_status": answer.status,
             "duration_ms": answer.duration_ms,
             "error": answer.error,
-            "answer": self._sealed(row.id, answer.start),
+            "answer": self._sealed(row, answer.start),
             "status": _status_after(answer, pause),
             "slow": answer.slow,
             "seconds": pause.total_seconds() if pause is not None else 0.0,
@@ -261,8 +269,14 @@ class Deliverer:
         crash_points.point("after_delivered")
         return [values["id"] in recorded for values in tries]
 
-    def _sealed(self, delivery_id: str, start: bytes | None) -> bytes | None:
-        return self.gateway.sealer.seal("delivery_attempts", "answer", delivery_id, start) if start else None
+    def _sealed(self, row: ClaimedDelivery, start: bytes | None) -> bytes | None:
+        place = place_of_answer(row.tenant_id, row.mode, row.id)
+        return self.gateway.sealer.seal(place, start) if start else None
+
+
+def place_of_answer(tenant_id: str, mode: str, delivery_id: str) -> Place:
+    """The same for a delivery's last answer and for those of its tries."""
+    return Place(tenant_id, mode, "delivery_attempts", "answer", delivery_id)
 
 
 def _together(tries: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
