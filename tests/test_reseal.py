@@ -18,7 +18,7 @@ from covergate.db.data_keys import GATEWAY
 from covergate.db.sealing import Sealer
 from covergate.db.tables import metadata
 from covergate.gateway import Gateway
-from covergate.reseal import COLUMNS, counts, reseal
+from covergate.reseal import SEALED_COLUMNS, counts, reseal
 from covergate.verifications.create import Acceptance
 from covergate.verifications.queries import Filters, list_verifications, read_raw
 from covergate.verifications.request import CreateVerification
@@ -66,8 +66,8 @@ def test_every_sealed_column_is_among_those_that_are_resealed() -> None:
         for column in table.columns
         if column.name.split("_")[-1] == "sealed" and isinstance(column.type, LargeBinary | ARRAY)
     }
-    assert {(column.table, column.column) for column in COLUMNS} == sealed
-    for column in COLUMNS:
+    assert {(column.table, column.column) for column in SEALED_COLUMNS} == sealed
+    for column in SEALED_COLUMNS:
         key = [primary.name for primary in metadata.tables[column.table].primary_key]
         assert list(column.key) == key
 

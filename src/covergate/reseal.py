@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import data_keys
-from covergate.db.data_keys import KNOWN_SECONDS
+from covergate.db.data_keys import KEYS_KNOWN_SECONDS
 from covergate.db.sealing import NEW_VERSIONS, OLD_PACKED, PACKED, Place, Sealer, SealError
 from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry
@@ -31,7 +31,7 @@ from covergate.verifications.seals import STAMPED, open_end, seal_end
 
 log = structlog.get_logger(__name__)
 
-KNOWN_TO_ALL_SECONDS = KNOWN_SECONDS + 15.0
+KNOWN_TO_ALL_SECONDS = KEYS_KNOWN_SECONDS + 15.0
 """By then every process has asked for its tenants' keys again."""
 LINGER_SECONDS = 60.0
 """So long after that instant nothing is under way any more that was sealed before it."""
@@ -66,7 +66,7 @@ class SealedColumn:
 
 
 _ID = {"id": "text"}
-COLUMNS = (
+SEALED_COLUMNS = (
     SealedColumn(
         "verifications",
         "inquiry_sealed",
@@ -166,7 +166,7 @@ _FORGET_FINGERPRINTS = Query(
 
 
 @dataclass(slots=True)
-class Progress:
+class Resealed:
     """What a run has done so far. `unreadable`: owner → places whose values do not open."""
 
     resealed: int = 0
@@ -230,9 +230,9 @@ async def reseal(
     known_to_all: float = KNOWN_TO_ALL_SECONDS,
     linger: float = LINGER_SECONDS,
     told: Callable[[str], None] = lambda _: None,
-) -> Progress:
+) -> Resealed:
     """Of these owners, the gateway's own things (`GATEWAY`) included. Goes on with what an earlier run has begun."""
-    sealer, progress = gateway.sealer, Progress()
+    sealer, progress = gateway.sealer, Resealed()
     await gateway.meet(*owners)
     async with gateway.transaction() as db:
         newest = {owner: await _newest(db, sealer, owner, known_to_all) for owner in owners}
@@ -250,7 +250,7 @@ async def reseal(
         progress.passes += 1
         progress.left = 0
         progress.unreadable = {}
-        for column in COLUMNS:
+        for column in SEALED_COLUMNS:
             resealed = await _pass(gateway, column, newest, progress)
             if resealed:
                 told(f"pass {progress.passes}: {resealed} values of {column.table}.{column.column}")
@@ -270,7 +270,7 @@ async def _newest(db: AsyncConnection, sealer: Sealer, owner: str, known_to_all:
     if len(rows) == 1:
         before = data_keys.unwrapped(sealer.ring, rows[0])
         key = data_keys.new_key(owner, naming=before.naming, old_values=before.old_values)
-        await data_keys.introduce(db, sealer.ring, key, rows[0].number + 1, known_to_all)
+        await data_keys.introduce_key(db, sealer.ring, key, rows[0].number + 1, known_to_all)
         rows = await data_keys.alive(db, owner)
     return rows[0]
 
@@ -279,7 +279,7 @@ async def _finish(gateway: Gateway, owner: str, newest: str) -> int:
     """Nothing of this owner stands under an older key: those are destroyed, and what is older than data keys is refused."""
     async with gateway.transaction() as db:
         [row] = [row for row in await data_keys.alive(db, owner) if row.id == newest]
-        await data_keys.rewrap(db, gateway.sealer.ring, row, old_values=False)
+        await data_keys.rewrap_key(db, gateway.sealer.ring, row, old_values=False)
         await _FORGET_FINGERPRINTS.run(db, {"owner": owner, "newest": newest, "forgotten": FORGOTTEN})
         return await data_keys.destroy_older(db, owner, newest)
 
@@ -289,7 +289,7 @@ async def _clock(gateway: Gateway) -> Any:
         return await _NOW.scalar(db)
 
 
-async def _pass(gateway: Gateway, column: SealedColumn, newest: Mapping[str, Record], progress: Progress) -> int:
+async def _pass(gateway: Gateway, column: SealedColumn, newest: Mapping[str, Record], progress: Resealed) -> int:
     """Through the whole table once; how many values were sealed anew."""
     statements, resealed = _Statements(column), 0
     keys = {"owners": list(newest), "tags": [data_keys.tag_of(row.id) for row in newest.values()]}
@@ -309,7 +309,7 @@ async def _pass(gateway: Gateway, column: SealedColumn, newest: Mapping[str, Rec
 
 
 async def _write(
-    db: AsyncConnection, sealer: Sealer, statements: _Statements, rows: Sequence[Record], progress: Progress
+    db: AsyncConnection, sealer: Sealer, statements: _Statements, rows: Sequence[Record], progress: Resealed
 ) -> int:
     """How many rows were written; those that somebody has changed or locked meanwhile are left."""
     of, changed = statements.of, []
@@ -369,7 +369,7 @@ async def counts(gateway: Gateway) -> dict[tuple[str, str], int]:
     """(`table.column`, key id) → how many values stand under it. Reads every table once."""
     found: dict[tuple[str, str], int] = {}
     async with gateway.connection() as db:
-        for column in COLUMNS:
+        for column in SEALED_COLUMNS:
             value = "s.value" if column.many else f"t.{column.column}"
             other = f", unnest(t.{column.column}) AS s(value)" if column.many else ""
             query = Query(f"""

@@ -12,15 +12,15 @@ from covergate import settings as environment
 from covergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from covergate.reseal import Progress
+    from covergate.reseal import Resealed
 
 MOST_NAMED = 20
 
 
 def add_to(keys: typer.Typer) -> None:
     keys.command("status")(status)
-    keys.command("rewrap")(rewrap)
-    keys.command("reseal")(reseal)
+    keys.command("rewrap")(rewrap_keys)
+    keys.command("reseal")(reseal_values)
     keys.command("lost")(lost)
 
 
@@ -57,7 +57,7 @@ def status(
     startup.run(run())
 
 
-def rewrap() -> None:
+def rewrap_keys() -> None:
     """Wrap every data key under the first key of the ring. Sealed values are not touched."""
     settings = _settings()
     from covergate import startup
@@ -75,7 +75,7 @@ def rewrap() -> None:
     typer.echo(f"{done} data keys were wrapped anew.", err=True)
 
 
-def reseal(
+def reseal_values(
     tenant: Annotated[
         str | None, typer.Option(help="Only this tenant's; by default everybody's, and the gateway's.")
     ] = None,
@@ -88,7 +88,7 @@ def reseal(
     from covergate.db.sealing import SealError
     from covergate.db.sql import Query
 
-    async def run() -> Progress:
+    async def run() -> Resealed:
         async with startup.opened(settings, 2, "covergate keys") as gateway:
             async with gateway.connection() as db:
                 rows = await Query("SELECT id, name FROM tenants ORDER BY id").all(db)

@@ -28,7 +28,7 @@ from covergate.db.sql import Query, Record
 
 GATEWAY = ""
 """The gateway itself as the owner of a key. No tenant has this id."""
-KNOWN_SECONDS = 60.0
+KEYS_KNOWN_SECONDS = 60.0
 """A process asks again for a tenant's keys before it seals with what it learned so long ago."""
 
 KEPT = (Kept("data_keys", "few: one for each tenant, and a row for each that was destroyed"),)
@@ -117,12 +117,14 @@ def unwrapped(ring: KeyRing, row: Record) -> DataKey:
     )
 
 
-async def load(db: AsyncConnection, owners: Iterable[str]) -> list[Record]:
+async def keys_of(db: AsyncConnection, owners: Iterable[str]) -> list[Record]:
     """The rows of these owners' keys, the newest first."""
     return await _LOAD.all(db, {"owners": list(owners)})
 
 
-async def introduce(db: AsyncConnection, ring: KeyRing, key: DataKey, number: int = 1, seals_in: float = 0.0) -> bool:
+async def introduce_key(
+    db: AsyncConnection, ring: KeyRing, key: DataKey, number: int = 1, seals_in: float = 0.0
+) -> bool:
     """Stores a new key. False: its owner has one of that number."""
     encryption_key_id, wrapped = wrapped_under(ring, key)
     values = {
@@ -144,7 +146,7 @@ async def introduce_first(db: AsyncConnection, ring: KeyRing, owner: str) -> Non
         return
     old_values = bool(await _HAS_OLD_VALUES.scalar(db))
     naming = ring.derive(ring.current_key_id, "digest patient") if old_values else None
-    await introduce(db, ring, new_key(owner, naming=naming, old_values=old_values), has.last + 1)
+    await introduce_key(db, ring, new_key(owner, naming=naming, old_values=old_values), has.last + 1)
 
 
 async def owners_without(db: AsyncConnection) -> list[str]:
@@ -189,7 +191,7 @@ async def alive(db: AsyncConnection, owner: str | None = None) -> list[Record]:
     return await _ALIVE.all(db, {"owner": owner})
 
 
-async def rewrap(db: AsyncConnection, ring: KeyRing, row: Record, *, old_values: bool | None = None) -> bool:
+async def rewrap_key(db: AsyncConnection, ring: KeyRing, row: Record, *, old_values: bool | None = None) -> bool:
     """Under the ring's current key. False: somebody else has changed the row. Raises SealError if it does not unwrap."""
     key = unwrapped(ring, row)
     key.old_values = key.old_values if old_values is None else old_values
@@ -207,7 +209,7 @@ async def rewrap(db: AsyncConnection, ring: KeyRing, row: Record, *, old_values:
 async def rewrap_all(db: AsyncConnection, ring: KeyRing) -> int:
     """Under the ring's current key; how many were under another. Raises SealError."""
     others = [row for row in await alive(db) if row.encryption_key_id != ring.current_key_id]
-    return sum([await rewrap(db, ring, row) for row in others])
+    return sum([await rewrap_key(db, ring, row) for row in others])
 
 
 async def retire_older(db: AsyncConnection, owner: str, newest: str) -> None:

@@ -31,7 +31,7 @@ from covergate.settings import Settings
 KEY_FILE = "encryption.key"
 COMMAND_SECONDS = 30.0
 MOST_PRINTED = 65_536
-SETTINGS = ("COVERGATE_ENCRYPTION_KEYS", "COVERGATE_ENCRYPTION_KEYS_FILE", "COVERGATE_ENCRYPTION_KEYS_COMMAND")
+RING_SETTINGS = ("COVERGATE_ENCRYPTION_KEYS", "COVERGATE_ENCRYPTION_KEYS_FILE", "COVERGATE_ENCRYPTION_KEYS_COMMAND")
 
 log = structlog.get_logger(__name__)
 
@@ -63,16 +63,16 @@ async def load_key_ring(settings: Settings, engine: AsyncEngine) -> KeyRing:
 async def _from_settings(settings: Settings) -> KeyRing | None:
     values = (settings.encryption_keys, settings.encryption_keys_file, settings.encryption_keys_command)
     if sum(value is not None for value in values) > 1:
-        raise ConfigurationError(f"only one of {', '.join(SETTINGS)} may be set")
+        raise ConfigurationError(f"only one of {', '.join(RING_SETTINGS)} may be set")
     if settings.encryption_keys is not None:
         return KeyRing.parse(settings.encryption_keys.get_secret_value())
     if settings.encryption_keys_file is not None:
-        return _from_file(settings.encryption_keys_file, SETTINGS[1])
+        return _from_file(settings.encryption_keys_file, RING_SETTINGS[1])
     if settings.encryption_keys_command is not None:
         return await _from_command(settings.encryption_keys_command)
     if settings.database_url is not None:
         raise ConfigurationError(
-            f"with COVERGATE_DATABASE_URL one of {', '.join(SETTINGS)} must be set: keys like "
+            f"with COVERGATE_DATABASE_URL one of {', '.join(RING_SETTINGS)} must be set: keys like "
             f"k1:<base64 of {KEY_BYTES} bytes>; `openssl rand -base64 {KEY_BYTES}` makes one"
         )
     return None
@@ -108,7 +108,7 @@ def _read(path: Path) -> str:
 
 async def _from_command(command: str) -> KeyRing:
     """What it prints. It has no shell, no input and no say in the log; it and what it started are ended in time."""
-    name = SETTINGS[2]
+    name = RING_SETTINGS[2]
     try:
         process = await asyncio.create_subprocess_exec(
             *shlex.split(command),

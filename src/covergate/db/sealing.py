@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import data_keys
-from covergate.db.data_keys import GATEWAY, KNOWN_SECONDS, DataKey, id_of
+from covergate.db.data_keys import GATEWAY, KEYS_KNOWN_SECONDS, DataKey, id_of
 from covergate.db.ring import KEY_BYTES, NONCE_BYTES, TAG_BYTES, KeyRing, SealError, prefixed
 from covergate.db.sql import driver_of
 
@@ -126,18 +126,18 @@ class Sealer:
             return
         asked_at = time.monotonic()
         # All that it knows at once: then they are all known for the next minute.
-        rows = await data_keys.load(db, tenants | self._owners.keys())
+        rows = await data_keys.keys_of(db, tenants | self._owners.keys())
         missing = tenants - {row.owner for row in rows}
         if missing and not (await driver_of(db)).is_in_transaction():
             for owner in sorted(missing):
                 await data_keys.introduce_first(db, self.ring, owner)
-            rows = await data_keys.load(db, tenants | self._owners.keys())
+            rows = await data_keys.keys_of(db, tenants | self._owners.keys())
         owners: dict[str, list[DataKey]] = {row.owner: [] for row in rows}
         for row in rows:
             if (key := self._unwrapped(row)) is not None:
                 owners[row.owner].append(key)
         for tenant, keys in owners.items():
-            self.adopt(tenant, keys, asked_at + KNOWN_SECONDS)
+            self.adopt(tenant, keys, asked_at + KEYS_KNOWN_SECONDS)
 
     def adopt(self, tenant_id: str, keys: Iterable[DataKey], known_until: float) -> None:
         """These are the tenant's keys, the newest first, until an instant of the monotonic clock."""

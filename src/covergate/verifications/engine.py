@@ -38,6 +38,7 @@ from covergate.verifications.lanes import release
 from covergate.verifications.model import (
     BeingSubmitted,
     DeadlineCame,
+    InquiryUnreadable,
     Leader,
     NoLookUp,
     NotEnabled,
@@ -48,7 +49,6 @@ from covergate.verifications.model import (
     Step,
     Submission,
     Unheard,
-    Unreadable,
     Verification,
 )
 from covergate.verifications.store import Claimed, asked_of
@@ -190,7 +190,7 @@ class Engine:
                 return _Asked(Report(v, NotEnabled(asked_of(self.gateway.sealer, claimed).inquiry)))
         except SealError as error:
             log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
-            return _Asked(Report(v, Unreadable()))
+            return _Asked(Report(v, InquiryUnreadable()))
         attempt = v.attempt
         if attempt.intent_at is not None and attempt.vendor_ref is None:
             replayed = await self._replay(v, step, attempt.intent_at)

@@ -160,7 +160,7 @@ class NotEnabled:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class InquiryUnreadable:
     """The inquiry does not open, for this tenant, in this place: nothing can be asked for it."""
 
 
@@ -221,7 +221,7 @@ StepOutcome: TypeAlias = (
     | Admission
     | DeadlineCame
     | NotEnabled
-    | Unreadable
+    | InquiryUnreadable
     | OurFault
     | NotItsTurn
     | BeingSubmitted

@@ -35,6 +35,7 @@ from covergate.verifications.model import (
     BeingSubmitted,
     Change,
     DeadlineCame,
+    InquiryUnreadable,
     Leader,
     NoLookUp,
     NotEnabled,
@@ -44,7 +45,6 @@ from covergate.verifications.model import (
     Report,
     Successor,
     Unheard,
-    Unreadable,
     Verification,
 )
 
@@ -214,7 +214,7 @@ def follow_up(report: Report, v: Verification) -> Change:
             return lifecycle.go_on_waiting(v)
         case NotEnabled(inquiry):
             return _not_enabled(v, inquiry)
-        case Unreadable():
+        case InquiryUnreadable():
             return lifecycle.failed(v, failure(FailureCode.INTERNAL_ERROR), "its inquiry cannot be opened")
         case OurFault():
             # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
