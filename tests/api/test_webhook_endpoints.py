@@ -42,10 +42,10 @@ async def test_after_a_rotation_both_secrets_open(
     client: httpx.AsyncClient, keys: Keys, endpoint: dict[str, Any], rows: Rows, gateway: Gateway
 ) -> None:
     rotated = await client.post(f"{PATH}/{endpoint['id']}/rotate-secret", headers=keys.full)
-    kept = (await rows("SELECT secret_sealed, previous_secret_sealed FROM webhook_endpoints"))[0]
+    kept = (await rows("SELECT tenant_id, secret_sealed, previous_secret_sealed FROM webhook_endpoints"))[0]
     opened = [
         gateway.sealer.open(
-            place_of_secret("ten_test", "test", endpoint["id"], column), kept._mapping[f"{column}_sealed"]
+            place_of_secret(kept.tenant_id, "test", endpoint["id"], column), kept._mapping[f"{column}_sealed"]
         ).decode()
         for column in ("secret", "previous_secret")
     ]

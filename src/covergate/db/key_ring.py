@@ -118,7 +118,7 @@ async def _from_command(command: str) -> KeyRing:
             limit=MOST_PRINTED,
             start_new_session=True,
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):  # the last one: it names no program
         raise ConfigurationError(f"the program of {name} cannot be started") from None
     assert process.stdout is not None
     printed = b""
