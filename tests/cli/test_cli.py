@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import asyncio
 import re
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.commands import Commands, bare_environment
@@ -76,6 +78,27 @@ def test_a_key_has_a_name_an_end_and_addresses(run: Run, database_url: str) -> N
     for wrong in (("--expires", "yesterday"), ("--allow-from", "192.0.2.1/24")):
         refused = run("keys", "create", "--tenant", "clinic", "--mode", "live", *wrong, **settings)
         assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_revoking_a_key_lists_the_endpoints_that_it_made(run: Run, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEYS}
+    run("keys", "create", "--tenant", "clinic", "--mode", "test", **settings)
+    key_id, *_ = run("keys", "list", **settings).stdout.split("\t")
+
+    async def make_endpoint() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed, made_by)"
+            " SELECT 'whe_1', tenant_id, mode, 'https://a.example.com', '{*}', 'full', 'enabled', '', id FROM api_keys"
+        )
+        await connection.close()
+
+    asyncio.run(make_endpoint())
+    revoked = run("keys", "revoke", key_id, **settings)
+    assert revoked.returncode == 0
+    endpoint_id, status, payload, _, url = revoked.stdout.strip().split("\t")
+    assert (endpoint_id, status, payload, url) == ("whe_1", "enabled", "full", "https://a.example.com")
+    assert "go on receiving events" in _only_line(revoked.stderr)
 
 
 def test_an_operator_is_made_alone_on_stdout_listed_and_revoked(run: Run, database_url: str) -> None:
