@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from covergate.access.api_keys import create_key, list_keys, revoke_key
 from covergate.access.operators import list_operators, revoke_operator
+from covergate.api.http import ended_within
+from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.webhooks.endpoints import list_made_by
 from tests.support.clients import Body, Keys, Post, Rows, bearer, make_operator
@@ -51,6 +53,20 @@ async def test_a_key_that_expires_ends_its_open_waits(client: httpx.AsyncClient,
     answer = await asyncio.wait_for(client.get(f"/v1/verifications/{verification['id']}", headers=key | WAIT), 7)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert soon <= datetime.now(UTC)
+
+
+async def test_a_key_that_is_revoked_right_before_the_wait_does_not_wait(
+    client: httpx.AsyncClient, gateway: Gateway, app: FastAPI, post: Post
+) -> None:
+    """The news came when nobody waited yet."""
+    verification = await post()
+    key = await create_key(gateway, tenant="Clinic North", mode="test")
+    caller = await app.state.credentials.authenticate(key)
+    await revoke_key(gateway, caller.id)
+    await eventually(lambda: caller.id not in app.state.credentials._valid_until)
+    request = Request({"type": "http", "app": app, "headers": [], "state": {}})
+    with pytest.raises(Problem, match="unauthorized"):
+        await asyncio.wait_for(ended_within(request, caller, verification["id"], 30), 5)
 
 
 async def test_an_operators_waits_end_too(

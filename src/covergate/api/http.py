@@ -211,6 +211,8 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
     async with waiters.registered(verification_id, caller.id) as woken:
         while True:
             woken.clear()
+            if not await credentials.is_still_valid(caller):
+                raise unauthorized()
             if await has_ended(gateway, caller, verification_id):
                 return True
             left = until - loop.time()
@@ -221,5 +223,3 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
             patience = max(caller.valid_until - time.monotonic(), SHORTEST_PATIENCE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), min(left, patience))
-            if not await credentials.is_still_valid(caller):
-                raise unauthorized()
