@@ -22,6 +22,7 @@ DELIVERY = "dlv"
 TENANT = "ten"
 API_KEY = "key"
 DATA_KEY = "dky"
+OPERATOR = "opr"
 VENDOR_EVENT = "vev"
 REQUEST = "req"
 PAYER = "pyr"
@@ -38,3 +39,8 @@ def is_id(prefix: str, value: str) -> bool:
 def new_api_key(mode: str) -> str:
     """`cg_test_…` or `cg_live_…` with 256 bits of randomness."""
     return f"cg_{mode}_{secrets.token_urlsafe(32)}"
+
+
+def new_operator_credential() -> str:
+    """`cg_op_…` with 256 bits of randomness."""
+    return f"cg_op_{secrets.token_urlsafe(32)}"

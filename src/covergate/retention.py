@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit
+from covergate.access import api_keys, audit, operators
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import Partitions
@@ -24,6 +24,7 @@ KEPT: dict[str, Kept] = {
     kept.table: kept
     for kept in (
         *api_keys.KEPT,
+        *operators.KEPT,
         *audit.KEPT,
         *key_ring.KEPT,
         *data_keys.KEPT,

@@ -46,7 +46,9 @@ async def test_every_route_and_its_scope(document: Any) -> None:
         for route in re.findall(r"`([A-Z]+ /[^`]*)`", routes)
     }
     known = {
-        f"{method.upper()} {path}": re.findall(r"Needs the scope `(.*?)`", operation["description"])
+        f"{method.upper()} {path}": re.findall(
+            r"Needs (?:the scope|an operator with the role) `(.*?)`", operation["description"]
+        )
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }

@@ -9,17 +9,24 @@ import pytest
 from fastapi import FastAPI
 
 from covergate.access.api_keys import SCOPES, create_key
+from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway
-from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
+from covergate.verifications import lifecycle, store
+from covergate.verifications.commit import apply
+from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, bearer
 
 VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
+
+OPERATIONS = "an operator"
+"""In the place of a scope: no key is enough."""
 
 ROUTES: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications/{ver}", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/timeline", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/raw", "verifications:raw"),
     ("POST", "/v1/verifications/{ver}/cancel", "verifications:write"),
-    ("POST", "/v1/verifications/{stuck}/resolve", "operations"),
+    ("POST", "/v1/verifications/{stuck}/resolve", OPERATIONS),
     ("GET", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("PATCH", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints/{whe}/test", "webhooks:manage"),
@@ -33,8 +40,8 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications", "verifications:read"),
     ("POST", "/v1/verifications/search", "verifications:read"),
     ("GET", "/v1/vendors", "verifications:read"),
-    ("POST", "/v1/vendors/sohar/hold", "operations"),
-    ("POST", "/v1/vendors/sohar/resume", "operations"),
+    ("POST", "/v1/vendors/sohar/hold", OPERATIONS),
+    ("POST", "/v1/vendors/sohar/resume", OPERATIONS),
     ("GET", "/v1/payers", "verifications:read"),
     ("GET", "/v1/events", "verifications:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
@@ -66,28 +73,38 @@ async def call(
     return await client.request(method, path.format(**ids), headers=headers, **({} if body is None else {"json": body}))
 
 
-@pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
+def theirs(keys: Keys, scope: str) -> Headers:
+    return keys.operator if scope == OPERATIONS else keys.full
+
+
+def strangers(keys: Keys, scope: str) -> list[Headers]:
+    if scope == OPERATIONS:
+        return [keys.operator | {"x-tenant": "Clinic South"}, keys.operator | {"x-mode": "live"}]
+    return [keys.other, keys.live]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 async def test_only_its_own_tenant_and_mode_find_it(
-    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], rows: Rows, method: str, path: str, _scope: str
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], rows: Rows, method: str, path: str, scope: str
 ) -> None:
-    for stranger in (keys.other, keys.live):
+    for stranger in strangers(keys, scope):
         answer = await call(client, method, path, stranger, **made)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert await rows("SELECT 1 FROM audit_log") == []
     assert [row.status for row in await rows("SELECT status FROM webhook_endpoints WHERE deleted_at IS NULL")] == [
         "enabled"
     ]
-    assert (await call(client, method, path, keys.full, **made)).status_code < 300
+    assert (await call(client, method, path, theirs(keys, scope), **made)).status_code < 300
 
 
-@pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 @pytest.mark.parametrize("id_", ["{0}", "x", "%00", "{1}%00", "ver_%F0%9F%92%A9", "{1}A", "..%2f..", "a" * 5000])
 async def test_ids_that_are_none(
-    client: httpx.AsyncClient, keys: Keys, method: str, path: str, _scope: str, id_: str
+    client: httpx.AsyncClient, keys: Keys, method: str, path: str, scope: str, id_: str
 ) -> None:
     unknown = {"ver": VER, "stuck": VER, "whe": WHE, "dlv": DLV}
     named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
-    answer = await call(client, method, path, keys.full, **named)
+    answer = await call(client, method, path, theirs(keys, scope), **named)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
@@ -108,7 +125,7 @@ async def test_a_retry_links_only_to_an_own_verification(
     assert refused.json()["errors"][0]["pointer"] == "/retry_of"
 
 
-async def test_each_route_takes_its_own_scope_and_no_other(
+async def test_each_route_takes_its_ownscope_and_no_other(
     client: httpx.AsyncClient, gateway: Gateway, keys: Keys, made: dict[str, str], body: Body
 ) -> None:
     for scope in SCOPES:
@@ -156,3 +173,101 @@ def test_the_matrix_names_every_route(app: FastAPI) -> None:
         if operation.get("security")
     }
     assert secured == named
+
+
+PHI = ("ELIGIBLE-0001", "Jane", "Sample", "1990-09-20", "30.00")
+"""Of the inquiry, and of the documented result."""
+TAKES_OPERATORS = {
+    "/v1/verifications/{ver}",
+    "/v1/verifications/{ver}/timeline",
+    "/v1/verifications/{stuck}/resolve",
+    "/v1/verifications",
+    "/v1/vendors",
+    "/v1/vendors/sohar/hold",
+    "/v1/vendors/sohar/resume",
+    "/v1/payers",
+}
+
+
+async def test_each_route_that_takes_operators_tells_no_phi_and_the_others_refuse_them(
+    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], body: Body, rows: Rows
+) -> None:
+    for method, path, _ in WITHOUT_ID + ROUTES:
+        if (method, path) == ("POST", "/v1/verifications"):
+            answer = await client.post(path, json=body(), headers=keys.operator)
+        else:
+            answer = await call(client, method, path, keys.operator, **made)
+        taken = path in TAKES_OPERATORS and (method, path) != ("POST", "/v1/verifications")
+        assert answer.status_code == (200 if taken else 403), (method, path, answer.text)
+        assert [phi for phi in PHI if phi in answer.text] == [], (method, path)
+    assert await rows("SELECT 1 FROM audit_log WHERE action IN ('verification.read', 'verification.raw')") == []
+
+
+async def test_without_the_scope_to_read_no_route_tells_phi(
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, made: dict[str, str], body: Body, post: Post, rows: Rows
+) -> None:
+    """Also not a replay of one that ended, a wait for an end, a cancel, or an endpoint with full payloads."""
+    scopes = [scope for scope in SCOPES if scope not in ("verifications:read", "verifications:raw")]
+    writer = bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=scopes))
+    open_one = await post()
+    ended = await client.post("/v1/verifications", json=body(), headers=writer | {"idempotency-key": "ended"})
+    await client.post(f"/v1/verifications/{ended.json()['id']}/cancel", headers=writer)
+    answers = [
+        ended,
+        await client.post("/v1/verifications", json=body(), headers=writer | {"idempotency-key": "ended"}),
+        await client.post(
+            "/v1/verifications", json=body(), headers=writer | {"idempotency-key": "ended", "prefer": "wait=5"}
+        ),
+        await client.post("/v1/verifications", json=body(), headers=writer),
+        await client.post(f"/v1/verifications/{open_one['id']}/cancel", headers=writer),
+        await client.post(f"/v1/verifications/{open_one['id']}/cancel", headers=writer),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 200, 200, 202, 200, 200]
+    for method, path, _ in WITHOUT_ID + ROUTES:
+        if (method, path) != ("POST", "/v1/verifications"):
+            answers.append(await call(client, method, path, writer, **made))
+    for answer in answers:
+        assert [phi for phi in PHI if phi in answer.text] == [], answer.request.url
+    assert all(answer.json()["inquiry"] is None for answer in answers[:6])
+    full = {"url": "https://a.example.com", "payload": "full"}
+    assert (await client.post("/v1/webhook-endpoints", json=full, headers=writer)).status_code == 403
+    assert await rows("SELECT 1 FROM audit_log") == []
+    # The same key's verification, to one that may read.
+    assert PHI[0] in (await client.get(f"/v1/verifications/{ended.json()['id']}", headers=keys.full)).text
+
+
+async def test_a_replay_of_a_completed_one_tells_a_writer_no_result(
+    client: httpx.AsyncClient, gateway: Gateway, body: Body, end: End
+) -> None:
+    writer = bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=["verifications:write"])) | {
+        "idempotency-key": "k"
+    }
+    created = (await client.post("/v1/verifications", json=body(), headers=writer)).json()
+    await end(created["id"])
+    replay = await client.post("/v1/verifications", json=body(), headers=writer)
+    shown = replay.json()
+    assert (replay.status_code, shown["status"], shown["outcome"]) == (200, "completed", "eligible")
+    assert shown["inquiry"] is shown["result"] is shown["late_result"] is None
+    assert [phi for phi in PHI if phi in replay.text] == []
+
+
+async def test_a_failure_is_told_without_the_vendors_words(
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, body: Body
+) -> None:
+    writer = bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=["verifications:write"])) | {
+        "idempotency-key": "k"
+    }
+    created = (await client.post("/v1/verifications", json=body(), headers=writer)).json()
+    async with gateway.transaction() as db:
+        v = (await store.lock(db, gateway.sealer, [created["id"]]))[created["id"]]
+        words = failure_of(FailureCode.MEMBER_NOT_FOUND, vendor_code="E75", vendor_message="no Jane Sample here")
+        await apply(db, gateway.sealer, [lifecycle.failed(v, words, "for a test")])
+    assert "no Jane" in (await client.get("/v1/verifications", headers=keys.full)).text
+    for shown in (
+        (await client.post("/v1/verifications", json=body(), headers=writer)).json(),
+        (await client.get(f"/v1/verifications/{created['id']}", headers=keys.operator)).json(),
+        (await client.get("/v1/verifications", headers=keys.operator)).json()["data"][0],
+    ):
+        failure = shown["failure"]
+        assert (failure["code"], failure["vendor_code"], failure["vendor_message"]) == ("member_not_found", None, None)
+        assert failure["aaa"] == [] and failure["message"] and failure["suggestion"]

@@ -71,7 +71,15 @@ async def test_every_operation_says_what_it_takes_and_gives(document: dict[str, 
         needs_key = " /v1/" in name and "vendor-events" not in name
         assert bool(operation.get("security")) == needs_key, name
         assert needs_key == ({"401", "403"} <= set(operation["responses"])) or "vendor-events" in name, name
-    assert list(document["components"]["securitySchemes"]) == ["apiKey"]
+    assert list(document["components"]["securitySchemes"]) == ["apiKey", "operator"]
+    schemes = {
+        name: [scheme for entry in operation["security"] for scheme in entry]
+        for name, operation in operations(document)
+        if operation.get("security")
+    }
+    assert schemes["POST /v1/verifications"] == ["apiKey"]
+    assert schemes["GET /v1/vendors"] == ["apiKey", "operator"]
+    assert schemes["POST /v1/vendors/{vendor}/hold"] == ["operator"]
 
 
 async def test_names_are_there_once(document: dict[str, Any]) -> None:

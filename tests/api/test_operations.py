@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from covergate import ids
-from covergate.access.api_keys import SCOPES, create_key
 from covergate.api import examples
 from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
@@ -21,13 +20,6 @@ from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
 
 
-@pytest.fixture
-async def partner(gateway: Gateway) -> dict[str, str]:
-    """A key with every scope but `operations`."""
-    scopes = [scope for scope in SCOPES if scope != "operations"]
-    return {"authorization": f"Bearer {await create_key(gateway, tenant='Clinic North', mode='test', scopes=scopes)}"}
-
-
 async def test_an_operator_has_it_submitted_again(
     client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
 ) -> None:
@@ -36,7 +28,7 @@ async def test_an_operator_has_it_submitted_again(
     await stuck(verification["id"])
     assert (await client.get(path, headers=keys.full)).json()["waiting_for"]["kind"] == "operator"
 
-    answer = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.full)
+    answer = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.operator)
 
     shown = answer.json()
     assert answer.status_code == 200 and shown["id"] == verification["id"]
@@ -44,7 +36,7 @@ async def test_an_operator_has_it_submitted_again(
     assert shown["attempts"][0]["failure_code"] == "submission_unknown"
     timeline = (await client.get(f"{path}/timeline", headers=keys.full)).json()["data"]
     assert timeline[-1]["message"] == "an operator had it submitted again"
-    again = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.full)
+    again = await client.post(f"{path}/resolve", json={"action": "resubmit"}, headers=keys.operator)
     assert (again.status_code, again.json()["code"]) == (409, "not_waiting_for_operator")
     assert again.json()["detail"] == "the verification is in_progress, waiting for vendor"
 
@@ -53,9 +45,9 @@ async def test_an_operator_gives_up(client: httpx.AsyncClient, keys: Keys, post:
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
     await stuck(verification["id"])
-    answer = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.full)
+    answer = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.operator)
     assert answer.status_code == 200 and answer.json()["failure"]["code"] == "submission_unknown"
-    again = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.full)
+    again = await client.post(f"{path}/resolve", json={"action": "give_up"}, headers=keys.operator)
     assert (again.status_code, again.json()["detail"]) == (409, "the verification is failed")
 
 
@@ -66,23 +58,23 @@ async def test_two_operators_at_once_resolve_once(
     await stuck(verification["id"])
     path = f"/v1/verifications/{verification['id']}/resolve"
     answers = await asyncio.gather(
-        *(client.post(path, json={"action": "resubmit"}, headers=keys.full) for _ in range(5))
+        *(client.post(path, json={"action": "resubmit"}, headers=keys.operator) for _ in range(5))
     )
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 4
 
 
-async def test_resolve_is_for_operators_and_for_the_own_tenant(
-    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, partner: dict[str, str]
+async def test_resolve_is_for_operators_within_the_tenant_and_mode_they_name(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
 ) -> None:
     verification = await post()
     await stuck(verification["id"])
     path = f"/v1/verifications/{verification['id']}/resolve"
     body = {"action": "give_up"}
-    assert (await client.post(path, json=body, headers=partner)).json()["code"] == "insufficient_scope"
-    for headers in (keys.other, keys.live):
-        assert (await client.post(path, json=body, headers=headers)).json()["code"] == "not_found"
+    assert (await client.post(path, json=body, headers=keys.full)).json()["code"] == "insufficient_scope"
+    for named in ({"x-tenant": "Clinic South"}, {"x-mode": "live"}):
+        assert (await client.post(path, json=body, headers=keys.operator | named)).json()["code"] == "not_found"
     for id_ in ("nothing", ids.new(ids.VERIFICATION), "ver_%00"):
-        answer = await client.post(f"/v1/verifications/{id_}/resolve", json=body, headers=keys.full)
+        answer = await client.post(f"/v1/verifications/{id_}/resolve", json=body, headers=keys.operator)
         assert answer.status_code == 404
 
 
@@ -94,33 +86,32 @@ async def test_resolve_says_what_it_takes(
     client: httpx.AsyncClient, keys: Keys, post: Post, sent: Any, pointer: str
 ) -> None:
     verification = await post()
-    answer = await client.post(f"/v1/verifications/{verification['id']}/resolve", json=sent, headers=keys.full)
+    answer = await client.post(f"/v1/verifications/{verification['id']}/resolve", json=sent, headers=keys.operator)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
 async def test_hold_and_resume(client: httpx.AsyncClient, keys: Keys) -> None:
-    held = [await client.post("/v1/vendors/sohar/hold", headers=keys.full) for _ in range(2)]
+    held = [await client.post("/v1/vendors/sohar/hold", headers=keys.operator) for _ in range(2)]
     assert [answer.status_code for answer in held] == [200, 200]
     assert held[0].json()["held"] is True and held[0].json()["enabled"] is True
     assert held[0].json()["held_since"] == held[1].json()["held_since"] is not None
-    assert await vendor(client, keys.full) == held[1].json()
+    assert await vendor(client, keys.operator) == held[1].json()
+    assert (await vendor(client, keys.full))["held"] is True
     assert (await vendor(client, keys.live))["held"] is False  # each mode on its own
     assert (await vendor(client, keys.full, "integrex"))["held"] is False
 
-    resumed = [await client.post("/v1/vendors/sohar/resume", headers=keys.full) for _ in range(2)]
+    resumed = [await client.post("/v1/vendors/sohar/resume", headers=keys.operator) for _ in range(2)]
     assert [(row.status_code, row.json()["held"], row.json()["held_since"]) for row in resumed] == [
         (200, False, None),
         (200, False, None),
     ]
 
 
-async def test_hold_is_for_operators_and_for_known_vendors(
-    client: httpx.AsyncClient, keys: Keys, partner: dict[str, str]
-) -> None:
+async def test_hold_is_for_operators_and_for_known_vendors(client: httpx.AsyncClient, keys: Keys) -> None:
     for action in ("hold", "resume"):
-        assert (await client.post(f"/v1/vendors/sohar/{action}", headers=partner)).status_code == 403
-        unknown = await client.post(f"/v1/vendors/nobody/{action}", headers=keys.full)
+        assert (await client.post(f"/v1/vendors/sohar/{action}", headers=keys.full)).status_code == 403
+        unknown = await client.post(f"/v1/vendors/nobody/{action}", headers=keys.operator)
         assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
 
 
@@ -129,7 +120,7 @@ async def test_a_hold_is_told_to_who_subscribed(client: httpx.AsyncClient, keys:
     endpoint = {"url": "https://a.example.com", "event_types": ["vendor.degraded", "vendor.recovered"]}
     assert (await client.post("/v1/webhook-endpoints", json=endpoint, headers=keys.full)).status_code == 201
     for action in ("hold", "hold", "resume"):
-        await client.post(f"/v1/vendors/sohar/{action}", headers=keys.full)
+        await client.post(f"/v1/vendors/sohar/{action}", headers=keys.operator)
     params = {"type": ["vendor.degraded", "vendor.recovered"]}
     events = (await client.get("/v1/events", params=params, headers=keys.full)).json()["data"]
     assert [(event["type"], event["data"]["state"]) for event in events] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.commands import Commands, bare_environment
@@ -44,8 +46,9 @@ def test_a_key_is_made_alone_on_stdout_listed_and_revoked(run: Run, database_url
 
     listed = run("keys", "list", **settings)
     assert listed.returncode == 0
-    key_id, tenant, mode, ending, state, _, scopes = listed.stdout.strip().split("\t")
+    key_id, tenant, mode, ending, state, _, scopes, *others = listed.stdout.strip().split("\t")
     assert (tenant, mode, ending, state, scopes) == ("clinic", "test", f"…{key[-4:]}", "valid", "verifications:read")
+    assert others == ["–", "–", "–", "anywhere"]
     assert key not in listed.stdout
 
     assert run("keys", "revoke", key_id, **settings).returncode == 0
@@ -53,6 +56,67 @@ def test_a_key_is_made_alone_on_stdout_listed_and_revoked(run: Run, database_url
     again = run("keys", "revoke", key_id, **settings)
     assert (again.returncode, again.stdout) == (1, "")
     assert "no such key" in again.stderr
+
+
+def test_a_key_has_a_name_an_end_and_addresses(run: Run, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEYS}
+    of_key = (
+        "--name",
+        "Intake",
+        "--expires",
+        "2099-01-01",
+        "--allow-from",
+        "192.0.2.0/24",
+        "--allow-from",
+        "2001:db8::1",
+    )
+    made = run("keys", "create", "--tenant", "clinic", "--mode", "live", *of_key, **settings)
+    assert made.returncode == 0, made.stderr
+    *_, scopes, name, expires, used, addresses = run("keys", "list", **settings).stdout.strip().split("\t")
+    assert scopes == "verifications:write verifications:read webhooks:manage"
+    assert (name, expires, used, addresses) == ("Intake", "2099-01-01 00:00", "–", "192.0.2.0/24 2001:db8::1/128")
+    for wrong in (("--expires", "yesterday"), ("--allow-from", "192.0.2.1/24")):
+        refused = run("keys", "create", "--tenant", "clinic", "--mode", "live", *wrong, **settings)
+        assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_revoking_a_key_lists_the_endpoints_that_it_made(run: Run, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEYS}
+    run("keys", "create", "--tenant", "clinic", "--mode", "test", **settings)
+    key_id, *_ = run("keys", "list", **settings).stdout.split("\t")
+
+    async def make_endpoint() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "INSERT INTO webhook_endpoints (id, tenant_id, mode, url, event_types, payload, status, secret_sealed, made_by)"
+            " SELECT 'whe_1', tenant_id, mode, 'https://a.example.com', '{*}', 'full', 'enabled', '', id FROM api_keys"
+        )
+        await connection.close()
+
+    asyncio.run(make_endpoint())
+    revoked = run("keys", "revoke", key_id, **settings)
+    assert revoked.returncode == 0
+    endpoint_id, status, payload, _, url = revoked.stdout.strip().split("\t")
+    assert (endpoint_id, status, payload, url) == ("whe_1", "enabled", "full", "https://a.example.com")
+    assert "go on receiving events" in _only_line(revoked.stderr)
+
+
+def test_an_operator_is_made_alone_on_stdout_listed_and_revoked(run: Run, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": KEYS}
+    made = run("operators", "create", "--name", "Night shift", "--role", "operations", "--role", "phi", **settings)
+    assert made.returncode == 0, made.stderr
+    assert re.fullmatch(r"cg_op_\S{20,}\n", made.stdout)
+
+    listed = run("operators", "list", **settings)
+    operator_id, name, ending, state, roles, _, expires, used = listed.stdout.strip().split("\t")
+    assert (name, ending, state) == ("Night shift", f"…{made.stdout.strip()[-4:]}", "valid")
+    assert (roles, expires, used) == ("operations phi", "–", "–")
+
+    assert run("operators", "revoke", operator_id, **settings).returncode == 0
+    again = run("operators", "revoke", operator_id, **settings)
+    assert (again.returncode, again.stdout) == (1, "") and "no such operator" in again.stderr
+    wrong = run("operators", "create", "--name", "x", "--role", "everything", **settings)
+    assert (wrong.returncode, wrong.stdout) == (2, "") and "operations, phi" in _only_line(wrong.stderr)
 
 
 def test_an_unknown_scope_is_told_with_those_there_are(run: Run, database_url: str) -> None:

@@ -78,6 +78,27 @@ async def test_downgrade_leaves_nothing_of_ours_and_upgrade_brings_it_back(datab
     assert await catalog(database_url) == before
 
 
+async def test_no_key_has_the_scope_of_operators_any_more(database_url: str) -> None:
+    await downgrade(database_url, "data_keys")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO tenants (id, name) VALUES ('ten_1', 'Clinic')")
+    for id_, scopes in (
+        ("a", ["verifications:read", "operations"]),
+        ("b", ["operations"]),
+        ("c", ["verifications:raw"]),
+    ):
+        await connection.execute(
+            "INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes) VALUES ($1, 'ten_1', 'live', $2, '', $3)",
+            id_,
+            id_.encode(),
+            scopes,
+        )
+    await migrate(database_url)
+    rows = await connection.fetch("SELECT id, scopes FROM api_keys ORDER BY id")
+    await connection.close()
+    assert [tuple(row) for row in rows] == [("a", ["verifications:read"]), ("b", []), ("c", ["verifications:raw"])]
+
+
 async def test_migrating_again_changes_nothing(database_url: str) -> None:
     before = await catalog(database_url)
     await migrate(database_url)

@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from covergate.access.api_keys import create_key
+from covergate.access.api_keys import SCOPES, create_key
 from covergate.api.app import create_app
 from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.gateway import Gateway, connections_of
@@ -39,6 +39,7 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.vendors.vendor import Connection
 from covergate.worker import Worker
+from tests.support.clients import Headers, make_operator
 from tests.support.due import due_in
 from tests.support.due_deliveries import deliveries_due_in
 from tests.support.postgres import make_sealer, new_database, opened_database
@@ -141,13 +142,14 @@ class Held:
 
 @dataclass
 class House:
-    """The running parts. `client` has a key with all scopes, in test mode."""
+    """The running parts. `client` has a key with all scopes, in test mode; `operator` is for all tenants."""
 
     gateway: Gateway
     client: httpx.AsyncClient
     sandbox_url: str
     held: Held
     receiver: Receiver
+    operator: Headers
 
     async def create(self, vendor: str, member_id: str, **changes: Any) -> str:
         """The id of a verification of a patient of its own."""
@@ -224,7 +226,7 @@ class House:
     async def give_up(self, verification_id: str) -> None:
         """What an operator does about a submission of unknown fate."""
         body = {"action": "give_up"}
-        reply = await self.client.post(f"/v1/verifications/{verification_id}/resolve", json=body)
+        reply = await self.client.post(f"/v1/verifications/{verification_id}/resolve", json=body, headers=self.operator)
         assert reply.status_code == 200, reply.text
 
     async def cut_connections(self) -> None:
@@ -341,7 +343,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
             transport = await stack.enter_async_context(Transport(allow_private_network=True, ended=breakers.count))
             worker = Worker(gateway, transport, breakers)
             await stack.enter_async_context(running(Part("worker", asyncio.create_task(worker.run()), worker.stop)))
-        key = await create_key(gateway, tenant="Clinic North", mode="test")
+        key = await create_key(gateway, tenant="Clinic North", mode="test", scopes=SCOPES)
         client = await stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=url_of(api_socket),
@@ -353,7 +355,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         )
         reply = await client.post("/v1/webhook-endpoints", json={"url": f"{url_of(receiver_socket)}/webhooks"})
         receiver.secret = reply.json()["secret"]
-        yield House(gateway, client, url_of(sandbox_socket), held, receiver)
+        yield House(gateway, client, url_of(sandbox_socket), held, receiver, await make_operator(gateway))
 
 
 def _impatient(connections: Mapping[tuple[str, str], Connection]) -> dict[tuple[str, str], Connection]:

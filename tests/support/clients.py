@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy.engine import Row
 
-from covergate.access.api_keys import create_key
+from covergate.access.api_keys import SCOPES, create_key
+from covergate.access.operators import create_operator
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
 from covergate.verifications.model import Exchange
@@ -18,22 +19,34 @@ Headers: TypeAlias = dict[str, str]
 
 @dataclass(frozen=True)
 class Keys:
-    """Headers with a key of each kind. `other` is another tenant's, `live` the same tenant's in the other mode."""
+    """Headers with a credential of each kind.
+
+    `full`, `other` and `live` are keys with every scope; `other` is another tenant's, `live` the same tenant's in the other mode.
+    `operator` is one for the tenant of `full` and in its mode, who sees no PHI.
+    """
 
     full: Headers
     other: Headers
     live: Headers
+    operator: Headers
 
 
 def bearer(key: str) -> Headers:
     return {"authorization": f"Bearer {key}"}
 
 
+async def make_operator(gateway: Gateway, *roles: str, **named: str) -> Headers:
+    """`named`: `x_tenant`, `x_mode`."""
+    credential = await create_operator(gateway, name="Night shift", roles=roles or None)
+    return bearer(credential) | {name.replace("_", "-"): value for name, value in named.items()}
+
+
 async def make_keys(gateway: Gateway) -> Keys:
     return Keys(
-        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test")),
-        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test")),
-        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live")),
+        full=bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=SCOPES)),
+        other=bearer(await create_key(gateway, tenant="Clinic South", mode="test", scopes=SCOPES)),
+        live=bearer(await create_key(gateway, tenant="Clinic North", mode="live", scopes=SCOPES)),
+        operator=await make_operator(gateway, x_tenant="Clinic North", x_mode="test"),
     )
 
 

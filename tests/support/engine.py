@@ -19,7 +19,7 @@ from covergate.verifications.create import Acceptance
 from covergate.verifications.lanes import claim
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.store import Claimed
-from covergate.verifications.view import read_view
+from covergate.verifications.view import find_row, opened_view
 from tests.support.due import Due, due_in
 from tests.support.gateways import CALLER, TENANT
 from tests.support.requests import REQUEST
@@ -37,9 +37,9 @@ async def accept(gateway: Gateway, **changes: Any) -> str:
 async def view(gateway: Gateway, verification_id: str) -> dict[str, Any]:
     """The verification as GET returns it, before JSON."""
     async with gateway.connection() as db:
-        shown = await read_view(db, gateway.sealer, TENANT, CALLER.mode, verification_id)
-    assert shown is not None
-    return shown
+        row = await find_row(db, TENANT, CALLER.mode, verification_id)
+        assert row is not None
+        return await opened_view(db, gateway.sealer, row)
 
 
 @dataclass

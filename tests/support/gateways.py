@@ -13,7 +13,7 @@ from covergate.settings import Settings
 from covergate.vendors.sohar.connection import SoharConnection
 
 TENANT, OTHER_TENANT = "ten_test", "ten_other"
-CALLER = Caller(TENANT, "test", "key_test", frozenset())
+CALLER = Caller(TENANT, "test", "key_test", frozenset({"verifications:read"}))
 
 
 async def make_gateway(database: Database, **changes: Any) -> Gateway:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from covergate.gateway import Gateway
-from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, hold
+from covergate.vendor_health.circuit_breaker import CircuitBreakers, Verdict, begin_hold
 from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
 from covergate.verifications.operator import resume
 from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
@@ -246,7 +246,7 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
 
     async def held(gateway: Gateway, vendor: str, mode: str) -> bool:
         async with gateway.transaction() as db:
-            return await hold(db, vendor, mode)
+            return await begin_hold(db, vendor, mode)
 
     assert [await switch(held), await switch(held)] == [True, False]
     ids = [await engine.create() for _ in range(3)]
@@ -290,7 +290,7 @@ async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:
 async def test_work_put_aside_by_a_worker_that_had_not_heard_of_the_end_goes_on(engine: Engine, wire: Wire) -> None:
     """The hold ends between a worker's look and its record: the sweep finds what would wait to its deadline."""
     async with engine.gateway.transaction() as db:
-        await hold(db, "integrex", "test")
+        await begin_hold(db, "integrex", "test")
     await engine.breakers.flush()
     await resume(engine.gateway, "integrex", "test")
     id_ = await engine.create()
@@ -309,7 +309,7 @@ async def test_many_that_were_held_are_woken_in_several_transactions(
 ) -> None:
     """Forty thousand at once would be locked for as long as all of them take."""
     async with engine.gateway.transaction() as db:
-        await hold(db, "integrex", "test")
+        await begin_hold(db, "integrex", "test")
     await engine.breakers.flush()
     for _ in range(5):
         await engine.step(await engine.create())

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query
-from covergate.vendor_health.circuit_breaker import hold
+from covergate.vendor_health.circuit_breaker import begin_hold
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications import lifecycle, store
@@ -232,7 +232,7 @@ async def too_late(engine: Engine) -> str:
 
 async def held(engine: Engine) -> None:
     async with engine.gateway.transaction() as db:
-        await hold(db, "sohar", "test")
+        await begin_hold(db, "sohar", "test")
     await engine.breakers.flush()
 
 

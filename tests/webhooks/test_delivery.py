@@ -19,7 +19,7 @@ from covergate.db.database import Database
 from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
 from covergate.verifications.sweep import close_late
-from covergate.verifications.view import read_view
+from covergate.verifications.view import find_row, opened_view
 from covergate.webhooks.deliveries import list_deliveries, redeliver
 from covergate.webhooks.events import place_of_full
 from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
@@ -94,7 +94,9 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
     await hooks.deliver_next(deliverer)
     [got] = partner.received
     async with gateway.connection() as db:
-        shown = await read_view(db, gateway.sealer, "ten_test", "test", id_)
+        row = await find_row(db, "ten_test", "test", id_)
+        assert row is not None
+        shown = await opened_view(db, gateway.sealer, row)
     assert got.json["data"] == orjson.loads(orjson.dumps(shown))
     assert got.json["data"]["inquiry"]["patient"]["first_name"] == "Jane"
     [read] = await hooks.rows("SELECT * FROM audit_log")

@@ -1,1 +1,1 @@
-"""Access: callers, their API keys, the audit log."""
+"""Access: callers, API keys, operators, the audit log."""

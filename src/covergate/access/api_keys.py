@@ -1,58 +1,60 @@
-"""API keys. A key decides tenant, mode and scopes; it is shown once, and only its SHA-256 digest is kept.
-
-A key has 256 random bits, so a plain digest is enough and a look-up needs no comparison in constant time. `ApiKeyCache` remembers
-keys for as long as a revocation is sure to arrive: until a NOTIFY, at most `KNOWN_SECONDS`.
-"""
+"""API keys. A key decides tenant, mode and scopes; it may have an end, and a list of addresses from which it is taken."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_network
+from math import inf
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import Caller
+from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
 from covergate.db.data_keys import introduce_first
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
-from covergate.eligibility.inquiry import CONTROL
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
 
-SCOPES: dict[str, str] = {
-    "verifications:write": "create and cancel verifications",
-    "verifications:read": "read, list and search verifications, vendors, payers and events",
-    "verifications:raw": "read the vendors' raw replies",
-    "webhooks:manage": "manage webhook endpoints, read and repeat deliveries",
-    "operations": "operate the gateway: the console, holds, resolving unknown submissions",
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """`default`: a key has it unless its scopes are named."""
+
+    allows: str
+    default: bool = False
+
+
+SCOPES: dict[str, Scope] = {
+    "verifications:write": Scope("create and cancel verifications", default=True),
+    "verifications:read": Scope("read, list and search verifications, vendors, payers and events", default=True),
+    "verifications:raw": Scope("read the vendors' raw replies"),
+    "webhooks:manage": Scope("manage webhook endpoints, read and repeat deliveries", default=True),
 }
+DEFAULT_SCOPES = frozenset(name for name, scope in SCOPES.items() if scope.default)
 MODES = ("test", "live")
-KEYS_CHANGED = "covergate_keys"
-"""The channel on which processes hear that a key was revoked."""
-KNOWN_SECONDS = 60.0
-MOST_KNOWN = 10_000
-LONGEST_TENANT_NAME = 200
+MOST_NETWORKS = 50
 
 KEPT = (
     Kept("tenants", "few, and everything names its tenant"),
     Kept("api_keys", "few, and the audit log names them; a revoked one is marked"),
 )
 
-_SHAPE = re.compile(r"cg_(test|live)_[A-Za-z0-9_-]{20,100}")
-
 _CREATE = Query("""
 WITH t AS (
   INSERT INTO tenants (id, name) VALUES (:tenant_id, :tenant)
   ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id
 )
-INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes)
-SELECT :id, t.id, :mode, :digest, :hint, :scopes FROM t RETURNING tenant_id""")
+INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes, name, expires_at, allowed_networks)
+SELECT :id, t.id, :mode, :digest, :hint, :scopes, :name, :expires_at, :networks FROM t RETURNING tenant_id""")
 _LIST = Query(
     """
-SELECT k.id, t.name AS tenant, k.mode, k.hint, k.scopes, k.created_at, k.revoked_at
+SELECT k.id, t.name AS tenant, k.mode, k.hint, k.scopes, k.name, k.allowed_networks AS networks, k.created_at, k.expires_at,
+  k.last_used_at, k.revoked_at, k.expires_at <= clock_timestamp() AS expired
 FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
 WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""",
     tenant="text",
@@ -60,7 +62,10 @@ WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""",
 _REVOKE = Query("""
 WITH k AS (UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id)
 SELECT pg_notify(:channel, id) FROM k""")
-_FIND = Query("SELECT id, tenant_id, mode, scopes FROM api_keys WHERE digest = :digest AND revoked_at IS NULL")
+_FIND = Query("""
+SELECT id, tenant_id, mode, scopes, name, allowed_networks,
+  CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
+FROM api_keys WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,89 +77,95 @@ class ApiKey:
     mode: str
     hint: str
     scopes: tuple[str, ...]
+    name: str
+    networks: tuple[str, ...]
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
     revoked_at: datetime | None
+    expired: bool | None
+
+    @property
+    def state(self) -> str:
+        return "revoked" if self.revoked_at else "expired" if self.expired else "valid"
 
 
-async def create_key(gateway: Gateway, *, tenant: str, mode: str, scopes: Iterable[str] | None = None) -> str:
-    """The new key itself, which cannot be read again; the tenant is made if it is new. `scopes` None: all of them.
+async def create_key(
+    gateway: Gateway,
+    *,
+    tenant: str,
+    mode: str,
+    scopes: Iterable[str] | None = None,
+    name: str | None = None,
+    expires_at: datetime | None = None,
+    networks: Iterable[str] = (),
+) -> str:
+    """The new key itself, which cannot be read again; the tenant is made if it is new. `scopes` None: the default ones.
 
-    Raises ConfigurationError for a name, mode or scope that cannot be.
+    Raises ConfigurationError for a name, mode, scope or address that cannot be.
     """
-    name = tenant.strip()
-    if not name or len(name) > LONGEST_TENANT_NAME or CONTROL.search(name):
-        raise ConfigurationError(f"a tenant's name has 1 to {LONGEST_TENANT_NAME} characters and no control characters")
     if mode not in MODES:
         raise ConfigurationError(f"the mode must be one of: {', '.join(MODES)}")
-    wanted = set(SCOPES) if scopes is None else set(scopes)
+    wanted = DEFAULT_SCOPES if scopes is None else set(scopes)
     if not wanted or not wanted <= set(SCOPES):
         raise ConfigurationError(f"a key's scopes are some of: {', '.join(SCOPES)}")
     key = ids.new_api_key(mode)
+    values = {
+        "tenant_id": ids.new(ids.TENANT),
+        "tenant": name_of("a tenant's name", tenant),
+        "id": ids.new(ids.API_KEY),
+        "mode": mode,
+        "digest": digest(key),
+        "hint": key[-4:],
+        "scopes": [scope for scope in SCOPES if scope in wanted],
+        "name": "" if name is None else name_of("a key's name", name),
+        "expires_at": expires_at,
+        "networks": _networks(networks),
+    }
     async with gateway.transaction() as db:
-        tenant_id = await _CREATE.scalar(
-            db,
-            {
-                "tenant_id": ids.new(ids.TENANT),
-                "tenant": name,
-                "id": ids.new(ids.API_KEY),
-                "mode": mode,
-                "digest": digest(key),
-                "hint": key[-4:],
-                "scopes": [scope for scope in SCOPES if scope in wanted],
-            },
-        )
+        tenant_id = await _CREATE.scalar(db, values)
         await introduce_first(db, gateway.sealer.ring, tenant_id)
     return key
+
+
+def _networks(given: Iterable[str]) -> list[str]:
+    try:
+        networks = [str(ip_network(network)) for network in given]
+    except ValueError:
+        raise ConfigurationError(
+            "an address list has addresses and networks such as 192.0.2.7 or 192.0.2.0/24"
+        ) from None
+    if len(networks) > MOST_NETWORKS:
+        raise ConfigurationError(f"an address list has at most {MOST_NETWORKS} entries")
+    return networks
 
 
 async def list_keys(gateway: Gateway, *, tenant: str | None = None) -> list[ApiKey]:
     """Revoked ones too, by tenant and age."""
     async with gateway.connection() as db:
         rows = await _LIST.all(db, {"tenant": tenant})
-    return [ApiKey(**{**row, "scopes": tuple(row.scopes)}) for row in rows]
+    return [ApiKey(**{**row, "scopes": tuple(row.scopes), "networks": tuple(row.networks)}) for row in rows]
 
 
 async def revoke_key(gateway: Gateway, key_id: str) -> bool:
     """At once in every process that listens. False: there is no such key, or it was revoked before."""
     async with gateway.connection() as db:
-        return await _REVOKE.one(db, {"id": key_id, "channel": KEYS_CHANGED}) is not None
+        return await _REVOKE.one(db, {"id": key_id, "channel": CREDENTIALS_CHANGED}) is not None
 
 
-def digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
-
-
-class ApiKeyCache:
-    """Keys that were looked up lately. Only valid ones are remembered, so guessing fills nothing."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._known: dict[bytes, tuple[Caller, float]] = {}
-        self._forgotten = 0
-
-    def forget(self) -> None:
-        """Keys changed, or a change may have been missed."""
-        self._known.clear()
-        self._forgotten += 1
-
-    async def authenticate(self, key: str) -> Caller | None:
-        """The key's caller; None for a key that does not exist or was revoked."""
-        if _SHAPE.fullmatch(key) is None:
-            return None
-        digested = digest(key)
-        known = self._known.get(digested)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
-        forgotten = self._forgotten
-        async with self._gateway.connection() as db:
-            row = await _FIND.one(db, {"digest": digested})
-        if row is None:
-            self._known.pop(digested, None)
-            return None
-        caller = Caller(row.tenant_id, row.mode, row.id, frozenset(row.scopes))
-        if forgotten == self._forgotten:
-            # Else a revocation came while we were looking, and what we saw may be older than it.
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[digested] = (caller, time.monotonic() + KNOWN_SECONDS)
-        return caller
+async def find_key(db: AsyncConnection, digested: bytes) -> Caller | None:
+    """None for a key that does not exist, was revoked, or has expired."""
+    asked_at = time.monotonic()
+    row = await _FIND.one(db, {"digest": digested})
+    if row is None:
+        return None
+    return Caller(
+        row.tenant_id,
+        row.mode,
+        row.id,
+        frozenset(row.scopes),
+        name=row.name,
+        networks=tuple(ip_network(network) for network in row.allowed_networks),
+        # By the database's clock, as in every other process.
+        valid_until=inf if row.expires_in is None else asked_at + row.expires_in,
+    )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from covergate.access.api_keys import ApiKeyCache
+from covergate.access.credential_cache import CredentialCache
 from covergate.api import (
     deliveries,
     docs,
@@ -47,20 +47,25 @@ RESOURCES = (
 
 def create_app(gateway: Gateway) -> FastAPI:
     """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
-    keys, metrics = ApiKeyCache(gateway), Metrics()
-    waiters = Waiters(gateway.database.url, on_keys_changed=keys.forget)
+    credentials, metrics = CredentialCache(gateway), Metrics()
+    waiters = Waiters(gateway.database.url, on_keys_changed=credentials.forget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await seed_directory(gateway.database)
-        listening = asyncio.create_task(waiters.run(), name="waiters")
+        duties = [
+            asyncio.create_task(waiters.run(), name="waiters"),
+            asyncio.create_task(credentials.run(), name="credentials"),
+        ]
         try:
             yield
         finally:
             waiters.close()
-            listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await listening
+            for duty in duties:
+                duty.cancel()
+                with suppress(asyncio.CancelledError):
+                    await duty
+            await credentials.write_uses()
 
     app = FastAPI(
         title="CoverGate",
@@ -80,7 +85,8 @@ def create_app(gateway: Gateway) -> FastAPI:
             "auto_configure": False,
         },
     )
-    app.state.gateway, app.state.waiters, app.state.keys, app.state.metrics = gateway, waiters, keys, metrics
+    app.state.gateway, app.state.waiters = gateway, waiters
+    app.state.credentials, app.state.metrics = credentials, metrics
     app.state.acceptance = Acceptance(gateway)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:

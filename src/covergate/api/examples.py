@@ -297,6 +297,7 @@ RUNNING_VENDOR: dict[str, Any] = {
     "circuit": {"state": "closed", "since": _CREATED, "rests_until": None},
     "held": False,
     "held_since": None,
+    "held_by": None,
     "verdict": "none",
     "verdict_reason": "attempts are answered",
     "verdict_payer_id": None,
@@ -306,7 +307,12 @@ RUNNING_VENDOR: dict[str, Any] = {
     "docs_url": "https://docs.soharhealth.com",
 }
 VENDOR_PAGE = _listed(RUNNING_VENDOR)
-HELD_VENDOR: dict[str, Any] = {**RUNNING_VENDOR, "held": True, "held_since": _ENDED}
+HELD_VENDOR: dict[str, Any] = {
+    **RUNNING_VENDOR,
+    "held": True,
+    "held_since": _ENDED,
+    "held_by": {"id": "opr_01m80aq8c7epyshsw0x172jhr7", "name": "Night shift"},
+}
 PAYER_PAGE = _listed(
     {
         "id": "pyr_01m80aq8c7epyshsw0x172jhr7",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from covergate.access.caller import Caller
-from covergate.api.deps import gateway_of, waiters_of
+from covergate.api.deps import credentials_of, gateway_of, unauthorized, waiters_of
 from covergate.api.validation import MOST_ERRORS, UNKNOWN_FIELD, field_errors
 from covergate.eligibility.sourced import pointer
 from covergate.errors import FieldError, Problem
@@ -30,6 +31,8 @@ LONGEST_INTEGER = 300
 """Digits. Python refuses to parse more than 4,300, and parsing takes time that grows with their square."""
 
 LONGEST_WAIT = 60
+SHORTEST_PATIENCE = 0.05
+"""Seconds between two looks at a credential that has expired by our clock, but not yet by the database's."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -197,16 +200,19 @@ def _preferences(header: str) -> list[str]:
 
 
 async def ended_within(request: Request, caller: Caller, verification_id: str, seconds: int) -> bool:
-    """Whether the verification has ended, waiting for that up to `seconds`. Raises Problem `not_found`.
+    """Whether the verification has ended, waiting for that up to `seconds`.
 
     The waiter is registered first, then the row is read, so no end slips between. Waiting holds no pool connection.
+    Raises Problem `not_found`, and `unauthorized` if the credential is revoked or expires meanwhile.
     """
-    gateway, waiters = gateway_of(request), waiters_of(request)
+    gateway, waiters, credentials = gateway_of(request), waiters_of(request), credentials_of(request)
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    async with waiters.registered(verification_id) as woken:
+    async with waiters.registered(verification_id, caller.id) as woken:
         while True:
             woken.clear()
+            if not await credentials.is_still_valid(caller):
+                raise unauthorized()
             if await has_ended(gateway, caller, verification_id):
                 return True
             left = until - loop.time()
@@ -214,5 +220,6 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
                 return False
             # A notification may be lost: the row is looked at once more before the wait counts as in vain.
             request.state.waited = True
+            patience = max(caller.valid_until - time.monotonic(), SHORTEST_PATIENCE)
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), left)
+                await asyncio.wait_for(woken.wait(), min(left, patience))

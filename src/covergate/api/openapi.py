@@ -21,8 +21,11 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import PydanticOmit
 from pydantic_core.core_schema import ModelSchema, WithDefaultSchema
 
-from covergate.access.api_keys import SCOPES
+from covergate.access.api_keys import MODES, SCOPES
+from covergate.access.caller import MODE_HEADER, TENANT_HEADER
+from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
+from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
 from covergate.api.describe import REFERENCE, problem, reference
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
@@ -46,7 +49,11 @@ Dates are `YYYY-MM-DD`, instants RFC 3339 in UTC, money decimal strings of US do
 request are an error, and a 422 lists everything that is wrong at once.
 
 An API key decides tenant and mode; its scopes are some of:
-{chr(10).join(f"- `{scope}`: {what}" for scope, what in SCOPES.items())}
+{chr(10).join(f"- `{name}`: {scope.allows}" for name, scope in SCOPES.items())}
+
+An operator's credential belongs to no tenant. `X-Tenant` (an id or a name) and `X-Mode` (`test` or `live`) say for whom it asks,
+on routes that need one. Its roles are some of:
+{chr(10).join(f"- `{name}`: {role.allows}" for name, role in ROLES.items())}
 """
 
 WEBHOOK_HEADERS = {
@@ -71,6 +78,25 @@ PATH_PARAMETERS = {
     "delivery_id": "`dlv_…`",
     "vendor": "A vendor's `name`",
 }
+
+OPERATOR_HEADERS: list[dict[str, Any]] = [
+    {
+        "name": TENANT_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "For an operator: whose. A tenant's id or name. A key has its own.",
+        "schema": {"type": "string"},
+        "example": "Clinic North",
+    },
+    {
+        "name": MODE_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "For an operator: in which mode. A key has its own.",
+        "schema": {"type": "string", "enum": list(MODES)},
+        "example": "live",
+    },
+]
 
 router = APIRouter(include_in_schema=False)
 
@@ -129,6 +155,10 @@ def make_document(app: FastAPI, routers: Sequence[APIRouter], day: date) -> dict
     for router in routers:
         _with_nulls(document, router)
     document["components"]["schemas"] = _schemas()
+    document["components"]["securitySchemes"] = {
+        scheme.scheme_name: scheme.model.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for scheme in (bearer, operator_bearer)
+    }
     # Behind references: openapi-generator writes broken Python for webhooks that are not.
     document["components"]["pathItems"] = {type_.value: {"post": _webhook(type_, day)} for type_ in EventType}
     document["webhooks"] = {type_.value: {"$ref": f"#/components/pathItems/{type_.value}"} for type_ in EventType}
@@ -141,10 +171,13 @@ def _complete(operation: dict[str, Any]) -> None:
     if "HTTPValidationError" in str(operation["responses"].get("422")):
         del operation["responses"]["422"]
     if operation.setdefault("security", []):
-        (scopes,) = operation["security"][0].values()
+        ((scheme, scopes),) = operation["security"][0].items()
+        schemes = [KEY_SCHEME, OPERATOR_SCHEME] if scheme == EITHER_SCHEME else [scheme]
         # OpenAPI 3.1 lets a bearer scheme list scopes, but linters take them for OAuth's and /docs does not show them.
-        operation["security"] = [{"apiKey": []}]
-        operation["description"] += f" Needs the scope `{'`, `'.join(scopes)}`."
+        operation["security"] = [{scheme: []} for scheme in schemes]
+        if OPERATOR_SCHEME in schemes:
+            operation.setdefault("parameters", []).extend(deepcopy(OPERATOR_HEADERS))
+        operation["description"] += f" Needs {' or '.join(_needs(scheme, scopes) for scheme in schemes)}."
         operation["responses"] |= {str(status): problem(status) for status in (401, 403)}
     operation["responses"] |= {str(status): problem(status) for status in (500, 503)}
     for parameter in operation.get("parameters", ()):
@@ -155,6 +188,13 @@ def _complete(operation: dict[str, Any]) -> None:
             (named,) = [branch for branch in schema.pop("anyOf") if branch != {"type": "null"}]
             schema = parameter["schema"] = named | schema
         parameter.setdefault("description", PATH_PARAMETERS.get(parameter["name"], schema.get("description")))
+
+
+def _needs(scheme: str, scopes: Sequence[str]) -> str:
+    if scheme == KEY_SCHEME:
+        return f"the scope `{'`, `'.join(scopes)}`"
+    (role,) = (name for name, role in ROLES.items() if role.scopes.issuperset(scopes))
+    return f"an operator with the role `{role}`"
 
 
 def _with_nulls(document: dict[str, Any], router: APIRouter) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from covergate.api import examples, schemas
-from covergate.api.deps import Reader
+from covergate.api.deps import Watcher
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
 from covergate.api.pages import PageQuery, listed, position
@@ -43,7 +43,7 @@ class PayerQuery(PageQuery):
         problems=(400, 422),
     ),
 )
-async def get_payers(request: Request, caller: Reader, query: Annotated[PayerQuery, Query()]) -> Response:
+async def get_payers(request: Request, caller: Watcher, query: Annotated[PayerQuery, Query()]) -> Response:
     known: DirectoryCache = request.app.state.payers
     payers = (await known.directory(caller.mode)).search(query.q, query.vendor)
     ids = [payer.id for payer in payers]

@@ -111,7 +111,10 @@ class VerificationRow(Shown):
 class VerificationShown(VerificationRow, title="Verification"):
     """A question about one patient and its answer. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
 
-    inquiry: Annotated[InquiryShown | None, Field(description="Null only if it is `unreadable`")]  # type: ignore[valid-type]
+    inquiry: Annotated[
+        InquiryShown | None,  # type: ignore[valid-type]
+        Field(description="Null if it is `unreadable`, and for a caller that may not see PHI"),
+    ]
     result: Result | None
 
 
@@ -194,8 +197,15 @@ class PayerNumbers(Shown):
     last_day: VendorNumbers | None
 
 
+class HeldBy(Shown):
+    """The operator that holds a vendor."""
+
+    id: Annotated[str, Field(pattern="^opr_")]
+    name: str
+
+
 class VendorShown(Shown, title="Vendor"):
-    """A vendor and how it fares. The numbers sum up all tenants in the key's mode."""
+    """A vendor and how it fares: the verdict by all tenants in the key's mode, the numbers of the key's tenant alone."""
 
     name: str
     title: str
@@ -204,6 +214,7 @@ class VendorShown(Shown, title="Vendor"):
     circuit: Circuit
     held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it and its work waits")]
     held_since: datetime | None
+    held_by: Annotated[HeldBy | None, Field(description="The operator; shown to operators only")]
     verdict: Annotated[Trouble, Field(description="Who is to blame for the last hour's trouble")]
     verdict_reason: str
     verdict_payer_id: str | None

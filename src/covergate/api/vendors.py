@@ -1,15 +1,21 @@
-"""`/v1/vendors`: which vendors the key can ask, what each can do and how it fares; operators hold and resume them."""
+"""`/v1/vendors`: which vendors the key can ask, what each can do and how it fares; operators hold and resume them.
+
+A tenant sees its own numbers and, of the fleet, only the verdict; an operator sees the fleet's numbers, or those of the tenant
+that it names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from covergate.access.caller import Caller
+from covergate.access.api_keys import MODES
+from covergate.access.caller import Caller, CallerKind
+from covergate.access.operators import names_of
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, Operator, Reader
+from covergate.api.deps import GatewayOf, NoQuery, Operator, RequestId, Watcher
 from covergate.api.describe import Described, documented
 from covergate.api.http import NoBody, json_answer
 from covergate.api.pages import PageQuery, listed, position
@@ -18,11 +24,21 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import CircuitState
 from covergate.timestamps import instant
-from covergate.vendor_health.circuit_breaker import Standing, hold, read_standing
-from covergate.vendor_health.statistics import DAY, HOUR, MOST_PAYERS, Numbers, Statistics, Window, judge
+from covergate.vendor_health.circuit_breaker import Standing, read_standing
+from covergate.vendor_health.statistics import (
+    DAY,
+    HOUR,
+    MOST_PAYERS,
+    Judgement,
+    Numbers,
+    Statistics,
+    Window,
+    judge,
+    judge_for,
+)
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Vendor
-from covergate.verifications.operator import resume
+from covergate.verifications.operator import hold, resume
 
 router = APIRouter(tags=["Vendors"])
 
@@ -35,14 +51,15 @@ NEVER_LEFT = Standing(CircuitState.CLOSED, None, None, None)
         "list_vendors",
         "List vendors",
         "All of them; `enabled` says whether this key can ask it. A vendor in trouble stays enabled: `circuit`, `held`,"
-        " `verdict` and the numbers of the last hour and day say how it fares. The numbers are the whole gateway's in the"
-        " key's mode, and seconds to minutes old.",
+        " `verdict` and the numbers of the last hour and day say how it fares. The verdict is the whole gateway's in the key's"
+        " mode; the numbers are those of the tenant's own attempts, seconds to minutes old. An operator sees the fleet's numbers,"
+        " or those of the tenant in `X-Tenant`; without `X-Mode` of live vendors if there are any.",
         answers={200: Described("A page", schemas.VendorList, examples.VENDOR_PAGE)},
         problems=(400, 422),
     ),
 )
 async def get_vendors(
-    request: Request, gateway: GatewayOf, caller: Reader, query: Annotated[PageQuery, Query()]
+    request: Request, gateway: GatewayOf, caller: Watcher, query: Annotated[PageQuery, Query()]
 ) -> Response:
     names = list(VENDORS)
     after = position(query.after, lambda name: name in VENDORS)
@@ -56,16 +73,18 @@ async def get_vendors(
     **documented(
         "hold_vendor",
         "Hold a vendor",
-        "Nothing is sent to it in the key's mode until it is resumed; its work waits (`waiting_for.kind` is `hold`) and"
-        " deadlines go on. Holding it again changes nothing.",
+        "Nothing is sent to it for any tenant, in the mode of `X-Mode` or, without that, in both, until it is resumed; its work"
+        " waits (`waiting_for.kind` is `hold`) and deadlines go on. Holding it again changes nothing.",
         answers={200: Described("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )
 async def hold_vendor(
-    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
+    request: Request, gateway: GatewayOf, caller: Operator, request_id: RequestId, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
-    return await _switched(request, gateway, caller, vendor, _hold)
+    for mode in _modes(vendor, caller):
+        await hold(gateway, caller, vendor, mode, request_id)
+    return json_answer((await _shown(request, gateway, caller))(vendor))
 
 
 @router.post(
@@ -73,47 +92,54 @@ async def hold_vendor(
     **documented(
         "resume_vendor",
         "Resume a vendor",
-        "Its waiting work goes on. Resuming it again changes nothing.",
+        "Its waiting work goes on, in the mode of `X-Mode` or in both. Resuming it again changes nothing.",
         answers={200: Described("The vendor", schemas.VendorShown, examples.RUNNING_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )
 async def resume_vendor(
-    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
+    request: Request, gateway: GatewayOf, caller: Operator, request_id: RequestId, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
-    return await _switched(request, gateway, caller, vendor, resume)
+    for mode in _modes(vendor, caller):
+        await resume(gateway, vendor, mode, caller, request_id)
+    return json_answer((await _shown(request, gateway, caller))(vendor))
 
 
-async def _hold(gateway: Gateway, vendor: str, mode: str) -> bool:
-    async with gateway.transaction() as db:
-        return await hold(db, vendor, mode)
-
-
-async def _switched(
-    request: Request,
-    gateway: Gateway,
-    caller: Caller,
-    vendor: str,
-    switch: Callable[[Gateway, str, str], Awaitable[bool]],
-) -> Response:
+def _modes(vendor: str, caller: Caller) -> tuple[str, ...]:
+    """Raises Problem `not_found`."""
     if vendor not in VENDORS:
         raise Problem("not_found", "there is no such vendor")
-    await switch(gateway, vendor, caller.mode)
-    return json_answer((await _shown(request, gateway, caller))(vendor))
+    return MODES if caller.within_mode is None else (caller.within_mode,)
 
 
 async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable[[str], dict[str, Any]]:
     """A function from a vendor's name to the vendor as the API shows it now."""
     statistics: Statistics = request.app.state.statistics
+    mode = caller.within_mode or ("live" if gateway.enabled("live") else "test")
+    operates = caller.kind is CallerKind.OPERATOR
     async with gateway.connection() as db:
-        standing = await read_standing(db)
-    hours, days = await statistics.windows(caller.mode, HOUR), await statistics.windows(caller.mode, DAY)
-    enabled = {vendor.name for vendor in gateway.enabled(caller.mode)}
+        standing = {
+            vendor: stands for (vendor, of_mode), stands in (await read_standing(db)).items() if of_mode == mode
+        }
+        holders = {stands.held_by for stands in standing.values() if stands.held_by} if operates else set()
+        names = await names_of(db, holders) if holders else {}
+    fleet = await statistics.windows(mode, HOUR)
+    hours = await statistics.windows(mode, HOUR, caller.within_tenant)
+    days = await statistics.windows(mode, DAY, caller.within_tenant)
+    enabled = {vendor.name for vendor in gateway.enabled(mode)}
 
     def show(name: str) -> dict[str, Any]:
-        stands = standing.get((name, caller.mode), NEVER_LEFT)
-        numbers = _numbers_view(stands.circuit, hours.get(name, Window()), days.get(name, Window()))
-        return {**_view(VENDORS[name]), "enabled": name in enabled, **_standing_view(stands), **numbers}
+        stands, day = standing.get(name, NEVER_LEFT), days.get(name, Window())
+        judgement = judge(stands.circuit, fleet.get(name, Window()))
+        if not operates:
+            judgement = judge_for(judgement, day.payers)
+        return {
+            **_view(VENDORS[name]),
+            "enabled": name in enabled,
+            **_standing_view(stands, names),
+            **_judgement_view(judgement),
+            **_numbers_view(hours.get(name, Window()), day),
+        }
 
     return show
 
@@ -141,7 +167,9 @@ def _view(vendor: Vendor) -> dict[str, Any]:
     }
 
 
-def _standing_view(standing: Standing) -> dict[str, Any]:
+def _standing_view(standing: Standing, names: Mapping[str, str]) -> dict[str, Any]:
+    """`names` of operators: empty for callers that are not shown who holds a vendor."""
+    held_by = standing.held_by
     return {
         "circuit": {
             "state": standing.circuit,
@@ -150,24 +178,30 @@ def _standing_view(standing: Standing) -> dict[str, Any]:
         },
         "held": standing.held_at is not None,
         "held_since": instant(standing.held_at),
+        "held_by": {"id": held_by, "name": names[held_by]} if held_by is not None and held_by in names else None,
     }
 
 
-def _numbers_view(circuit: str, hour: Window, day: Window) -> dict[str, Any]:
-    judgement = judge(circuit, hour)
+def _judgement_view(judgement: Judgement) -> dict[str, Any]:
     return {
         "verdict": judgement.trouble,
         "verdict_reason": judgement.reason,
         "verdict_payer_id": judgement.payer_id,
+    }
+
+
+def _numbers_view(hour: Window, day: Window) -> dict[str, Any]:
+    hours, days = hour.busy_payers, day.busy_payers
+    return {
         "last_hour": _numbers(hour.whole),
         "last_day": _numbers(day.whole),
         "payers": [
             {
                 "payer_id": payer_id,
-                "last_hour": _numbers(hour.payers[payer_id]) if payer_id in hour.payers else None,
-                "last_day": _numbers(day.payers[payer_id]) if payer_id in day.payers else None,
+                "last_hour": _numbers(hours[payer_id]) if payer_id in hours else None,
+                "last_day": _numbers(days[payer_id]) if payer_id in days else None,
             }
-            for payer_id in list(dict.fromkeys([*day.payers, *hour.payers]))[:MOST_PAYERS]
+            for payer_id in list(dict.fromkeys([*days, *hours]))[:MOST_PAYERS]
         ],
     }
 

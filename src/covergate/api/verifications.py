@@ -21,6 +21,7 @@ from covergate.api.deps import (
     RawReader,
     Reader,
     RequestId,
+    Watcher,
     Writer,
     add_to_log_line,
     authenticated,
@@ -36,7 +37,7 @@ from covergate.api.validation import OneOf, path_of
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.terms import Outcome
-from covergate.errors import FieldError
+from covergate.errors import FieldError, Problem
 from covergate.payers.directory import DirectoryCache
 from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
@@ -121,10 +122,17 @@ async def create_verification(
     elif created.row is not None:
         metrics.accepted.labels(caller.mode, created.row["vendor"]).inc()
     seconds = wait_seconds(request)
-    if seconds is not None and await ended_within(request, caller, created.id, seconds):
+    try:
+        ended = seconds is not None and await ended_within(request, caller, created.id, seconds)
+    except Problem:
+        # The key was revoked meanwhile. What it had accepted is kept, and is told: else it would be sent again.
+        if created.row is None:
+            raise
+        ended = False
+    if ended:
         headers["preference-applied"] = f"wait={seconds}"
     elif created.row is not None:
-        return json_answer(created_view(created.row), 202, headers)
+        return json_answer(created_view(created.row, phi=caller.sees_phi), 202, headers)
     shown = await read_one(gateway, caller, created.id, request.state.request_id)
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
@@ -151,7 +159,8 @@ router.add_api_route(
     **documented(
         "create_verification",
         "Create a verification",
-        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next.",
+        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next. Without the scope"
+        " `verifications:read` it has no `inquiry`, no results, and of a failure only its code and our own words.",
         body=(CreateVerification, examples.CREATE_VERIFICATION),
         headers=("Idempotency-Key", "Prefer"),
         answers={
@@ -181,7 +190,7 @@ router.add_api_route(
     ),
 )
 async def get_verifications(
-    gateway: GatewayOf, caller: Reader, request_id: RequestId, query: Annotated[ListQuery, Query()]
+    gateway: GatewayOf, caller: Watcher, request_id: RequestId, query: Annotated[ListQuery, Query()]
 ) -> Response:
     after = position_of(ids.VERIFICATION, query.after)
     page = await list_verifications(
@@ -220,7 +229,8 @@ async def search_verifications(
     **documented(
         "read_verification",
         "Read a verification",
-        "With its inquiry and result. `Prefer: wait=N` waits for its end.",
+        "With its inquiry and result. `Prefer: wait=N` waits for its end. An operator without the role `phi` sees no inquiry,"
+        " no results, and of a failure only its code and our own words.",
         headers=("Prefer",),
         answers={
             200: Described(
@@ -231,7 +241,7 @@ async def search_verifications(
     ),
 )
 async def read_verification(
-    request: Request, gateway: GatewayOf, caller: Reader, request_id: RequestId, _: NoQuery, verification_id: str
+    request: Request, gateway: GatewayOf, caller: Watcher, request_id: RequestId, _: NoQuery, verification_id: str
 ) -> Response:
     headers = {}
     seconds = wait_seconds(request)
@@ -295,7 +305,7 @@ async def resolve_verification(
     verification_id: str,
     body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
 ) -> Response:
-    await resolve(gateway, caller, verification_id, body.action)
+    await resolve(gateway, caller, verification_id, body.action, request_id)
     return json_answer(await read_one(gateway, caller, verification_id, request_id))
 
 
@@ -314,7 +324,7 @@ class TimelineQuery(PageQuery):
     ),
 )
 async def read_verification_timeline(
-    gateway: GatewayOf, caller: Reader, query: Annotated[TimelineQuery, Query()], verification_id: str
+    gateway: GatewayOf, caller: Watcher, query: Annotated[TimelineQuery, Query()], verification_id: str
 ) -> Response:
     after = position(query.after, lambda number: number.isdigit() and 0 < len(number) < 19)
     return json_answer(listed(await read_timeline(gateway, caller, verification_id, int(after or 0), query.limit)))

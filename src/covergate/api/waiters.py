@@ -1,4 +1,4 @@
-"""Who waits for a verification to end (`Prefer: wait`), woken by NOTIFY over one connection per API process.
+"""Requests that wait for a verification to end (`Prefer: wait`), woken by NOTIFY over one connection per API process.
 
 A waiter registers first, then reads the row, then waits, so no end slips between. Waiting holds no pool connection. After a
 reconnect everybody is woken, because notifications may have been missed.
@@ -11,33 +11,36 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from covergate.access.api_keys import KEYS_CHANGED
+from covergate.access.credentials import CREDENTIALS_CHANGED
 from covergate.db.listen import listen
 from covergate.verifications.commit import ENDED
 
 
 class Waiters:
-    """`run` keeps the LISTEN connection up until it is canceled; `on_keys_changed` is called when API keys changed."""
+    """`run` keeps the LISTEN connection up until it is canceled; `on_keys_changed` is called when credentials changed."""
 
     def __init__(self, url: str, on_keys_changed: Callable[[], None] = lambda: None) -> None:
         self._url = url
         self._events: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        """By the verification that is waited for, and by the credential that waits."""
         self._on_keys_changed = on_keys_changed
         self._closing = False
 
     @asynccontextmanager
-    async def registered(self, verification_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when the verification may have ended, or the process shuts down."""
+    async def registered(self, *ids: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when the verification may have ended, the credential may be invalid, or the process shuts down."""
         event = asyncio.Event()
         if self._closing:
             event.set()
-        self._events[verification_id].add(event)
+        for id_ in ids:
+            self._events[id_].add(event)
         try:
             yield event
         finally:
-            self._events[verification_id].discard(event)
-            if not self._events[verification_id]:
-                del self._events[verification_id]
+            for id_ in ids:
+                self._events[id_].discard(event)
+                if not self._events[id_]:
+                    del self._events[id_]
 
     def wake_all(self) -> None:
         for events in self._events.values():
@@ -54,13 +57,17 @@ class Waiters:
         return self._closing
 
     async def run(self) -> None:
-        channels = {ENDED: self._ended, KEYS_CHANGED: lambda _: self._on_keys_changed()}
+        channels = {ENDED: self._wake, CREDENTIALS_CHANGED: self._credential_changed}
         await listen(self._url, "covergate waiters", channels, self._missed)
 
     def _missed(self) -> None:
         self.wake_all()
         self._on_keys_changed()
 
-    def _ended(self, verification_id: str) -> None:
-        for event in self._events.get(verification_id, ()):
+    def _credential_changed(self, credential_id: str) -> None:
+        self._on_keys_changed()
+        self._wake(credential_id)
+
+    def _wake(self, id_: str) -> None:
+        for event in self._events.get(id_, ()):
             event.set()

@@ -10,20 +10,16 @@ import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import encryption, payers, vendors
+from covergate.cli import encryption, keys, operators, payers, vendors
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
-
-if TYPE_CHECKING:
-    from covergate.access.api_keys import ApiKey
 
 app = typer.Typer(
     help="One REST API for insurance-eligibility verification in front of several vendors.",
@@ -32,9 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
-encryption.add_to(keys)
+encryption.add_to(keys.app)
+app.add_typer(keys.app, name="keys")
+app.add_typer(operators.app, name="operators")
 app.add_typer(payers.app, name="payers")
 app.add_typer(vendors.app, name="vendors")
 
@@ -129,60 +125,6 @@ def migrate(
     typer.echo("The database is up to date.", err=True)
 
 
-@keys.command("create")
-def create_key(
-    tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")],
-    mode: Annotated[Literal["test", "live"], typer.Option(help="test: the sandbox; live: the vendors.")],
-    scope: Annotated[list[str] | None, typer.Option(help="May be given several times; all scopes by default.")] = None,
-) -> None:
-    """Make an API key and print it, alone. It is not shown again."""
-    settings = _settings()
-    from covergate import startup
-    from covergate.access import api_keys
-
-    async def run() -> str:
-        async with startup.opened(settings, 2, "covergate keys") as gateway:
-            return await api_keys.create_key(gateway, tenant=tenant, mode=mode, scopes=scope)
-
-    typer.echo(startup.run(run()))
-
-
-@keys.command("list")
-def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None) -> None:
-    """List the API keys: never the keys themselves, but their last four characters."""
-    settings = _settings()
-    from covergate import startup
-    from covergate.access import api_keys
-
-    async def run() -> list[ApiKey]:
-        async with startup.opened(settings, 2, "covergate keys") as gateway:
-            return await api_keys.list_keys(gateway, tenant=tenant)
-
-    found = startup.run(run())
-    console = Console()
-    if console.is_terminal:
-        console.print(_key_table(found))
-        return
-    for key in found:
-        typer.echo("\t".join(_key_row(key)))
-
-
-@keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `keys list` shows it.")]) -> None:
-    """Revoke an API key: no process takes it any more."""
-    settings = _settings()
-    from covergate import startup
-    from covergate.access import api_keys
-
-    async def run() -> bool:
-        async with startup.opened(settings, 2, "covergate keys") as gateway:
-            return await api_keys.revoke_key(gateway, key_id)
-
-    if not startup.run(run()):
-        _say("there is no such key, or it was revoked before: see `covergate keys list`")
-        raise typer.Exit(1)
-
-
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE.json", help="The body of POST /v1/verifications; - for stdin.")],
@@ -209,26 +151,6 @@ def _settings() -> Settings:
     settings = environment.load()
     logs.configure(settings.log_format, settings.log_level)
     return settings
-
-
-def _key_row(key: ApiKey) -> list[str]:
-    state = "revoked" if key.revoked_at else "valid"
-    return [
-        key.id,
-        key.tenant,
-        key.mode,
-        f"…{key.hint}",
-        state,
-        f"{key.created_at:%Y-%m-%d %H:%M}",
-        " ".join(key.scopes),
-    ]
-
-
-def _key_table(found: list[ApiKey]) -> Table:
-    table = Table("id", "tenant", "mode", "ends with", "state", "created (UTC)", "scopes")
-    for key in found:
-        table.add_row(*_key_row(key))
-    return table
 
 
 def _say(what: object) -> None:

@@ -79,7 +79,27 @@ api_keys = Table(
     Column("scopes", ARRAY(Text), nullable=False),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("revoked_at", Timestamp),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("allowed_networks", ARRAY(Text), nullable=False, server_default="{}", comment="empty: from anywhere"),
+    Column("expires_at", Timestamp),
+    Column("last_used_at", Timestamp, comment="at most a minute behind"),
     one_of("mode", "test", "live"),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column(
+        "digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the credential, which is shown once"
+    ),
+    Column("hint", Text, nullable=False, comment="the credential's last four characters"),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("expires_at", Timestamp),
+    Column("last_used_at", Timestamp, comment="at most a minute behind"),
+    Column("revoked_at", Timestamp),
 )
 
 encryption_keys = Table(
@@ -298,9 +318,17 @@ attempts = Table(
     Column("ended_at", Timestamp, nullable=False, comment="rows are written when attempts end"),
     Column("failure_code", Text),
     Column("checks", Integer, nullable=False, server_default="0", comment="checks that came back pending"),
+    Column("tenant_id", Text, comment="the verification's; null in rows from before there was this column"),
     one_of("mode", "test", "live"),
     one_of("state", *AttemptState),
     Index("ix_attempts_ended", "vendor", "mode", "ended_at"),
+    Index(
+        "ix_attempts_ended_by_tenant",
+        "tenant_id",
+        "mode",
+        "ended_at",
+        postgresql_where=text("tenant_id IS NOT NULL"),
+    ),
     Index("ix_attempts_vendor_ref", "vendor", "vendor_ref", postgresql_where=text("vendor_ref IS NOT NULL")),
 )
 
@@ -393,6 +421,7 @@ webhook_endpoints = Table(
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("updated_at", Timestamp, nullable=False, server_default=now),
     Column("deleted_at", Timestamp),
+    Column("made_by", Text, comment="the API key; null in rows from before there was this column"),
     one_of("mode", "test", "live"),
     one_of("payload", "thin", "full"),
     one_of("status", *EndpointStatus),
@@ -474,6 +503,7 @@ vendor_standing = Table(
         "rests", Integer, nullable=False, server_default="0", comment="rests in a row, each longer than the one before"
     ),
     Column("held_at", Timestamp),
+    Column("held_by", Text, comment="the operator"),
     PrimaryKeyConstraint("vendor", "mode"),
     one_of("mode", "test", "live"),
     one_of("circuit", *CircuitState),
@@ -591,11 +621,13 @@ audit_log = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("at", Timestamp, nullable=False, server_default=now),
-    Column("tenant_id", Text, nullable=False),
+    Column("tenant_id", Text, comment="null: an operator's act on the fleet"),
     Column("api_key_id", Text),
     Column("action", Text, nullable=False),
     Column("verification_id", Text),
     Column("request_id", Text),
+    Column("operator_id", Text),
+    Column("subject", Text, comment="of an act on something else than a verification, or how it was decided"),
     Index("ix_audit_log_at", "at"),
     Index("ix_audit_log_verification_id", "verification_id"),
     info={APPEND_ONLY: True},

@@ -38,7 +38,7 @@ KEPT = (
     Kept("vendor_calls", "the longest window of a circuit is an hour", "1 day", "bucket"),
 )
 
-_READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at FROM vendor_standing")
+_READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at, held_by FROM vendor_standing")
 _TURN = turn("covergate circuits")
 """Counts and circuits are written in either order: one process at a time."""
 _COUNT = Query("""
@@ -75,11 +75,11 @@ UPDATE vendor_standing SET circuit = '{CircuitState.OPEN}', rests = rests + 1,
   rests_until = clock_timestamp() + make_interval(secs => least(:rest * power(2, least(rests, 20)), :longest))
 WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 _HOLD = Query("""
-INSERT INTO vendor_standing AS s (vendor, mode, held_at) VALUES (:vendor, :mode, clock_timestamp())
-ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at WHERE s.held_at IS NULL
+INSERT INTO vendor_standing AS s (vendor, mode, held_at, held_by) VALUES (:vendor, :mode, clock_timestamp(), :by)
+ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at, held_by = excluded.held_by WHERE s.held_at IS NULL
 RETURNING vendor""")
 _RESUME = Query("""
-UPDATE vendor_standing SET held_at = NULL
+UPDATE vendor_standing SET held_at = NULL, held_by = NULL
 WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
 _RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
@@ -101,6 +101,7 @@ class Standing:
     since: datetime | None
     rests_until: datetime | None
     held_at: datetime | None
+    held_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +229,14 @@ class CircuitBreakers:
 async def read_standing(db: AsyncConnection) -> dict[tuple[str, str], Standing]:
     """(vendor, mode) → standing, for those that ever were anything but closed."""
     return {
-        (row.vendor, row.mode): Standing(row.circuit, row.since, row.rests_until, row.held_at)
+        (row.vendor, row.mode): Standing(row.circuit, row.since, row.rests_until, row.held_at, row.held_by)
         for row in await _READ.all(db)
     }
 
 
-async def hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
-    """Nothing is sent to the vendor until it is resumed; whether this call made it so."""
-    if await _HOLD.one(db, {"vendor": vendor, "mode": mode}) is None:
+async def begin_hold(db: AsyncConnection, vendor: str, mode: str, *, by: str | None = None) -> bool:
+    """Nothing is sent to the vendor until it is resumed; whether this call made it so. `by`: the operator's id."""
+    if await _HOLD.one(db, {"vendor": vendor, "mode": mode, "by": by}) is None:
         return False
     await _announce(db, vendor, mode, EventType.VENDOR_DEGRADED, "held")
     return True

@@ -1,16 +1,15 @@
 """Each vendor's numbers of the last hour and day, and the side that is to blame for trouble: ours, the vendor's, a payer's.
 
-The numbers are of all tenants of a mode together, because they describe the vendor: shares and seconds, of a payer only
-from 20 ended attempts on, and nothing about who asked or for whom. They are read from the attempts that ended and kept for
-seconds (the hour) or minutes (the day), so that polling them costs nothing; one caller reads anew while the others are
-shown what is known.
+The blame is judged by all tenants of a mode together, because it is about the vendor. Numbers are shown to a tenant of its own
+attempts alone, and of the fleet's to operators. They are read from the attempts that ended and kept for seconds (the hour) or
+minutes (the day), so that polling them costs nothing; one caller reads anew while the others are shown what is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -24,6 +23,8 @@ from covergate.vendors import VENDORS
 ENOUGH = 20
 """Ended attempts below which no share means anything."""
 MOST_PAYERS = 20
+MOST_SPANS = 3_000
+"""Spans of tenants whose numbers a process remembers."""
 TROUBLE = 0.2
 """The share of failed attempts from which on there is trouble."""
 FAILING = 0.5
@@ -46,15 +47,14 @@ THE_VENDORS = frozenset(
 THE_PAYERS = frozenset({_C.PAYER_UNAVAILABLE})
 """The side to blame for a failure code. Any other code is a payer's word on the request: a success of the vendor."""
 
-_READ = Query(
-    """
+_READ = """
 WITH ended AS (
   SELECT vendor, payer_id, failure_code = ANY(:ours) AS ours, failure_code = ANY(:vendors) AS vendors,
          failure_code = ANY(:payers) AS payers,
          CASE WHEN failure_code IS NULL OR failure_code <> ALL(:ours || :vendors || :payers)
               THEN greatest(extract(epoch FROM ended_at - coalesce(intent_at, submitted_at)), 0)::float8 END AS wait
   FROM attempts
-  WHERE vendor = ANY(:names) AND mode = :mode AND ended_at >= statement_timestamp() - make_interval(secs => :seconds)
+  WHERE {whose} AND mode = :mode AND ended_at >= statement_timestamp() - make_interval(secs => :seconds)
     -- what was canceled, or taken over from another verification, tells nothing about the vendor
     AND NOT (state = 'abandoned' AND failure_code IS NULL)
 )
@@ -63,9 +63,11 @@ SELECT vendor, payer_id, grouping(payer_id) = 1 AS whole, count(*) AS ended,
        count(*) FILTER (WHERE payers) AS payers,
        percentile_cont(ARRAY[0.5, 0.95]::float8[]) WITHIN GROUP (ORDER BY wait) AS waits
 FROM ended GROUP BY GROUPING SETS ((vendor), (vendor, payer_id))
-HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough""",
-    **dict.fromkeys(("ours", "vendors", "payers", "names"), "text[]"),
-)
+HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough"""
+_LISTS = dict.fromkeys(("ours", "vendors", "payers"), "text[]")
+_READ_FLEET = Query(_READ.format(whose="vendor = ANY(:names)"), **_LISTS, names="text[]")
+_READ_TENANT = Query(_READ.format(whose="tenant_id = :tenant_id"), **_LISTS, tenant_id="text")
+"""Each by its own index: a tenant's numbers cost what the tenant asked for, however much the others did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,14 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One vendor's numbers over a span: as a whole, and of each payer with enough of them, the busiest first."""
+    """One vendor's numbers over a span: as a whole, and by payer, the busiest first. Of the fleet's payers those with enough."""
 
     whole: Numbers = Numbers()
     payers: Mapping[str, Numbers] = field(default_factory=dict)
+
+    @property
+    def busy_payers(self) -> dict[str, Numbers]:
+        return {payer_id: numbers for payer_id, numbers in self.payers.items() if numbers.ended >= ENOUGH}
 
 
 class Trouble(StrEnum):
@@ -135,6 +141,13 @@ def judge(circuit: str, hour: Window) -> Judgement:
     )
 
 
+def judge_for(judgement: Judgement, asked: Collection[str]) -> Judgement:
+    """What a tenant is told that asked for these payers: whom others ask for is not its business."""
+    if judgement.trouble is Trouble.PAYER and judgement.payer_id not in asked:
+        return Judgement(Trouble.NONE, "attempts fail only at a payer that you did not ask for in the last day")
+    return judgement
+
+
 def _payers_trouble(hour: Window) -> Judgement | None:
     """One payer fails while the others answer, or the vendor itself says that the only one it was asked for is down."""
     failing = {payer_id: numbers for payer_id, numbers in hour.payers.items() if numbers.trouble >= FAILING}
@@ -161,17 +174,22 @@ HOUR = Span(3600, kept_seconds=10.0)
 DAY = Span(86_400, kept_seconds=120.0)
 
 
+_Key = tuple[str | None, str, Span]
+
+
 class Statistics:
     """The numbers that this process knows; one per API process."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._known: dict[tuple[str, Span], tuple[dict[str, Window], float]] = {}
-        self._locks: dict[tuple[str, Span], asyncio.Lock] = {}
+        self._known: dict[_Key, tuple[dict[str, Window], float]] = {}
+        self._locks: dict[_Key, asyncio.Lock] = {}
 
-    async def windows(self, mode: str, span: Span) -> dict[str, Window]:
-        """Vendor → its numbers; a vendor of which nothing ended is left out."""
-        key = (mode, span)
+    async def windows(self, mode: str, span: Span, tenant_id: str | None = None) -> dict[str, Window]:
+        """Vendor → its numbers, of one tenant or of all; a vendor of which nothing ended is left out."""
+        key = (tenant_id, mode, span)
+        if len(self._locks) >= MOST_SPANS:
+            self._forget()
         lock = self._locks.setdefault(key, asyncio.Lock())
         known = self._known.get(key)
         if known is not None and (lock.locked() or known[1] > time.monotonic()):
@@ -180,18 +198,31 @@ class Statistics:
             known = self._known.get(key)
             if known is None or known[1] <= time.monotonic():
                 async with self.gateway.connection() as db:
-                    known = (await read_windows(db, mode, span.seconds), time.monotonic() + span.kept_seconds)
+                    windows = await read_windows(db, mode, span.seconds, tenant_id)
+                known = (windows, time.monotonic() + span.kept_seconds)
                 self._known[key] = known
             return known[0]
 
+    def _forget(self) -> None:
+        """What is too old to be shown, or all if that is nothing; but for what is being read."""
+        now = time.monotonic()
+        gone = [key for key, lock in self._locks.items() if not lock.locked()]
+        old = [key for key in gone if key not in self._known or self._known[key][1] <= now]
+        for key in old or gone:
+            self._known.pop(key, None)
+            del self._locks[key]
 
-async def read_windows(db: AsyncConnection, mode: str, seconds: int) -> dict[str, Window]:
-    """The numbers of the last `seconds`, read by the index on (vendor, mode, ended_at)."""
-    values = {"names": list(VENDORS), "mode": mode, "seconds": seconds, "enough": ENOUGH}
+
+async def read_windows(db: AsyncConnection, mode: str, seconds: int, tenant_id: str | None = None) -> dict[str, Window]:
+    """The numbers of the last `seconds`; of one tenant with each payer, however seldom it was asked for."""
+    values = {"mode": mode, "seconds": seconds, "enough": ENOUGH if tenant_id is None else 1}
+    values |= {"names": list(VENDORS), "tenant_id": tenant_id}
     values |= {"ours": sorted(OURS), "vendors": sorted(THE_VENDORS), "payers": sorted(THE_PAYERS)}
     whole: dict[str, Numbers] = {}
     payers: dict[str, dict[str, Numbers]] = {}
-    for row in sorted(await _READ.all(db, values), key=lambda row: -row.ended):
+    for row in sorted(
+        await (_READ_FLEET if tenant_id is None else _READ_TENANT).all(db, values), key=lambda row: -row.ended
+    ):
         p50, p95 = row.waits or (None, None)
         numbers = Numbers(row.ended, row.ours, row.vendors, row.payers, p50, p95)
         if row.whole:

@@ -1,4 +1,4 @@
-"""An operator's word: on a submission whose fate nobody could find out, and on a vendor that was held."""
+"""An operator's word: on a submission whose fate nobody could find out, and on a vendor. Each is audited with who said it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.sealing import Sealer
 from covergate.eligibility.failure import FailureCode, failure
@@ -25,7 +26,9 @@ class Resolution(StrEnum):
     GIVE_UP = "give_up"
 
 
-async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution) -> None:
+async def resolve(
+    gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution, request_id: str | None = None
+) -> None:
     """Only for a verification that waits for an operator; anything else is a 409 that says where it stands."""
     async with gateway.transaction() as db:
         v = await lock_callers(db, gateway.sealer, caller, verification_id)
@@ -37,23 +40,43 @@ async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolu
         else:
             change = policy.resubmitted(v)
         await apply(db, gateway.sealer, [change])
+        await audit.record_act(
+            db,
+            caller,
+            "verification.resolve",
+            subject=resolution,
+            verification_id=verification_id,
+            tenant_id=v.tenant_id,
+            request_id=request_id,
+        )
 
 
-async def resume(gateway: Gateway, vendor: str, mode: str) -> bool:
+async def hold(gateway: Gateway, caller: Caller, vendor: str, mode: str, request_id: str) -> None:
+    """Nothing is sent to the vendor until it is resumed. Again changes nothing, not even by whom it is held."""
+    async with gateway.transaction() as db:
+        if await circuit_breaker.begin_hold(db, vendor, mode, by=caller.operator_id):
+            await audit.record_act(db, caller, "vendor.hold", subject=f"{vendor} {mode}", request_id=request_id)
+
+
+async def resume(
+    gateway: Gateway, vendor: str, mode: str, caller: Caller | None = None, request_id: str | None = None
+) -> bool:
     """Held work goes on; whether the vendor was held at all. What this process does not come to wake, the sweep does."""
     async with gateway.transaction() as db:
         ended = await circuit_breaker.end_hold(db, vendor, mode)
+        if ended and caller is not None:
+            await audit.record_act(db, caller, "vendor.resume", subject=f"{vendor} {mode}", request_id=request_id)
     if ended:
         await wake_held_back(gateway)
     return ended
 
 
 async def lock_callers(db: AsyncConnection, sealer: Sealer, caller: Caller, verification_id: str) -> Verification:
-    """The caller's verification, locked. Raises Problem `not_found`."""
+    """A verification that the caller may see, locked. Raises Problem `not_found`."""
     locked = {}
     if ids.is_id(ids.VERIFICATION, verification_id):
         locked = await store.lock(db, sealer, [verification_id])
     v = locked.get(verification_id)
-    if v is None or (v.tenant_id, v.mode) != (caller.tenant_id, caller.mode):
+    if v is None or not caller.may_see(v.tenant_id, v.mode):
         raise Problem("not_found", "there is no such verification")
     return v

@@ -21,7 +21,7 @@ from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
 from covergate.db.sealing import SealError
-from covergate.db.sql import Query
+from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
@@ -34,16 +34,20 @@ from covergate.verifications.view import (
     CURRENT_VENDOR,
     JOINED,
     WAITING_FOR,
+    WITHIN,
+    find_row,
+    hidden_view,
     list_view,
-    read_view,
+    opened_view,
     sealed_in,
 )
 
 log = structlog.get_logger(__name__)
 
-_ENDED = Query(
-    "SELECT completed_at IS NOT NULL AS ended FROM verifications"
-    " WHERE id = :id AND tenant_id = :tenant_id AND mode = :mode"
+_STANDING = Query(
+    f"SELECT v.tenant_id, v.mode, v.completed_at IS NOT NULL AS ended FROM verifications v WHERE v.id = :id AND {WITHIN}",
+    tenant_id="text",
+    mode="text",
 )
 _TIMELINE = Query(
     """
@@ -63,27 +67,33 @@ MOST_ENTRIES = 100
 
 
 async def read_one(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
-    """The verification as `GET /v1/verifications/{id}` shows it. Raises Problem `not_found`."""
+    """The verification as `GET /v1/verifications/{id}` shows it, its PHI only to a caller that may see it.
+
+    Raises Problem `not_found`.
+    """
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise no_such_verification()
     async with gateway.connection() as db:
-        shown = await read_view(db, gateway.sealer, caller.tenant_id, caller.mode, verification_id)
-        if shown is None:
+        row = await find_row(db, caller.within_tenant, caller.within_mode, verification_id)
+        if row is None:
             raise no_such_verification()
-        await audited(db, caller, "verification.read", [verification_id], request_id)
+        if not caller.sees_phi:
+            return hidden_view(row)
+        shown = await opened_view(db, gateway.sealer, row)
+        await audited(db, caller, row["tenant_id"], "verification.read", [verification_id], request_id)
     return shown
 
 
 async def has_ended(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
     """Without opening anything. Raises Problem `not_found`."""
     async with gateway.connection() as db:
-        return await _ended(db, caller, verification_id)
+        return bool((await _standing(db, caller, verification_id)).ended)
 
 
 async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, after: int, limit: int) -> Page:
     """Oldest first; holds no PHI. `after` is a row's number, 0 for the beginning. Raises Problem `not_found`."""
     async with gateway.connection() as db:
-        await _ended(db, caller, verification_id)
+        await _standing(db, caller, verification_id)
         values = {"id": verification_id, "after": after, "limit": limit + 1, "most": MOST_ENTRIES}
         rows = await _TIMELINE.all(db, values)
     return page(rows, limit, lambda row: str(row.number), _entry)
@@ -96,28 +106,29 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     If its beginning was deleted with an old month, all of it is gone: `sources` would lead to other exchanges.
     """
     async with gateway.connection() as db:
-        await _ended(db, caller, verification_id)
+        standing = await _standing(db, caller, verification_id)
         rows = await _RAW.all(db, {"id": verification_id})
         await gateway.sealer.meet(
-            db, [caller.tenant_id], [sealed for row in rows for sealed in row.contents_sealed or ()]
+            db, [standing.tenant_id], [sealed for row in rows for sealed in row.contents_sealed or ()]
         )
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
-        await audited(db, caller, "verification.raw", list(opened), request_id)
+        await audited(db, caller, standing.tenant_id, "verification.raw", list(opened), request_id)
     whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
     asked = whole[0].verification_id if whole else verification_id
     shown = [
-        _exchange(gateway, caller, asked, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)
+        _exchange(gateway, standing, asked, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)
     ]
     return {"object": "raw", "exchanges": shown}
 
 
 async def audited(
-    db: AsyncConnection, caller: Caller, action: str, verification_ids: list[str], request_id: str
+    db: AsyncConnection, caller: Caller, tenant_id: str, action: str, verification_ids: list[str], request_id: str
 ) -> None:
     await audit.record(
         db,
-        tenant_id=caller.tenant_id,
+        tenant_id=tenant_id,
         api_key_id=caller.api_key_id,
+        operator_id=caller.operator_id,
         action=action,
         verification_ids=verification_ids,
         request_id=request_id,
@@ -128,14 +139,15 @@ def no_such_verification() -> Problem:
     return Problem("not_found", "there is no such verification")
 
 
-async def _ended(db: AsyncConnection, caller: Caller, verification_id: str) -> bool:
+async def _standing(db: AsyncConnection, caller: Caller, verification_id: str) -> Record:
+    """Whose it is, in which mode, and whether it has ended. Raises Problem `not_found`."""
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise no_such_verification()
-    values = {"id": verification_id, "tenant_id": caller.tenant_id, "mode": caller.mode}
-    row = await _ENDED.one(db, values)
+    values = {"id": verification_id, "tenant_id": caller.within_tenant, "mode": caller.within_mode}
+    row = await _STANDING.one(db, values)
     if row is None:
         raise no_such_verification()
-    return bool(row.ended)
+    return row
 
 
 def _entry(row: Any) -> dict[str, Any]:
@@ -152,12 +164,12 @@ def _entry(row: Any) -> dict[str, Any]:
 
 
 def _exchange(
-    gateway: Gateway, caller: Caller, verification_id: str, attempt_id: str, exchange: dict[str, Any], sealed: bytes
+    gateway: Gateway, standing: Record, verification_id: str, attempt_id: str, exchange: dict[str, Any], sealed: bytes
 ) -> dict[str, Any]:
     """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`."""
     body, plain, unreadable = None, None, False
     try:
-        content = open_content(gateway.sealer, caller.tenant_id, caller.mode, verification_id, exchange, sealed)
+        content = open_content(gateway.sealer, standing.tenant_id, standing.mode, verification_id, exchange, sealed)
         orjson.loads(content)
         body = orjson.Fragment(content)
     except orjson.JSONDecodeError:
@@ -239,13 +251,16 @@ async def list_verifications(
         rows = await query.all(db, values)
         searched = filters.member_id is not None or filters.date_of_birth is not None
         read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
-        await audited(db, caller, action, read, request_id)
-        await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
+        if caller.sees_phi:
+            await audited(db, caller, caller.tenant_id, action, read, request_id)
+            await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
+    return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
 
-    def shown(row: Any) -> dict[str, Any]:
-        return list_view(gateway.sealer, caller.tenant_id, dict(row))
 
-    return page(rows, limit, lambda row: str(row["id"]), shown)
+def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, Any]:
+    if caller.sees_phi:
+        return list_view(gateway.sealer, caller.tenant_id, row)
+    return {name: value for name, value in hidden_view(row).items() if name not in ("inquiry", "result")}
 
 
 def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:

@@ -130,8 +130,8 @@ WITH moved AS (
 ), answered AS (
   INSERT INTO results (verification_id, sealed) SELECT verification_id, result_sealed FROM e WHERE result_sealed IS NOT NULL
 ), tried AS (
-  INSERT INTO attempts ({", ".join(_ATTEMPTS)}, payer_id)
-  SELECT {", ".join(f"a.{name}" for name in _ATTEMPTS)}, v.payer_id
+  INSERT INTO attempts ({", ".join(_ATTEMPTS)}, payer_id, tenant_id)
+  SELECT {", ".join(f"a.{name}" for name in _ATTEMPTS)}, v.payer_id, v.tenant_id
   FROM {_unnested("a", _ATTEMPTS)} JOIN verifications v ON v.id = a.verification_id
   ON CONFLICT (id) DO UPDATE SET vendor_ref = coalesce(EXCLUDED.vendor_ref, attempts.vendor_ref),
     submitted_at = coalesce(EXCLUDED.submitted_at, attempts.submitted_at), lookup_after = EXCLUDED.lookup_after

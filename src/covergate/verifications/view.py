@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
+from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.states import AttemptState, Status, WaitingFor
 from covergate.timestamps import instant
@@ -37,6 +38,9 @@ JOINED = (
 """Expressions and columns are over these tables."""
 
 
+WITHIN = "(:tenant_id IS NULL OR v.tenant_id = :tenant_id) AND (:mode IS NULL OR v.mode = :mode)"
+"""What the caller may see: an operator who names no tenant or mode sees all."""
+
 COLUMNS = (
     f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {CURRENT_STATUS} AS status, v.outcome, v.outcome_reason,"
     f" v.failure_code, {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
@@ -59,9 +63,13 @@ ATTEMPTS = """(
         WHERE w.verification_id IS NOT NULL) AS a) AS attempts"""
 
 
-_READ = Query(f"""
-SELECT {COLUMNS}, {SEALED}, {ATTEMPTS}
-FROM {JOINED} WHERE v.id = :id AND v.tenant_id = :tenant_id AND v.mode = :mode""")
+_READ = Query(
+    f"""
+SELECT {COLUMNS}, v.tenant_id, {SEALED}, {ATTEMPTS}
+FROM {JOINED} WHERE v.id = :id AND {WITHIN}""",
+    tenant_id="text",
+    mode="text",
+)
 
 
 _READ_SOME = Query(f"SELECT {COLUMNS}, {SEALED}, {ATTEMPTS} FROM {JOINED} WHERE v.id = ANY(CAST(:ids AS text[]))")
@@ -98,7 +106,7 @@ def _attempt_view(attempt: Mapping[str, Any]) -> dict[str, Any]:
     return {**shown, "failure_code": attempt["failure_code"]}
 
 
-def created_view(row: Mapping[str, Any]) -> dict[str, Any]:
+def created_view(row: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
     """A verification right after it was accepted, without reading it back."""
     attempt = dict.fromkeys(("vendor_ref", "submitted_at", "expires_at", "ended_at", "failure_code"))
     attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": AttemptState.PREPARING}
@@ -106,7 +114,7 @@ def created_view(row: Mapping[str, Any]) -> dict[str, Any]:
     inquiry: Inquiry = row["inquiry"]
     return {
         **shown,
-        "inquiry": inquiry.without_ssn(),
+        "inquiry": inquiry.without_ssn() if phi else None,
         "result": None,
         "late_result": None,
         "failure": None,
@@ -140,6 +148,20 @@ class _Opening:
             return None
 
 
+def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A verification without its PHI, for callers that may know of it but not read it. Nothing sealed is opened."""
+    code = row.get("failure_code")
+    failed = None if code is None else failure(FailureCode(code)).model_dump(mode="json")
+    return {
+        **open_view(row, row["attempts"] or ()),
+        "inquiry": None,
+        "result": None,
+        "late_result": None,
+        "failure": failed,
+        "unreadable": [],
+    }
+
+
 def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a list: the verification without `inquiry` and `result`. The result is opened to be compared with the row."""
     shown = full_view(sealer, tenant_id, {**row, "inquiry_sealed": None})
@@ -171,15 +193,18 @@ def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:
     return [row.get(column) for row in rows for column in columns]
 
 
-async def read_view(
-    db: AsyncConnection, sealer: Sealer, tenant_id: str, mode: str, verification_id: str
+async def find_row(
+    db: AsyncConnection, tenant_id: str | None, mode: str | None, verification_id: str
 ) -> dict[str, Any] | None:
-    values = {"id": verification_id, "tenant_id": tenant_id, "mode": mode}
-    row = await _READ.one(db, values)
-    if row is None:
-        return None
-    await sealer.meet(db, [tenant_id], sealed_in([row]))
-    return full_view(sealer, tenant_id, dict(row))
+    """What the views show. None for the tenant or the mode: of any."""
+    row = await _READ.one(db, {"id": verification_id, "tenant_id": tenant_id, "mode": mode})
+    return None if row is None else dict(row)
+
+
+async def opened_view(db: AsyncConnection, sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what `find_row` found, opened for the tenant whose it is."""
+    await sealer.meet(db, [row["tenant_id"]], sealed_in([row]))
+    return full_view(sealer, row["tenant_id"], row)
 
 
 async def read_views(db: AsyncConnection, sealer: Sealer, tenants: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -127,7 +127,7 @@ async def _show(console: Console) -> list[str]:
         gateway = await stack.enter_async_context(opened(_settings(directory, sandbox_url), 20, "covergate demo"))
         gateway = _impatient(gateway)
         await start_gateway(stack, gateway, api_socket, worker=True)
-        key = await api_keys.create_key(gateway, tenant="demo", mode="test", scopes=None)
+        key = await api_keys.create_key(gateway, tenant="demo", mode="test")
         client = await stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=url_of(api_socket), headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False

@@ -1,0 +1,133 @@
+"""Operators: people and tools that run the gateway. An operator belongs to no tenant, and no tenant's key can do what one can.
+
+By default an operator sees the whole fleet and every verification, but no PHI: that is a role of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import ids
+from covergate.access.caller import Caller, CallerKind
+from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
+from covergate.db.kept import Kept
+from covergate.db.sql import Query
+from covergate.errors import ConfigurationError
+from covergate.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRole:
+    """`scopes`: those of the routes that take operators too."""
+
+    allows: str
+    scopes: frozenset[str]
+
+
+ROLES: dict[str, OperatorRole] = {
+    "operations": OperatorRole(
+        "see the fleet and every verification without its PHI, hold and resume vendors, resolve unknown submissions",
+        frozenset({"operations", "verifications:read"}),
+    ),
+    "phi": OperatorRole("see inquiries, results and raw replies", frozenset({"phi", "verifications:raw"})),
+}
+
+KEPT = (Kept("operators", "few, and the audit log names them; a revoked one is marked"),)
+
+_CREATE = Query("""
+INSERT INTO operators (id, name, digest, hint, roles, expires_at)
+VALUES (:id, :name, :digest, :hint, :roles, :expires_at)""")
+_LIST = Query("""
+SELECT id, name, hint, roles, created_at, expires_at, last_used_at, revoked_at, expires_at <= clock_timestamp() AS expired
+FROM operators ORDER BY id""")
+_REVOKE = Query("""
+WITH o AS (UPDATE operators SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id)
+SELECT pg_notify(:channel, id) FROM o""")
+_FIND = Query("""
+SELECT id, name, roles, CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
+FROM operators WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
+_NAMES = Query("SELECT id, name FROM operators WHERE id = ANY(:ids)", ids="text[]")
+_FIND_TENANT = Query(
+    "SELECT id FROM tenants WHERE id = :named OR name = :named ORDER BY id = :named DESC LIMIT 1", named="text"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRow:
+    """An operator as it is listed: `hint` is the credential's last four characters."""
+
+    id: str
+    name: str
+    hint: str
+    roles: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    expired: bool | None
+
+    @property
+    def state(self) -> str:
+        return "revoked" if self.revoked_at else "expired" if self.expired else "valid"
+
+
+async def create_operator(
+    gateway: Gateway, *, name: str, roles: Iterable[str] | None = None, expires_at: datetime | None = None
+) -> str:
+    """The credential, which cannot be read again. `roles` None: `operations`. Raises ConfigurationError."""
+    wanted = {"operations"} if roles is None else set(roles)
+    if not wanted or not wanted <= set(ROLES):
+        raise ConfigurationError(f"an operator's roles are some of: {', '.join(ROLES)}")
+    credential = ids.new_operator_credential()
+    values = {
+        "id": ids.new(ids.OPERATOR),
+        "name": name_of("an operator's name", name),
+        "digest": digest(credential),
+        "hint": credential[-4:],
+        "roles": [role for role in ROLES if role in wanted],
+        "expires_at": expires_at,
+    }
+    async with gateway.connection() as db:
+        await _CREATE.run(db, values)
+    return credential
+
+
+async def list_operators(gateway: Gateway) -> list[OperatorRow]:
+    """Revoked ones too, by age."""
+    async with gateway.connection() as db:
+        rows = await _LIST.all(db)
+    return [OperatorRow(**{**row, "roles": tuple(row.roles)}) for row in rows]
+
+
+async def revoke_operator(gateway: Gateway, operator_id: str) -> bool:
+    """At once in every process that listens. False: there is no such operator, or it was revoked before."""
+    async with gateway.connection() as db:
+        return await _REVOKE.one(db, {"id": operator_id, "channel": CREDENTIALS_CHANGED}) is not None
+
+
+async def find_operator(db: AsyncConnection, digested: bytes) -> Caller | None:
+    """None for one that does not exist, was revoked, or has expired."""
+    asked_at = time.monotonic()
+    row = await _FIND.one(db, {"digest": digested})
+    if row is None:
+        return None
+    scopes = frozenset[str]().union(*(ROLES[role].scopes for role in row.roles if role in ROLES))
+    until = inf if row.expires_in is None else asked_at + row.expires_in
+    return Caller(None, None, row.id, scopes, kind=CallerKind.OPERATOR, name=row.name, valid_until=until)
+
+
+async def names_of(db: AsyncConnection, operator_ids: Collection[str]) -> dict[str, str]:
+    """Id → name."""
+    return {row.id: row.name for row in await _NAMES.all(db, {"ids": list(operator_ids)})}
+
+
+async def find_tenant(db: AsyncConnection, named: str) -> str | None:
+    """The id of the tenant of that id or name."""
+    tenant_id: str | None = await _FIND_TENANT.scalar(db, {"named": named})
+    return tenant_id
