@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -10,9 +11,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.database import Database
 from covergate.db.sealing import Sealer
+from covergate.db.sql import Query
 from covergate.settings import Settings
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Connection, Vendor
+
+TENANTS_KNOWN_SECONDS = 60.0
+"""How long it is remembered that the gateway has one tenant only, if no news of another come."""
+
+_SEVERAL_TENANTS = Query("SELECT count(*) > 1 FROM (SELECT FROM tenants LIMIT 2) AS t")
+
+
+class Tenancy:
+    """Whether the gateway has more than one tenant, remembered until keys change, a minute at most."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bool, float] | None = None
+        self._forgotten = 0
+
+    def forget(self) -> None:
+        """Keys changed, or a change may have been missed."""
+        self._known = None
+        self._forgotten += 1
+
+    async def has_several(self, database: Database) -> bool:
+        if self._known is not None and self._known[1] > time.monotonic():
+            return self._known[0]
+        forgotten = self._forgotten
+        async with database.connection() as db:
+            several = bool(await _SEVERAL_TENANTS.scalar(db))
+        if forgotten == self._forgotten:
+            # Else a tenant came while we were looking, and what we saw may be older than it.
+            self._known = (several, time.monotonic() + TENANTS_KNOWN_SECONDS)
+        return several
 
 
 def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
@@ -34,6 +65,7 @@ class Gateway:
     settings: Settings
     database: Database
     connections: Mapping[tuple[str, str], Connection] = field(default_factory=dict)
+    tenancy: Tenancy = field(default_factory=Tenancy, compare=False)
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """For single statements: each is a transaction by itself."""
@@ -57,6 +89,13 @@ class Gateway:
     def account(self, mode: str, vendor: str) -> Connection | None:
         """The vendor's connection in this mode; None if it is not enabled."""
         return self.connections.get((mode, vendor))
+
+    async def account_is_shared(self, tenant_id: str, mode: str, vendor: str) -> bool:
+        """Whether other tenants' patients may be in the vendor's account that this tenant's questions go to.
+
+        Then no request may name a record of it (`vendors.vendor.NamesRecord`).
+        """
+        return await self.tenancy.has_several(self.database)
 
     def enabled(self, mode: str) -> list[Vendor]:
         """The vendors that can be asked in this mode, in the order in which they are tried."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from covergate.access.credentials import CREDENTIALS_CHANGED
 from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
@@ -136,8 +137,13 @@ class Worker:
             await engine.drain()
 
     async def _listen(self) -> None:
-        channels = {one.channel: one.wake for one in self._dispatchers.values()}
-        await listen(self.gateway.database.url, "covergate worker", channels, self._wake_all)
+        channels: dict[str, Callable[[str], None]] = {one.channel: one.wake for one in self._dispatchers.values()}
+        channels[CREDENTIALS_CHANGED] = lambda _: self.gateway.tenancy.forget()
+        await listen(self.gateway.database.url, "covergate worker", channels, self._missed)
+
+    def _missed(self) -> None:
+        self.gateway.tenancy.forget()
+        self._wake_all()
 
     def _wake_all(self) -> None:
         for dispatcher in self._dispatchers.values():

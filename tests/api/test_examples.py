@@ -91,7 +91,7 @@ def test_examples_move_with_the_day(day: date) -> None:
     noon = datetime(day.year, day.month, day.day, 18, tzinfo=UTC)
     moved = examples.on_day(examples.CREATE_VERIFICATION, day)
     request = CreateVerification.model_validate_json(json.dumps(moved), strict=True)
-    assert errors_of(Intake.of(CALLER, request, None, noon)) == []
+    assert errors_of(Intake.of(CALLER, request, None, noon), shared=()) == []
     assert request.service_date > day and moved["patient"]["date_of_birth"] == "1990-09-20"
     completed = examples.on_day(examples.COMPLETED_VERIFICATION, day)
     assert completed["created_at"] == f"{day}T15:00:00.000Z" and completed["result"]["as_of"] >= str(day)

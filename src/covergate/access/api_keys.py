@@ -48,9 +48,11 @@ _CREATE = Query("""
 WITH t AS (
   INSERT INTO tenants (id, name) VALUES (:tenant_id, :tenant)
   ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id
+), k AS (
+  INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes, name, expires_at, allowed_networks)
+  SELECT :id, t.id, :mode, :digest, :hint, :scopes, :name, :expires_at, :networks FROM t RETURNING id, tenant_id
 )
-INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes, name, expires_at, allowed_networks)
-SELECT :id, t.id, :mode, :digest, :hint, :scopes, :name, :expires_at, :networks FROM t RETURNING tenant_id""")
+SELECT tenant_id, pg_notify(:channel, id) FROM k""")
 _LIST = Query(
     """
 SELECT k.id, t.name AS tenant, k.mode, k.hint, k.scopes, k.name, k.allowed_networks AS networks, k.created_at, k.expires_at,
@@ -121,6 +123,7 @@ async def create_key(
         "name": "" if name is None else name_of("a key's name", name),
         "expires_at": expires_at,
         "networks": _networks(networks),
+        "channel": CREDENTIALS_CHANGED,
     }
     async with gateway.transaction() as db:
         tenant_id = await _CREATE.scalar(db, values)

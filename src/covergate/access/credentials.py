@@ -13,7 +13,7 @@ from covergate.eligibility.inquiry import CONTROL
 from covergate.errors import ConfigurationError
 
 CREDENTIALS_CHANGED = "covergate_keys"
-"""The channel on which processes hear that a credential was revoked; its id is the payload."""
+"""The channel on which processes hear that a credential was made, perhaps for a new tenant, or revoked; its id is the payload."""
 LONGEST_LABEL = 200
 LONGEST = timedelta(days=36_500)
 

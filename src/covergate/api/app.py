@@ -48,7 +48,12 @@ RESOURCES = (
 def create_app(gateway: Gateway) -> FastAPI:
     """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
     credentials, metrics = CredentialCache(gateway), Metrics()
-    waiters = Waiters(gateway.database.url, on_keys_changed=credentials.forget)
+
+    def forget() -> None:
+        credentials.forget()
+        gateway.tenancy.forget()
+
+    waiters = Waiters(gateway.database.url, on_keys_changed=forget)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

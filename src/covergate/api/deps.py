@@ -61,6 +61,11 @@ def credentials_of(request: Request) -> CredentialCache:
     return cast(CredentialCache, request.app.state.credentials)
 
 
+def caller_of(request: Request) -> Caller:
+    """Of a request that was authenticated."""
+    return cast(Caller, request.state.caller)
+
+
 def unauthorized() -> Problem:
     return Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")
 
@@ -96,6 +101,7 @@ async def _identified(request: Request, credential: HTTPAuthorizationCredentials
     caller = None if credential is None else await known.authenticate(credential.credentials)
     if caller is None:
         raise unauthorized()
+    request.state.caller = caller
     if caller.kind is CallerKind.KEY:
         add_to_log_line(request, tenant_id=caller.tenant_id, api_key_id=caller.id)
     else:

@@ -36,7 +36,7 @@ SHORTEST_PATIENCE = 0.05
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 Model = TypeVar("Model", bound=BaseModel)
-OtherErrors = Callable[[Sequence[ErrorDetails], Any], list[FieldError]]
+OtherErrors = Callable[[Request, Sequence[ErrorDetails], Any], Awaitable[list[FieldError]]]
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED_OR_SEPARATOR = re.compile(r'("(?:[^"\\]|\\.)*")|([,;])')
@@ -58,7 +58,14 @@ def json_body(model: type[Model], other_errors: OtherErrors | None = None) -> Ca
 
     async def body(request: Request) -> Model:
         require_json(request)
-        return parsed(model, await read_body(request, MOST_BODY_BYTES), other_errors)
+        content = await read_body(request, MOST_BODY_BYTES)
+        try:
+            return validated(model, content)
+        except WrongFields as wrong:
+            errors = wrong.errors
+            if other_errors is not None and len(errors) < MOST_ERRORS:
+                errors += await other_errors(request, wrong.details, wrong.document)
+        raise _invalid_request(errors)
 
     return body
 
@@ -77,8 +84,26 @@ async def no_body(request: Request) -> None:
 NoBody = Annotated[None, Depends(no_body)]
 
 
-def parsed(model: type[Model], content: bytes, other_errors: OtherErrors | None = None) -> Model:
+class WrongFields(Exception):
+    """Fields of a body do not validate."""
+
+    def __init__(self, details: Sequence[ErrorDetails], document: Any) -> None:
+        super().__init__()
+        self.details = details
+        self.document = document
+        self.errors = field_errors(details, document)
+
+
+def parsed(model: type[Model], content: bytes) -> Model:
     """Raises Problem `invalid_json` or `invalid_request`."""
+    try:
+        return validated(model, content)
+    except WrongFields as wrong:
+        raise _invalid_request(wrong.errors) from None
+
+
+def validated(model: type[Model], content: bytes) -> Model:
+    """Raises Problem `invalid_json`, and WrongFields."""
     document = loads(content)
     try:
         return model.model_validate_json(content, strict=True)
@@ -87,10 +112,11 @@ def parsed(model: type[Model], content: bytes, other_errors: OtherErrors | None 
     if any(detail["type"] == "json_invalid" for detail in details):
         # Pydantic's parser takes less depth than Python's; nothing else is JSON to one of them only.
         raise _invalid_json("must be nested less deeply")
-    errors = field_errors(details, document)
-    if other_errors is not None and len(errors) < MOST_ERRORS:
-        errors += other_errors(details, document)
-    raise Problem("invalid_request", "errors lists everything that is wrong", errors)
+    raise WrongFields(details, document)
+
+
+def _invalid_request(errors: Sequence[FieldError]) -> Problem:
+    return Problem("invalid_request", "errors lists everything that is wrong", errors)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -26,6 +26,7 @@ from covergate.api.deps import (
     add_to_log_line,
     authenticated,
     bearer,
+    caller_of,
     gateway_of,
     no_query,
 )
@@ -64,8 +65,10 @@ def _storable(value: datetime) -> datetime:
 Moment = Annotated[Instant, AfterValidator(_storable)]
 
 
-def _further_errors(details: Sequence[ErrorDetails], document: Any) -> list[FieldError]:
-    return errors_beyond_fields([path_of(detail, document) for detail in details], document)
+async def _further_errors(request: Request, details: Sequence[ErrorDetails], document: Any) -> list[FieldError]:
+    caller, gateway = caller_of(request), gateway_of(request)
+    shared = [name for name in VENDORS if await gateway.account_is_shared(caller.tenant_id, caller.mode, name)]
+    return errors_beyond_fields([path_of(detail, document) for detail in details], document, shared=shared)
 
 
 class ListQuery(PageQuery):

@@ -5,7 +5,7 @@ Nothing here does I/O. The engine drives a flow over the transport; a test drive
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -24,6 +24,9 @@ class Call:
 
     `commits` marks the call that costs money or starts work: the engine stores the intent right before it and the reply
     right after. `timeout` is for the whole call, in seconds. `multipart` sends `form` as multipart form data.
+
+    `is_about_patient` tells of the reply whether it is about the asked patient and nobody else; of any other only the shape is
+    stored. None: the vendor cannot answer about anybody else.
     """
 
     method: str
@@ -35,6 +38,7 @@ class Call:
     headers: Mapping[str, str] | None = None
     commits: bool = False
     timeout: float = 30.0
+    is_about_patient: Callable[[Reply], bool] | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -48,10 +48,35 @@ class Connection(FromFiles):
         return bool(self.base_url) and all(getattr(self, name) for name in self.required)
 
 
+class NamesRecord:
+    """Marks an option that names a record of the vendor's account: a patient, a policy, a provider.
+
+    On an account that several tenants share such an option could name another tenant's record, so it is refused there.
+    """
+
+
 class Options(BaseModel):
-    """A vendor's own block in `vendor_options`; subclasses list the fields."""
+    """A vendor's own block in `vendor_options`; subclasses list the fields.
+
+    A field that names a record of the account is marked: `user_id: Annotated[str | None, NamesRecord()] = None`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @property
+    def named_records(self) -> tuple[str, ...]:
+        """The options given here that name a record of the account."""
+        return tuple(name for name in record_names(type(self)) if getattr(self, name) is not None)
+
+
+@cache
+def record_names(options: type[Options]) -> tuple[str, ...]:
+    """The options of this block that name a record of the account."""
+    return tuple(
+        name
+        for name, option in options.model_fields.items()
+        if any(isinstance(mark, NamesRecord) for mark in option.metadata)
+    )
 
 
 class AnswersBy(StrEnum):

@@ -51,9 +51,16 @@ class Intake:
         return cls(caller, sent, request, request.inquiry.resolved(now), payer, now)
 
 
-def errors_of(intake: Intake, *, retry_of_exists: bool = True) -> list[FieldError]:
-    """Everything wrong with the request, whichever vendor is asked, and what the named vendor would miss."""
-    errors = [*_general_errors(intake.request, intake.now), *intake.payer.wrong]
+def errors_of(intake: Intake, *, shared: Collection[str], retry_of_exists: bool = True) -> list[FieldError]:
+    """Everything wrong with the request, whichever vendor is asked, and what the named vendor would miss.
+
+    `shared`: the vendors whose account is the caller's together with other tenants.
+    """
+    errors = [
+        *_general_errors(intake.request, intake.now),
+        *_record_errors(intake.request, shared),
+        *intake.payer.wrong,
+    ]
     if not retry_of_exists:
         errors.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
     if errors:
@@ -62,7 +69,9 @@ def errors_of(intake: Intake, *, retry_of_exists: bool = True) -> list[FieldErro
     return errors
 
 
-def errors_beyond_fields(broken: Sequence[Sequence[str | int]], document: Any) -> list[FieldError]:
+def errors_beyond_fields(
+    broken: Sequence[Sequence[str | int]], document: Any, *, shared: Collection[str]
+) -> list[FieldError]:
     """What else is wrong with a body whose fields at the `broken` paths do not validate.
 
     Each broken part is taken out and replaced by a sample if it is required; then the rules that look at the whole run on
@@ -80,7 +89,8 @@ def errors_beyond_fields(broken: Sequence[Sequence[str | int]], document: Any) -
     intake = Intake.of(nobody, request, None, datetime.now(UTC))
     errors = _general_errors(request, intake.now)
     errors += _errors_for_named_vendor(intake, {error.pointer for error in errors})
-    return [error for error in errors if not _concerns(error, touched) and not _needs_directory(error)]
+    errors = [error for error in errors if not _needs_directory(error)] + _record_errors(request, shared)
+    return [error for error in errors if not _concerns(error, touched)]
 
 
 def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:
@@ -111,6 +121,27 @@ def _general_errors(request: CreateVerification, now: datetime) -> list[FieldErr
         if name not in VENDORS
     ]
     return errors + _routing_errors(request)
+
+
+def _record_errors(request: CreateVerification, shared: Collection[str]) -> list[FieldError]:
+    """Options that name a record, also of a vendor that is not asked: in a shared account it may be another tenant's."""
+    return [
+        FieldError(
+            "not_allowed",
+            f"must be left out: the account at {VENDORS[name].title} is shared with other tenants",
+            pointer=pointer("/vendor_options", name, option),
+            vendor=name,
+        )
+        for name, options in naming_records(request).items()
+        if name in shared
+        for option in options
+    ]
+
+
+def naming_records(request: CreateVerification) -> dict[str, tuple[str, ...]]:
+    """Vendor → the options for it that name a record of its account."""
+    blocks = {name: getattr(request.vendor_options, name) for name in VENDORS}
+    return {name: block.named_records for name, block in blocks.items() if block is not None and block.named_records}
 
 
 def _routing_errors(request: CreateVerification) -> list[FieldError]:

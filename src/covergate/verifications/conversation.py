@@ -4,6 +4,8 @@ No transaction is open while a call is under way. Right before a committing call
 somebody else is submitting or the verification ended. A submit flow ends with its committing call, so the reply and what
 follows from it are recorded in one transaction. Only if our own code fails on a reply is it stored without being acted on:
 `replay` interprets it again.
+
+Invariant: of a reply that its call does not tell to be about the asked patient, only status and shape are kept.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from covergate import crash_points, ids
 from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport, redact
@@ -19,6 +23,7 @@ from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
 from covergate.vendors.flow import Call, Flow, Progress, Reply
 from covergate.vendors.vendor import Connection, Vendor
 from covergate.verifications.model import Exchange
+from covergate.verifications.shape import shape_of
 
 SEND_WITHIN = 5.0
 """Seconds between intent and sending, by either clock; past it the call is not made."""
@@ -101,6 +106,7 @@ class Conversation:
         return reply
 
     def _keep(self, exchange_id: str, call: Call, reply: Reply) -> None:
+        whole = _is_about_patient(call, reply)
         self.exchanges.append(
             Exchange(
                 id=exchange_id,
@@ -108,9 +114,24 @@ class Conversation:
                 call=call.label,
                 status=reply.status,
                 content_type=reply.headers.get("content-type"),
-                content=redact(reply.content, self.vendor.secrets),
+                content=redact(reply.content, self.vendor.secrets) if whole else _withheld(reply),
             )
         )
+
+
+def _is_about_patient(call: Call, reply: Reply) -> bool:
+    if call.is_about_patient is None:
+        return True
+    try:
+        return call.is_about_patient(reply)
+    # Broad on purpose: a reply that cannot be told to be the patient's is not.
+    except Exception:
+        return False
+
+
+def _withheld(reply: Reply) -> bytes:
+    """What is stored of a reply about somebody else."""
+    return orjson.dumps({"withheld": "not about the asked patient", "shape": shape_of(reply.content)})
 
 
 def replay(submit: Callable[[], Flow], stored: Sequence[tuple[str, Reply]]) -> Progress | None:

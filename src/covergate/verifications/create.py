@@ -23,7 +23,7 @@ from covergate.payers.directory import Named
 from covergate.states import AttemptState, Status, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
-from covergate.verifications.checks import Intake, errors_of
+from covergate.verifications.checks import Intake, errors_of, naming_records
 from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
@@ -151,7 +151,12 @@ class Acceptance:
     async def _create(self, intake: Intake, idempotency_key: str | None) -> Created:
         gateway, caller, request = self.gateway, intake.caller, intake.request
         retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
-        if errors := errors_of(intake, retry_of_exists=retry_of_exists):
+        shared = [
+            name
+            for name in naming_records(request)
+            if await gateway.account_is_shared(caller.tenant_id, caller.mode, name)
+        ]
+        if errors := errors_of(intake, shared=shared, retry_of_exists=retry_of_exists):
             raise Problem("invalid_request", "errors lists everything that is wrong", errors)
         if intake.payer.candidates:
             raise Problem(

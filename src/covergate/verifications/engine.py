@@ -21,6 +21,7 @@ from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query
 from covergate.eligibility.derive import derive
+from covergate.eligibility.failure import FailureCode, failure
 from covergate.gateway import Gateway
 from covergate.states import AttemptState, WaitingFor
 from covergate.transport.transport import Transport
@@ -263,6 +264,10 @@ class Engine:
         looked_up: bool = False,
     ) -> _Asked:
         """Runs the flow if the vendor may be called now. Raises NotOurs."""
+        refusal = await self._not_theirs_to_name(v, step)
+        if refusal is not None:
+            flow.close()
+            return _Asked(Report(v, refusal, step, checked=checked, looked_up=looked_up))
         admission = await self.breakers.admit(step.vendor.name, v.mode, v.now)
         report = Report(v, admission, step, checked=checked, looked_up=looked_up)
         if not admission.granted:
@@ -295,6 +300,13 @@ class Engine:
             maybe_submitted=conversation.maybe_submitted,
         )
         return _Asked(report, admission, outcome if isinstance(outcome, VendorError) else None)
+
+    async def _not_theirs_to_name(self, v: Verification, step: Step) -> Refused | None:
+        """An account may have become shared since the verification was accepted (`checks.record_errors`)."""
+        named = step.question.options.named_records
+        if not named or not await self.gateway.account_is_shared(v.tenant_id, v.mode, step.vendor.name):
+            return None
+        return Refused(failure(FailureCode.REQUEST_REJECTED, vendor_code=", ".join(named)))
 
     def _conversation(self, v: Verification, step: Step) -> tuple[Conversation, Intent]:
         name, mode = step.vendor.name, v.mode

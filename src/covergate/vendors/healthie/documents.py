@@ -11,6 +11,7 @@ _PATIENT = """
 fragment patient on User {
   id
   record_identifier
+  first_name
   last_name
   dob
   policies {
@@ -63,6 +64,19 @@ query findPatients($keywords: String!) {
 """
     + _PATIENT
 )
+
+IDENTIFY_PATIENT = """
+query identifyPatient($id: ID!) {
+  user(id: $id) {
+    id
+    first_name
+    last_name
+    dob
+    policies { num }
+  }
+}
+"""
+"""No more than tells whether the record is the asked patient's."""
 
 READ_PATIENT = (
     """
@@ -134,6 +148,7 @@ READ_POLICY = (
 query readPolicy($id: ID!) {
   policy(id: $id) {
     id
+    num
     latest_eligibility_check { ...check }
   }
 }
@@ -144,6 +159,7 @@ query readPolicy($id: ID!) {
 DOCUMENTS = (
     INSURANCE_PLANS,
     FIND_PATIENTS,
+    IDENTIFY_PATIENT,
     READ_PATIENT,
     CREATE_PATIENT,
     WRITE_POLICY,

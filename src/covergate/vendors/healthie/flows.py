@@ -7,6 +7,7 @@ so one that is newer than the submission is looked for a little longer, and then
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from covergate.eligibility.failure import Failure
@@ -30,7 +31,7 @@ from covergate.vendors.flow import (
 from covergate.vendors.healthie.answer import answer_of
 from covergate.vendors.healthie.documents import READ_POLICY, RUN_CHECK
 from covergate.vendors.healthie.graphql import operation, payload
-from covergate.vendors.healthie.patients import existing_record, record_of_patient
+from covergate.vendors.healthie.patients import existing_record, plain_member_id, record_of_patient
 from covergate.vendors.healthie.plans import InsurancePlan, asked_plan, page_of_plans, plans_of, resolved_plan
 from covergate.vendors.healthie.policies import policies_for, policy_id
 from covergate.vendors.pace import Pace
@@ -63,14 +64,17 @@ def submit(question: Question) -> Flow:
     policy = yield from policy_id(question, user, plan)
     if isinstance(policy, Failure):
         return Refused(policy)
-    codes = list(question.inquiry.service.service_type_codes)
-    reply = yield operation(RUN_CHECK, {"id": policy, "service_codes": codes}, commits=True, timeout=_CHECK_TIMEOUT)
+    checked = {"id": policy, "service_codes": list(question.inquiry.service.service_type_codes)}
+    about = partial(_is_check_of, policy)
+    reply = yield operation(RUN_CHECK, checked, about=about, commits=True, timeout=_CHECK_TIMEOUT)
     mutation = payload(reply, "runEligibilityCheck")
     if isinstance(mutation, Failure):
         return Refused(mutation)
     new = mutation.at("eligibility_check")
     if not isinstance(new.value, dict):
         raise VendorBroken("the reply holds no check", sent=True, reply=reply)
+    if not _is_check_of(policy, reply):
+        raise VendorBroken("the check is another policy's", sent=True, reply=reply)
     return _ended(question, new, reply)
 
 
@@ -86,13 +90,13 @@ def find(question: Question) -> FindFlow:
     if not policies:
         return NotFound()
     ref = str(policies[0].value["id"])
-    reply = yield operation(READ_POLICY, {"id": ref})
+    reply = yield operation(READ_POLICY, {"id": ref}, about=partial(_is_policy, question, ref))
     return _latest(question, ref, reply) or Pending(ref=ref, again_in=_PACE.wait(0, _FIRST_WAIT))
 
 
 def check(question: Question, ref: str) -> CheckFlow:
     """`ref` is the policy's id. Only a lost reply leads here."""
-    reply = yield operation(READ_POLICY, {"id": ref})
+    reply = yield operation(READ_POLICY, {"id": ref}, about=partial(_is_policy, question, ref))
     outcome = _latest(question, ref, reply)
     if outcome is not None:
         return outcome
@@ -128,12 +132,27 @@ def _ended(question: Question, eligibility_check: Node, reply: Reply) -> Answere
 def _latest(question: Question, ref: str, reply: Reply) -> Progress | None:
     """The outcome of the policy's latest check, None unless it was run for this submission."""
     policy = payload(reply, "policy")
-    if isinstance(policy, Failure) or policy.text("id").value != ref:
+    if isinstance(policy, Failure) or policy.value is None or not _is_policy(question, ref, reply):
         raise VendorBroken("the reply is not the policy asked for", sent=True, reply=reply)
     latest = policy.at("latest_eligibility_check")
     if not isinstance(latest.value, dict) or not _is_newer(latest, question):
         return None
     return _ended(question, latest, reply)
+
+
+def _is_check_of(policy: str, reply: Reply) -> bool:
+    """Whether the reply is about a check of this policy; one that names none is about the one that was asked for."""
+    new = Node(reply.body, "").at("data").at("runEligibilityCheck").at("eligibility_check")
+    return isinstance(reply.body, dict) and new.at("policy").text("id").value in (None, policy)
+
+
+def _is_policy(question: Question, ref: str, reply: Reply) -> bool:
+    """Whether the reply is about this policy, and the policy has the asked member id; a refusal is about nobody."""
+    policy = Node(reply.body, "").at("data").at("policy")
+    if policy.value is None:
+        return isinstance(reply.body, dict)
+    member_id = plain_member_id(question.inquiry.patient.member_id)
+    return policy.text("id").value == ref and plain_member_id(policy.text("num").value) == member_id
 
 
 def _is_newer(latest: Node, question: Question) -> bool:

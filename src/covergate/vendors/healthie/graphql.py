@@ -6,6 +6,7 @@ such as the rate limit, is raised as the transport would raise it; one that the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from covergate.eligibility.failure import Failure, FailureCode, failure
@@ -21,10 +22,18 @@ _UNAUTHORIZED = frozenset({"UNAUTHENTICATED", "UNAUTHORIZED", "FORBIDDEN", "NOT_
 _SERVER_FAULTS = frozenset({"INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT"})
 
 
-def operation(document: str, variables: dict[str, Any], *, commits: bool = False, timeout: float = 30.0) -> Call:
+def operation(
+    document: str,
+    variables: dict[str, Any],
+    *,
+    about: Callable[[Reply], bool] | None = None,
+    commits: bool = False,
+    timeout: float = 30.0,
+) -> Call:
+    """`about` tells whether a reply is about the asked patient; every operation on a patient's record has it."""
     name = document.split("(", 1)[0].split()[-1]
     body = {"query": document, "operationName": name, "variables": variables}
-    return Call("POST", GRAPHQL_PATH, json=body, commits=commits, timeout=timeout)
+    return Call("POST", GRAPHQL_PATH, json=body, commits=commits, timeout=timeout, is_about_patient=about)
 
 
 def payload(reply: Reply, field: str) -> Node | Failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from covergate.eligibility.inquiry import Pattern, Text
-from covergate.vendors.vendor import Options
+from covergate.vendors.vendor import NamesRecord, Options
 
 _Id = Annotated[str, Text(40), Pattern(r"^[0-9A-Za-z_-]+$", "must be an id of letters, digits, _ and -")]
 """Healthie's ids are GraphQL IDs: digits, as far as seen."""
@@ -14,11 +14,13 @@ _Id = Annotated[str, Text(40), Pattern(r"^[0-9A-Za-z_-]+$", "must be an id of le
 class HealthieOptions(Options):
     """Ids of records that Healthie has already. Without `user_id` only records that this gateway made are used.
 
+    Users, policies and dietitians are records of the account; insurance plans are one list for everybody in it.
+
     `create_patient` false: a patient without a record is not asked about.
     """
 
-    user_id: _Id | None = None
-    policy_id: _Id | None = None
+    user_id: Annotated[_Id | None, NamesRecord()] = None
+    policy_id: Annotated[_Id | None, NamesRecord()] = None
     insurance_plan_id: _Id | None = None
-    dietitian_id: _Id | None = None
+    dietitian_id: Annotated[_Id | None, NamesRecord()] = None
     create_patient: bool = True

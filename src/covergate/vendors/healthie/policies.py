@@ -17,6 +17,7 @@ from covergate.vendors.flow import Call, Question, Reply
 from covergate.vendors.healthie.codes import PRIORITY_TYPES
 from covergate.vendors.healthie.documents import READ_PATIENT, WRITE_POLICY
 from covergate.vendors.healthie.graphql import operation, payload
+from covergate.vendors.healthie.patients import about_patient, is_patients, plain_member_id
 from covergate.vendors.healthie.plans import InsurancePlan
 from covergate.vendors.healthie.request import policy_fields
 
@@ -36,13 +37,14 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
     else:
         written = {**wanted, "insurance_plan_id": plan.id, "priority_type": _priority(question, user)}
     before = _ids(user)
-    reply = yield operation(WRITE_POLICY, {"id": user.text("id").value, "policies": [written]})
+    written_to = {"id": user.text("id").value, "policies": [written]}
+    reply = yield operation(WRITE_POLICY, written_to, about=about_patient(question))
     updated = payload(reply, "updateClient")
     if isinstance(updated, Failure):
         # "only one policy can be Primary": another worker at the same step, or the clinic itself, was faster.
-        reply = yield operation(READ_PATIENT, {"id": user.text("id").value})
+        reply = yield operation(READ_PATIENT, {"id": user.text("id").value}, about=about_patient(question))
         now = payload(reply, "user")
-        if isinstance(now, Failure) or _ids(now) <= before:
+        if isinstance(now, Failure) or not is_patients(now, question) or _ids(now) <= before:
             return updated
         return (yield from policy_id(question, now, plan))
     if fitting:
@@ -55,13 +57,18 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
 
 
 def policies_for(question: Question, user: Node, plan: InsurancePlan) -> list[Node]:
-    """The policies with the inquiry's member id and payer, the one last checked first; or the one that the options name."""
-    policies = [policy for policy in user.rows("policies") if policy.text("id").value is not None]
+    """The policies with the inquiry's member id and payer, the one last checked first; if the options name one, that one, with
+    the inquiry's member id.
+    """
+    member_id = plain_member_id(question.inquiry.patient.member_id)
+    policies = [
+        policy
+        for policy in user.rows("policies")
+        if policy.text("id").value is not None and plain_member_id(policy.text("num").value) == member_id
+    ]
     if question.options.policy_id is not None:
         return [policy for policy in policies if policy.text("id").value == question.options.policy_id]
-    member_id = _plain(question.inquiry.patient.member_id)
-    fitting = [policy for policy in policies if _plain(policy.text("num").value) == member_id and plan.is_of(policy)]
-    return sorted(fitting, key=_last_checked, reverse=True)
+    return sorted((policy for policy in policies if plan.is_of(policy)), key=_last_checked, reverse=True)
 
 
 def _ids(user: Node) -> set[str | None]:
@@ -74,10 +81,6 @@ def _last_checked(policy: Node) -> str:
 
 def _id(policy: Node) -> str:
     return str(policy.value["id"])
-
-
-def _plain(member_id: str | None) -> str:
-    return "".join((member_id or "").split()).casefold()
 
 
 def _holds(policy: Node, wanted: dict[str, Any]) -> bool:
