@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,15 +16,16 @@ from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from covergate import backlog
+from covergate.access.api_keys import create_key
 from covergate.db.database import Database
-from covergate.gateway import Gateway
+from covergate.gateway import Gateway, Tenancy
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.verifications import engine as steps
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.due import due_in
 from tests.support.engine import Engine, accept, view
-from tests.support.gateways import make_gateway
+from tests.support.gateways import OTHER_TENANT, TENANT, make_gateway
 from tests.support.hooks import Hooks
 from tests.support.partner import partner_server
 from tests.support.sql import run_sql
@@ -317,3 +319,14 @@ async def test_what_is_logged_below_a_delivery_names_it(database: Database) -> N
     assert seen == [{"delivery_id": delivery.id}]
     [line] = [line for line in logs if line["event"] == "webhook_delivery"]
     assert line["delivery_id"] == delivery.id and "verification_id" in line
+
+
+async def test_a_second_tenant_is_heard_of(gateway: Gateway) -> None:
+    await run_sql(gateway, "DELETE FROM tenants WHERE id = :id", id=OTHER_TENANT)
+    one = replace(gateway, tenancy=Tenancy())
+    listening = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%keys%'"
+    async with working(one, Wire()):
+        await eventually(partial(run_sql, gateway, listening), what="a worker that listens")
+        assert not await one.account_is_shared(TENANT, "test", "healthie")
+        await create_key(gateway, tenant="A second clinic", mode="test")
+        await eventually(partial(one.account_is_shared, TENANT, "test", "healthie"), what="a shared account")

@@ -141,7 +141,11 @@ async def test_knowing_the_patient_does_not_help_in_a_shared_account(clinic: Cli
     """Name and birth date of another clinic's patient, to have an insurance of one's own written into the record."""
     await clinic.leave_only_one_tenant()
     known = {"first_name": "Quendolyn", "last_name": "Unmistakable", "date_of_birth": "1971-02-03"}
-    asked = {**ASKED, "patient": {**ASKED["patient"], **known}, "vendor_options": {"healthie": {"user_id": clinic.victim}}}
+    asked = {
+        **ASKED,
+        "patient": {**ASKED["patient"], **known},
+        "vendor_options": {"healthie": {"user_id": clinic.victim}},
+    }
     accepted_before = await clinic.engine.create(**asked)
     before = await clinic.record()
     await clinic.add_tenant()
