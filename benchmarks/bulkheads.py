@@ -110,7 +110,7 @@ class Found:
 
 
 async def measure(database: Database, found: Found) -> None:
-    settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)
+    settings = Settings(sandbox_url="http://sandbox.invalid", sandbox_secret="sandbox", _env_file=None)
     instant = INTEGREX.connection.sandbox("http://sandbox.invalid", "x").model_copy(update={"poll_seconds": 0})
     gateway = Gateway(settings, database, {**connections_of(settings), ("test", "integrex"): instant})
     await rows.make_tenant(gateway, CALLER.tenant_id)

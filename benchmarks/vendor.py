@@ -26,7 +26,8 @@ REQUEST = {
     "payerId": "60054",
     "beginDos": "2026-11-21",
 }
-ANSWER = orjson.dumps(integrex_answers.answer_document(World(SandboxSettings()), REQUEST, "1" * 19, Scenario.ELIGIBLE))
+WORLD = World(SandboxSettings(secret="benchmark"))
+ANSWER = orjson.dumps(integrex_answers.answer_document(WORLD, REQUEST, "1" * 19, Scenario.ELIGIBLE))
 TOKEN = orjson.dumps({"access_token": "benchmark", "token_type": "Bearer", "expires_in": 3600})
 
 

@@ -52,7 +52,7 @@ def _fields() -> dict[str, FieldInfo]:
 
 
 def _default(name: str, field: FieldInfo) -> str:
-    if name in SHOWN_EMPTY or field.default is None:
+    if name in SHOWN_EMPTY or field.default is None or field.is_required():
         return ""
     if isinstance(field.default, tuple):
         return ",".join(map(str, field.default))

@@ -56,6 +56,7 @@ def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
         if live.complete:
             connections["live", vendor.name] = live
         if settings.sandbox_url is not None:
+            assert settings.sandbox_secret, "found when the process starts"
             connections["test", vendor.name] = vendor.connection.sandbox(settings.sandbox_url, settings.sandbox_secret)
     return connections
 

@@ -21,6 +21,7 @@ from covergate.api.app import create_app
 from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
+from covergate.sandbox_secret import refuse_known_secret, sandbox_secret
 from covergate.server import Part, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
 from covergate.startup import named_variables, opened, warn_of_settings
@@ -41,8 +42,10 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
         api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
         worker_socket = listening_for_worker(stack, settings)
         simulated = []
+        settings = with_sandbox_secret(settings, wanted=sandbox or settings.sandbox_url is not None)
         if sandbox:
-            part, url = await start_sandbox(stack, sandbox_settings(gateway_url=url_of(api_socket)))
+            gateway_url, secret = url_of(api_socket), settings.sandbox_secret
+            part, url = await start_sandbox(stack, sandbox_settings(gateway_url=gateway_url, secret=secret))
             simulated.append(part)
             settings = settings.model_copy(update={"sandbox_url": settings.sandbox_url or url})
         size = settings.api_pool_size + settings.worker_pool_size
@@ -56,6 +59,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
         api_socket = stack.enter_context(listening(settings.host, settings.port, "COVERGATE"))
+        settings = with_sandbox_secret(settings, wanted=settings.sandbox_url is not None)
         gateway = await stack.enter_async_context(opened(settings, settings.api_pool_size, "covergate api"))
         parts = await start_gateway(stack, gateway, api_socket, worker=False)
         await until_stopped(parts, stop)
@@ -72,13 +76,22 @@ async def run_worker(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def simulate() -> None:
+async def simulate(settings: Settings) -> None:
     """The sandbox alone; it calls the gateway back at `COVERGATE_SANDBOX_GATEWAY_URL`."""
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        simulated, _ = await start_sandbox(stack, sandbox_settings())
+        simulated, _ = await start_sandbox(stack, sandbox_settings(secret=sandbox_secret(settings)))
         await until_stopped([simulated], stop)
     log.info("stopped")
+
+
+def with_sandbox_secret(settings: Settings, *, wanted: bool) -> Settings:
+    """For a process that listens for events of test mode, if there is to be one: no known secret but on this machine."""
+    if not wanted:
+        return settings
+    secret = sandbox_secret(settings)
+    refuse_known_secret(secret, host=settings.host, public_url=settings.public_url)
+    return settings.model_copy(update={"sandbox_secret": secret})
 
 
 def listening_for_worker(stack: AsyncExitStack, settings: Settings) -> socket.socket | None:
@@ -133,6 +146,7 @@ async def start_worker_port(worker: Worker, running: asyncio.Task[None], listene
 
 
 async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tuple[Part, str]:
+    refuse_known_secret(settings.secret, host=settings.host)
     listener = stack.enter_context(listening(settings.host, settings.port, "COVERGATE_SANDBOX"))
     part = await start_server("sandbox", create_sandbox(settings), listener)
     await stack.enter_async_context(running(part))

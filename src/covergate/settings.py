@@ -124,7 +124,14 @@ class Settings(FromFiles):
         default=None, description="the http(s) URL of the sandbox (empty: test mode has no vendors)"
     )
     sandbox_secret: str = Field(
-        default="sandbox", repr=False, description="what the sandbox's credentials are derived from"
+        default="",
+        repr=False,
+        description="what the sandbox's credentials are derived from (empty, with the embedded database: one is made)",
+    )
+    vendor_events_per_second: float = Field(
+        default=500.0,
+        ge=1,
+        description="events per second that an API process takes in from one vendor, 1 or more",
     )
     vendor_order: str | None = Field(default=None, description="vendor names with commas between them, the best first")
     circuit_window_seconds: int = Field(

@@ -26,6 +26,7 @@ from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
 from covergate.payers.seed import seed_directory
 from covergate.sandbox.settings import SandboxSettings
+from covergate.sandbox_secret import sandbox_secret
 from covergate.settings import PREFIX, Settings
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Connection
@@ -68,6 +69,8 @@ async def opened(
     """
     if migrate is None:
         migrate = settings.database_url is None
+    if settings.sandbox_url is not None:
+        settings = settings.model_copy(update={"sandbox_secret": sandbox_secret(settings)})
     with named_variables():
         connections = connections_of(settings)
     _refuse_the_unprotected(settings, connections)

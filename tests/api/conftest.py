@@ -24,12 +24,13 @@ from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Exchange
 from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.sql import run_sql
 
 
 @pytest.fixture
 def gateway(database: Database) -> Gateway:
-    settings = Settings(sandbox_url="http://127.0.0.1:9", _env_file=None)
+    settings = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None)
     return Gateway(settings, database, connections_of(settings))
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook
 
 from covergate.gateway import Gateway
+from covergate.verifications.event_rates import BURST_SECONDS, EventRates
 from covergate.verifications.vendor_events import MOST_EVENTS
 from tests.support.clients import Keys, Post, Rows
 from tests.support.gateways import sohar_secret
@@ -87,6 +89,26 @@ async def test_more_events_in_one_message_than_are_taken(client: httpx.AsyncClie
     )
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert await rows("SELECT 1 FROM vendor_events") == []
+
+
+async def test_a_vendor_that_sends_too_much(
+    client: httpx.AsyncClient, app: FastAPI, gateway: Gateway, rows: Rows
+) -> None:
+    """A forged event costs the vendor nothing; a genuine one that is refused is neither read nor stored."""
+    app.state.event_rates = EventRates(1)
+    content = b'{"verificationId": "r1"}'
+    for _ in range(3 * int(BURST_SECONDS)):
+        assert (await client.post(PATH, content=content)).status_code == 401
+    answers = [
+        await client.post(PATH, content=content, headers=signed(gateway, content, message=f"msg_{number}"))
+        for number in range(int(BURST_SECONDS) + 5)
+    ]
+    refused = [answer for answer in answers if answer.status_code != 202]
+    assert len(answers) - len(refused) <= BURST_SECONDS + 2
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(429, "rate_limited")}
+    assert all(1 <= int(answer.headers["retry-after"]) <= 2 for answer in refused)
+    assert len(await rows("SELECT 1 FROM vendor_events")) == len(answers) - len(refused)
+    assert f'vendor="sohar",verdict="too_fast"}} {len(refused)}.0' in (await client.get("/metrics")).text
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from covergate.settings import Settings
 from tests.chaos import pgbouncer
 from tests.chaos.releases import Release, next_release, this_release
 from tests.support.commands import bare_environment
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.postgres import opened_database
 from tests.support.waiting import eventually
 
@@ -225,6 +226,7 @@ class Cluster:
                 "COVERGATE_DATA_DIR": str(self.directory / "data"),
                 "COVERGATE_ENCRYPTION_KEYS": KEYS,
                 "COVERGATE_SANDBOX_URL": f"{self.url('proxy')}/command",
+                "COVERGATE_SANDBOX_SECRET": SANDBOX_SECRET,
                 "COVERGATE_SANDBOX_GATEWAY_URL": self.url("proxy"),
                 "COVERGATE_SANDBOX_DELAY_SECONDS": str(VENDOR_DELAY_SECONDS),
                 "COVERGATE_ALLOW_PRIVATE_NETWORK": "true",

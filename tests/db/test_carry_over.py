@@ -16,7 +16,7 @@ from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
 from covergate.verifications.queries import read_raw, read_timeline
 from tests.support.engine import Engine, running_engine
-from tests.support.gateways import CALLER
+from tests.support.gateways import CALLER, SANDBOX_SECRET
 from tests.support.postgres import opened_database
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
@@ -51,7 +51,7 @@ async def old_url(empty_database_url: str, sealer: Sealer) -> str:
 async def carried(old_url: str, sealer: Sealer) -> AsyncIterator[Gateway]:
     """A gateway on that database, migrated."""
     await migrate(old_url)
-    settings = Settings(_env_file=None, sandbox_url="http://sandbox.invalid")
+    settings = Settings(_env_file=None, sandbox_url="http://sandbox.invalid", sandbox_secret=SANDBOX_SECRET)
     async with opened_database(old_url, sealer) as database:
         yield Gateway(settings, database, connections_of(settings))
 

@@ -26,7 +26,7 @@ from covergate.settings import Settings
 from covergate.verifications import history, queries
 from covergate.verifications.queries import read_one, read_raw, read_timeline
 from tests.support.engine import Engine, accept
-from tests.support.gateways import CALLER
+from tests.support.gateways import CALLER, SANDBOX_SECRET
 from tests.support.postgres import opened_database
 from tests.support.sql import run_sql
 
@@ -296,7 +296,9 @@ async def test_a_role_that_may_not_is_warned_once_and_works(gateway: Gateway, ro
     await make_old(gateway, 30)
     async with opened_database(role_url, sealer) as database:
         limited = Gateway(
-            Settings(_env_file=None, sandbox_url="http://sandbox.invalid", history_months=3),
+            Settings(
+                _env_file=None, sandbox_url="http://sandbox.invalid", sandbox_secret=SANDBOX_SECRET, history_months=3
+            ),
             database,
             gateway.connections,
         )

@@ -42,6 +42,7 @@ from covergate.worker import Worker
 from tests.support.clients import Headers, make_operator
 from tests.support.due import due_in
 from tests.support.due_deliveries import deliveries_due_in
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.postgres import make_sealer, new_database, opened_database
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
@@ -317,13 +318,19 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         sandbox_socket = stack.enter_context(listening(HERE, 0, "COVERGATE_SANDBOX"))
         receiver_socket = stack.enter_context(listening(HERE, 0, "COVERGATE"))
         sandbox = create_sandbox(
-            SandboxSettings(delay_seconds=VENDOR_DELAY_SECONDS, gateway_url=url_of(api_socket), _env_file=None)
+            SandboxSettings(
+                secret=SANDBOX_SECRET,
+                delay_seconds=VENDOR_DELAY_SECONDS,
+                gateway_url=url_of(api_socket),
+                _env_file=None,
+            )
         )
         held = Held(sandbox, sandbox.state.world)
         receiver = Receiver()
         settings = Settings(
             database_url=database_url,
             sandbox_url=url_of(sandbox_socket),
+            sandbox_secret=SANDBOX_SECRET,
             allow_private_network=True,
             circuit_least_calls=NEVER_OPENS,
             _env_file=None,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tests.e2e.house import NEVER_OPENS, House
 from tests.support.commands import NURSERY, bare_environment
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.postgres import KEYS
 from tests.support.waiting import eventually
 
@@ -87,6 +88,7 @@ async def running_nursery(house: House, directory: Path) -> AsyncIterator[Nurser
         "COVERGATE_ENCRYPTION_KEYS": KEYS,
         "COVERGATE_DATA_DIR": str(directory),
         "COVERGATE_SANDBOX_URL": house.sandbox_url,
+        "COVERGATE_SANDBOX_SECRET": SANDBOX_SECRET,
         "COVERGATE_ALLOW_PRIVATE_NETWORK": "true",
         "COVERGATE_CIRCUIT_LEAST_CALLS": str(NEVER_OPENS),
         "COVERGATE_LOG_FORMAT": "json",

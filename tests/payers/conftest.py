@@ -13,13 +13,14 @@ from covergate.payers.seed import seed_directory
 from covergate.settings import Settings
 from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.payer_lists import Lists, Syncer
 
 
 @pytest.fixture
 async def gateway(database: Database) -> Gateway:
     await seed_directory(database)
-    settings = Settings(sandbox_url="http://sandbox.invalid", _env_file=None)
+    settings = Settings(sandbox_url="http://sandbox.invalid", sandbox_secret=SANDBOX_SECRET, _env_file=None)
     live = {
         ("live", "vsee"): VENDORS["vsee"].connection(
             base_url="https://vsee.invalid",

@@ -11,6 +11,7 @@ from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.transport.transport import Transport
 from covergate.vendors.flow import ListedPayer
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.payer_lists import Lists, Syncer, carrier, plan
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
@@ -147,7 +148,7 @@ def test_rows_that_cannot_be_kept_are_passed_over() -> None:
 
 async def test_the_lists_of_the_sandbox(gateway: Gateway) -> None:
     """The flows of the three vendors that list their payers, against their simulated selves."""
-    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(_env_file=None)))
+    sandbox = httpx.ASGITransport(create_sandbox(SandboxSettings(secret=SANDBOX_SECRET, _env_file=None)))
     async with Transport(allow_private_network=True, wire=sandbox) as transport:
         found = await sync_all(gateway, transport, "test")
     assert [(synced.vendor, synced.error) for synced in found] == [("sohar", None), ("vsee", None), ("healthie", None)]

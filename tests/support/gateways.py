@@ -12,13 +12,17 @@ from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
 from covergate.vendors.sohar.connection import SoharConnection
 
+SANDBOX_SECRET = "sandbox"
+"""What the credentials of the tests' sandbox derive from."""
 TENANT, OTHER_TENANT = "ten_test", "ten_other"
 CALLER = Caller(TENANT, "test", "key_test", frozenset({"verifications:read"}))
 
 
 async def make_gateway(database: Database, **changes: Any) -> Gateway:
     """With these settings beside the usual ones."""
-    settings = Settings(_env_file=None, **{"sandbox_url": "http://sandbox.invalid", **changes})
+    settings = Settings(
+        _env_file=None, **{"sandbox_url": "http://sandbox.invalid", "sandbox_secret": SANDBOX_SECRET, **changes}
+    )
     async with database.transaction() as db:
         await db.execute(
             text("INSERT INTO tenants (id, name) VALUES (:test, 'Test clinic'), (:other, 'Other clinic')"),

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox.world import World
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.waiting import eventually
 
 
@@ -104,7 +105,9 @@ async def sandboxes() -> AsyncIterator[StartSandbox]:
             listener.bind(("127.0.0.1", 0))
             base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             gateway = Gateway()
-            app = create_sandbox(SandboxSettings(gateway_url=f"{base_url}/gateway", **settings))
+            app = create_sandbox(
+                SandboxSettings(gateway_url=f"{base_url}/gateway", **{"secret": SANDBOX_SECRET, **settings})
+            )
             # One server plays both parts: each server costs a tenth of a second at shutdown.
             app.add_route("/gateway/v1/vendor-events/{vendor}", gateway.receive, methods=["POST"])
             await stack.enter_async_context(serving(app, listener))

@@ -30,6 +30,7 @@ from covergate.payers.directory import DirectoryCache
 from covergate.payers.seed import seed_directory
 from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
+from covergate.verifications.event_rates import EventRates
 
 RESOURCES = (
     verifications.router,
@@ -93,6 +94,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway, app.state.waiters = gateway, waiters
     app.state.credentials, app.state.metrics = credentials, metrics
     app.state.acceptance = Acceptance(gateway)
+    app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)

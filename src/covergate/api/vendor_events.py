@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastapi import APIRouter, Request, Response
 
 from covergate.api import examples, schemas
@@ -12,6 +14,7 @@ from covergate.api.metrics import Metrics
 from covergate.errors import Problem
 from covergate.vendors import VENDORS
 from covergate.vendors.event import ForgedEvent, Inbound
+from covergate.verifications.event_rates import EventRates, TooFast
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 
 router = APIRouter(tags=["Vendors"])
@@ -30,7 +33,7 @@ MOST_EVENT_BYTES = 2 * 1024 * 1024
         f" accepted too, a message of more than {MOST_EVENTS} events is not.",
         body=(None, examples.INBOUND_EVENT),
         answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
-        problems=(401, 404, 413),
+        problems=(401, 404, 413, 429),
     ),
 )
 async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str) -> Response:
@@ -46,14 +49,19 @@ async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str
         headers=dict(request.headers),
         body=await read_body(request, MOST_EVENT_BYTES),
     )
+    rates: EventRates = request.app.state.event_rates
     try:
-        stored = await receive(gateway, vendor, inbound)
+        stored = await receive(gateway, vendor, inbound, rates)
     except UnknownVendor:
         metrics.vendor_events.labels(known, "unknown").inc()
         raise Problem("not_found", "this vendor sends no events") from None
     except ForgedEvent:
         metrics.vendor_events.labels(known, "forged").inc()
         raise Problem("unauthorized", "the event does not verify") from None
+    except TooFast as error:
+        metrics.vendor_events.labels(known, "too_fast").inc()
+        said = "more events of this vendor than are taken; send it again later"
+        raise Problem("rate_limited", said, retry_after=math.ceil(error.retry_after)) from None
     except TooManyEvents:
         metrics.vendor_events.labels(known, "too_many").inc()
         raise Problem("body_too_large", f"a message has at most {MOST_EVENTS} events") from None

@@ -93,10 +93,10 @@ def worker() -> None:
 @app.command()
 def sandbox() -> None:
     """Run the simulated vendors."""
-    _settings()
+    settings = _settings()
     from covergate import processes, startup
 
-    startup.run(processes.simulate())
+    startup.run(processes.simulate(settings))
 
 
 @app.command()

@@ -24,7 +24,7 @@ class SandboxSettings(FromFiles):
         hide_input_in_errors=True,
     )
 
-    secret: str = "sandbox"
+    secret: str = Field(min_length=1, repr=False)
     """The client secrets, passwords and webhook keys of all simulated vendors are this value or derive from it."""
     gateway_url: str = "http://127.0.0.1:8000"
     """Webhooks are POSTed to `<gateway_url>/v1/vendor-events/<vendor>`."""

@@ -24,6 +24,7 @@ from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vendor import Vendor
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
+from covergate.verifications.event_rates import EventRates
 from covergate.verifications.model import Change, TimelineRow
 
 log = structlog.get_logger(__name__)
@@ -78,17 +79,25 @@ class _Message:
     body_sealed: bytes
 
 
-async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound) -> int:
-    """How many of the events were new. Raises UnknownVendor, ForgedEvent and TooManyEvents; then nothing was stored."""
+async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound, rates: EventRates | None = None) -> int:
+    """How many of the events were new. Raises UnknownVendor, ForgedEvent, TooFast and TooManyEvents; then nothing was stored.
+
+    The signature comes first, which is one HMAC of the raw bytes: else anybody could use up a vendor's rate, and its own
+    events would be refused. Then the rate, before the message is read and the database asked.
+    """
     vendor = VENDORS.get(vendor_name)
     if vendor is None or vendor.verify_event is None or vendor.read_event is None:
         raise UnknownVendor
     mode = _verified_mode(gateway, vendor, inbound)
+    if rates is not None:
+        rates.take(vendor.name, mode, len(inbound.body))
     events = vendor.read_event(inbound)
     if len(events) > MOST_EVENTS:
         raise TooManyEvents
     if not events:
         return 0
+    if rates is not None:
+        rates.owe(vendor.name, mode, len(events))
     id_ = ids.new(ids.VENDOR_EVENT)
     await gateway.meet(GATEWAY)
     place = Place(GATEWAY, "", "vendor_messages", "body", id_)
