@@ -47,14 +47,14 @@ def test_a_file_without_a_secret_is_told(tmp_path: Path, content: str) -> None:
 
 
 def test_with_a_database_of_ones_own_it_has_to_be_set(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="^COVERGATE_SANDBOX_SECRET must be set"):
+    with pytest.raises(ConfigurationError, match=r"^COVERGATE_SANDBOX_SECRET must be set"):
         sandbox_secret(settings(tmp_path / "data", database_url="postgresql://u@h/d"))
 
 
 @pytest.mark.parametrize("secret", ["sandbox", "", "x" * (SHORTEST - 1)], ids=["known", "empty", "short"])
 def test_a_known_secret_is_for_this_machine_only(secret: str) -> None:
     for host, public_url in (("0.0.0.0", ""), ("::", ""), ("10.1.2.3", ""), ("127.0.0.1", "https://gateway.example")):
-        with pytest.raises(ConfigurationError, match="^COVERGATE_SANDBOX_SECRET must be one that nobody knows"):
+        with pytest.raises(ConfigurationError, match=r"^COVERGATE_SANDBOX_SECRET must be one that nobody knows"):
             refuse_known_secret(secret, host=host, public_url=public_url)
         refuse_known_secret(RANDOM, host=host, public_url=public_url)
     for host in ("127.0.0.1", "::1", "localhost"):

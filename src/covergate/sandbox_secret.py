@@ -39,7 +39,7 @@ def sandbox_secret(settings: Settings) -> str:
         raise ConfigurationError(
             f"{_VARIABLE} must be set with COVERGATE_DATABASE_URL and a sandbox, the same for both; {_HOW}"
         )
-    return _from_file(prepare_data_dir(settings.data_dir) / SECRET_FILE)
+    return _from_file(settings.data_dir)
 
 
 def refuse_known_secret(secret: str, *, host: str, public_url: str = "") -> None:
@@ -54,10 +54,11 @@ def refuse_known_secret(secret: str, *, host: str, public_url: str = "") -> None
         )
 
 
-def _from_file(path: Path) -> str:
+def _from_file(data_dir: Path) -> str:
+    path = data_dir / SECRET_FILE
     try:
         if not path.exists():
-            _make(path)
+            _make(prepare_data_dir(data_dir) / SECRET_FILE)
         secret = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"

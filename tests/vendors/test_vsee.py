@@ -15,6 +15,10 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
+from covergate.errors import ConfigurationError
+from covergate.gateway import connections_of
+from covergate.settings import Settings
+from covergate.startup import named_variables
 from covergate.vendors.document import Node
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.vendors.vsee import VENDOR
@@ -39,8 +43,11 @@ INQUIRY = Inquiry.model_validate(
 ).resolved(NOW)
 
 
+TOKEN = "5f0c2c7d9a1e4b685f0c2c7d9a1e4b68"
+
+
 def connection(**fields: Any) -> VSeeConnection:
-    return VSeeConnection(_env_file=None, **{"callback_token": "a-long-secret"} | fields)
+    return VSeeConnection(_env_file=None, **{"callback_token": TOKEN} | fields)
 
 
 def inbound(query: str) -> Inbound:
@@ -49,11 +56,11 @@ def inbound(query: str) -> Inbound:
 
 def test_the_callback_token_opens_the_door() -> None:
     assert VENDOR.verify_event is not None
-    VENDOR.verify_event(inbound("token=a-long-secret"), connection())
+    VENDOR.verify_event(inbound(f"token={TOKEN}"), connection())
 
 
 @pytest.mark.parametrize(
-    "query", ["", "token=", "token=other", "token=a-long-secret&token=other", "Token=a-long-secret", "token=ä"]
+    "query", ["", "token=", "token=other", f"token={TOKEN}&token=other", f"Token={TOKEN}", "token=ä"]
 )
 def test_any_other_query_is_forged(query: str) -> None:
     assert VENDOR.verify_event is not None
@@ -67,6 +74,30 @@ def test_without_a_configured_token_every_event_is_forged() -> None:
         VENDOR.verify_event(inbound("token="), connection(callback_token=""))
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        "secret",
+        "5f0c2c7d9a1e4b685f0c2c7d9a1e4b6",  # 124 bits
+        "13579135791357913579135791357",  # digits
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "abcabcabcabcabcabcabcabcabcabcabcabcabcabc",
+        "kJ8_xW2-pQ9rT4vB7nM1z",  # 126 bits
+        "kJ8 xW2 pQ9 rT4 vB7 nM1 zL5",
+    ],
+)
+def test_a_callback_token_that_can_be_guessed_ends_the_start(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("COVERGATE_VSEE_CALLBACK_TOKEN", token)
+    with pytest.raises(ConfigurationError, match="COVERGATE_VSEE_CALLBACK_TOKEN") as told, named_variables():
+        connections_of(Settings(_env_file=None))
+    assert "\n" not in str(told.value) and token not in str(told.value)
+
+
+@pytest.mark.parametrize("token", ["", TOKEN, TOKEN.upper(), "kJ8_xW2-pQ9rT4vB7nM1zL"])
+def test_a_callback_token_of_128_bits(token: str) -> None:
+    assert connection(callback_token=token).callback_token == token
+
+
 def test_the_connection_is_complete_without_a_callback_token() -> None:
     given = {"base_url": "https://vsee.example/api_v3", "account_code": "a", "api_key": "k", "api_secret": "s"}
     assert not connection(**given).complete
@@ -76,7 +107,7 @@ def test_the_connection_is_complete_without_a_callback_token() -> None:
 
 def test_secrets_stay_out_of_sight() -> None:
     shown = repr(connection(api_key="key-1", api_secret="secret-1", api_token="token-1"))
-    assert not any(secret in shown for secret in ("key-1", "secret-1", "token-1", "a-long-secret"))
+    assert not any(secret in shown for secret in ("key-1", "secret-1", "token-1", TOKEN))
     assert {"token", "refresh_token"} <= VENDOR.secrets
 
 

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar
+import math
+import string
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from covergate.vendors.auth import HeaderAuth
 from covergate.vendors.vendor import Connection
+
+FEWEST_BITS = 128
+"""Of the callback token: it is all that tells an event of VSee's from a forged one."""
+FEWEST_CHARACTERS = 8
+"""Different ones. Of 22 random characters fewer come up about never; a typed pattern has a handful."""
+
+_ALPHABETS = (
+    string.digits,
+    f"{string.digits}abcdef",
+    f"{string.digits}ABCDEF",
+    f"{string.digits}{string.ascii_letters}-_",
+)
+
+
+def _unguessable(token: str) -> str:
+    """Its length is taken for its bits: four for each character of hex, six for each of base64url."""
+    size = next((len(alphabet) for alphabet in _ALPHABETS if set(token) <= set(alphabet)), 0)
+    if token and (not size or len(token) * math.log2(size) < FEWEST_BITS or len(set(token)) < FEWEST_CHARACTERS):
+        raise ValueError("not 128 random bits")
+    return token
 
 
 class VSeeConnection(Connection):
     """`base_url` is "to be advised by VSee" and ends in `/api_v3`. `api_token` is an administrator's.
 
     `poll_seconds` is the wait before each check of the first three minutes. Without a callback token every event is refused,
-    and polling answers. `insurances_path` is `/insurances/` in one place of VSee's page and `/insurance/` in another.
+    and polling answers; a token of less than 128 bits is no possible value. `insurances_path` is `/insurances/` in one place of
+    VSee's page and `/insurance/` in another.
     """
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_VSEE_")
@@ -26,7 +49,7 @@ class VSeeConnection(Connection):
     api_key: str = Field(default="", repr=False)
     api_secret: str = Field(default="", repr=False)
     api_token: str = Field(default="", repr=False)
-    callback_token: str = Field(default="", repr=False)
+    callback_token: Annotated[str, AfterValidator(_unguessable)] = Field(default="", repr=False)
     poll_seconds: float = Field(default=10.0, ge=0)
     insurances_path: str = "/insurances/"
 
