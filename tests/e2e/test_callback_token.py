@@ -54,7 +54,7 @@ def test_no_log_and_no_answer_has_it(environment: dict[str, str], tmp_path: Path
     ) as process:
         try:
             assert process.stderr is not None
-            lines = []
+            lines: list[str] = []
             while not lines or json.loads(lines[-1])["event"] != "ready":
                 lines.append(process.stderr.readline())
             url = json.loads(lines[-1])["url"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import signal
@@ -89,6 +90,8 @@ def up(covergate: Commands, data_dir: Path, tmp_path: Path) -> Iterator[Up]:
 def test_it_answers_and_ends_with_nothing_left_running(up: Up, data_dir: Path) -> None:
     assert httpx.get(f"{up.url}/healthz").status_code == 200
     assert httpx.get(f"{up.url}/docs").status_code == 200
+    known = hashlib.sha256(b"sandbox:vsee").hexdigest()
+    assert httpx.post(f"{up.url}/v1/vendor-events/vsee?token={known}", json={}).status_code == 401
 
     eligible = up.verify()
     assert eligible.returncode == 0, eligible.stderr

@@ -1,14 +1,18 @@
-"""Every option of every vendor either names a record of the account, and is marked, or is listed here as none."""
+"""Options that name a record of the account are marked, and every reply about a record is told from one about somebody else."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import pytest
 
 from covergate.vendors import VENDORS
+from covergate.vendors.flow import Call, Reply, drive
 from covergate.vendors.vendor import NamesRecord, Options, Vendor, record_names
+from tests.support.cases import case_names, read_case
+from tests.support.flows import flow, question, reply
 
 NO_RECORDS: dict[str, dict[str, str]] = {
     "health_harbor": {
@@ -50,3 +54,34 @@ def test_only_options_that_are_given_name_a_record() -> None:
 
     assert Some(note="x").named_records == ()
     assert Some(chart_id="1", note="x").named_records == ("chart_id",)
+
+
+OF_NOBODY = "insurancePlans"
+"""Healthie's one operation that is about no patient."""
+
+
+def exchanges_of(case: dict[str, Any]) -> Iterator[tuple[Call, Reply]]:
+    told = question(VENDORS["healthie"], case["question"])
+    replies = [reply(exchange["reply"], index, told.now) for index, exchange in enumerate(case["exchanges"])]
+    calls, _ = drive(flow(VENDORS["healthie"], case, told), replies)
+    return zip(calls, replies, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for vendor, name in case_names()
+        if vendor == "healthie"
+        for kind in read_case(vendor, name).get("progress", {})
+        if kind != "raises"
+    ],
+)
+def test_every_reply_about_a_patient_is_told_from_one_about_somebody_else(name: str, kind: str) -> None:
+    """And of an answer the last reply is kept whole: `sources` point into it."""
+    *earlier, (last, answer) = exchanges_of(read_case("healthie", name))
+    for call in [*(call for call, _ in earlier), last]:
+        of_nobody = call.json["operationName"] == OF_NOBODY
+        assert (call.is_about_patient is None) == of_nobody, call.json["operationName"]
+    if kind == "answered":
+        assert last.is_about_patient is not None and last.is_about_patient(answer)

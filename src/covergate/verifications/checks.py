@@ -125,6 +125,8 @@ def _general_errors(request: CreateVerification, now: datetime) -> list[FieldErr
 
 def _record_errors(request: CreateVerification, shared: Collection[str]) -> list[FieldError]:
     """Options that name a record, also of a vendor that is not asked: in a shared account it may be another tenant's."""
+    if not shared:
+        return []
     return [
         FieldError(
             "not_allowed",

@@ -47,6 +47,8 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
         if isinstance(now, Failure) or not is_patients(now, question) or _ids(now) <= before:
             return updated
         return (yield from policy_id(question, now, plan))
+    if not is_patients(updated.at("user"), question):
+        raise VendorBroken("the reply holds another patient, or none", sent=True, reply=reply)
     if fitting:
         return _id(fitting[0])
     after = policies_for(question, updated.at("user"), plan)
