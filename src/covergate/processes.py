@@ -21,7 +21,7 @@ from covergate.api.app import create_app
 from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
-from covergate.server import Part, listening, running, start_server, until_stopped, url_of
+from covergate.server import Part, Peers, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
 from covergate.startup import named_variables, opened, warn_of_settings
 from covergate.transport.transport import Transport
@@ -107,7 +107,8 @@ async def start_gateway(
     )
     if api_socket is not None:
         app = create_app(gateway)
-        parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
+        peers = peers_of(gateway.settings)
+        parts.append(await start_server("api", app, api_socket, app.state.waiters.close, peers))
     if worker:
         working = Worker(gateway, transport, breakers)
         task = asyncio.create_task(working.run(), name="worker")
@@ -123,6 +124,11 @@ async def start_gateway(
     else:
         log.info("ready", worker=worker, **vendors)
     return parts
+
+
+def peers_of(settings: Settings) -> Peers:
+    trusted = (settings.trusted_proxies or "").split(",")
+    return Peers(settings.most_connections, settings.most_connections_per_address, tuple(filter(None, trusted)))
 
 
 async def start_worker_port(worker: Worker, running: asyncio.Task[None], listener: socket.socket) -> Part:
