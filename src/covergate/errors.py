@@ -11,7 +11,7 @@ Expected answers, a payer's refusal included, are values (`vendors.flow.Progress
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -49,10 +49,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "payer_ambiguous": (422, "The payer is ambiguous"),
     "idempotency_key_reused": (422, "The idempotency key was used with another body"),
     "invalid_cursor": (400, "The cursor is not valid"),
+    "invalid_http": (400, "The request is not valid HTTP"),
     "unauthorized": (401, "The request is not authorized"),
     "insufficient_scope": (403, "The API key lacks a scope"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "The method is not allowed here"),
+    "request_timeout": (408, "The request took too long to arrive"),
     "already_ended": (409, "The verification has ended"),
     "endpoint_disabled": (409, "The webhook endpoint is disabled"),
     "too_many_endpoints": (409, "There are too many webhook endpoints"),
@@ -60,6 +62,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The content type is not supported"),
     "rate_limited": (429, "Too many requests"),
+    "too_many_connections": (429, "Too many connections"),
+    "head_too_large": (431, "The request's head is too large"),
     "internal_error": (500, "Something went wrong in the gateway"),
     "unavailable": (503, "The gateway cannot answer right now"),
 }
@@ -70,7 +74,12 @@ class Problem(CoverGateError):
     """Rendered as `application/problem+json` by one handler in `api`. Texts never repeat what the caller sent."""
 
     def __init__(
-        self, code: str, detail: str, errors: Sequence[FieldError] = (), retry_after: int | None = None
+        self,
+        code: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -78,6 +87,7 @@ class Problem(CoverGateError):
         self.detail = detail
         self.errors = tuple(errors)
         self.retry_after = retry_after
+        self.headers = dict(headers or {})
 
 
 class ConfigurationError(CoverGateError):

@@ -60,6 +60,12 @@ _DELIVERY_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15),
     registry=_REGISTRY,
 )
+_REFUSALS = Counter(
+    "covergate_http_refused",
+    "Connections and requests refused before anybody was known, by the problem's code",
+    ["code"],
+    registry=_REGISTRY,
+)
 _POOL = Gauge(
     "covergate_database_connections",
     "The process's pool: connections in use, and its limit",
@@ -86,6 +92,10 @@ def count_tokens(mode: str, vendor: str, number: int) -> None:
 def count_delivery(result: str, seconds: float) -> None:
     _DELIVERIES.labels(result).inc()
     _DELIVERY_SECONDS.observe(seconds)
+
+
+def count_refusal(code: str) -> None:
+    _REFUSALS.labels(code).inc()
 
 
 def exposition(pool_use: tuple[int, int], *others: CollectorRegistry) -> bytes:

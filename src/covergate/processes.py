@@ -22,7 +22,7 @@ from covergate.gateway import Gateway
 from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox_secret import refuse_known_secret, sandbox_secret
-from covergate.server import Part, listening, running, start_server, until_stopped, url_of
+from covergate.server import Part, Peers, listening, running, start_server, until_stopped, url_of
 from covergate.settings import Settings
 from covergate.startup import named_variables, opened, warn_of_settings
 from covergate.transport.transport import Transport
@@ -120,7 +120,8 @@ async def start_gateway(
     )
     if api_socket is not None:
         app = create_app(gateway)
-        parts.append(await start_server("api", app, api_socket, before_stop=app.state.waiters.close))
+        peers = peers_of(gateway.settings)
+        parts.append(await start_server("api", app, api_socket, app.state.waiters.close, peers))
     if worker:
         working = Worker(gateway, transport, breakers)
         task = asyncio.create_task(working.run(), name="worker")
@@ -136,6 +137,11 @@ async def start_gateway(
     else:
         log.info("ready", worker=worker, **vendors)
     return parts
+
+
+def peers_of(settings: Settings) -> Peers:
+    trusted = (settings.trusted_proxies or "").split(",")
+    return Peers(settings.most_connections, settings.most_connections_per_address, tuple(filter(None, trusted)))
 
 
 async def start_worker_port(worker: Worker, running: asyncio.Task[None], listener: socket.socket) -> Part:

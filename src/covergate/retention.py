@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit, operators
+from covergate.access import api_keys, audit, operators, quotas
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import Partitions
@@ -26,6 +26,7 @@ KEPT: dict[str, Kept] = {
         *api_keys.KEPT,
         *operators.KEPT,
         *audit.KEPT,
+        *quotas.KEPT,
         *key_ring.KEPT,
         *data_keys.KEPT,
         *store.KEPT,

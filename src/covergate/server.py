@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from covergate.errors import ConfigurationError, PartFailed
+from covergate.http_bounds import BoundedHttp, Doorkeeper
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +29,11 @@ DRAIN_SECONDS = 25
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the usual 60 s of load balancers, so that an idle connection is closed from their side."""
+
+TICK_SECONDS = 1.0
+
+OTHER_FILES = 256
+"""File descriptors that stay free of HTTP connections: for the database, the vendors, the webhooks' endpoints."""
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (what is shown, not bound)
 
@@ -36,6 +45,15 @@ class Part:
     name: str
     task: asyncio.Task[None]
     stop: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Peers:
+    """How many connections a server takes, and the proxies whose word on a client's address counts."""
+
+    most: int = 4000
+    most_per_address: int = 1000
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @asynccontextmanager
@@ -99,19 +117,31 @@ def url_of(listener: socket.socket) -> str:
 
 
 async def start_server(
-    name: str, app: ASGIApp, listener: socket.socket, before_stop: Callable[[], None] = lambda: None
+    name: str,
+    app: ASGIApp,
+    listener: socket.socket,
+    before_stop: Callable[[], None] = lambda: None,
+    peers: Peers = Peers(),
 ) -> Part:
     """Returns when the app has started and answers; `before_stop` is what lets waiting requests end."""
+    most = min(peers.most, _files(peers.most + OTHER_FILES) - OTHER_FILES)
+    if most < peers.most:
+        log.warning(
+            "fewer_connections", part=name, wanted=peers.most, taken=most, advice="raise the limit of open files"
+        )
+    doorkeeper = Doorkeeper(most, peers.most_per_address, peers.trusted_proxies)
+    protocol: Any = partial(BoundedHttp, doorkeeper)
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(peers.trusted_proxies),
+            forwarded_allow_ips=list(peers.trusted_proxies),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
@@ -159,10 +189,23 @@ class _Server(uvicorn.Server):
         while not self.stopping.is_set():
             await self.on_tick(counter)  # the Date header
             counter = (counter + 10) % 864000
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, BoundedHttp)
+                connection.look(now)
             try:
-                await asyncio.wait_for(self.stopping.wait(), 1)
+                await asyncio.wait_for(self.stopping.wait(), TICK_SECONDS)
             except TimeoutError:
                 continue
+
+
+def _files(wanted: int) -> int:
+    """How many files this process may have open, after asking for so many."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return wanted if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _why(error: OSError, host: str, port: int, variable: str) -> str:

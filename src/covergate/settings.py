@@ -6,6 +6,7 @@ a secret in the wrong variable; the error names the variable and, by the field's
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -52,6 +53,11 @@ def _role(name: str) -> str:
     return name
 
 
+def _networks(text: str) -> str:
+    """Addresses and networks with commas between them, each as it is compared: a network without bits of a host."""
+    return ",".join(str(ipaddress.ip_network(network.strip())) for network in text.split(","))
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -93,6 +99,33 @@ class Settings(FromFiles):
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="a port number, 0 to 65535")
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] | None = Field(
+        default=None,
+        description="addresses and networks (10.0.0.0/8) of your proxies with commas between them, whose X-Forwarded-For counts",
+    )
+    most_connections: int = Field(default=4000, ge=1, description="connections that an API process takes, 1 or more")
+    most_connections_per_address: int = Field(
+        default=1000, ge=1, description="connections that an API process takes from one address, 1 or more"
+    )
+    requests_per_second: int = Field(
+        default=10_000, ge=0, description="requests of one API key in a second, over all processes (0: any number)"
+    )
+    creates_per_second: int = Field(
+        default=5_000,
+        ge=0,
+        description="verifications that a tenant creates in a second, over all processes (0: any number)",
+    )
+    searches_per_second: int = Field(
+        default=500, ge=0, description="lists and searches of a tenant in a second, over all processes (0: any number)"
+    )
+    wrong_keys_per_minute: int = Field(
+        default=60, ge=0, description="wrong API keys of one address in a minute, over all processes (0: any number)"
+    )
+    most_waits: int = Field(
+        default=1000,
+        ge=0,
+        description="requests of one API key that wait (Prefer: wait) at once in an API process, 0 or more",
+    )
     worker_host: str = Field(default="127.0.0.1", description="the address of a worker's health and metrics")
     worker_port: int = Field(
         default=0, ge=0, le=65535, description="the port of a worker's health and metrics, 0 for none, up to 65535"

@@ -34,6 +34,12 @@ _OPERATORS = "cg_op_"
 _VALID = """
 SELECT 1 FROM {table} WHERE id = :id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"""
 _IS_VALID = Query(f"{_VALID.format(table='api_keys')} UNION ALL {_VALID.format(table='operators')}", id="text")
+_EXISTING = Query(
+    """
+SELECT digest FROM api_keys WHERE digest = ANY(:digests) AND revoked_at IS NULL
+UNION ALL SELECT digest FROM operators WHERE digest = ANY(:digests) AND revoked_at IS NULL""",
+    digests="bytea[]",
+)
 _USED = """
 WITH u AS (
   SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:at AS timestamptz[])) AS u(id, at)
@@ -61,6 +67,16 @@ class CredentialCache:
         self._known.clear()
         self._valid_until.clear()
         self._forgotten += 1
+
+    def remembered(self, credential: str) -> Caller | None:
+        """The caller of one that was looked up lately, without a look-up."""
+        known = self._known.get(digest(credential))
+        return known[0] if known is not None and known[1] > time.monotonic() else None
+
+    async def existing(self, digests: list[bytes]) -> frozenset[bytes]:
+        """Those of the digests that are of credentials which were not revoked."""
+        async with self._gateway.connection() as db:
+            return frozenset(row.digest for row in await _EXISTING.all(db, {"digests": digests}))
 
     async def authenticate(self, credential: str) -> Caller | None:
         """None for one that does not exist, was revoked, or has expired."""

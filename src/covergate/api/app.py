@@ -22,6 +22,7 @@ from covergate.api import (
     verifications,
     webhook_endpoints,
 )
+from covergate.api.limits import Limits
 from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
 from covergate.api.waiters import Waiters
@@ -49,12 +50,13 @@ RESOURCES = (
 def create_app(gateway: Gateway) -> FastAPI:
     """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
     credentials, metrics = CredentialCache(gateway), Metrics()
+    limits = Limits(gateway, credentials)
 
     def forget() -> None:
         credentials.forget()
         gateway.tenancy.forget()
 
-    waiters = Waiters(gateway.database.url, on_keys_changed=forget)
+    waiters = Waiters(gateway.database.url, forget, gateway.settings.most_waits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,6 +64,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         duties = [
             asyncio.create_task(waiters.run(), name="waiters"),
             asyncio.create_task(credentials.run(), name="credentials"),
+            asyncio.create_task(limits.quotas.run(), name="quotas"),
         ]
         try:
             yield
@@ -93,7 +96,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway, app.state.waiters = gateway, waiters
     app.state.credentials, app.state.metrics = credentials, metrics
-    app.state.acceptance = Acceptance(gateway)
+    app.state.acceptance, app.state.limits = Acceptance(gateway), limits
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:

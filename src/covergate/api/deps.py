@@ -18,10 +18,12 @@ from covergate.access.audit import record_act
 from covergate.access.caller import MODE_HEADER, TENANT_HEADER, Caller, CallerKind
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.operators import find_tenant
+from covergate.api.limits import Limits
 from covergate.api.validation import UNKNOWN_PARAMETER
 from covergate.api.waiters import Waiters
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
+from covergate.http_bounds import source_of
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +72,10 @@ def unauthorized() -> Problem:
     return Problem("unauthorized", "send a valid API key as Authorization: Bearer cg_test_… or cg_live_…")
 
 
+def limits_of(request: Request) -> Limits:
+    return cast(Limits, request.app.state.limits)
+
+
 def add_to_log_line(request: Request, **fields: str) -> None:
     """Ids, never PHI: what else the request's line in the log says."""
     request.state.logged = getattr(request.state, "logged", {}) | fields
@@ -97,8 +103,9 @@ async def key_or_operator(request: Request, needs: SecurityScopes, credential: E
 
 
 async def _identified(request: Request, credential: HTTPAuthorizationCredentials | None) -> Caller:
-    known = credentials_of(request)
-    caller = None if credential is None else await known.authenticate(credential.credentials)
+    known, limits = credentials_of(request), limits_of(request)
+    given = "" if credential is None else credential.credentials
+    caller = known.remembered(given) or await limits.guesses.authenticate(given, _source(request))
     if caller is None:
         raise unauthorized()
     request.state.caller = caller
@@ -109,7 +116,12 @@ async def _identified(request: Request, credential: HTTPAuthorizationCredentials
     if caller.networks:
         await _require_address(request, known, caller)
     known.note_use(caller)
+    limits.request(caller.id)
     return caller
+
+
+def _source(request: Request) -> str:
+    return source_of(request.client.host) if request.client is not None else ""
 
 
 async def _require_address(request: Request, known: CredentialCache, caller: Caller) -> None:

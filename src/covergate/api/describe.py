@@ -42,6 +42,18 @@ ANSWER_HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Names this request in logs and audit", "schema": {"type": "string"}},
     "Location": {"description": "Where the new resource is", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "`wait=N` when it ended in time", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds until it may be tried again", "schema": {"type": "integer"}, "example": 3},
+    "RateLimit": {
+        "description": "The quota that is used up, what is left of it, and the seconds until there is more"
+        " (draft-ietf-httpapi-ratelimit-headers)",
+        "schema": {"type": "string"},
+        "example": '"requests";r=0;t=3',
+    },
+    "RateLimit-Policy": {
+        "description": "That quota, and the seconds in which an empty one fills",
+        "schema": {"type": "string"},
+        "example": '"requests";q=100000;w=10',
+    },
     "Idempotent-Replayed": {"description": "`true` for a replay", "schema": {"type": "string", "const": "true"}},
 }
 
@@ -92,9 +104,10 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
 
 def problem(status: int) -> dict[str, Any]:
     example = examples.PROBLEM_OF_STATUS[status]
+    limits = ("Retry-After", "RateLimit", "RateLimit-Policy") if status == 429 else ()
     return {
         "description": example["title"],
-        "headers": _headers(),
+        "headers": _headers(*limits),
         "content": {"application/problem+json": {"schema": {"$ref": f"{REFERENCE}ProblemDetails"}, "example": example}},
     }
 

@@ -463,7 +463,7 @@ PROBLEM_OF_STATUS: dict[int, dict[str, Any]] = {
             "message": "must be given: Sohar needs it",
         },
     ),
-    429: _problem("rate_limited", "send it again after the seconds in Retry-After"),
+    429: _problem("rate_limited", "too many requests with this API key; Retry-After says when"),
     500: _problem("internal_error", "this was logged under the request_id"),
     503: _problem("unavailable", "try again in a moment"),
 }

@@ -39,8 +39,9 @@ Model = TypeVar("Model", bound=BaseModel)
 OtherErrors = Callable[[Request, Sequence[ErrorDetails], Any], Awaitable[list[FieldError]]]
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
-_QUOTED_OR_SEPARATOR = re.compile(r'("(?:[^"\\]|\\.)*")|([,;])')
-_WAIT = re.compile(r'wait\s*=\s*("?)0*([0-9]+)\1', re.IGNORECASE)
+_QUOTED_OR_SEPARATOR = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|([,;])', re.DOTALL)
+"""Linear: a quote that is never closed takes the rest, so that no other begins inside it and is searched to the end again."""
+_WAIT = re.compile(r'wait\s*=\s*("?)([0-9]++)\1', re.IGNORECASE)
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -207,7 +208,7 @@ def wait_seconds(request: Request) -> int | None:
         for preference in _preferences(header):
             wait = _WAIT.fullmatch(preference.strip())
             if wait is not None:
-                digits = wait[2]
+                digits = wait[2].lstrip("0") or "0"
                 return LONGEST_WAIT if len(digits) > 3 else min(int(digits), LONGEST_WAIT)
     return None
 
@@ -228,6 +229,7 @@ def _preferences(header: str) -> list[str]:
 async def ended_within(request: Request, caller: Caller, verification_id: str, seconds: int) -> bool:
     """Whether the verification has ended, waiting for that up to `seconds`.
 
+    A key with too many requests that wait is answered at once, as if the time were over: a preference may be passed over.
     The waiter is registered first, then the row is read, so no end slips between. Waiting holds no pool connection.
     Raises Problem `not_found`, and `unauthorized` if the credential is revoked or expires meanwhile.
     """
@@ -235,6 +237,7 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     async with waiters.registered(verification_id, caller.id) as woken:
+        may_wait = waiters.may_wait(caller.id)
         while True:
             woken.clear()
             if not await credentials.is_still_valid(caller):
@@ -242,7 +245,7 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
             if await has_ended(gateway, caller, verification_id):
                 return True
             left = until - loop.time()
-            if left <= 0 or waiters.closing:
+            if left <= 0 or waiters.closing or not may_wait:
                 return False
             # A notification may be lost: the row is looked at once more before the wait counts as in vain.
             request.state.waited = True

@@ -178,7 +178,7 @@ def _complete(operation: dict[str, Any]) -> None:
         if OPERATOR_SCHEME in schemes:
             operation.setdefault("parameters", []).extend(deepcopy(OPERATOR_HEADERS))
         operation["description"] += f" Needs {' or '.join(_needs(scheme, scopes) for scheme in schemes)}."
-        operation["responses"] |= {str(status): problem(status) for status in (401, 403)}
+        operation["responses"] |= {str(status): problem(status) for status in (401, 403, 429)}
     operation["responses"] |= {str(status): problem(status) for status in (500, 503)}
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]

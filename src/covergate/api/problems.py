@@ -36,7 +36,7 @@ def problem_answer(problem: Problem, request_id: str) -> Response:
         "request_id": request_id,
         "errors": [error.shown() for error in problem.errors],
     }
-    headers = {"cache-control": "no-store"}
+    headers = {"cache-control": "no-store", **problem.headers}
     if problem.retry_after is not None:
         headers["retry-after"] = str(problem.retry_after)
     if problem.status == 401:

@@ -28,6 +28,7 @@ from covergate.api.deps import (
     bearer,
     caller_of,
     gateway_of,
+    limits_of,
     no_query,
 )
 from covergate.api.describe import Described, documented
@@ -113,6 +114,7 @@ async def create_verification(
 ) -> Response:
     await no_query(request)
     key, gateway = idempotency_key(request), gateway_of(request)
+    limits_of(request).create(caller.tenant_id)
     metrics: Metrics = request.app.state.metrics
     payers: DirectoryCache = request.app.state.payers
     acceptance: Acceptance = request.app.state.acceptance
@@ -193,8 +195,9 @@ router.add_api_route(
     ),
 )
 async def get_verifications(
-    gateway: GatewayOf, caller: Watcher, request_id: RequestId, query: Annotated[ListQuery, Query()]
+    request: Request, gateway: GatewayOf, caller: Watcher, request_id: RequestId, query: Annotated[ListQuery, Query()]
 ) -> Response:
+    limits_of(request).search(caller.tenant_id)
     after = position_of(ids.VERIFICATION, query.after)
     page = await list_verifications(
         gateway, caller, query.filters(), after, query.limit, "verification.list", request_id
@@ -214,12 +217,14 @@ async def get_verifications(
     ),
 )
 async def search_verifications(
+    request: Request,
     gateway: GatewayOf,
     caller: Reader,
     request_id: RequestId,
     _: NoQuery,
     body: Annotated[SearchVerifications, Depends(json_body(SearchVerifications))],
 ) -> Response:
+    limits_of(request).search(caller.tenant_id)
     after = position(body.after, lambda id_: ids.is_id(ids.VERIFICATION, id_), "/after")
     page = await list_verifications(
         gateway, caller, body.filters(), after, body.limit, "verification.search", request_id

@@ -533,6 +533,15 @@ vendor_rates = Table(
     one_of("mode", "test", "live"),
 )
 
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("policy", Text, nullable=False),
+    Column("subject", Text, nullable=False, comment="an API key's id, a tenant's, or an address"),
+    Column("full_at", Timestamp, nullable=False, comment="when the bucket is full again: what is done puts it off"),
+    PrimaryKeyConstraint("policy", "subject"),
+)
+
 payer_directory = Table(
     "payer_directory",
     metadata,

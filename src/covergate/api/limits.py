@@ -1,0 +1,38 @@
+"""The API's limits: how much a key, a tenant and a source of wrong keys may do (docs/operations.md#limits)."""
+
+from __future__ import annotations
+
+from covergate.access.credential_cache import CredentialCache
+from covergate.access.guesses import Guesses
+from covergate.access.quotas import QuotaPolicy, Quotas
+from covergate.gateway import Gateway
+
+BURST_SECONDS = 10
+"""So many seconds' worth may come at once."""
+
+
+class Limits:
+    """The policies as they are set, and the buckets of this process."""
+
+    def __init__(self, gateway: Gateway, keys: CredentialCache) -> None:
+        settings = gateway.settings
+        self.quotas = Quotas(gateway)
+        self._requests = _per_second("requests", "requests with this API key", settings.requests_per_second)
+        self._creates = _per_second("creates", "verifications created by this tenant", settings.creates_per_second)
+        self._searches = _per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
+        wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
+        self.guesses = Guesses(keys, self.quotas, wrong_keys)
+
+    def request(self, api_key_id: str) -> None:
+        """Raises Problem `rate_limited`, as its neighbours do."""
+        self.quotas.take(self._requests, api_key_id)
+
+    def create(self, tenant_id: str) -> None:
+        self.quotas.take(self._creates, tenant_id)
+
+    def search(self, tenant_id: str) -> None:
+        self.quotas.take(self._searches, tenant_id)
+
+
+def _per_second(name: str, what: str, number: int) -> QuotaPolicy:
+    return QuotaPolicy(name, what, number * BURST_SECONDS, BURST_SECONDS)
