@@ -120,6 +120,19 @@ async def test_a_changed_failure_is_noticed(engine: Engine, wire: Wire) -> None:
     assert (await engine.view(id_))["unreadable"] == ["outcome"]
 
 
+async def test_the_replies_of_another_verification_are_not_shown_as_if_they_were_reused(engine: Engine) -> None:
+    first = await completed(engine)
+    follower = await engine.create(max_age=3600)
+    await engine.step(follower)
+    other = await completed(engine, patient=OTHER_PATIENT)
+    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    assert [one["unreadable"] for one in shown["exchanges"]] == [False, False]
+    assert first != other
+    await engine.run_sql("UPDATE verifications SET reused_from = :other WHERE id = :id", other=other, id=follower)
+    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    assert [(one["unreadable"], one["body"], one["text"]) for one in shown["exchanges"]] == [(True, None, None)] * 2
+
+
 async def test_an_answer_with_a_changed_end_is_not_taken_over(engine: Engine) -> None:
     await completed(engine)
     await engine.run_sql("UPDATE verifications SET outcome = 'ineligible', outcome_reason = 'inactive'")
