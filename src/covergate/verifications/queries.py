@@ -128,7 +128,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     return {"object": "raw", "exchanges": shown}
 
 
-async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: _Standing, verification_id: str) -> bool:
+async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: Record, verification_id: str) -> bool:
     row = await _END.one(db, {"id": verification_id})
     if row is None:
         return False
