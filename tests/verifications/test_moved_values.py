@@ -15,7 +15,7 @@ from tests.support.engine import Engine
 from tests.support.gateways import CALLER, OTHER_TENANT
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
-OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset())
+OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset({"verifications:read"}))
 OTHER_PATIENT = {"first_name": "Ada", "last_name": "Other", "date_of_birth": "1980-01-01", "member_id": "OTHER1"}
 
 
