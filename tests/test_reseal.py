@@ -222,7 +222,7 @@ async def test_a_row_of_another_tenant_is_not_taken_over_by_resealing_it(engine:
     await engine.run_sql("UPDATE verifications SET tenant_id = :other", other=OTHER_TENANT)
     progress = await at_once(gateway, OWNERS)
     assert OTHER_TENANT in progress.unreadable
-    other = Caller(OTHER_TENANT, "test", "key_other", frozenset())
+    other = Caller(OTHER_TENANT, "test", "key_other", frozenset({"verifications:read"}))
     page = await list_verifications(gateway, other, Filters(), None, 20, "list", "req_1")
     assert [row["unreadable"] for row in page.data] == [["result"]] and page.data[0]["id"] == id_
 

@@ -240,8 +240,7 @@ async def reseal(
     settled = max(row.seals_from for row in newest.values())
     await asyncio.sleep(max((settled - await _clock(gateway)).total_seconds(), 0))
     async with gateway.connection() as db:
-        for owner in owners:
-            sealer.adopt(owner, (), 0.0)
+        sealer.expire(owners)
         await sealer.meet(db, owners)
         for owner, row in newest.items():
             await data_keys.retire_older(db, owner, row.id)
@@ -279,7 +278,8 @@ async def _finish(gateway: Gateway, owner: str, newest: str) -> int:
     """Nothing of this owner stands under an older key: those are destroyed, and what is older than data keys is refused."""
     async with gateway.transaction() as db:
         [row] = [row for row in await data_keys.alive(db, owner) if row.id == newest]
-        await data_keys.rewrap_key(db, gateway.sealer.ring, row, old_values=False)
+        if not await data_keys.rewrap_key(db, gateway.sealer.ring, row, old_values=False):
+            raise SealError(f"{newest} was wrapped anew meanwhile: run it again")
         await _FORGET_FINGERPRINTS.run(db, {"owner": owner, "newest": newest, "forgotten": FORGOTTEN})
         return await data_keys.destroy_older(db, owner, newest)
 

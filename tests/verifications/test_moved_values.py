@@ -15,7 +15,7 @@ from tests.support.engine import Engine
 from tests.support.gateways import CALLER, OTHER_TENANT
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
-OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset())
+OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset({"verifications:read"}))
 OTHER_PATIENT = {"first_name": "Ada", "last_name": "Other", "date_of_birth": "1980-01-01", "member_id": "OTHER1"}
 
 
@@ -118,6 +118,19 @@ async def test_a_changed_failure_is_noticed(engine: Engine, wire: Wire) -> None:
     assert (await engine.view(id_))["failure"]["code"] == "deadline_exceeded"
     await engine.run_sql("UPDATE verifications SET failure_code = 'member_not_found'")
     assert (await engine.view(id_))["unreadable"] == ["outcome"]
+
+
+async def test_the_replies_of_another_verification_are_not_shown_as_if_they_were_reused(engine: Engine) -> None:
+    first = await completed(engine)
+    follower = await engine.create(max_age=3600)
+    await engine.step(follower)
+    other = await completed(engine, patient=OTHER_PATIENT)
+    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    assert [one["unreadable"] for one in shown["exchanges"]] == [False, False]
+    assert first != other
+    await engine.run_sql("UPDATE verifications SET reused_from = :other WHERE id = :id", other=other, id=follower)
+    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    assert [(one["unreadable"], one["body"], one["text"]) for one in shown["exchanges"]] == [(True, None, None)] * 2
 
 
 async def test_an_answer_with_a_changed_end_is_not_taken_over(engine: Engine) -> None:

@@ -144,6 +144,12 @@ class Sealer:
         self._owners[tenant_id] = _Owner(list(keys), known_until)
         self._keys |= {key.tag: key for key in self._owners[tenant_id].keys}
 
+    def expire(self, tenant_ids: Iterable[str]) -> None:
+        """Has `meet` ask again for the keys of these."""
+        for tenant_id in tenant_ids:
+            if tenant_id in self._owners:
+                self._owners[tenant_id].known_until = 0.0
+
     def current_key(self, tenant_id: str) -> DataKey:
         owner = self._owners.get(tenant_id)
         key = owner.current() if owner is not None else None

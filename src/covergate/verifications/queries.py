@@ -27,6 +27,7 @@ from covergate.gateway import Gateway
 from covergate.timestamps import instant
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
+from covergate.verifications.seals import STAMPED, open_end, place_in_verification
 from covergate.verifications.view import (
     ATTEMPTS,
     COLUMNS,
@@ -62,6 +63,9 @@ SELECT n, verification_id, attempt_id, exchanges, contents_sealed FROM history
 WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id)
   AND (exchanges IS NOT NULL OR n = 0)
 ORDER BY n""")
+_END = Query(f"""
+SELECT v.id, {", ".join(f"v.{name}" for name in STAMPED)}, v.failure_sealed, r.sealed AS result_sealed
+FROM verifications v LEFT JOIN results r ON r.verification_id = v.id WHERE v.id = :id""")
 MOST_ENTRIES = 100
 """No step writes more rows of the timeline: with it rows are numbered."""
 
@@ -103,7 +107,8 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
     """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`.
 
     An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
-    If its beginning was deleted with an old month, all of it is gone: `sources` would lead to other exchanges.
+    If the row tells another `reused_from` than was sealed with its end, nothing of that one is shown. If its beginning was
+    deleted with an old month, all of it is gone: `sources` would lead to other exchanges.
     """
     async with gateway.connection() as db:
         standing = await _standing(db, caller, verification_id)
@@ -111,14 +116,31 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
         await gateway.sealer.meet(
             db, [standing.tenant_id], [sealed for row in rows for sealed in row.contents_sealed or ()]
         )
+        asked = rows[0].verification_id if rows else verification_id
+        told = asked == verification_id or await _end_is_as_sealed(db, gateway, standing, verification_id)
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
         await audited(db, caller, standing.tenant_id, "verification.raw", list(opened), request_id)
     whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
-    asked = whole[0].verification_id if whole else verification_id
     shown = [
-        _exchange(gateway, standing, asked, attempt_id, one, sealed) for attempt_id, one, sealed in exchanges_of(whole)
+        _exchange(gateway, standing, asked, attempt_id, one, sealed if told else b"")
+        for attempt_id, one, sealed in exchanges_of(whole)
     ]
     return {"object": "raw", "exchanges": shown}
+
+
+async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: Record, verification_id: str) -> bool:
+    row = await _END.one(db, {"id": verification_id})
+    if row is None:
+        return False
+    ends = {column: row[f"{column}_sealed"] for column in ("result", "failure") if row[f"{column}_sealed"] is not None}
+    await gateway.sealer.meet(db, [standing.tenant_id], ends.values())
+    for column, sealed in ends.items():
+        place = place_in_verification(standing.tenant_id, standing.mode, verification_id, column)
+        try:
+            open_end(gateway.sealer, place, row, sealed)
+        except SealError:
+            return False
+    return True
 
 
 async def audited(

@@ -129,23 +129,36 @@ class _Opening:
         self._sealer, self._tenant_id, self._row = sealer, tenant_id, row
         self.unreadable: list[str] = []
 
-    def value(self, column: str, *, ends: bool = False) -> Any:
-        """`ends`: the row's end stands inside of it."""
+    def document(self, column: str, *, ends: bool = False) -> bytes | None:
+        """As JSON. `ends`: the row's end stands inside of it."""
         sealed = self._row[f"{column}_sealed"]
         if sealed is None:
             return None
         place = place_in_verification(self._tenant_id, self._row["mode"], self._row["id"], column)
         try:
-            if ends:
-                return orjson.loads(open_end(self._sealer, place, self._row, sealed))
-            return self._sealer.open_json(place, sealed)
+            return open_end(self._sealer, place, self._row, sealed) if ends else self._sealer.open(place, sealed)
         except EndMismatch as mismatch:
-            self.unreadable.append("outcome")
-            return orjson.loads(mismatch.document)
+            self._note("outcome")
+            return mismatch.document
         except SealError as error:
             log.error("value_not_opened", verification_id=self._row["id"], column=column, reason=str(error))
-            self.unreadable.append(column)
+            self._note(column)
             return None
+
+    def value(self, column: str, *, ends: bool = False) -> Any:
+        document = self.document(column, ends=ends)
+        return None if document is None else orjson.loads(document)
+
+    def shown(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """These values, with the row's plain columns."""
+        shown = {**open_view(self._row, self._row["attempts"] or ()), **values, "unreadable": self.unreadable}
+        if "outcome" in self.unreadable:
+            shown |= {"outcome": None, "outcome_reason": None}
+        return shown
+
+    def _note(self, name: str) -> None:
+        if name not in self.unreadable:
+            self.unreadable.append(name)
 
 
 def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,9 +177,10 @@ def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a list: the verification without `inquiry` and `result`. The result is opened to be compared with the row."""
-    shown = full_view(sealer, tenant_id, {**row, "inquiry_sealed": None})
-    del shown["inquiry"], shown["result"]
-    return shown
+    opening = _Opening(sealer, tenant_id, row)
+    opening.document("result", ends=True)
+    late_result = opening.value("late_result")
+    return opening.shown({"late_result": late_result, "failure": opening.value("failure", ends=True)})
 
 
 def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,16 +189,9 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     asked = opening.value("inquiry")
     result = opening.value("result", ends=True)
     late_result = opening.value("late_result")
-    shown = open_view(row, row["attempts"] or ()) | {
-        "late_result": late_result,
-        "failure": opening.value("failure", ends=True),
-        "inquiry": None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn(),
-        "result": result,
-        "unreadable": opening.unreadable,
-    }
-    if "outcome" in opening.unreadable:
-        shown |= {"outcome": None, "outcome_reason": None}
-    return shown
+    failure = opening.value("failure", ends=True)
+    inquiry = None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn()
+    return opening.shown({"late_result": late_result, "failure": failure, "inquiry": inquiry, "result": result})
 
 
 def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:
