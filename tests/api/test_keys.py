@@ -88,7 +88,7 @@ async def test_a_revocation_whose_notification_was_lost_shows_nothing(
     key = bearer(await create_key(gateway, tenant="Clinic North", mode="test"))
     verification = await post()
     path = f"/v1/verifications/{verification['id']}"
-    monkeypatch.setattr("covergate.access.credential_cache.KNOWN_SECONDS", 0.5)
+    monkeypatch.setattr("covergate.access.credential_cache.CREDENTIAL_KNOWN_SECONDS", 0.5)
     waiting = asyncio.create_task(client.get(path, headers=key | {"prefer": "wait=2"}))
     await eventually(lambda: app.state.waiters._events.get(verification["id"]))
     await rows("UPDATE api_keys SET revoked_at = clock_timestamp() RETURNING 1")

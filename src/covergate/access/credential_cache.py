@@ -1,6 +1,6 @@
 """Keys and operators' credentials as a process knows them: for as long as a revocation is sure to arrive.
 
-A credential is known until a NOTIFY says that one changed, until it expires, and at most for `KNOWN_SECONDS`. Uses are written in
+A credential is known until a NOTIFY says that one changed, until it expires, and at most for `CREDENTIAL_KNOWN_SECONDS`. Uses are written in
 the background, once a minute: a request never waits for that.
 """
 
@@ -23,7 +23,7 @@ from covergate.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
-KNOWN_SECONDS = 60.0
+CREDENTIAL_KNOWN_SECONDS = 60.0
 MOST_KNOWN = 10_000
 USES_WRITTEN_SECONDS = 60.0
 REFUSALS_TOLD_SECONDS = 60.0
@@ -96,7 +96,7 @@ class CredentialCache:
             # Else a revocation came while we were looking, and what we saw may be older than it.
             if len(self._known) >= MOST_KNOWN:
                 self.forget()
-            until = min(time.monotonic() + KNOWN_SECONDS, caller.valid_until)
+            until = min(time.monotonic() + CREDENTIAL_KNOWN_SECONDS, caller.valid_until)
             self._known[digested] = (caller, until)
             self._valid_until[caller.id] = until
         return caller
