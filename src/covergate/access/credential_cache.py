@@ -1,7 +1,7 @@
 """Keys and operators' credentials as a process knows them: for as long as a revocation is sure to arrive.
 
-A credential is known until a NOTIFY says that one changed, until it expires, and at most for `CREDENTIAL_KNOWN_SECONDS`. Uses are written in
-the background, once a minute: a request never waits for that.
+A credential is known until a NOTIFY says that one changed, until it expires, and at most for `CREDENTIAL_KNOWN_SECONDS`. Uses
+are written in the background, once a minute: a request never waits for that.
 """
 
 from __future__ import annotations
