@@ -116,6 +116,7 @@ FORM = {
     "find",
     "list_payers",
     "not_asked_of",
+    "probe",
     "read_event",
     "rejection_of",
     "request_of",

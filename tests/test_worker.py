@@ -218,7 +218,7 @@ class StopsMeanwhile(RateLimits):
         self.stopping = False
         self.asked = 0
 
-    async def take(self, vendor: str, mode: str, per_second: float | None) -> None:
+    async def take(self, vendor: str, mode: str, per_second: float | None, account: str = "") -> None:
         self.asked += 1
         self.stopping = True
 

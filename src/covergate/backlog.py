@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -18,6 +19,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, DeliveryStatus
 from covergate.vendor_health.circuit_breaker import read_standing
+from covergate.vendors.account import SHARED
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +80,7 @@ class Backlog:
         self._workers = Gauge("covergate_workers", "Workers that sweep", registry=registry)
         self._circuit = Gauge(
             "covergate_vendor_circuit",
-            "Circuit breaker: 0 closed, 1 half open, 2 open",
+            "Circuit breaker: 0 closed, 1 half open, 2 open; of the account that fares worst",
             ["mode", "vendor"],
             registry=registry,
         )
@@ -114,11 +116,13 @@ class Backlog:
         for row in oldest:
             self._oldest.labels(row.kind).set(row.seconds or 0)
         self._workers.set(workers)
-        for mode, vendor in gateway.connections:
-            stands = standing.get((vendor, mode))
-            state = CircuitState(stands.circuit) if stands is not None else CircuitState.CLOSED
-            self._circuit.labels(mode, vendor).set(_CIRCUITS[state])
-            self._held.labels(mode, vendor).set(int(stands is not None and stands.held_at is not None))
+        worst: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for (vendor, mode, _), stands in standing.items():
+            worst[mode, vendor] = max(worst[mode, vendor], _CIRCUITS[CircuitState(stands.circuit)])
+        for mode, vendor in {*gateway.connections, *((own.mode, own.vendor) for own in gateway.accounts)}:
+            shared = standing.get((vendor, mode, SHARED))
+            self._circuit.labels(mode, vendor).set(worst[mode, vendor])
+            self._held.labels(mode, vendor).set(int(shared is not None and shared.held_at is not None))
 
 
 async def workers_alive(db: AsyncConnection) -> int:

@@ -1,4 +1,4 @@
-"""The gateway of one process: settings, database, the vendors' connections. Made once at the start, handed to everything."""
+"""The gateway of one process: settings, database, the vendors' accounts. Made once at the start, handed to everything."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.settings import Settings
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED, AccountBook, VendorAccount
 from covergate.vendors.vendor import Connection, Vendor
 
 TENANTS_KNOWN_SECONDS = 60.0
@@ -47,7 +48,7 @@ class Tenancy:
 
 
 def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
-    """(mode, vendor) → connection, for the vendors that are enabled: test mode talks to the sandbox, live mode to those whose
+    """(mode, vendor) → the gateway's own connection: test mode talks to the sandbox, live mode to the vendors whose
     connection is complete.
     """
     connections: dict[tuple[str, str], Connection] = {}
@@ -66,6 +67,7 @@ class Gateway:
     settings: Settings
     database: Database
     connections: Mapping[tuple[str, str], Connection] = field(default_factory=dict)
+    accounts: AccountBook = field(default_factory=AccountBook)
     tenancy: Tenancy = field(default_factory=Tenancy, compare=False)
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -87,19 +89,53 @@ class Gateway:
             async with self.connection() as db:
                 await self.sealer.meet(db, tenant_ids, sealed)
 
-    def account(self, mode: str, vendor: str) -> Connection | None:
-        """The vendor's connection in this mode; None if it is not enabled."""
-        return self.connections.get((mode, vendor))
+    def account(self, tenant_id: str, mode: str, vendor: str) -> VendorAccount | None:
+        """The account that the tenant's next attempt at the vendor uses: its own, else the shared one if it may.
+
+        None if the vendor is not enabled for it.
+        """
+        own = self.accounts.owned_by(tenant_id, mode, vendor)
+        if own is not None:
+            return own
+        may = self.is_shared(mode, vendor) and self.accounts.is_usable(tenant_id, mode, vendor)
+        return self.shared_account(mode, vendor) if may else None
+
+    def shared_account(self, mode: str, vendor: str) -> VendorAccount | None:
+        """The gateway's own account, whoever may use it."""
+        connection = self.connections.get((mode, vendor))
+        return None if connection is None else VendorAccount(SHARED, None, vendor, mode, connection)
+
+    def bound_account(self, tenant_id: str, mode: str, vendor: str, account_id: str) -> VendorAccount | None:
+        """The account that an attempt began with; None if it is not there any more, or not known to this process yet."""
+        if account_id == SHARED:
+            return self.shared_account(mode, vendor)
+        account = self.accounts.by_id(account_id)
+        place = (tenant_id, mode, vendor)
+        return account if account and (account.tenant_id, account.mode, account.vendor) == place else None
+
+    def is_shared(self, mode: str, vendor: str) -> bool:
+        """Whether tenants without an account of their own may use the gateway's. The sandbox is everybody's."""
+        connection = self.connections.get((mode, vendor))
+        if connection is None or mode == "test":
+            return connection is not None
+        if connection.shared is not None:
+            return connection.shared
+        return not VENDORS[vendor].keeps_patients or self.accounts.tenants <= 1
 
     async def account_is_shared(self, tenant_id: str, mode: str, vendor: str) -> bool:
         """Whether other tenants' patients may be in the vendor's account that this tenant's questions go to.
 
         Then no request may name a record of it (`vendors.vendor.NamesRecord`).
         """
-        return await self.tenancy.has_several(self.database)
+        own = self.accounts.owned_by(tenant_id, mode, vendor)
+        return own is None and await self.tenancy.has_several(self.database)
 
-    def enabled(self, mode: str) -> list[Vendor]:
-        """The vendors that can be asked in this mode, in the order in which they are tried."""
+    def enabled(self, mode: str, tenant_id: str | None = None) -> list[Vendor]:
+        """The vendors that the tenant can ask in this mode, in the order in which they are tried; without a tenant those
+        at which the gateway itself has an account.
+        """
         order = [name.strip() for name in (self.settings.vendor_order or "").split(",") if name.strip()]
         ranked = sorted(VENDORS.values(), key=lambda v: order.index(v.name) if v.name in order else len(order))
-        return [vendor for vendor in ranked if (mode, vendor.name) in self.connections]
+        if tenant_id is None:
+            return [vendor for vendor in ranked if (mode, vendor.name) in self.connections]
+        return [vendor for vendor in ranked if self.account(tenant_id, mode, vendor.name) is not None]

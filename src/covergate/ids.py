@@ -25,6 +25,7 @@ DATA_KEY = "dky"
 OPERATOR = "opr"
 VENDOR_EVENT = "vev"
 REQUEST = "req"
+ACCOUNT = "acc"
 PAYER = "pyr"
 PAYER_CANDIDATE = "pyc"
 

@@ -127,6 +127,13 @@ SEALED_COLUMNS = (
         for secret in ("secret", "previous_secret")
     ),
     SealedColumn(
+        "vendor_accounts",
+        "credentials_sealed",
+        _ID,
+        ("vendor_accounts", "credentials"),
+        "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
+    ),
+    SealedColumn(
         "deliveries",
         "last_answer_sealed",
         _ID,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit, operators, quotas
+from covergate.access import api_keys, audit, operators, quotas, vendor_accounts
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import Partitions
@@ -25,6 +25,7 @@ KEPT: dict[str, Kept] = {
     for kept in (
         *api_keys.KEPT,
         *operators.KEPT,
+        *vendor_accounts.KEPT,
         *audit.KEPT,
         *quotas.KEPT,
         *key_ring.KEPT,

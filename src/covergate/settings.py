@@ -166,6 +166,10 @@ class Settings(FromFiles):
         ge=1,
         description="events per second that an API process takes in from one vendor, 1 or more",
     )
+    vendor_account_urls: str | None = Field(
+        default=None,
+        description="base URLs with commas between them that tenants' vendor accounts may have beside the vendors' own",
+    )
     vendor_order: str | None = Field(default=None, description="vendor names with commas between them, the best first")
     circuit_window_seconds: int = Field(
         default=60,

@@ -125,7 +125,7 @@ def warn_of_settings(gateway: Gateway) -> None:
         log.warning("settings_unknown", names=unknown, advice="nothing reads them; see .env.example")
     for vendor in VENDORS.values():
         connection = vendor.connection()
-        if connection.model_fields_set and not connection.complete:
+        if connection.model_fields_set - {"shared"} and not connection.complete:
             needed = [name for name in ("base_url", *connection.required) if not getattr(connection, name)]
             missing = [f"{_prefix_of(vendor.connection)}{name}".upper() for name in needed]
             log.warning("vendor_incomplete", vendor=vendor.name, missing=missing)

@@ -132,6 +132,21 @@ class EndpointStatus(Sentenced):
     DISABLED = "disabled", "It gets nothing: switched off by its owner, deleted, or it answered 410 Gone."
 
 
+class Environment(Sentenced):
+    """Which of a vendor's two worlds an account is in."""
+
+    PRODUCTION = "production", "Real patients: the accounts of live mode."
+    SANDBOX = "sandbox", "The vendor's own sandbox: the accounts of test mode."
+
+
+class VendorAccountState(Sentenced):
+    """What the vendor said to an account's credentials when they were last tested."""
+
+    UNTESTED = "untested", "Not tested since they were put in."
+    OK = "ok", "The vendor took them."
+    REFUSED = "refused", "The vendor refused them."
+
+
 class CircuitState(Sentenced):
     """The state of a vendor's circuit breaker."""
 

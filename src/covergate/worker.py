@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from covergate.access.credentials import CREDENTIALS_CHANGED
+from covergate.access.vendor_accounts import ACCOUNTS_CHANGED, AccountsWatch
 from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
@@ -75,6 +76,9 @@ class Worker:
     _sweeps_done: dict[str, float] = field(default_factory=dict, init=False)
     """Sweep → the loop's time when it was last done, or when the worker began."""
 
+    def __post_init__(self) -> None:
+        self._accounts = AccountsWatch(self.gateway)
+
     def stop(self) -> None:
         self._stopping.set()
         self._wake_all()
@@ -128,21 +132,29 @@ class Worker:
                 for sweep in sweeps:
                     self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
+                watching = tasks.create_task(self._accounts.run())
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 await self._limit_drain(working, engine.submitting)
                 listening.cancel()
+                watching.cancel()
             await engine.drain()
 
     async def _listen(self) -> None:
         channels: dict[str, Callable[[str], None]] = {one.channel: one.wake for one in self._dispatchers.values()}
-        channels[CREDENTIALS_CHANGED] = lambda _: self.gateway.tenancy.forget()
+        channels[CREDENTIALS_CHANGED] = lambda _: self._forget()
+        channels[ACCOUNTS_CHANGED] = self._accounts.wake
         await listen(self.gateway.database.url, "covergate worker", channels, self._missed)
 
-    def _missed(self) -> None:
+    def _forget(self) -> None:
+        """Tenants or accounts may be others now."""
         self.gateway.tenancy.forget()
+        self._accounts.wake()
+
+    def _missed(self) -> None:
+        self._forget()
         self._wake_all()
 
     def _wake_all(self) -> None:

@@ -40,6 +40,11 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications", "verifications:read"),
     ("POST", "/v1/verifications/search", "verifications:read"),
     ("GET", "/v1/vendors", "verifications:read"),
+    ("GET", "/v1/vendor-accounts", "accounts:manage"),
+    ("PUT", "/v1/vendor-accounts/sohar", "accounts:manage"),
+    ("GET", "/v1/vendor-accounts/sohar", "accounts:manage"),
+    ("POST", "/v1/vendor-accounts/sohar/test", "accounts:manage"),
+    ("DELETE", "/v1/vendor-accounts/sohar", "accounts:manage"),
     ("POST", "/v1/vendors/sohar/hold", OPERATIONS),
     ("POST", "/v1/vendors/sohar/resume", OPERATIONS),
     ("GET", "/v1/payers", "verifications:read"),
@@ -51,6 +56,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
     ("POST", "/v1/verifications/{stuck}/resolve"): {"action": "give_up"},
     ("POST", "/v1/verifications/search"): {},
+    ("PUT", "/v1/vendor-accounts/sohar"): {"credentials": {"client_id": "", "client_secret": ""}},
     ("POST", "/v1/webhook-endpoints"): {"url": "https://a.example.com"},
 }
 
@@ -162,7 +168,7 @@ def test_the_matrix_names_every_route(app: FastAPI) -> None:
             method,
             path.format(
                 ver="{verification_id}", stuck="{verification_id}", whe="{endpoint_id}", dlv="{delivery_id}"
-            ).replace("/sohar/", "/{vendor}/"),
+            ).replace("/sohar", "/{vendor}"),
         )
         for method, path, _ in WITHOUT_ID + ROUTES
     }

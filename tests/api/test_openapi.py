@@ -212,6 +212,7 @@ async def test_answers_fit_their_schemas(
     await end(completed["id"])
     await end(failed["id"], FailureCode.PAYER_UNAVAILABLE)
     one, hook = "/v1/verifications/{verification_id}", "/v1/webhook-endpoints/{endpoint_id}"
+    account = "/v1/vendor-accounts/{vendor}"
     delivery = (await client.get(f"/v1/webhook-endpoints/{endpoint['id']}/deliveries", headers=keys.full)).json()[
         "data"
     ][0]
@@ -233,6 +234,13 @@ async def test_answers_fit_their_schemas(
         ("POST", "/v1/vendors/{vendor}/hold", "nobody", None),
         ("POST", one + "/resolve", unknown["id"], {"action": "resubmit"}),
         ("POST", one + "/resolve", unknown["id"], {"action": "give_up"}),
+        ("PUT", account, "sohar", {"credentials": {"client_id": "north", "client_secret": "a-long-secret"}}),
+        ("PUT", account, "sohar", {"credentials": {"client_id": "north", "client_secret": "a-long-secret"}}),
+        ("PUT", account, "sohar", {"credentials": {"client_id": "north"}}),
+        ("GET", account, "sohar", None),
+        ("GET", "/v1/vendor-accounts", "", None),
+        ("DELETE", account, "sohar", None),
+        ("POST", account + "/test", "sohar", None),
         ("GET", "/v1/events", "", None),
         ("POST", "/v1/webhook-endpoints", "", {"url": "https://b.example.com"}),
         ("GET", "/v1/webhook-endpoints", "", None),
@@ -257,7 +265,7 @@ async def test_answers_fit_their_schemas(
         checked(document, described["content"][media_type]["schema"], answer.json())
     assert {"POST " + path for path in document["paths"] if "post" in document["paths"][path]} <= {
         f"{method} {path}" for method, path, _, _ in walk
-    } | {"POST /v1/vendor-events/{vendor}"}
+    } | {"POST /v1/vendor-events/{vendor}", "POST /v1/vendor-events/{vendor}/{account_id}"}
 
 
 async def test_a_verification_key_is_always_there(document: dict[str, Any]) -> None:

@@ -33,6 +33,6 @@ async def make_gateway(database: Database, **changes: Any) -> Gateway:
 
 def sohar_secret(gateway: Gateway) -> str:
     """What signs Sohar's events in test mode."""
-    sohar = gateway.account("test", "sohar")
+    sohar = gateway.connections["test", "sohar"]
     assert isinstance(sohar, SoharConnection)
     return sohar.webhook_secret

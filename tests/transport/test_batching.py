@@ -102,7 +102,9 @@ async def test_a_call_ends_once_however_many_rows_it_carried() -> None:
     ends: list[tuple[str, str, type[VendorError] | None]] = []
     for answer, error in ((echo, None), (lambda rows: httpx.Response(500), VendorUnavailable)):
         async with Side(answer) as side:
-            side.transport.ended = lambda name, mode, error: ends.append((name, mode, type(error) if error else None))
+            side.transport.ended = lambda name, mode, error, _account: ends.append(
+                (name, mode, type(error) if error else None)
+            )
             rows = [side.send(name) for name in "abc"]
             await asyncio.gather(*rows, side.send("late", not_after=SendBy.within(-1)), return_exceptions=True)
         assert ends.pop() == ("sample", "live", error)
@@ -132,6 +134,17 @@ async def test_modes_are_never_joined() -> None:
     async with Side(echo) as side:
         await asyncio.gather(side.send("a", mode="live"), side.send("b", mode="test"))
     assert sorted(side.bodies) == [["a"], ["b"]]
+
+
+async def test_accounts_are_never_joined() -> None:
+    async with Side(echo) as side:
+
+        async def send(name: str, account: str) -> Reply:
+            call = Call("POST", PATH, json=name, commits=True)
+            return await side.transport.send(side.vendor, "live", side.connection, call, "", account=account)
+
+        await asyncio.gather(send("a", ""), send("b", "acc_1"), send("c", "acc_2"), send("d", "acc_1"))
+    assert sorted(side.bodies) == [["a"], ["b", "d"], ["c"]]
 
 
 async def test_other_calls_are_not_joined() -> None:

@@ -324,7 +324,7 @@ class TestWhatIsOurs:
         ends: list[VendorError | None] = []
         async with Transport(
             allow_private_network=True,
-            ended=lambda vendor, mode, error: ends.append(error),
+            ended=lambda vendor, mode, error, account: ends.append(error),
             wire=httpx.MockTransport(handler),
         ) as transport:
 
@@ -439,7 +439,7 @@ class TestWhatIsOurs:
 
         ends: list[VendorError | None] = []
         async with serving(slow) as base, Transport(allow_private_network=False) as transport:
-            transport.ended = lambda vendor, mode, error: ends.append(error)
+            transport.ended = lambda vendor, mode, error, _account: ends.append(error)
             call = Call("POST", "/x", commits=True)
             sending = [
                 asyncio.create_task(

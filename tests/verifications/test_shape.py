@@ -12,6 +12,7 @@ import pytest
 
 from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.flow import Call, Reply
 from covergate.verifications.conversation import Conversation
@@ -64,7 +65,8 @@ async def kept(told: Callable[[Reply], bool] | None, transport: Replying) -> Any
         return
 
     vendor = VENDORS["healthie"]
-    conversation = Conversation(cast(Transport, transport), vendor, "test", vendor.connection(), intend, pace)
+    account = VendorAccount(SHARED, None, vendor.name, "test", vendor.connection())
+    conversation = Conversation(cast(Transport, transport), vendor, account, intend, pace)
 
     def flow() -> Any:
         yield Call("POST", "/graphql", is_about_patient=told)

@@ -34,6 +34,7 @@ SCOPES: dict[str, Scope] = {
     "verifications:read": Scope("read, list and search verifications, vendors, payers and events", default=True),
     "verifications:raw": Scope("read the vendors' raw replies"),
     "webhooks:manage": Scope("manage webhook endpoints, read and repeat deliveries", default=True),
+    "accounts:manage": Scope("put in, test and remove the tenant's own accounts at vendors"),
 }
 DEFAULT_SCOPES = frozenset(name for name, scope in SCOPES.items() if scope.default)
 MODES = ("test", "live")
@@ -68,6 +69,9 @@ _FIND = Query("""
 SELECT id, tenant_id, mode, scopes, name, allowed_networks,
   CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
 FROM api_keys WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
+
+
+_TENANT = Query("SELECT id FROM tenants WHERE name = :name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +176,10 @@ async def find_key(db: AsyncConnection, digested: bytes) -> Caller | None:
         # By the database's clock, as in every other process.
         valid_until=inf if row.expires_in is None else asked_at + row.expires_in,
     )
+
+
+async def find_tenant(gateway: Gateway, name: str) -> str | None:
+    """The id of the tenant of this name."""
+    async with gateway.connection() as db:
+        tenant_id: str | None = await _TENANT.scalar(db, {"name": name.strip()})
+        return tenant_id

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from covergate.access.credential_cache import CredentialCache
+from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
 from covergate.api import (
     deliveries,
     docs,
@@ -17,6 +18,7 @@ from covergate.api import (
     openapi,
     payers,
     problems,
+    vendor_accounts,
     vendor_events,
     vendors,
     verifications,
@@ -29,6 +31,7 @@ from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.payers.seed import seed_directory
+from covergate.transport.transport import Transport
 from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
 from covergate.verifications.event_rates import EventRates
@@ -36,6 +39,7 @@ from covergate.verifications.event_rates import EventRates
 RESOURCES = (
     verifications.router,
     vendors.router,
+    vendor_accounts.router,
     payers.router,
     webhook_endpoints.router,
     deliveries.router,
@@ -47,24 +51,32 @@ RESOURCES = (
 )
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once."""
-    credentials, metrics = CredentialCache(gateway), Metrics()
+def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
+    """`transport` tries vendor accounts; it is closed with the app.
+
+    Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once.
+    """
+    credentials, metrics, accounts = CredentialCache(gateway), Metrics(), AccountsWatch(gateway)
     limits = Limits(gateway, credentials)
+    transport = transport or Transport(allow_private_network=gateway.settings.allow_private_network)
 
     def forget() -> None:
         credentials.forget()
         gateway.tenancy.forget()
+        accounts.wake()
 
-    waiters = Waiters(gateway.database.url, forget, gateway.settings.most_waits)
+    waiters = Waiters(gateway.database.url, forget, gateway.settings.most_waits, on_accounts_changed=accounts.wake)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await seed_directory(gateway.database)
+        # Before the first request: it must not meet the shared account where the tenant has its own.
+        await refresh_accounts(gateway)
         duties = [
             asyncio.create_task(waiters.run(), name="waiters"),
             asyncio.create_task(credentials.run(), name="credentials"),
             asyncio.create_task(limits.quotas.run(), name="quotas"),
+            asyncio.create_task(accounts.run(), name="accounts"),
         ]
         try:
             yield
@@ -75,6 +87,7 @@ def create_app(gateway: Gateway) -> FastAPI:
                 with suppress(asyncio.CancelledError):
                     await duty
             await credentials.write_uses()
+            await transport.aclose()
 
     app = FastAPI(
         title="CoverGate",
@@ -96,6 +109,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway, app.state.waiters = gateway, waiters
     app.state.credentials, app.state.metrics = credentials, metrics
+    app.state.transport = transport
     app.state.acceptance, app.state.limits = Acceptance(gateway), limits
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)

@@ -22,6 +22,7 @@ _DATE = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T|$)")
 _VER = "ver_01jd7k3v0te0r9m2zn4x8b6wqa"
 _ATT = "att_01jd7k3v0te0r9m2zn4x8b6wqb"
 _EVT = "evt_01jd7k46mne0r9m2zn4x8b6wqc"
+_ACC = "acc_01jd7jzz4pe0r9m2zn4x8b6wqe"
 _WHE = "whe_01jd7jzz4pe0r9m2zn4x8b6wqd"
 _DLV = "dlv_01jd7k46mqe0r9m2zn4x8b6wqe"
 _REQ = "req_01jd7k46mqe0r9m2zn4x8b6wqf"
@@ -276,6 +277,7 @@ RUNNING_VENDOR: dict[str, Any] = {
     "name": "sohar",
     "title": "Sohar",
     "enabled": True,
+    "account": "shared",
     "capabilities": {
         "answers_by": ["event", "poll"],
         "typical_wait_seconds": {"median": 6, "slow": 30},
@@ -312,6 +314,27 @@ HELD_VENDOR: dict[str, Any] = {
     "held": True,
     "held_since": _ENDED,
     "held_by": {"id": "opr_01m80aq8c7epyshsw0x172jhr7", "name": "Night shift"},
+}
+NEW_VENDOR_ACCOUNT: dict[str, Any] = {
+    "id": _ACC,
+    "object": "vendor_account",
+    "vendor": "sohar",
+    "mode": "live",
+    "environment": "production",
+    "hint": "8c1f",
+    "fingerprint": "5f0c93f2a1b7d844",
+    "state": "untested",
+    "tested_at": None,
+    "created_at": _CREATED,
+    "changed_at": _CREATED,
+    "events_url": f"https://gateway.example.com/v1/vendor-events/sohar/{_ACC}",
+}
+VENDOR_ACCOUNT: dict[str, Any] = {**NEW_VENDOR_ACCOUNT, "state": "ok", "tested_at": _ENDED}
+TESTED_VENDOR_ACCOUNT = {**VENDOR_ACCOUNT, "message": "the vendor took the credentials"}
+VENDOR_ACCOUNT_PAGE = _listed(VENDOR_ACCOUNT)
+PUT_VENDOR_ACCOUNT: dict[str, Any] = {
+    "environment": "production",
+    "credentials": {"client_id": "clinic-north", "client_secret": "…", "webhook_secret": "whsec_…"},
 }
 PAYER_PAGE = _listed(
     {
@@ -381,8 +404,8 @@ THIN_DATA: dict[str, Any] = {
 }
 EVENT_PAGE = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN_DATA})
 VENDOR_DATA: dict[str, dict[str, Any]] = {
-    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open"},
-    "vendor.recovered": {"vendor": "sohar", "mode": "test", "state": "closed"},
+    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open", "account": "shared"},
+    "vendor.recovered": {"vendor": "sohar", "mode": "test", "state": "closed", "account": "shared"},
 }
 TEST_DATA: dict[str, Any] = {"id": _WHE}
 INBOUND_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}

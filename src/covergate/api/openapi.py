@@ -27,6 +27,7 @@ from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
 from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
 from covergate.api.describe import REFERENCE, problem, reference
+from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
@@ -41,6 +42,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     ResolveVerification,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
+    PutVendorAccount,
 )
 
 DESCRIPTION = f"""
@@ -77,6 +79,7 @@ PATH_PARAMETERS = {
     "endpoint_id": "`whe_…`",
     "delivery_id": "`dlv_…`",
     "vendor": "A vendor's `name`",
+    "account_id": "`acc_…`",
 }
 
 OPERATOR_HEADERS: list[dict[str, Any]] = [

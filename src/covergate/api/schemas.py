@@ -19,7 +19,16 @@ from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Provider, Service, Subscriber
 from covergate.eligibility.result import Result
 from covergate.eligibility.terms import Outcome, OutcomeReason
-from covergate.states import AttemptState, CircuitState, DeliveryStatus, EndpointStatus, EventType, Status
+from covergate.states import (
+    AttemptState,
+    CircuitState,
+    DeliveryStatus,
+    EndpointStatus,
+    Environment,
+    EventType,
+    Status,
+    VendorAccountState,
+)
 from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
@@ -210,6 +219,10 @@ class VendorShown(Shown, title="Vendor"):
     name: str
     title: str
     enabled: bool
+    account: Annotated[
+        Literal["own", "shared"] | None,
+        Field(description="Whose account the tenant's verifications use: its own, or the gateway's; null: none"),
+    ]
     capabilities: CapabilitiesShown
     circuit: Circuit
     held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it and its work waits")]
@@ -225,6 +238,29 @@ class VendorShown(Shown, title="Vendor"):
         Field(description=f"The busiest of those with {ENOUGH} ended attempts or more, at most {MOST_PAYERS}"),
     ]
     docs_url: str
+
+
+class VendorAccountShown(Shown, title="VendorAccount"):
+    """A tenant's own account at a vendor. `hint` is the end of its secret, empty if that is short."""
+
+    id: Annotated[str, Field(pattern="^acc_")]
+    object: Literal["vendor_account"]
+    vendor: str
+    mode: Mode
+    environment: Environment
+    hint: str
+    fingerprint: Annotated[str, Field(description="Tells whether the credentials are the same as before")]
+    state: VendorAccountState
+    tested_at: datetime | None
+    created_at: datetime
+    changed_at: datetime
+    events_url: Annotated[
+        str | None, Field(description="Where the vendor is to send its events; null if it sends none")
+    ]
+
+
+class TestedVendorAccount(VendorAccountShown, title="TestedVendorAccount"):
+    message: Annotated[str, Field(description="What came back, in the gateway's words")]
 
 
 class PayerShown(Shown, title="DirectoryPayer"):
@@ -306,6 +342,7 @@ class VendorData(Shown):
     vendor: str
     mode: Mode
     state: Literal["open", "closed", "held", "resumed"]
+    account: Annotated[Literal["own", "shared"], Field(description="Of the tenant's own account, or the gateway's")]
 
 
 class _Typed(Shown):
@@ -407,6 +444,10 @@ class VendorList(_List[VendorShown]):
     """In a fixed order."""
 
 
+class VendorAccountList(_List[VendorAccountShown]):
+    """By the vendors' names."""
+
+
 class PayerList(_List[PayerShown]):
     """By name, or with `q` the best match first."""
 
@@ -430,6 +471,9 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Raw,
     VendorList,
     VendorShown,
+    VendorAccountShown,
+    VendorAccountList,
+    TestedVendorAccount,
     PayerList,
     WebhookEndpoint,
     WebhookEndpointWithSecret,

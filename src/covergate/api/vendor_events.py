@@ -1,4 +1,7 @@
-"""`POST /v1/vendor-events/{vendor}`: vendors' webhooks. The signature is the key; a forged event leaves no trace."""
+"""`POST /v1/vendor-events/{vendor}`, and below it an address for each tenant's account: vendors' webhooks.
+
+The signature is the key; a forged event leaves no trace.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer, read_body
 from covergate.api.metrics import Metrics
 from covergate.errors import Problem
+from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.verifications.event_rates import EventRates, TooFast
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
@@ -37,6 +42,26 @@ MOST_EVENT_BYTES = 2 * 1024 * 1024
     ),
 )
 async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str) -> Response:
+    return await _received(request, gateway, vendor, SHARED)
+
+
+@router.post(
+    "/v1/vendor-events/{vendor}/{account_id}",
+    status_code=202,
+    **documented(
+        "receive_account_event",
+        "Receive an event about a tenant's own account",
+        "As above, at the `events_url` of a vendor account, and verified with that account's secret.",
+        body=(None, examples.INBOUND_EVENT),
+        answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
+        problems=(401, 404, 413),
+    ),
+)
+async def receive_account_event(request: Request, gateway: GatewayOf, vendor: str, account_id: str) -> Response:
+    return await _received(request, gateway, vendor, account_id)
+
+
+async def _received(request: Request, gateway: Gateway, vendor: str, account_id: str) -> Response:
     metrics: Metrics = request.app.state.metrics
     known = vendor if vendor in VENDORS else "unknown"
     if known == "unknown":
@@ -51,7 +76,7 @@ async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str
     )
     rates: EventRates = request.app.state.event_rates
     try:
-        stored = await receive(gateway, vendor, inbound, rates)
+        stored = await receive(gateway, vendor, inbound, rates, account_id)
     except UnknownVendor:
         metrics.vendor_events.labels(known, "unknown").inc()
         raise Problem("not_found", "this vendor sends no events") from None

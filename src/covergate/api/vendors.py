@@ -7,6 +7,7 @@ that it names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -37,6 +38,7 @@ from covergate.vendor_health.statistics import (
     judge_for,
 )
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.vendor import Vendor
 from covergate.verifications.operator import hold, resume
 
@@ -112,30 +114,40 @@ def _modes(vendor: str, caller: Caller) -> tuple[str, ...]:
     return MODES if caller.within_mode is None else (caller.within_mode,)
 
 
+def _account(gateway: Gateway, caller: Caller, mode: str, vendor: str) -> VendorAccount | None:
+    """The tenant's; for an operator who names none, the gateway's own."""
+    if caller.within_tenant is None:
+        return gateway.shared_account(mode, vendor)
+    return gateway.account(caller.within_tenant, mode, vendor)
+
+
 async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable[[str], dict[str, Any]]:
     """A function from a vendor's name to the vendor as the API shows it now."""
     statistics: Statistics = request.app.state.statistics
     mode = caller.within_mode or ("live" if gateway.enabled("live") else "test")
     operates = caller.kind is CallerKind.OPERATOR
     async with gateway.connection() as db:
-        standing = {
-            vendor: stands for (vendor, of_mode), stands in (await read_standing(db)).items() if of_mode == mode
-        }
+        standing = await read_standing(db)
         holders = {stands.held_by for stands in standing.values() if stands.held_by} if operates else set()
         names = await names_of(db, holders) if holders else {}
     fleet = await statistics.windows(mode, HOUR)
     hours = await statistics.windows(mode, HOUR, caller.within_tenant)
     days = await statistics.windows(mode, DAY, caller.within_tenant)
-    enabled = {vendor.name for vendor in gateway.enabled(mode)}
 
     def show(name: str) -> dict[str, Any]:
-        stands, day = standing.get(name, NEVER_LEFT), days.get(name, Window())
+        account, day = _account(gateway, caller, mode, name), days.get(name, Window())
+        shared = standing.get((name, mode, SHARED), NEVER_LEFT)
+        stands = shared
+        if account is not None and account.id != SHARED:
+            own = standing.get((name, mode, account.id), NEVER_LEFT)
+            stands = replace(own, held_at=shared.held_at, held_by=shared.held_by)  # a hold is of all accounts
         judgement = judge(stands.circuit, fleet.get(name, Window()))
         if not operates:
             judgement = judge_for(judgement, day.payers)
         return {
             **_view(VENDORS[name]),
-            "enabled": name in enabled,
+            "enabled": account is not None,
+            "account": None if account is None else "shared" if account.id == SHARED else "own",
             **_standing_view(stands, names),
             **_judgement_view(judgement),
             **_numbers_view(hours.get(name, Window()), day),

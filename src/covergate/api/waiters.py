@@ -13,21 +13,29 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from covergate.access.credentials import CREDENTIALS_CHANGED
+from covergate.access.vendor_accounts import ACCOUNTS_CHANGED
 from covergate.db.listen import listen
 from covergate.verifications.commit import ENDED
 
 
 class Waiters:
-    """`run` keeps the LISTEN connection up until it is canceled; `on_keys_changed` is called when credentials changed."""
+    """`run` keeps the LISTEN connection up until it is canceled. `on_keys_changed` is called when credentials changed,
+    `on_accounts_changed` when vendor accounts did.
+    """
 
     def __init__(
-        self, url: str, on_keys_changed: Callable[[], None] = lambda: None, most_waits: int = sys.maxsize
+        self,
+        url: str,
+        on_keys_changed: Callable[[], None] = lambda: None,
+        most_waits: int = sys.maxsize,
+        on_accounts_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url
         self._most_waits = most_waits
         self._events: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         """By the verification that is waited for, and by the credential that waits."""
         self._on_keys_changed = on_keys_changed
+        self._on_accounts_changed = on_accounts_changed
         self._closing = False
 
     def may_wait(self, credential_id: str) -> bool:
@@ -65,12 +73,17 @@ class Waiters:
         return self._closing
 
     async def run(self) -> None:
-        channels = {ENDED: self._wake, CREDENTIALS_CHANGED: self._credential_changed}
+        channels = {
+            ENDED: self._wake,
+            CREDENTIALS_CHANGED: self._credential_changed,
+            ACCOUNTS_CHANGED: lambda _: self._on_accounts_changed(),
+        }
         await listen(self._url, "covergate waiters", channels, self._missed)
 
     def _missed(self) -> None:
         self.wake_all()
         self._on_keys_changed()
+        self._on_accounts_changed()
 
     def _credential_changed(self, credential_id: str) -> None:
         self._on_keys_changed()

@@ -34,7 +34,9 @@ from covergate.states import (
     CircuitState,
     DeliveryStatus,
     EndpointStatus,
+    Environment,
     Status,
+    VendorAccountState,
     WaitingFor,
 )
 
@@ -238,6 +240,13 @@ work = Table(
     Column("exchange_count", Integer, nullable=False, server_default="0"),
     # The current attempt.
     Column("attempt_id", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("state", Text, nullable=False),
     Column("attempt_created_at", Timestamp, nullable=False, server_default=now),
     Column("vendor_ref", Text),
@@ -306,6 +315,13 @@ attempts = Table(
     Column("id", Text, primary_key=True),
     Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("vendor", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("mode", Text, nullable=False, comment="with payer_id the verification's, for the vendors' statistics"),
     Column("payer_id", Text),
     Column("vendor_ref", Text),
@@ -389,6 +405,13 @@ vendor_events = Table(
     Column("id", Text, primary_key=True),
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("dedupe_key", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("ref", Text),
@@ -399,7 +422,7 @@ vendor_events = Table(
     Column("message_id", Text, comment="the vendor_messages that it came in, maybe with others"),
     Column("received_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
-    UniqueConstraint("vendor", "mode", "dedupe_key"),
+    UniqueConstraint("vendor", "mode", "account", "dedupe_key"),
     Index("ix_vendor_events_unmatched", "vendor", "ref", postgresql_where=text("verification_id IS NULL")),
 )
 
@@ -496,6 +519,13 @@ vendor_standing = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("circuit", Text, nullable=False, server_default=CircuitState.CLOSED.value),
     Column("since", Timestamp, nullable=False, server_default=now),
     Column("rests_until", Timestamp, comment="open: no call before; half_open: when the trial counts as lost"),
@@ -504,7 +534,7 @@ vendor_standing = Table(
     ),
     Column("held_at", Timestamp),
     Column("held_by", Text, comment="the operator"),
-    PrimaryKeyConstraint("vendor", "mode"),
+    PrimaryKeyConstraint("vendor", "mode", "account"),
     one_of("mode", "test", "live"),
     one_of("circuit", *CircuitState),
     CheckConstraint(f"(circuit = '{CircuitState.CLOSED}') = (rests_until IS NULL)", name="rests_while_not_closed"),
@@ -515,10 +545,17 @@ vendor_calls = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("bucket", Timestamp, nullable=False, comment="the begin of ten seconds"),
     Column("answered", Integer, nullable=False, comment="calls that got a readable reply"),
     Column("failed", Integer, nullable=False, comment="calls that did not, by the vendor's doing"),
-    PrimaryKeyConstraint("vendor", "mode", "bucket"),
+    PrimaryKeyConstraint("vendor", "mode", "account", "bucket"),
     one_of("mode", "test", "live"),
 )
 
@@ -527,9 +564,16 @@ vendor_rates = Table(
     metadata,
     Column("vendor", Text, nullable=False),
     Column("mode", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
     Column("tokens", Double, nullable=False, comment="calls that may be made now, as of `at`"),
     Column("at", Timestamp, nullable=False, server_default=now),
-    PrimaryKeyConstraint("vendor", "mode"),
+    PrimaryKeyConstraint("vendor", "mode", "account"),
     one_of("mode", "test", "live"),
 )
 
@@ -540,6 +584,37 @@ quotas = Table(
     Column("subject", Text, nullable=False, comment="an API key's id, a tenant's, or an address"),
     Column("full_at", Timestamp, nullable=False, comment="when the bucket is full again: what is done puts it off"),
     PrimaryKeyConstraint("policy", "subject"),
+)
+
+vendor_accounts = Table(
+    "vendor_accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("vendor", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("credentials_sealed", LargeBinary, comment="the connection's fields, and whose they are; gone when removed"),
+    Column("hint", Text, nullable=False, comment="the last four characters of the secret, if it is long enough"),
+    Column("fingerprint", Text, nullable=False, comment="of a keyed digest of the credentials"),
+    Column("state", Text, nullable=False, comment="what the vendor said to the credentials when they were tested"),
+    Column("tested_at", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("changed_at", Timestamp, nullable=False, server_default=now),
+    Column("removed_at", Timestamp),
+    one_of("mode", "test", "live"),
+    one_of("environment", *Environment),
+    one_of("state", *VendorAccountState),
+    CheckConstraint("(environment = 'sandbox') = (mode = 'test')", name="environment_of_mode"),
+    CheckConstraint("(removed_at IS NULL) = (credentials_sealed IS NOT NULL)", name="credentials_until_removed"),
+    Index(
+        "uq_vendor_accounts_owner",
+        "tenant_id",
+        "mode",
+        "vendor",
+        unique=True,
+        postgresql_where=text("removed_at IS NULL"),
+    ),
 )
 
 payer_directory = Table(

@@ -23,8 +23,8 @@ from covergate.payers import store
 from covergate.payers.matching import Names
 from covergate.payers.store import Candidate, Codes, DirectoryPayer
 from covergate.transport.transport import Transport
-from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
-from covergate.vendors.flow import ListedPayer, PayersFlow
+from covergate.vendors.errors import VendorBroken, VendorError
+from covergate.vendors.flow import ListedPayer
 from covergate.vendors.vendor import Connection, Vendor
 
 log = structlog.get_logger(__name__)
@@ -94,6 +94,7 @@ async def sync_if_due(gateway: Gateway, transport: Transport) -> None:
 
 
 def _listing(gateway: Gateway, mode: str | None) -> list[tuple[Vendor, str, Connection]]:
+    """On the gateway's own accounts: the directory is everybody's."""
     return [
         (vendor, of_mode, gateway.connections[of_mode, vendor.name])
         for of_mode in ("test", "live")
@@ -112,7 +113,7 @@ async def _start(gateway: Gateway, vendor: Vendor, mode: str, *, due_after: int)
 async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: str, connection: Connection) -> Synced:
     assert vendor.list_payers is not None
     try:
-        listed = usable(await _fetch(transport, vendor, mode, connection, vendor.list_payers(connection)))
+        listed = usable(await transport.run(vendor, mode, connection, vendor.list_payers(connection)))
         if not listed:
             raise VendorBroken("empty_payer_list", sent=True)
         synced = await _take_over(gateway, vendor.name, mode, listed)
@@ -131,24 +132,6 @@ async def _sync(gateway: Gateway, transport: Transport, vendor: Vendor, mode: st
         error=synced.error,
     )
     return synced
-
-
-async def _fetch(
-    transport: Transport, vendor: Vendor, mode: str, connection: Connection, flow: PayersFlow
-) -> Sequence[ListedPayer]:
-    try:
-        call = next(flow)
-        while True:
-            reply = await transport.send(vendor, mode, connection, call, "")
-            try:
-                call = flow.send(reply)
-            except UNREADABLE as error:
-                raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
-    except StopIteration as stop:
-        listed: Sequence[ListedPayer] = stop.value
-        return listed
-    finally:
-        flow.close()
 
 
 def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 import structlog
@@ -52,8 +52,16 @@ from covergate.outbound.resolver import Resolver
 from covergate.outbound.send_by import SendBy
 from covergate.retrying import retrying
 from covergate.transport.batching import Batcher
+from covergate.vendors.account import SHARED
 from covergate.vendors.auth import TokenAuth, VendorAuth
-from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited, VendorUnavailable
+from covergate.vendors.errors import (
+    UNREADABLE,
+    VendorAuthFailed,
+    VendorBroken,
+    VendorError,
+    VendorRateLimited,
+    VendorUnavailable,
+)
 from covergate.vendors.flow import Call, Reply
 from covergate.vendors.vendor import Connection, Vendor
 
@@ -76,22 +84,26 @@ TRANSMISSION_FAILED = {408: True, 425: False}
 
 log = structlog.get_logger(__name__)
 
+_Brings = TypeVar("_Brings")
+_Place: TypeAlias = tuple[str, str, str]
+"""Vendor, mode, account."""
+
 
 class Transport:
-    """One per process. Vendors and modes share no connection, so a slow one holds up only itself.
+    """One per process. Vendors, modes and accounts share no connection, token or batch, so a slow one holds up only itself.
 
     How many calls of a vendor are under way is its lane's business: there is no limit here.
 
-    `ended` is told vendor, mode and error of each HTTP call that ended, once however many submissions it carried; calls that
-    this process stopped itself (`VendorError.ours`) say nothing about the vendor and are left out. `wire` and `resolver`
-    stand in for the network in tests.
+    `ended` is told vendor, mode, error and account of each HTTP call that ended, once however many submissions it carried;
+    calls that this process stopped itself (`VendorError.ours`) say nothing about the vendor and are left out. `wire` and
+    `resolver` stand in for the network in tests.
     """
 
     def __init__(
         self,
         *,
         allow_private_network: bool,
-        ended: Callable[[str, str, VendorError | None], None] = lambda vendor, mode, error: None,
+        ended: Callable[[str, str, VendorError | None, str], None] = lambda vendor, mode, error, account: None,
         wire: Wire | None = None,
         resolver: Resolver | None = None,
     ) -> None:
@@ -99,10 +111,10 @@ class Transport:
         self._wire = wire
         self._resolver = resolver or Resolver()
         self.ended = ended
-        self._clients: dict[tuple[str, str, bool], HttpClient] = {}
-        self._auths: dict[tuple[str, str], tuple[Connection, HttpAuth]] = {}
-        self._tokens_counted: dict[tuple[str, str], int] = {}
-        self._batchers: dict[tuple[str, str], tuple[Connection, Batcher]] = {}
+        self._clients: dict[tuple[_Place, bool], HttpClient] = {}
+        self._auths: dict[_Place, tuple[Connection, HttpAuth]] = {}
+        self._tokens_counted: dict[_Place, int] = {}
+        self._batchers: dict[_Place, tuple[Connection, Batcher]] = {}
 
     async def __aenter__(self) -> Transport:
         return self
@@ -127,10 +139,12 @@ class Transport:
         call: Call,
         pointer: str,
         *,
+        account: str = SHARED,
         not_after: SendBy | float | None = None,
     ) -> Reply:
         """A 2xx with a JSON body (or an empty one if that is fine), or a 4xx that may explain itself. Raises VendorError.
 
+        `account` is the id of the account whose `connection` it is.
         `not_after` is when the call must not leave any more. A number is the loop's time, for callers that cannot have
         been paused since they chose it.
         """
@@ -138,20 +152,43 @@ class Transport:
             not_after = SendBy.at_loop_time(not_after)
         batching = vendor.batching
         if batching is None or not call.commits or call.path != batching.path:
-            return await self._send(vendor, mode, connection, call, pointer, not_after)
-        return await self._batcher(vendor, mode, connection).submit(call, pointer, not_after)
+            return await self._send(vendor, mode, connection, account, call, pointer, not_after)
+        return await self._batcher(vendor, mode, connection, account).submit(call, pointer, not_after)
 
-    def _batcher(self, vendor: Vendor, mode: str, connection: Connection) -> Batcher:
+    async def run(
+        self,
+        vendor: Vendor,
+        mode: str,
+        connection: Connection,
+        flow: Generator[Call, Reply, _Brings],
+        account: str = SHARED,
+    ) -> _Brings:
+        """What a flow brings that commits nothing and whose replies are not kept. Raises VendorError."""
+        try:
+            call = next(flow)
+            while True:
+                reply = await self.send(vendor, mode, connection, call, "", account=account)
+                try:
+                    call = flow.send(reply)
+                except UNREADABLE as error:
+                    raise VendorBroken(f"unreadable reply: {type(error).__name__}", sent=True) from error
+        except StopIteration as stop:
+            brought: _Brings = stop.value
+            return brought
+        finally:
+            flow.close()
+
+    def _batcher(self, vendor: Vendor, mode: str, connection: Connection, account: str) -> Batcher:
         assert vendor.batching is not None
-        known = self._batchers.get((vendor.name, mode))
+        known = self._batchers.get((vendor.name, mode, account))
         if known is not None and known[0] == connection:
             return known[1]
 
         async def send(joined: Call, not_after: SendBy | None, rows: int) -> Reply:
-            return await self._send(vendor, mode, connection, joined, "", not_after, rows=rows)
+            return await self._send(vendor, mode, connection, account, joined, "", not_after, rows=rows)
 
         batcher = Batcher(vendor.batching, send)
-        self._batchers[vendor.name, mode] = (connection, batcher)
+        self._batchers[vendor.name, mode, account] = (connection, batcher)
         return batcher
 
     async def _send(
@@ -159,6 +196,7 @@ class Transport:
         vendor: Vendor,
         mode: str,
         connection: Connection,
+        account: str,
         call: Call,
         pointer: str,
         not_after: SendBy | None,
@@ -169,28 +207,31 @@ class Transport:
             raise ValueError("a committing call must be a POST or a PATCH")
         started = time.monotonic()
         fields: dict[str, Any] = {"vendor": vendor.name, "mode": mode, "call": call.label, **noted}
+        if account != SHARED:
+            fields["account"] = account
+        place = (vendor.name, mode, account)
         try:
-            reply = await self._exchange(vendor, mode, connection, call, pointer, not_after)
+            reply = await self._exchange(vendor, place, connection, call, pointer, not_after)
         except VendorError as error:
             fields |= {"status": error.reply.status if error.reply else None, "sent": error.sent}
             fields |= {"error": type(error).__name__, "reason": error.reason}
             log.warning("vendor_call", **fields, duration_ms=_since(started))
             count_call(mode, vendor.name, "ours" if error.ours else error.kind.value, time.monotonic() - started)
             if not error.ours:
-                self.ended(vendor.name, mode, error)
+                self.ended(vendor.name, mode, error, account)
             raise
         finally:
-            self._count_tokens(vendor, mode)
+            self._count_tokens(place)
         log.info("vendor_call", **fields, status=reply.status, sent=True, duration_ms=_since(started))
         count_call(mode, vendor.name, "ok", time.monotonic() - started)
-        self.ended(vendor.name, mode, None)
+        self.ended(vendor.name, mode, None, account)
         return reply
 
     async def _exchange(
-        self, vendor: Vendor, mode: str, connection: Connection, call: Call, pointer: str, not_after: SendBy | None
+        self, vendor: Vendor, place: _Place, connection: Connection, call: Call, pointer: str, not_after: SendBy | None
     ) -> Reply:
-        client = self._client(vendor, mode, call.commits)
-        auth = self._auth(vendor, mode, connection)
+        client = self._client(place, call.commits)
+        auth = self._auth(vendor, place, connection)
         request = _request(client, connection, call, not_after)
         time_is_up = asyncio.get_running_loop().time() + call.timeout
 
@@ -219,12 +260,13 @@ class Transport:
             raise VendorUnavailable(_reason(error), sent=was_sent(error, request), ours=ours) from error
         return _read(response, pointer, auth.refused if isinstance(auth, VendorAuth) else VendorAuth.refused)
 
-    def _client(self, vendor: Vendor, mode: str, commits: bool) -> HttpClient:
-        key = (vendor.name, mode, commits)
+    def _client(self, place: _Place, commits: bool) -> HttpClient:
+        key = (place, commits)
         if key not in self._clients:
+            _, mode, account = place
             self._clients[key] = make_client(
-                # Test mode talks to the operator's own sandbox.
-                guarded=mode == "live" and not self._allow_private_network,
+                # In test mode the gateway's own account is the operator's sandbox.
+                guarded=(mode == "live" or account != SHARED) and not self._allow_private_network,
                 keepalive_seconds=COMMITTING_KEEPALIVE_SECONDS if commits else VENDOR_KEEPALIVE_SECONDS,
                 reply_limit=REPLY_LIMIT,
                 resolver=self._resolver,
@@ -232,22 +274,23 @@ class Transport:
             )
         return self._clients[key]
 
-    def _auth(self, vendor: Vendor, mode: str, connection: Connection) -> HttpAuth:
+    def _auth(self, vendor: Vendor, place: _Place, connection: Connection) -> HttpAuth:
         """Kept, because it holds the token; made anew when the connection changed."""
-        known = self._auths.get((vendor.name, mode))
+        known = self._auths.get(place)
         if known is None or known[0] != connection:
             known = (connection, vendor.authenticate(connection))
-            self._auths[vendor.name, mode] = known
-            self._tokens_counted[vendor.name, mode] = 0
+            self._auths[place] = known
+            self._tokens_counted[place] = 0
         return known[1]
 
-    def _count_tokens(self, vendor: Vendor, mode: str) -> None:
-        if (known := self._auths.get((vendor.name, mode))) is None:
+    def _count_tokens(self, place: _Place) -> None:
+        if (known := self._auths.get(place)) is None:
             return
         fetches = known[1].fetches if isinstance(known[1], TokenAuth) else 0
-        if new := fetches - self._tokens_counted[vendor.name, mode]:
-            count_tokens(mode, vendor.name, new)
-            self._tokens_counted[vendor.name, mode] = fetches
+        if new := fetches - self._tokens_counted[place]:
+            vendor, mode, _ = place
+            count_tokens(mode, vendor, new)
+            self._tokens_counted[place] = fetches
 
 
 def _request(client: HttpClient, connection: Connection, call: Call, not_after: SendBy | None) -> HttpRequest:

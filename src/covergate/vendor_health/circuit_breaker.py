@@ -1,4 +1,5 @@
-"""One circuit per vendor and mode, and the operator's hold: both decide whether a vendor may be called now.
+"""One circuit per vendor, mode and account, and the operator's hold, which is of a vendor and mode: both decide whether a
+vendor may be called now.
 
     closed → open            too large a share of the window's calls failed
     open → half_open         its rest is over; one process makes one trial
@@ -15,16 +16,19 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeAlias
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.access.vendor_accounts import owner_of
 from covergate.db.kept import Kept
 from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, EventType
+from covergate.vendors.account import SHARED
 from covergate.vendors.errors import VendorBroken, VendorError, VendorUnavailable
-from covergate.webhooks.events import publish_to_all
+from covergate.webhooks.events import News, publish, publish_to_all
 
 log = structlog.get_logger(__name__)
 
@@ -33,57 +37,62 @@ LONGEST_REST_SECONDS = 300.0
 TRIAL_SECONDS = 90
 """After which a trial whose process said nothing counts as lost."""
 
+_Place: TypeAlias = tuple[str, str, str]
+"""Vendor, mode, account."""
+
 KEPT = (
-    Kept("vendor_standing", "one row for each vendor and mode"),
+    Kept("vendor_standing", "one row for each vendor, mode and account"),
     Kept("vendor_calls", "the longest window of a circuit is an hour", "1 day", "bucket"),
 )
 
-_READ = Query("SELECT vendor, mode, circuit, since, rests_until, held_at, held_by FROM vendor_standing")
+_ITS = "vendor = :vendor AND mode = :mode AND account = :account"
+_READ = Query("SELECT vendor, mode, account, circuit, since, rests_until, held_at, held_by FROM vendor_standing")
 _TURN = turn("covergate circuits")
 """Counts and circuits are written in either order: one process at a time."""
 _COUNT = Query("""
-INSERT INTO vendor_calls (vendor, mode, bucket, answered, failed)
-SELECT vendor, mode, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / 10) * 10), answered, failed
-FROM unnest(CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:answered AS int[]), CAST(:failed AS int[]))
-     AS c(vendor, mode, answered, failed)
-ORDER BY vendor, mode
-ON CONFLICT (vendor, mode, bucket) DO UPDATE
+INSERT INTO vendor_calls (vendor, mode, account, bucket, answered, failed)
+SELECT vendor, mode, account, to_timestamp(floor(extract(epoch FROM clock_timestamp()) / 10) * 10), answered, failed
+FROM unnest(CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:accounts AS text[]), CAST(:answered AS int[]),
+            CAST(:failed AS int[])) AS c(vendor, mode, account, answered, failed)
+ORDER BY vendor, mode, account
+ON CONFLICT (vendor, mode, account, bucket) DO UPDATE
   SET answered = vendor_calls.answered + excluded.answered, failed = vendor_calls.failed + excluded.failed""")
 _OPEN = Query(f"""
 WITH recent AS (
-  SELECT vendor, mode, sum(failed) AS failed, sum(answered + failed) AS calls FROM vendor_calls
-  WHERE bucket >= now() - make_interval(secs => :window) GROUP BY vendor, mode
+  SELECT vendor, mode, account, sum(failed) AS failed, sum(answered + failed) AS calls FROM vendor_calls
+  WHERE bucket >= now() - make_interval(secs => :window) GROUP BY vendor, mode, account
 )
-INSERT INTO vendor_standing AS s (vendor, mode, circuit, since, rests_until, rests)
-SELECT vendor, mode, '{CircuitState.OPEN}', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1 FROM recent
+INSERT INTO vendor_standing AS s (vendor, mode, account, circuit, since, rests_until, rests)
+SELECT vendor, mode, account, '{CircuitState.OPEN}', clock_timestamp(), clock_timestamp() + make_interval(secs => :rest), 1
+FROM recent
 WHERE calls >= :least AND failed >= CAST(:rate AS double precision) * calls
-ON CONFLICT (vendor, mode) DO UPDATE
+ON CONFLICT (vendor, mode, account) DO UPDATE
   SET circuit = '{CircuitState.OPEN}', since = excluded.since, rests_until = excluded.rests_until, rests = 1
   WHERE s.circuit = '{CircuitState.CLOSED}'
-RETURNING vendor, mode""")
+RETURNING vendor, mode, account""")
 _TRY = Query(f"""
 UPDATE vendor_standing SET circuit = '{CircuitState.HALF_OPEN}', rests_until = clock_timestamp() + make_interval(secs => :trial)
-WHERE vendor = :vendor AND mode = :mode AND circuit <> '{CircuitState.CLOSED}' AND rests_until <= clock_timestamp()
+WHERE {_ITS} AND circuit <> '{CircuitState.CLOSED}' AND rests_until <= clock_timestamp()
 RETURNING rests_until""")
 _CLOSE = Query(f"""
 UPDATE vendor_standing SET circuit = '{CircuitState.CLOSED}', since = clock_timestamp(), rests_until = NULL, rests = 0
-WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until
+WHERE {_ITS} AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until
 RETURNING vendor""")
-_FORGET = Query("DELETE FROM vendor_calls WHERE vendor = :vendor AND mode = :mode")
+_FORGET = Query(f"DELETE FROM vendor_calls WHERE {_ITS}")
 _REST_AGAIN = Query(f"""
 UPDATE vendor_standing SET circuit = '{CircuitState.OPEN}', rests = rests + 1,
   rests_until = clock_timestamp() + make_interval(secs => least(:rest * power(2, least(rests, 20)), :longest))
-WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
+WHERE {_ITS} AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 _HOLD = Query("""
 INSERT INTO vendor_standing AS s (vendor, mode, held_at, held_by) VALUES (:vendor, :mode, clock_timestamp(), :by)
-ON CONFLICT (vendor, mode) DO UPDATE SET held_at = excluded.held_at, held_by = excluded.held_by WHERE s.held_at IS NULL
+ON CONFLICT (vendor, mode, account) DO UPDATE SET held_at = excluded.held_at, held_by = excluded.held_by WHERE s.held_at IS NULL
 RETURNING vendor""")
 _RESUME = Query("""
 UPDATE vendor_standing SET held_at = NULL, held_by = NULL
-WHERE vendor = :vendor AND mode = :mode AND held_at IS NOT NULL RETURNING vendor""")
+WHERE vendor = :vendor AND mode = :mode AND account = '' AND held_at IS NOT NULL RETURNING vendor""")
 _RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
-WHERE vendor = :vendor AND mode = :mode AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
+WHERE {_ITS} AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 
 
 class Verdict(StrEnum):
@@ -125,59 +134,60 @@ class CircuitBreakers:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._standing: dict[tuple[str, str], Standing] = {}
-        self._answered: Counter[tuple[str, str]] = Counter()
-        self._failed: Counter[tuple[str, str]] = Counter()
+        self._standing: dict[_Place, Standing] = {}
+        self._answered: Counter[_Place] = Counter()
+        self._failed: Counter[_Place] = Counter()
 
-    async def admit(self, vendor: str, mode: str, now: datetime) -> Admission:
+    async def admit(self, vendor: str, mode: str, now: datetime, account: str = SHARED) -> Admission:
         """`now` is the database's clock. At most one caller in the fleet is granted the trial of a circuit."""
-        standing = self._standing.get((vendor, mode))
-        if standing is None:
-            return GO
-        if standing.held_at is not None:
+        shared = self._standing.get((vendor, mode, SHARED))
+        if shared is not None and shared.held_at is not None:
             return Admission(Verdict.HOLD)
-        if standing.rests_until is None:
+        standing = shared if account == SHARED else self._standing.get((vendor, mode, account))
+        if standing is None or standing.rests_until is None:
             return GO
         if standing.rests_until > now:
             return Admission(Verdict.CIRCUIT, until=standing.rests_until)
         async with self.gateway.connection() as db:
-            values = {"vendor": vendor, "mode": mode, "trial": TRIAL_SECONDS}
+            values = {"vendor": vendor, "mode": mode, "account": account, "trial": TRIAL_SECONDS}
             trial_until = await _TRY.scalar(db, values)
             if trial_until is not None:
                 return Admission(Verdict.TRIAL, trial_until=trial_until)
             await self._refresh(db)
-        standing = self._standing.get((vendor, mode))
+        standing = self._standing.get((vendor, mode, account))
         if standing is None or standing.rests_until is None:
             return GO
         return Admission(Verdict.CIRCUIT, until=max(standing.rests_until, now + timedelta(seconds=1)))
 
-    def count(self, vendor: str, mode: str, error: VendorError | None) -> None:
+    def count(self, vendor: str, mode: str, error: VendorError | None, account: str = SHARED) -> None:
         """One finished call. Refused credentials and rate limits are not the vendor's failure to answer."""
         if isinstance(error, VendorUnavailable | VendorBroken):
-            self._failed[vendor, mode] += 1
+            self._failed[vendor, mode, account] += 1
         else:
-            self._answered[vendor, mode] += 1
+            self._answered[vendor, mode, account] += 1
 
-    async def conclude(self, vendor: str, mode: str, admission: Admission, error: VendorError | None) -> None:
+    async def conclude(
+        self, vendor: str, mode: str, admission: Admission, error: VendorError | None, account: str = SHARED
+    ) -> None:
         """The trial's outcome decides the circuit."""
         if admission.verdict is not Verdict.TRIAL:
             return
-        values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
+        values = {"vendor": vendor, "mode": mode, "account": account, "trial_until": admission.trial_until}
         async with self.gateway.transaction() as db:
             await _TURN.run(db)
             if isinstance(error, VendorUnavailable | VendorBroken):
                 rest = self.gateway.settings.circuit_rest_seconds
                 await _REST_AGAIN.run(db, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
             elif await _CLOSE.one(db, values) is not None:
-                await _FORGET.run(db, {"vendor": vendor, "mode": mode})
-                await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, CircuitState.CLOSED)
+                await _FORGET.run(db, {"vendor": vendor, "mode": mode, "account": account})
+                await _announce(db, (vendor, mode, account), EventType.VENDOR_RECOVERED, CircuitState.CLOSED)
             await self._refresh(db)
 
-    async def release(self, vendor: str, mode: str, admission: Admission) -> None:
+    async def release(self, vendor: str, mode: str, admission: Admission, account: str = SHARED) -> None:
         """Gives up a trial that was not made: another worker may make it."""
         if admission.verdict is Verdict.TRIAL:
             async with self.gateway.connection() as db:
-                values = {"vendor": vendor, "mode": mode, "trial_until": admission.trial_until}
+                values = {"vendor": vendor, "mode": mode, "account": account, "trial_until": admission.trial_until}
                 await _RELEASE.run(db, values)
 
     async def flush(self) -> None:
@@ -192,7 +202,7 @@ class CircuitBreakers:
             self._failed += failed
             raise
 
-    async def _flush(self, answered: Counter[tuple[str, str]], failed: Counter[tuple[str, str]]) -> None:
+    async def _flush(self, answered: Counter[_Place], failed: Counter[_Place]) -> None:
         keys = sorted({*answered, *failed})
         settings = self.gateway.settings
         async with self.gateway.transaction() as db:
@@ -201,8 +211,9 @@ class CircuitBreakers:
                 await _COUNT.run(
                     db,
                     {
-                        "vendors": [vendor for vendor, _ in keys],
-                        "modes": [mode for _, mode in keys],
+                        "vendors": [vendor for vendor, _, _ in keys],
+                        "modes": [mode for _, mode, _ in keys],
+                        "accounts": [account for _, _, account in keys],
                         "answered": [answered[key] for key in keys],
                         "failed": [failed[key] for key in keys],
                     },
@@ -218,27 +229,31 @@ class CircuitBreakers:
                     },
                 )
                 for row in opened:
-                    log.warning("circuit_opened", vendor=row.vendor, mode=row.mode)
-                    await _announce(db, row.vendor, row.mode, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
+                    log.warning("circuit_opened", vendor=row.vendor, mode=row.mode, account=row.account or "shared")
+                    place = (row.vendor, row.mode, row.account)
+                    await _announce(db, place, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
             await self._refresh(db)
 
     async def _refresh(self, db: AsyncConnection) -> None:
         self._standing = await read_standing(db)
 
 
-async def read_standing(db: AsyncConnection) -> dict[tuple[str, str], Standing]:
-    """(vendor, mode) → standing, for those that ever were anything but closed."""
+async def read_standing(db: AsyncConnection) -> dict[_Place, Standing]:
+    """Those that ever were anything but closed. A hold stands with the shared account, and is of all accounts."""
     return {
-        (row.vendor, row.mode): Standing(row.circuit, row.since, row.rests_until, row.held_at, row.held_by)
+        (row.vendor, row.mode, row.account): Standing(row.circuit, row.since, row.rests_until, row.held_at, row.held_by)
         for row in await _READ.all(db)
     }
 
 
 async def begin_hold(db: AsyncConnection, vendor: str, mode: str, *, by: str | None = None) -> bool:
-    """Nothing is sent to the vendor until it is resumed; whether this call made it so. `by`: the operator's id."""
+    """Nothing is sent to the vendor, on no account, until it is resumed; whether this call made it so.
+
+    `by`: the operator's id.
+    """
     if await _HOLD.one(db, {"vendor": vendor, "mode": mode, "by": by}) is None:
         return False
-    await _announce(db, vendor, mode, EventType.VENDOR_DEGRADED, "held")
+    await _announce(db, (vendor, mode, SHARED), EventType.VENDOR_DEGRADED, "held")
     return True
 
 
@@ -246,9 +261,15 @@ async def end_hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Calls may go out again; whether it was held at all. `operator.resume` also wakes the held work."""
     if await _RESUME.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, vendor, mode, EventType.VENDOR_RECOVERED, "resumed")
+    await _announce(db, (vendor, mode, SHARED), EventType.VENDOR_RECOVERED, "resumed")
     return True
 
 
-async def _announce(db: AsyncConnection, vendor: str, mode: str, type_: EventType, why: str) -> None:
-    await publish_to_all(db, mode, type_, {"vendor": vendor, "mode": mode, "state": why})
+async def _announce(db: AsyncConnection, place: _Place, type_: EventType, why: str) -> None:
+    """News of a tenant's own account are for that tenant alone."""
+    vendor, mode, account = place
+    data = {"vendor": vendor, "mode": mode, "state": why, "account": "shared" if account == SHARED else "own"}
+    if account == SHARED:
+        await publish_to_all(db, mode, type_, data)
+    elif (tenant_id := await owner_of(db, account)) is not None:
+        await publish(db, [News(tenant_id, mode, type_, None, data)])

@@ -191,6 +191,10 @@ class ListedPayer:
 PayersFlow: TypeAlias = Generator[Call, Reply, Sequence[ListedPayer]]
 
 
+ProbeFlow: TypeAlias = Generator[Call, Reply, None]
+"""Returns if the vendor took the credentials. Raises VendorAuthFailed if not, another VendorError if nobody can tell."""
+
+
 def drive(flow: Generator[Call, Reply, Any], replies: Sequence[Reply]) -> tuple[list[Call], Any]:
     """Runs a flow over recorded replies and stops it at a call for which there is none.
 

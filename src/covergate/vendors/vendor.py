@@ -7,7 +7,7 @@ Nothing in a vendor's folder does I/O or sees a session, a row or a client. A fa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
@@ -19,8 +19,9 @@ from pydantic_settings import SettingsConfigDict
 from covergate.eligibility.inquiry import Inquiry, pointers_beside
 from covergate.outbound.client import HttpAuth
 from covergate.secret_files import FromFiles
+from covergate.states import Environment
 from covergate.vendors.event import Inbound, VendorEvent
-from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, Question, Reply
+from covergate.vendors.flow import Call, CheckFlow, FindFlow, Flow, Missing, PayersFlow, ProbeFlow, Question, Reply
 
 
 class Connection(FromFiles):
@@ -35,8 +36,14 @@ class Connection(FromFiles):
     )
     required: ClassVar[tuple[str, ...]] = ()
     """Names of the fields without which the vendor is not enabled for live mode."""
+    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds",)
+    """Fields that are the operator's to choose in a tenant's own account, too."""
+    of_environment: ClassVar[Mapping[Environment, Mapping[str, str]]] = {}
+    """Fields of a tenant's own account that follow from its environment."""
 
     base_url: str = ""
+    shared: bool | None = None
+    """Whether tenants without an account of their own use this one; None: unless the vendor keeps patients."""
 
     @classmethod
     def sandbox(cls, url: str, secret: str) -> Connection:
@@ -199,6 +206,12 @@ class Vendor:
     concurrent_steps: int = 100
     """Steps of its verifications that are worked on at once, by all our processes together."""
     list_payers: Callable[[Any], PayersFlow] | None = None
+    probe: Callable[[Any], ProbeFlow] | None = None
+    """Tries a connection's credentials with a call that commits nothing and concerns no patient."""
+    keeps_patients: bool = False
+    """The vendor keeps records of patients that whoever has the account can read."""
+    base_urls: Mapping[Environment, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses that the vendor's documents give, the usual one first; `*` stands for one label of a name."""
 
     @property
     def recovery(self) -> Recovery:

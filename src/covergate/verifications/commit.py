@@ -26,6 +26,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.retrying import retrying
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED
 from covergate.vendors.flow import Answered
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.history import stored_exchanges
@@ -146,6 +147,7 @@ async def _commit(
                 following.append(v if report.keeps and v.due and v.step == report.seen.step + 1 else None)
                 continue
             change = None if v is None else await _decide(db, report, v, woken=v.id in woken)
+            change = None if change is None else _bound(gateway, change)
             if change is None:
                 following.append(None)
                 continue
@@ -199,6 +201,16 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification, *, woken
         # The event that says so came before this reply, and so before anybody knew whose it is.
         change = replace(change, late_look_in=lifecycle.FIRST_LATE_LOOK)
     return change if seen.late_tries is None else replace(change, late_look_of=seen.step)
+
+
+def _bound(gateway: Gateway, change: Change) -> Change:
+    """An attempt begins: it is bound to the account that the tenant has at that vendor now."""
+    v, successor = change.verification, change.successor
+    if successor is None or successor.account is not None:
+        return change
+    account = gateway.account(v.tenant_id, v.mode, successor.vendor)
+    # Without one, its first step finds that the vendor is not enabled.
+    return replace(change, successor=replace(successor, account=SHARED if account is None else account.id))
 
 
 async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None) -> None:

@@ -19,9 +19,10 @@ import orjson
 from covergate import crash_points, ids
 from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport, redact
+from covergate.vendors.account import VendorAccount
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
 from covergate.vendors.flow import Call, Flow, Progress, Reply
-from covergate.vendors.vendor import Connection, Vendor
+from covergate.vendors.vendor import Vendor
 from covergate.verifications.model import Exchange
 from covergate.verifications.shape import shape_of
 
@@ -43,8 +44,7 @@ class Conversation:
 
     transport: Transport
     vendor: Vendor
-    mode: str
-    connection: Connection
+    account: VendorAccount
     intend: Callable[[Call], Awaitable[bool]]
     """Stores the intent; False if the submission is not ours to make, or the process is being stopped."""
     pace: Callable[[], Awaitable[None]]
@@ -90,7 +90,13 @@ class Conversation:
         exchange_id = ids.new(ids.EXCHANGE)
         try:
             reply = await self.transport.send(
-                self.vendor, self.mode, self.connection, call, f"/exchanges/{exchange_id}", not_after=not_after
+                self.vendor,
+                self.account.mode,
+                self.account.connection,
+                call,
+                f"/exchanges/{exchange_id}",
+                account=self.account.id,
+                not_after=not_after,
             )
         except VendorError as error:
             if error.reply is not None:

@@ -68,6 +68,7 @@ _COLUMNS = {
     "mode": "text",
     "vendor": "text",
     "attempt_id": "text",
+    "account": "text",
     "member_digest": "bytea",
     "birth_digest": "bytea",
     "inquiry_digest": "bytea",
@@ -96,9 +97,10 @@ WITH r AS MATERIALIZED (
   RETURNING id, created_at, deadline, not_asked
 ), w AS (
   INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked,
-                    allow_second_submission, payer_retries, follows, history_count, attempt_id, state, attempt_created_at)
+                    allow_second_submission, payer_retries, follows, history_count, attempt_id, account, state,
+                    attempt_created_at)
   SELECT id, vendor, mode, payer, at, at, v.deadline, '{Status.QUEUED}', CAST(route AS text[]), v.not_asked,
-         allow_second_submission, payer_retries, follows, 1, attempt_id, '{AttemptState.PREPARING}', at
+         allow_second_submission, payer_retries, follows, 1, attempt_id, account, '{AttemptState.PREPARING}', at
   FROM r JOIN v USING (id)
 ), h AS (
   INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries)
@@ -311,6 +313,8 @@ def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
 def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
     sealer, tenant_id, vendor = gateway.sealer, caller.tenant_id, route.vendors[0]
+    account = gateway.account(tenant_id, caller.mode, vendor.name)
+    assert account is not None, "a route has vendors that the tenant can ask"
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
     patient_key = _patient_key(sealer, caller, inquiry)
     stated = inquiry.model_dump(mode="json")
@@ -326,7 +330,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
             Question(
                 inquiry=inquiry,
                 options=request.options_of(vendor.name),
-                connection=gateway.account(caller.mode, vendor.name),
+                connection=account.connection,
                 attempt_id=attempt_id,
                 patient_key=patient_key,
                 now=now,
@@ -342,6 +346,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "payer_id": inquiry.payer.id,
         "payer": inquiry.payer.id or _named_payer(sealer, inquiry),
         "attempt_id": attempt_id,
+        "account": account.id,
         "route": [later.name for later in route.vendors[1:]],
         "allow_second_submission": request.routing.allow_second_submission,
         "payer_retries": request.routing.payer_retries,

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from covergate.access.vendor_accounts import refresh_accounts
 from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
@@ -28,6 +29,7 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, Verdict
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED
 from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
@@ -37,6 +39,7 @@ from covergate.verifications.history import stored_replies
 from covergate.verifications.intents import Intent, Intents
 from covergate.verifications.lanes import release
 from covergate.verifications.model import (
+    AccountRemoved,
     BeingSubmitted,
     DeadlineCame,
     InquiryUnreadable,
@@ -186,9 +189,11 @@ class Engine:
             return _Asked(Report(v, await self._leader(v.follows)))
         await self.gateway.meet(v.tenant_id, sealed=(claimed.inquiry_sealed,))
         try:
-            step = step_of(self.gateway, claimed)
+            step = await self._step_of(claimed)
             if step is None:
-                return _Asked(Report(v, NotEnabled(asked_of(self.gateway.sealer, claimed).inquiry)))
+                inquiry = asked_of(self.gateway.sealer, claimed).inquiry
+                gone = v.attempt.account != SHARED and not self.gateway.accounts.knows(v.attempt.account)
+                return _Asked(Report(v, AccountRemoved(inquiry) if gone else NotEnabled(inquiry)))
         except SealError as error:
             log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
             return _Asked(Report(v, InquiryUnreadable()))
@@ -210,6 +215,15 @@ class Engine:
                 return await self._look_up(v, step)
             case _:
                 return await self._check(v, step)
+
+    async def _step_of(self, claimed: Claimed) -> Step | None:
+        """None if the attempt's account is not there any more. One that is new may not have been heard of here."""
+        step = step_of(self.gateway, claimed)
+        account = claimed.verification.attempt.account
+        if step is None and account != SHARED and self.gateway.accounts.by_id(account) is None:
+            await refresh_accounts(self.gateway)
+            step = step_of(self.gateway, claimed)
+        return step
 
     async def _submit(self, v: Verification, step: Step) -> _Asked:
         if self._draining():
@@ -268,7 +282,7 @@ class Engine:
         if refusal is not None:
             flow.close()
             return _Asked(Report(v, refusal, step, checked=checked, looked_up=looked_up))
-        admission = await self.breakers.admit(step.vendor.name, v.mode, v.now)
+        admission = await self.breakers.admit(step.vendor.name, v.mode, v.now, step.account.id)
         report = Report(v, admission, step, checked=checked, looked_up=looked_up)
         if not admission.granted:
             flow.close()
@@ -326,10 +340,9 @@ class Engine:
         return Conversation(
             self.transport,
             step.vendor,
-            mode,
-            step.connection,
+            step.account,
             intend,
-            pace=lambda: self.rate_limits.take(name, mode, step.vendor.calls_per_second),
+            pace=lambda: self.rate_limits.take(name, mode, step.vendor.calls_per_second, step.account.id),
         ), intent
 
     async def _claim_patient(self, v: Verification, step: Step) -> NotItsTurn | None:
@@ -355,9 +368,9 @@ class Engine:
         ours = error is not None and (error.ours or (isinstance(error, VendorRateLimited) and error.reply is None))
         try:
             if released or ours:
-                await self.breakers.release(v.attempt.vendor, v.mode, asked.admission)
+                await self.breakers.release(v.attempt.vendor, v.mode, asked.admission, v.attempt.account)
             else:
-                await self.breakers.conclude(v.attempt.vendor, v.mode, asked.admission, error)
+                await self.breakers.conclude(v.attempt.vendor, v.mode, asked.admission, error, v.attempt.account)
         except DATABASE_ERRORS as failure:
             log.warning("trial_not_concluded", vendor=v.attempt.vendor, error=type(failure).__name__)
 
@@ -374,7 +387,7 @@ class Engine:
         v = claimed.verification
         await self.gateway.meet(v.tenant_id, sealed=(claimed.inquiry_sealed,))
         try:
-            step = step_of(self.gateway, claimed)
+            step = await self._step_of(claimed)
         except SealError as error:
             log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
             step = None
@@ -399,17 +412,17 @@ def _unheard(outcome: object, v: Verification) -> Unheard:
 
 
 def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
-    """None if the attempt's vendor is not enabled (any more)."""
+    """None if the attempt's vendor is not enabled any more, or its account is not there."""
     v = claimed.verification
     vendor = VENDORS.get(v.attempt.vendor)
-    account = gateway.account(v.mode, v.attempt.vendor)
+    account = gateway.bound_account(v.tenant_id, v.mode, v.attempt.vendor, v.attempt.account)
     if vendor is None or account is None:
         return None
     asked = asked_of(gateway.sealer, claimed)
     question = Question(
         inquiry=asked.inquiry,
         options=vendor.options.model_validate(asked.vendor_options.get(vendor.name) or {}),
-        connection=account,
+        connection=account.connection,
         attempt_id=v.attempt.id,
         patient_key=asked.patient_key,
         now=v.now,

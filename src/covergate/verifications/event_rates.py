@@ -1,4 +1,4 @@
-"""How much of a vendor's events an API process takes in: a token bucket for each vendor and mode.
+"""How much of a vendor's events an API process takes in: a token bucket for each vendor, mode and account.
 
 An event costs one token, and one more for each further 16 KB of its message. What is known only when the message is read is
 owed: the next ones wait until it is paid. Of each process its own, so that a refusal costs no round trip.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+
+from covergate.vendors.account import SHARED
 
 BURST_SECONDS = 10.0
 """What a vendor did not send lately it may send at once: a backlog after an outage."""
@@ -26,24 +28,26 @@ class EventRates:
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._tokens: dict[tuple[str, str], tuple[float, float]] = {}
-        """Vendor and mode → tokens that were left, and when."""
+        self._tokens: dict[tuple[str, str, str], tuple[float, float]] = {}
+        """Vendor, mode and account → tokens that were left, and when."""
 
-    def take(self, vendor: str, mode: str, size: int) -> None:
+    def take(self, vendor: str, mode: str, size: int, account: str = SHARED) -> None:
         """For a message of this size, before it is read. Raises TooFast."""
-        left = self._left(vendor, mode)
+        bucket = (vendor, mode, account)
+        left = self._left(bucket)
         if left < 1:
             raise TooFast((1 - left) / self._per_second)
-        self._keep(vendor, mode, left - 1 - size // BYTES_PER_TOKEN)
+        self._keep(bucket, left - 1 - size // BYTES_PER_TOKEN)
 
-    def owe(self, vendor: str, mode: str, events: int) -> None:
+    def owe(self, vendor: str, mode: str, events: int, account: str = SHARED) -> None:
         """For the events that were found in it, but the first."""
-        self._keep(vendor, mode, self._left(vendor, mode) - max(events - 1, 0))
+        bucket = (vendor, mode, account)
+        self._keep(bucket, self._left(bucket) - max(events - 1, 0))
 
-    def _left(self, vendor: str, mode: str) -> float:
+    def _left(self, bucket: tuple[str, str, str]) -> float:
         full = self._per_second * BURST_SECONDS
-        tokens, at = self._tokens.get((vendor, mode), (full, self._clock()))
+        tokens, at = self._tokens.get(bucket, (full, self._clock()))
         return min(full, tokens + (self._clock() - at) * self._per_second)
 
-    def _keep(self, vendor: str, mode: str, tokens: float) -> None:
-        self._tokens[vendor, mode] = (tokens, self._clock())
+    def _keep(self, bucket: tuple[str, str, str], tokens: float) -> None:
+        self._tokens[bucket] = (tokens, self._clock())

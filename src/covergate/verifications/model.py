@@ -15,21 +15,23 @@ from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission
+from covergate.vendors.account import VendorAccount
 from covergate.vendors.errors import VendorError
 from covergate.vendors.flow import NotFound, NotYet, Progress, Question
-from covergate.vendors.vendor import Connection, Vendor
+from covergate.vendors.vendor import Vendor
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One vendor's try. `failure_code` is the last error's until the attempt ends, then the reason.
+    """One vendor's try. `account` is that whose credentials it uses, from its beginning to its end.
 
-    `same_errors_in_row`: the last of `errors_in_row`, as far as they are of one kind. `look_ups` could not tell
-    whether the vendor has the submission.
+    `failure_code` is the last error's until the attempt ends, then the reason. `same_errors_in_row`: the last of
+    `errors_in_row`, as far as they are of one kind. `look_ups` could not tell whether the vendor has the submission.
     """
 
     id: str
     vendor: str
+    account: str
     vendor_ref: str | None
     state: AttemptState
     created_at: datetime
@@ -52,11 +54,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """The attempt that follows the current one, at the same vendor or another; `not_asked` is that vendor's."""
+    """The attempt that follows the current one, at the same vendor or another; `not_asked` is that vendor's.
+
+    `account` None: that which the tenant has at the vendor when the change is written.
+    """
 
     id: str
     vendor: str
     not_asked: list[str]
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class Step:
     """Everything that one step works with, made from the verification as it was claimed."""
 
     vendor: Vendor
-    connection: Connection
+    account: VendorAccount
     question: Question
     not_asked: frozenset[str]
 
@@ -162,6 +168,13 @@ class NotEnabled:
 @dataclass(frozen=True, slots=True)
 class InquiryUnreadable:
     """The inquiry does not open, for this tenant, in this place: nothing can be asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRemoved:
+    """The account that the attempt began with was removed, and no other may take its place."""
+
+    inquiry: Inquiry
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +235,7 @@ StepOutcome: TypeAlias = (
     | DeadlineCame
     | NotEnabled
     | InquiryUnreadable
+    | AccountRemoved
     | OurFault
     | NotItsTurn
     | BeingSubmitted

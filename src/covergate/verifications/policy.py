@@ -32,6 +32,7 @@ from covergate.vendors.errors import (
 from covergate.vendors.flow import Answered, NotFound, NotYet, Pending, Refused
 from covergate.verifications import lifecycle
 from covergate.verifications.model import (
+    AccountRemoved,
     BeingSubmitted,
     Change,
     DeadlineCame,
@@ -216,6 +217,8 @@ def follow_up(report: Report, v: Verification) -> Change:
             return _not_enabled(v, inquiry)
         case InquiryUnreadable():
             return lifecycle.failed(v, failure(FailureCode.INTERNAL_ERROR), "its inquiry cannot be opened")
+        case AccountRemoved(inquiry):
+            return _account_removed(v, inquiry)
         case OurFault():
             # A reply that worked is kept, to be interpreted again; one that refused the submission had no effect.
             refused = report.replied and not report.maybe_submitted
@@ -318,6 +321,14 @@ def _not_enabled(v: Verification, inquiry: Inquiry) -> Change:
     return _retry(v, FailureCode.VENDOR_UNAVAILABLE, "the vendor is not enabled")
 
 
+def _account_removed(v: Verification, inquiry: Inquiry) -> Change:
+    """Final, unlike refused credentials: nobody can fetch the answer any more. A second fee only if the request allows it."""
+    submitted = v.attempt.intent_at is not None
+    if _left_of_route(v) and (v.allow_second_submission or not submitted):
+        return _next_vendor(inquiry, v, FailureCode.VENDOR_AUTH_FAILED)
+    return lifecycle.failed(v, failure(FailureCode.VENDOR_AUTH_FAILED), "its account at the vendor was removed")
+
+
 def _following(v: Verification, leader: Verification | None, result: bytes | None, why: Failure | None) -> Change:
     if leader is None:
         return lifecycle.ask_itself(v)
@@ -360,7 +371,7 @@ def _next_vendor(inquiry: Inquiry, v: Verification, reason: FailureCode) -> Chan
 
 def _same_vendor(v: Verification, reason: FailureCode, said: str, after: timedelta = timedelta(0)) -> Change:
     """Another attempt at the same vendor, with an id of its own, so that the vendor can tell it from the first."""
-    successor = Successor(ids.new(ids.ATTEMPT), v.attempt.vendor, v.not_asked)
+    successor = Successor(ids.new(ids.ATTEMPT), v.attempt.vendor, v.not_asked, v.attempt.account)
     return lifecycle.next_attempt(v, successor, reason, after, said)
 
 

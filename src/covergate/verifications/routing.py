@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from covergate.access.caller import Caller
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
@@ -31,15 +32,15 @@ class Route:
 
 def route_of(gateway: Gateway, intake: Intake) -> Route:
     """Raises Problem: `vendor_not_enabled`, `missing_for_vendor`, `unsupported_by_vendor`, `no_vendor_available`."""
-    mode, request = intake.caller.mode, intake.request
+    caller, request = intake.caller, intake.request
     if request.vendor is not None:
         return Route((_named_vendor(gateway, intake),))
     if request.routing.vendors is not None:
-        candidates = _wanted(gateway, mode, request.routing.vendors)
+        candidates = _wanted(gateway, caller, request.routing.vendors)
     else:
-        candidates = gateway.enabled(mode)
+        candidates = gateway.enabled(caller.mode, caller.tenant_id)
         if not candidates:
-            raise Problem("vendor_not_enabled", f"no vendor is enabled for {mode} mode")
+            raise Problem("vendor_not_enabled", f"no vendor is enabled for {caller.mode} mode")
     able: list[Vendor] = []
     skipped: list[FieldError] = []
     for vendor in candidates:
@@ -52,15 +53,21 @@ def route_of(gateway: Gateway, intake: Intake) -> Route:
     return Route(tuple(able[: request.routing.max_attempts]), tuple(skipped))
 
 
-def _wanted(gateway: Gateway, mode: str, names: tuple[str, ...]) -> list[Vendor]:
+def _wanted(gateway: Gateway, caller: Caller, names: tuple[str, ...]) -> list[Vendor]:
     disabled = [
-        FieldError("not_enabled", f"must be enabled for {mode} mode", pointer=f"/routing/vendors/{index}")
+        FieldError("not_enabled", _why_not_enabled(gateway, caller, name), pointer=f"/routing/vendors/{index}")
         for index, name in enumerate(names)
-        if gateway.account(mode, name) is None
+        if gateway.account(caller.tenant_id, caller.mode, name) is None
     ]
     if disabled:
         raise Problem("vendor_not_enabled", "the route names vendors that are not enabled", disabled)
     return [VENDORS[name] for name in names]
+
+
+def _why_not_enabled(gateway: Gateway, caller: Caller, name: str) -> str:
+    if gateway.shared_account(caller.mode, name) is None:
+        return f"must be enabled for {caller.mode} mode: GET /v1/vendors shows which are"
+    return f"needs an account of your own: PUT /v1/vendor-accounts/{name}; the gateway's is not shared"
 
 
 def _too_slow(vendor: Vendor, intake: Intake) -> list[FieldError]:
@@ -75,11 +82,12 @@ def _too_slow(vendor: Vendor, intake: Intake) -> list[FieldError]:
 
 def _named_vendor(gateway: Gateway, intake: Intake) -> Vendor:
     vendor = VENDORS[intake.request.vendor or ""]
-    if gateway.account(intake.caller.mode, vendor.name) is None:
+    caller = intake.caller
+    if gateway.account(caller.tenant_id, caller.mode, vendor.name) is None:
         raise Problem(
             "vendor_not_enabled",
-            f"{vendor.title} is not enabled for {intake.caller.mode} mode",
-            [FieldError("not_enabled", "must be a vendor that GET /v1/vendors shows as enabled", pointer="/vendor")],
+            f"{vendor.title} is not enabled for {caller.mode} mode",
+            [FieldError("not_enabled", _why_not_enabled(gateway, caller, vendor.name), pointer="/vendor")],
         )
     reasons = errors_for_vendor(vendor, intake)
     if not reasons:

@@ -12,6 +12,7 @@ from covergate.db.queue import LEASE_SECONDS
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.states import IS_OPEN, AttemptState
+from covergate.vendors.account import SHARED
 from covergate.verifications.history import entries_of, exchanges_in, seal_content
 from covergate.verifications.model import Change, Verification
 from covergate.verifications.seals import STAMPED, place_in_verification, seal_end
@@ -36,6 +37,7 @@ _MOVED = {
     "history_count": "int",
     "exchange_count": "int",
     "attempt_id": "text",
+    "account": "text",
     "state": "text",
     "attempt_created_at": "timestamptz",
     "vendor_ref": "text",
@@ -70,6 +72,7 @@ _ATTEMPTS = {
     "verification_id": "text",
     "vendor": "text",
     "mode": "text",
+    "account": "text",
     "vendor_ref": "text",
     "state": "text",
     "created_at": "timestamptz",
@@ -159,11 +162,11 @@ WITH noted AS (
   WHERE w.verification_id = l.verification_id AND w.late_tries IS NOT NULL AND l.next_check_at >= w.deadline
 )
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
-  waiting_since, next_check_at, route, not_asked, attempt_id, state, attempt_created_at, vendor_ref, intent_at, submitted_at,
-  expires_at, checks)
+  waiting_since, next_check_at, route, not_asked, attempt_id, account, state, attempt_created_at, vendor_ref, intent_at,
+  submitted_at, expires_at, checks)
 SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
-  v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.state, a.created_at,
-  a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
+  v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.account, a.state,
+  a.created_at, a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
 FROM {_unnested("l", _LATE)} JOIN verifications v ON v.id = l.verification_id JOIN attempts a ON a.id = v.attempt_id
 WHERE l.next_check_at < v.completed_at + interval '{LATE_FOR}'
 ON CONFLICT (verification_id) DO UPDATE SET late_tries = EXCLUDED.late_tries, due_at = EXCLUDED.due_at,
@@ -237,6 +240,7 @@ def _moved_row(change: Change) -> dict[str, Any]:
         begun = dict.fromkeys(("vendor_ref", "intent_at", "lookup_after", "submitted_at", "expires_at"))
         begun |= dict.fromkeys(("checks", "errors_in_row", "same_errors_in_row", "look_ups"), 0)
         begun |= {"attempt_id": successor.id, "vendor": successor.vendor, "not_asked": array(successor.not_asked)}
+        begun |= {"account": successor.account or SHARED}
         return {
             **row,
             **begun,

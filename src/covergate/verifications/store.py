@@ -96,9 +96,10 @@ SELECT pg_advisory_xact_lock(name) FROM (
   FROM unnest(CAST(:vendors AS text[]), CAST(:refs AS text[])) AS given(vendor, ref) ORDER BY name) AS ordered""")
 _MATCH_EVENTS = Query("""
 UPDATE vendor_events e SET verification_id = given.id
-FROM unnest(CAST(:ids AS text[]), CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:refs AS text[]))
-  AS given(id, vendor, mode, ref)
-WHERE e.vendor = given.vendor AND e.mode = given.mode AND e.ref = given.ref AND e.verification_id IS NULL
+FROM unnest(CAST(:ids AS text[]), CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:accounts AS text[]),
+            CAST(:refs AS text[])) AS given(id, vendor, mode, account, ref)
+WHERE e.vendor = given.vendor AND e.mode = given.mode AND e.account = given.account AND e.ref = given.ref
+  AND e.verification_id IS NULL
 RETURNING e.verification_id, e.wakes""")
 
 
@@ -221,6 +222,7 @@ async def match_events(db: AsyncConnection, submitted: Sequence[Verification]) -
         "ids": [v.id for v in named],
         "vendors": [v.attempt.vendor for v in named],
         "modes": [v.mode for v in named],
+        "accounts": [v.attempt.account for v in named],
         "refs": [v.attempt.vendor_ref for v in named],
     }
     return {row["verification_id"] for row in await _MATCH_EVENTS.all(db, values) if row["wakes"]}

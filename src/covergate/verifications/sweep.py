@@ -12,6 +12,7 @@ import structlog
 from covergate.db.outage import is_away, is_locked
 from covergate.db.queue import announce
 from covergate.db.sql import Query
+from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, WaitingFor
 from covergate.verifications import lifecycle, store
@@ -34,11 +35,25 @@ UPDATE work SET step = step + 1, next_check_at = woken.at, due_at = woken.at
 FROM (SELECT held.verification_id AS id,
              least(clock_timestamp() + random() * make_interval(secs => :spread), held.deadline) AS at
       FROM vendor_standing s JOIN work held ON held.vendor = s.vendor AND held.mode = s.mode
+        AND s.account = CASE held.waiting_for WHEN '{WaitingFor.HOLD}' THEN '' ELSE held.account END
       WHERE s.held_at IS NULL AND held.waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}')
         AND (held.waiting_for = '{WaitingFor.HOLD}' OR s.circuit = '{CircuitState.CLOSED}')
         AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
       ORDER BY held.verification_id LIMIT :batch FOR NO KEY UPDATE OF held SKIP LOCKED) AS woken
 WHERE verification_id = woken.id""",
+    spread="double precision",
+)
+
+
+_WAKE_REFUSED = Query(
+    f"""
+UPDATE work w SET step = step + 1, next_check_at = woken.at, due_at = woken.at
+FROM (SELECT verification_id AS id, least(clock_timestamp() + random() * make_interval(secs => :spread), deadline) AS at
+      FROM work
+      WHERE account = :account AND waiting_for = '{WaitingFor.VENDOR_RETRY}' AND late_tries IS NULL
+        AND attempt_failure_code = '{FailureCode.VENDOR_AUTH_FAILED}'
+      ORDER BY verification_id FOR NO KEY UPDATE SKIP LOCKED) AS woken
+WHERE w.verification_id = woken.id""",
     spread="double precision",
 )
 
@@ -64,6 +79,13 @@ async def wake_held_back(gateway: Gateway) -> int:
         total += woken
         if woken < WAKE_BATCH:
             return total
+
+
+async def wake_refused(gateway: Gateway, account: str) -> None:
+    """The account's credentials were changed: what waits because they were refused is tried again now."""
+    async with gateway.transaction() as db:
+        if await _WAKE_REFUSED.run(db, {"account": account, "spread": WAKE_SPREAD_SECONDS}):
+            announce(db, WORK)
 
 
 async def _close_late(gateway: Gateway) -> int:

@@ -20,6 +20,7 @@ from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.states import TimelineType
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vendor import Vendor
 from covergate.verifications import lifecycle, store
@@ -36,9 +37,9 @@ MOST_EVENTS = 200
 _STORE = Query(
     """
 WITH e AS (
-  INSERT INTO vendor_events (id, vendor, mode, dedupe_key, kind, ref, echo, wakes, message_id)
-  VALUES (:id, :vendor, :mode, :dedupe_key, :kind, :ref, :echo, :wakes, :message_id)
-  ON CONFLICT (vendor, mode, dedupe_key) DO NOTHING RETURNING id
+  INSERT INTO vendor_events (id, vendor, mode, account, dedupe_key, kind, ref, echo, wakes, message_id)
+  VALUES (:id, :vendor, :mode, :account, :dedupe_key, :kind, :ref, :echo, :wakes, :message_id)
+  ON CONFLICT (vendor, mode, account, dedupe_key) DO NOTHING RETURNING id
 ), m AS (
   INSERT INTO vendor_messages (id, body_sealed) SELECT :message_id, :body WHERE :body IS NOT NULL AND EXISTS (SELECT FROM e)
 )
@@ -50,15 +51,17 @@ _MATCH = Query(
     """
 SELECT verification_id, id FROM (
   SELECT verification_id, attempt_id AS id, attempt_created_at AS created_at FROM work
-  WHERE vendor = :vendor AND mode = :mode AND late_tries IS NULL AND (attempt_id = :echo OR vendor_ref = :ref)
+  WHERE vendor = :vendor AND mode = :mode AND account = :account AND late_tries IS NULL
+    AND (attempt_id = :echo OR vendor_ref = :ref)
   UNION ALL
   SELECT verification_id, id, created_at FROM attempts
-  WHERE vendor = :vendor AND mode = :mode AND (id = :echo OR vendor_ref = :ref)) AS a
+  WHERE vendor = :vendor AND mode = :mode AND account = :account AND (id = :echo OR vendor_ref = :ref)) AS a
 ORDER BY (id = :echo) DESC NULLS LAST, created_at DESC LIMIT 1""",
     echo="text",
     ref="text",
     vendor="text",
     mode="text",
+    account="text",
 )
 _MATCHED = Query("UPDATE vendor_events SET verification_id = :verification_id WHERE id = :id")
 
@@ -79,48 +82,61 @@ class _Message:
     body_sealed: bytes
 
 
-async def receive(gateway: Gateway, vendor_name: str, inbound: Inbound, rates: EventRates | None = None) -> int:
+async def receive(
+    gateway: Gateway,
+    vendor_name: str,
+    inbound: Inbound,
+    rates: EventRates | None = None,
+    account_id: str = SHARED,
+) -> int:
     """How many of the events were new. Raises UnknownVendor, ForgedEvent, TooFast and TooManyEvents; then nothing was stored.
 
-    The signature comes first, which is one HMAC of the raw bytes: else anybody could use up a vendor's rate, and its own
-    events would be refused. Then the rate, before the message is read and the database asked.
+    `account_id` is that of the address it came to. The signature comes first, which is one HMAC of the raw bytes: else
+    anybody could use up a vendor's rate, and its own events would be refused. Then the rate, which is each account's own,
+    before the message is read and the database asked.
     """
     vendor = VENDORS.get(vendor_name)
     if vendor is None or vendor.verify_event is None or vendor.read_event is None:
         raise UnknownVendor
-    mode = _verified_mode(gateway, vendor, inbound)
+    account = _verified_account(gateway, vendor, inbound, account_id)
     if rates is not None:
-        rates.take(vendor.name, mode, len(inbound.body))
+        rates.take(vendor.name, account.mode, len(inbound.body), account.id)
     events = vendor.read_event(inbound)
     if len(events) > MOST_EVENTS:
         raise TooManyEvents
     if not events:
         return 0
     if rates is not None:
-        rates.owe(vendor.name, mode, len(events))
+        rates.owe(vendor.name, account.mode, len(events), account.id)
     id_ = ids.new(ids.VENDOR_EVENT)
     await gateway.meet(GATEWAY)
     place = Place(GATEWAY, "", "vendor_messages", "body", id_)
     message = _Message(id_, gateway.sealer.seal(place, inbound.body))
     stored = 0
     for event in events:
-        stored += await _take_in(gateway, vendor, mode, event, message, with_body=not stored)
+        stored += await _take_in(gateway, vendor, account, event, message, with_body=not stored)
     return stored
 
 
-def _verified_mode(gateway: Gateway, vendor: Vendor, inbound: Inbound) -> str:
-    """Test and live mode have different secrets, so the signature tells which mode an event belongs to."""
-    if vendor.verify_event is None:
-        raise UnknownVendor
-    for mode in ("live", "test"):
-        connection = gateway.account(mode, vendor.name)
-        if connection is None:
+def _verified_account(gateway: Gateway, vendor: Vendor, inbound: Inbound, account_id: str) -> VendorAccount:
+    """Each account has a secret of its own, the shared one of each mode too, so the signature tells whose event it is.
+
+    An account that is not known is answered like a forged signature: which there are is nobody's business.
+    """
+    assert vendor.verify_event is not None
+    if account_id == SHARED:
+        candidates = [gateway.shared_account(mode, vendor.name) for mode in ("live", "test")]
+    else:
+        own = gateway.accounts.by_id(account_id)
+        candidates = [own] if own is not None and own.vendor == vendor.name else []
+    for account in candidates:
+        if account is None:
             continue
         try:
-            vendor.verify_event(inbound, connection)
+            vendor.verify_event(inbound, account.connection)
         except ForgedEvent:
             continue
-        return mode
+        return account
     raise ForgedEvent
 
 
@@ -139,13 +155,14 @@ def _named(value: str | None) -> str | None:
 
 
 async def _take_in(
-    gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, message: _Message, *, with_body: bool
+    gateway: Gateway, vendor: Vendor, account: VendorAccount, event: VendorEvent, message: _Message, *, with_body: bool
 ) -> bool:
     event_id, event = ids.new(ids.VENDOR_EVENT), _storable(event)
     values: dict[str, Any] = {
         "id": event_id,
         "vendor": vendor.name,
-        "mode": mode,
+        "mode": account.mode,
+        "account": account.id,
         "dedupe_key": event.dedupe_key,
         "kind": event.kind,
         "ref": event.ref,
@@ -159,14 +176,15 @@ async def _take_in(
             await store.lock_refs(db, [(vendor.name, event.ref)])
         if await _STORE.one(db, values) is None:
             return False
-        await _wake(db, gateway, vendor, mode, event, event_id)
+        await _wake(db, gateway, account, event, event_id)
     return True
 
 
 async def _wake(
-    db: AsyncConnection, gateway: Gateway, vendor: Vendor, mode: str, event: VendorEvent, event_id: str
+    db: AsyncConnection, gateway: Gateway, account: VendorAccount, event: VendorEvent, event_id: str
 ) -> None:
-    match = {"vendor": vendor.name, "mode": mode, "echo": event.echo, "ref": event.ref}
+    match: dict[str, str | None] = {"vendor": account.vendor, "mode": account.mode, "account": account.id}
+    match |= {"echo": event.echo, "ref": event.ref}
     attempt = await _MATCH.one(db, match)
     if attempt is None:
         return

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from covergate.states import Environment
 from covergate.vendors.health_harbor.batch import BATCHING
 from covergate.vendors.health_harbor.connection import HealthHarborConnection, authenticate
 from covergate.vendors.health_harbor.events import read_event, verify_event
-from covergate.vendors.health_harbor.flows import check, find, submit
+from covergate.vendors.health_harbor.flows import check, find, probe, submit
 from covergate.vendors.health_harbor.options import HealthHarborOptions
 from covergate.vendors.health_harbor.request import (
     default_deadline,
@@ -84,4 +85,7 @@ VENDOR = Vendor(
     verify_event=verify_event,
     read_event=read_event,
     batching=BATCHING,
+    probe=probe,
+    # No other address is known for tests.
+    base_urls={Environment.PRODUCTION: ("https://healthharbor.co",)},
 )

@@ -11,7 +11,18 @@ from urllib.parse import quote
 
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.vendors.errors import VendorBroken
-from covergate.vendors.flow import Call, FindFlow, Flow, NotFound, NotYet, Pending, Question, Refused, ended
+from covergate.vendors.flow import (
+    Call,
+    FindFlow,
+    Flow,
+    NotFound,
+    NotYet,
+    Pending,
+    ProbeFlow,
+    Question,
+    Refused,
+    ended,
+)
 from covergate.vendors.health_harbor.answer import answer_of, rejection_of
 from covergate.vendors.health_harbor.batch import BATCH_PATH
 from covergate.vendors.health_harbor.request import dashed, request_of
@@ -80,6 +91,11 @@ def find(question: Question) -> FindFlow:
     if question.look_ups == 0 or settles_in > timedelta(0):
         return NotYet(max(settles_in, _BETWEEN_LOOK_UPS))
     return NotFound(proven=True)
+
+
+def probe(connection: Any) -> ProbeFlow:
+    """An inquiry that cannot be; the list would hold other people's."""
+    yield Call("GET", f"{_INQUIRIES}/00000000-0000-4000-8000-000000000000")
 
 
 def _is_ours(row: Any, question: Question) -> bool:

@@ -5,9 +5,10 @@ Sources: Healthie's guide, its reference and the types of its schema, as read in
 
 from __future__ import annotations
 
+from covergate.states import Environment
 from covergate.vendors.healthie.connection import HealthieConnection, authenticate
 from covergate.vendors.healthie.events import read_event, verify_event
-from covergate.vendors.healthie.flows import check, find, list_payers, submit
+from covergate.vendors.healthie.flows import check, find, list_payers, probe, submit
 from covergate.vendors.healthie.options import HealthieOptions
 from covergate.vendors.healthie.request import lacks_plan, not_asked_of
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
@@ -66,4 +67,10 @@ VENDOR = Vendor(
     verify_event=verify_event,
     read_event=read_event,
     list_payers=list_payers,
+    probe=probe,
+    keeps_patients=True,
+    base_urls={
+        Environment.PRODUCTION: ("https://api.gethealthie.com",),
+        Environment.SANDBOX: ("https://staging-api.gethealthie.com",),
+    },
 )

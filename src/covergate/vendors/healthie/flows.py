@@ -22,6 +22,7 @@ from covergate.vendors.flow import (
     NotFound,
     PayersFlow,
     Pending,
+    ProbeFlow,
     Progress,
     Question,
     Refused,
@@ -122,6 +123,13 @@ def list_payers(connection: Any) -> PayersFlow:
         if not rows:
             break
     return listed
+
+
+def probe(connection: Any) -> ProbeFlow:
+    """One page of insurance plans: nobody's record."""
+    reply = yield page_of_plans(0, is_accepted=True)
+    if isinstance(plans_of(reply), Failure):
+        raise VendorBroken("the list of plans was refused", sent=True, reply=reply)
 
 
 def _ended(question: Question, eligibility_check: Node, reply: Reply) -> Answered | Refused:

@@ -6,8 +6,9 @@ one service type, and sends no events.
 
 from __future__ import annotations
 
+from covergate.states import Environment
 from covergate.vendors.integrex.connection import IntegrexConnection, authenticate
-from covergate.vendors.integrex.flows import check, submit
+from covergate.vendors.integrex.flows import check, probe, submit
 from covergate.vendors.integrex.options import IntegrexOptions
 from covergate.vendors.integrex.request import not_asked_of
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
@@ -52,4 +53,10 @@ VENDOR = Vendor(
         "/service/service_type_codes",
     ),
     not_asked_of=not_asked_of,
+    probe=probe,
+    # One address: `env` decides.
+    base_urls={
+        Environment.PRODUCTION: ("https://api.integrexrcm.com:53443",),
+        Environment.SANDBOX: ("https://api.integrexrcm.com:53443",),
+    },
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from covergate.states import Environment
 from covergate.vendors.auth import TokenAuth, VendorAuth
 from covergate.vendors.vendor import Connection
 
@@ -19,6 +21,10 @@ class IntegrexConnection(Connection):
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_INTEGREX_")
     required: ClassVar[tuple[str, ...]] = ("client_id", "client_secret")
+    of_environment: ClassVar[Mapping[Environment, Mapping[str, str]]] = {
+        Environment.SANDBOX: {"env": "T"},
+        Environment.PRODUCTION: {"env": ""},
+    }
 
     base_url: str = "https://api.integrexrcm.com:53443"
     client_id: str = ""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from covergate.vendors.document import Node, token
 from covergate.vendors.errors import VendorBroken
-from covergate.vendors.flow import Call, Flow, Pending, Question, Refused, ended
+from covergate.vendors.flow import Call, Flow, Pending, ProbeFlow, Question, Refused, ended
 from covergate.vendors.integrex.answer import answer_of, rejection_of
 from covergate.vendors.integrex.fields import Fields
 from covergate.vendors.integrex.request import request_of
@@ -45,8 +46,17 @@ def check(question: Question, ref: str) -> Flow:
     return ended(answer_of(fields, question, reply.at))
 
 
+def probe(connection: Any) -> ProbeFlow:
+    """A ticket that was never given out: it takes a token to be told so."""
+    yield Call("GET", _PATH, params={"id": "0"}, headers=_environment(connection))
+
+
 def _headers(question: Question) -> Mapping[str, str] | None:
-    return {"env": "T"} if question.connection.env == "T" else None
+    return _environment(question.connection)
+
+
+def _environment(connection: Any) -> Mapping[str, str] | None:
+    return {"env": "T"} if connection.env == "T" else None
 
 
 def _pending(question: Question, ticket: str) -> Pending:

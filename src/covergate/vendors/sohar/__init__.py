@@ -6,9 +6,10 @@ its own notion of the service (specialty and place of service), for today, and f
 
 from __future__ import annotations
 
+from covergate.states import Environment
 from covergate.vendors.sohar.connection import SoharConnection, authenticate
 from covergate.vendors.sohar.events import read_event, verify_event
-from covergate.vendors.sohar.flows import check, list_payers, submit
+from covergate.vendors.sohar.flows import check, list_payers, probe, submit
 from covergate.vendors.sohar.request import sohar_payer_id
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
 
@@ -50,4 +51,10 @@ VENDOR = Vendor(
     verify_event=verify_event,
     read_event=read_event,
     list_payers=list_payers,
+    probe=probe,
+    # One address: the credentials decide between Sohar's own sandbox and production.
+    base_urls={
+        Environment.PRODUCTION: ("https://api.soharhealth.com",),
+        Environment.SANDBOX: ("https://api.soharhealth.com",),
+    },
 )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from covergate.vendors.document import Node, token
 from covergate.vendors.errors import VendorBroken
-from covergate.vendors.flow import Call, Flow, ListedPayer, PayersFlow, Pending, Question, Refused, ended
+from covergate.vendors.flow import Call, Flow, ListedPayer, PayersFlow, Pending, ProbeFlow, Question, Refused, ended
 from covergate.vendors.pace import Pace
 from covergate.vendors.sohar.answer import answer_of, rejection_of
 from covergate.vendors.sohar.request import request_of
@@ -44,6 +44,11 @@ def check(question: Question, ref: str) -> Flow:
         raise VendorBroken("no_status", sent=True, reply=reply)
     outcome = answer_of(body, question, reply.at)
     return still_pending if outcome is None else ended(outcome)
+
+
+def probe(connection: Any) -> ProbeFlow:
+    """A verification that cannot be: Sohar refuses wrong credentials before it looks for it."""
+    yield Call("GET", f"{_VERIFICATIONS}/00000000-0000-4000-8000-000000000000")
 
 
 def list_payers(connection: Any) -> PayersFlow:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from covergate.states import Environment
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
 from covergate.vendors.vsee.connection import VSeeConnection, authenticate
 from covergate.vendors.vsee.events import read_event, verify_event
-from covergate.vendors.vsee.flows import check, find, list_payers, submit
+from covergate.vendors.vsee.flows import check, find, list_payers, probe, submit
 from covergate.vendors.vsee.options import VSeeOptions
 from covergate.vendors.vsee.request import (
     ADDRESS_PARTS,
@@ -82,4 +83,11 @@ VENDOR = Vendor(
     verify_event=verify_event,
     read_event=read_event,
     list_payers=list_payers,
+    probe=probe,
+    keeps_patients=True,
+    base_urls={
+        # Which one, VSee says to each clinic.
+        Environment.PRODUCTION: ("https://*.vsee.me",),
+        Environment.SANDBOX: ("https://*.vseepreview.com",),
+    },
 )

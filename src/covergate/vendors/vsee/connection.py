@@ -43,6 +43,7 @@ class VSeeConnection(Connection):
     """
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_VSEE_")
+    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds", "insurances_path")
     required: ClassVar[tuple[str, ...]] = ("account_code", "api_key", "api_secret", "api_token")
 
     account_code: str = ""

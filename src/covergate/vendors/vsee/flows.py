@@ -22,6 +22,7 @@ from covergate.vendors.flow import (
     NotYet,
     PayersFlow,
     Pending,
+    ProbeFlow,
     Question,
     Refused,
     Reply,
@@ -102,6 +103,13 @@ def find(question: Question) -> FindFlow:
     if question.submitted_at is None or question.now >= question.submitted_at + _USUAL:
         return NotFound()
     return NotYet(again_in=max(_wait(question, 0), _LEAST_LOOK))
+
+
+def probe(connection: Any) -> ProbeFlow:
+    """The clinic's carriers, which the administrator's token opens. Key and secret open only what makes a patient."""
+    reply = yield Call("GET", connection.insurances_path)
+    if not reply.ok:
+        raise VendorBroken("no_carriers", sent=True, reply=reply)
 
 
 def list_payers(connection: Any) -> PayersFlow:

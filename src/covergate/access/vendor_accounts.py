@@ -1,0 +1,429 @@
+"""Tenants' own accounts at vendors: credentials go in sealed and never come out, but for a hint and a fingerprint.
+
+`refresh_accounts` fills the process's book, which is what routing and every call look at; `AccountsWatch` keeps it as old as
+a NOTIFY, at most `BOOK_SECONDS`. A removed account is gone for good, its credentials with it; putting new credentials in
+keeps the account, and what was begun with it goes on.
+
+Invariant: an account's connection leads to an address that the vendor's documents or the operator name, and holds nothing
+of the process's own environment but the pace that the operator chose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from covergate import ids
+from covergate.db.kept import Kept
+from covergate.db.notify import tell
+from covergate.db.outage import DATABASE_ERRORS
+from covergate.db.sealing import Place, Sealer, SealError
+from covergate.db.sql import Query, Record
+from covergate.errors import FieldError, Problem
+from covergate.gateway import Gateway
+from covergate.outbound.address_guard import check_url
+from covergate.states import Environment, VendorAccountState
+from covergate.timestamps import instant
+from covergate.transport.transport import Transport
+from covergate.vendors import VENDORS
+from covergate.vendors.account import (
+    ENVIRONMENT_OF,
+    VendorAccount,
+    account_fields,
+    connection_of_account,
+    usual_base_url,
+)
+from covergate.vendors.errors import VendorAuthFailed, VendorError
+from covergate.vendors.vendor import Connection, Vendor
+
+log = structlog.get_logger(__name__)
+
+ACCOUNTS_CHANGED = "covergate_accounts"
+"""The channel on which processes hear that an account was put in, changed or removed."""
+BOOK_SECONDS = 60.0
+SHORTEST_HINTED = 12
+"""Four characters of a shorter secret would say too much of it."""
+FINGERPRINT_DIGITS = 16
+
+KEPT = (Kept("vendor_accounts", "few, and attempts name them; a removed one is marked, and its credentials are gone"),)
+
+_CREDENTIAL = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,998}[\x21-\x7e])?")
+"""What fits a header and a form without being escaped."""
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?")
+"""Nothing that two readers of URLs could read in two ways."""
+
+_SHOWN = "id, tenant_id, mode, vendor, environment, hint, fingerprint, state, tested_at, created_at, changed_at"
+_KNOWN = Query(
+    "SELECT id, tenant_id, mode, vendor, environment, changed_at, credentials_sealed FROM vendor_accounts"
+    " WHERE removed_at IS NULL"
+)
+_TENANTS = Query("SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 2) AS few")
+_LIST = Query(
+    f"SELECT {_SHOWN} FROM vendor_accounts"
+    " WHERE tenant_id = :tenant_id AND mode = ANY(:modes) AND removed_at IS NULL ORDER BY mode, vendor",
+    modes="text[]",
+)
+_LOCK = Query("SELECT pg_advisory_xact_lock(hashtextextended('vendor account ' || CAST(:owner AS text), 0))")
+_FIND = Query(
+    f"SELECT {_SHOWN}, credentials_sealed FROM vendor_accounts"
+    " WHERE tenant_id = :tenant_id AND mode = :mode AND vendor = :vendor AND removed_at IS NULL"
+)
+_PUT = Query(f"""
+INSERT INTO vendor_accounts (id, tenant_id, mode, vendor, environment, credentials_sealed, hint, fingerprint, state)
+VALUES (:id, :tenant_id, :mode, :vendor, :environment, :credentials_sealed, :hint, :fingerprint,
+  '{VendorAccountState.UNTESTED}')
+ON CONFLICT (id) DO UPDATE SET credentials_sealed = excluded.credentials_sealed, hint = excluded.hint,
+  fingerprint = excluded.fingerprint, state = excluded.state, tested_at = NULL, changed_at = clock_timestamp()
+RETURNING {_SHOWN}""")
+_REMOVE = Query("""
+UPDATE vendor_accounts SET removed_at = clock_timestamp(), changed_at = clock_timestamp(), credentials_sealed = NULL
+WHERE tenant_id = :tenant_id AND mode = :mode AND vendor = :vendor AND removed_at IS NULL RETURNING id""")
+_TESTED = Query(
+    f"UPDATE vendor_accounts SET state = :state, tested_at = clock_timestamp()"
+    f" WHERE id = :id AND changed_at = :version AND removed_at IS NULL RETURNING {_SHOWN}",
+    version="timestamptz",
+)
+_OWNER = Query("SELECT tenant_id FROM vendor_accounts WHERE id = :id")
+
+TAKEN, REFUSED = "the vendor took the credentials", "the vendor refused the credentials"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose account: one tenant's in one mode, at one vendor."""
+
+    tenant_id: str
+    mode: str
+    vendor: str
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {"tenant_id": self.tenant_id, "mode": self.mode, "vendor": self.vendor}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A vendor's connection as a tenant gives it: field → value, those that it leaves out included in none."""
+
+    environment: Environment
+    fields: Mapping[str, str] = field(repr=False)
+
+
+# --- the book --------------------------------------------------------------------------------------------------------
+
+
+async def refresh_accounts(gateway: Gateway) -> None:
+    """Brings the process's book up to date. An account that does not open is told from none: one row is one tenant's trouble."""
+    book = gateway.accounts
+    async with book.refreshing:
+        async with gateway.connection() as db:
+            rows = await _KNOWN.all(db)
+            tenants = await _TENANTS.scalar(db)
+            changed = [row for row in rows if (old := book.by_id(row.id)) is None or old.version != row.changed_at]
+            if changed:
+                await gateway.sealer.meet(
+                    db, {row.tenant_id for row in changed}, [row.credentials_sealed for row in changed]
+                )
+        operators: dict[str, Connection] = {}
+        opened = {row.id: _opened(gateway.sealer, row, operators) for row in changed}
+        accounts = {row.id: opened[row.id] if row.id in opened else book.by_id(row.id) for row in rows}
+        book.replace(
+            [account for account in accounts.values() if account is not None],
+            {row.id: (row.tenant_id, row.mode, row.vendor) for row in rows if accounts[row.id] is None},
+        )
+        book.tenants = tenants
+
+
+class AccountsWatch:
+    """Refreshes the book when it is told that accounts changed, and every `BOOK_SECONDS`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._changed = asyncio.Event()
+
+    def wake(self, _: str = "") -> None:
+        """Accounts changed, or a change may have been missed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until it is canceled."""
+        while True:
+            self._changed.clear()
+            try:
+                await refresh_accounts(self._gateway)
+            except DATABASE_ERRORS as error:
+                log.warning("accounts_not_refreshed", error=type(error).__name__)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BOOK_SECONDS):
+                    await self._changed.wait()
+
+
+async def owner_of(db: AsyncConnection, account_id: str) -> str | None:
+    """The account's tenant, after its removal too."""
+    tenant_id: str | None = await _OWNER.scalar(db, {"id": account_id})
+    return tenant_id
+
+
+def _opened(sealer: Sealer, row: Record, operators: dict[str, Connection]) -> VendorAccount | None:
+    """None if it does not open, or its vendor or a field of it is not there any more."""
+    vendor = VENDORS.get(row.vendor)
+    try:
+        if vendor is None:
+            return None
+        given = _unsealed(sealer, row)
+        pace = operators.setdefault(vendor.name, vendor.connection())
+        connection = connection_of_account(vendor, Environment(row.environment), given, pace)
+    except (SealError, ValidationError) as error:
+        log.error("account_not_usable", account=row.id, error=type(error).__name__)
+        return None
+    return VendorAccount(row.id, row.tenant_id, row.vendor, row.mode, connection, row.changed_at)
+
+
+def place_of_credentials(tenant_id: str, mode: str, account_id: str) -> Place:
+    return Place(tenant_id, mode, "vendor_accounts", "credentials", account_id)
+
+
+def _sealed(sealer: Sealer, account_id: str, owner: Owner, credentials: Credentials) -> bytes:
+    document = {**owner.key, "environment": credentials.environment, "fields": dict(credentials.fields)}
+    return sealer.seal_json(place_of_credentials(owner.tenant_id, owner.mode, account_id), document)
+
+
+def _unsealed(sealer: Sealer, row: Record) -> dict[str, str]:
+    """The fields. Whose and where they are stands inside, too: a row that was given to another vendor does not open."""
+    document = sealer.open_json(place_of_credentials(row.tenant_id, row.mode, row.id), row.credentials_sealed)
+    fields: dict[str, str] = document.pop("fields")
+    if document != {name: row[name] for name in ("tenant_id", "mode", "vendor", "environment")}:
+        raise SealError(f"vendor_accounts.credentials of {row.id} is another owner's")
+    return fields
+
+
+# --- putting in, listing, removing -----------------------------------------------------------------------------------
+
+
+async def put_account(
+    gateway: Gateway, owner: Owner, environment: str | None, given: Mapping[str, str]
+) -> tuple[dict[str, Any], bool]:
+    """The account as it is shown, and whether it is new. Raises Problem with everything that is wrong."""
+    vendor = vendor_named(owner.vendor)
+    credentials = checked(gateway, vendor, owner.mode, environment, given)
+    await gateway.meet(owner.tenant_id)
+    async with gateway.transaction() as db:
+        await _LOCK.run(db, {"owner": " ".join(owner.key.values())})
+        before = await _FIND.one(db, owner.key)
+        account_id = ids.new(ids.ACCOUNT) if before is None else before.id
+        row = await _PUT.one(
+            db,
+            {
+                **owner.key,
+                "id": account_id,
+                "environment": credentials.environment,
+                "credentials_sealed": _sealed(gateway.sealer, account_id, owner, credentials),
+                "hint": _hint(vendor, credentials),
+                "fingerprint": _fingerprint(gateway.sealer, owner, credentials),
+            },
+        )
+        tell(db, ACCOUNTS_CHANGED, account_id)
+    assert row is not None
+    await refresh_accounts(gateway)
+    log.info("vendor_account_put", account=account_id, tenant_id=owner.tenant_id, mode=owner.mode, vendor=owner.vendor)
+    return shown_account(gateway, row), before is None
+
+
+async def list_accounts(gateway: Gateway, tenant_id: str, *modes: str) -> list[dict[str, Any]]:
+    async with gateway.connection() as db:
+        rows = await _LIST.all(db, {"tenant_id": tenant_id, "modes": list(modes)})
+    return [shown_account(gateway, row) for row in rows]
+
+
+async def read_account(gateway: Gateway, owner: Owner) -> dict[str, Any]:
+    """Raises Problem `not_found`."""
+    vendor_named(owner.vendor)
+    async with gateway.connection() as db:
+        row = await _FIND.one(db, owner.key)
+    if row is None:
+        raise _no_account()
+    return shown_account(gateway, row)
+
+
+async def remove_account(gateway: Gateway, owner: Owner) -> None:
+    """For good; what is open under it ends at its next step. Raises Problem `not_found`."""
+    vendor_named(owner.vendor)
+    async with gateway.transaction() as db:
+        account_id = await _REMOVE.scalar(db, owner.key)
+        if account_id is None:
+            raise _no_account()
+        tell(db, ACCOUNTS_CHANGED, account_id)
+    await refresh_accounts(gateway)
+    log.info("vendor_account_removed", account=account_id, tenant_id=owner.tenant_id)
+
+
+async def try_account(gateway: Gateway, transport: Transport, owner: Owner) -> dict[str, Any]:
+    """Makes one harmless call with the credentials: the account as it is shown, with a `message` in our words.
+
+    Only a clear word of the vendor changes its state. Raises Problem `not_found`.
+    """
+    vendor = vendor_named(owner.vendor)
+    async with gateway.connection() as db:
+        row = await _FIND.one(db, owner.key)
+        if row is not None:
+            await gateway.sealer.meet(db, [owner.tenant_id], [row.credentials_sealed])
+    account = None if row is None else _opened(gateway.sealer, row, {})
+    if row is None or account is None:
+        raise _no_account()
+    state, message = await _said_to(transport, vendor, account)
+    if state is not None:
+        async with gateway.connection() as db:
+            values = {"id": row.id, "version": row.changed_at, "state": state}
+            row = await _TESTED.one(db, values) or row
+    return {**shown_account(gateway, row), "message": message}
+
+
+async def _said_to(
+    transport: Transport, vendor: Vendor, account: VendorAccount
+) -> tuple[VendorAccountState | None, str]:
+    if vendor.probe is None:
+        return None, "there is no harmless call at this vendor: a verification will tell"
+    try:
+        await transport.run(vendor, account.mode, account.connection, vendor.probe(account.connection), account.id)
+    except VendorAuthFailed:
+        return VendorAccountState.REFUSED, REFUSED
+    except VendorError as error:
+        return None, f"the vendor could not be asked ({error.reason}): nothing is known about the credentials"
+    return VendorAccountState.OK, TAKEN
+
+
+def shown_account(gateway: Gateway, row: Record) -> dict[str, Any]:
+    events = VENDORS[row.vendor].verify_event is not None
+    return {
+        "object": "vendor_account",
+        "id": row.id,
+        "vendor": row.vendor,
+        "mode": row.mode,
+        "environment": row.environment,
+        "hint": row.hint,
+        "fingerprint": row.fingerprint,
+        "state": row.state,
+        "tested_at": instant(row.tested_at),
+        "created_at": instant(row.created_at),
+        "changed_at": instant(row.changed_at),
+        "events_url": f"{gateway.settings.public_url}/v1/vendor-events/{row.vendor}/{row.id}" if events else None,
+    }
+
+
+def vendor_named(name: str) -> Vendor:
+    """Raises Problem `not_found`."""
+    vendor = VENDORS.get(name)
+    if vendor is None:
+        raise Problem("not_found", "there is no such vendor")
+    return vendor
+
+
+def _no_account() -> Problem:
+    return Problem("not_found", "the tenant has no account of its own at this vendor")
+
+
+def _hint(vendor: Vendor, credentials: Credentials) -> str:
+    secret = credentials.fields.get(vendor.connection.required[-1], "") if vendor.connection.required else ""
+    return secret[-4:] if len(secret) >= SHORTEST_HINTED else ""
+
+
+def _fingerprint(sealer: Sealer, owner: Owner, credentials: Credentials) -> str:
+    """The same for the same credentials, whichever key is current; of another tenant another one."""
+    given = [part for pair in sorted(credentials.fields.items()) for part in pair]
+    return sealer.name(owner.tenant_id, "vendor account", owner.vendor, *given).hex()[:FINGERPRINT_DIGITS]
+
+
+# --- what is wrong with it ---------------------------------------------------------------------------------------------
+
+
+def checked(
+    gateway: Gateway, vendor: Vendor, mode: str, environment: str | None, given: Mapping[str, str]
+) -> Credentials:
+    """Raises Problem with everything that is wrong; no value is repeated."""
+    of_mode = ENVIRONMENT_OF[mode]
+    errors = []
+    if environment not in (None, of_mode):
+        errors.append(
+            FieldError("wrong_environment", f"must be {of_mode}: keys of {mode} mode use it", pointer="/environment")
+        )
+    known = account_fields(vendor.connection)
+    for name, value in given.items():
+        if name not in known:
+            message = f"must be one of: {', '.join(known)}"
+            errors.append(FieldError("unknown_field", message, pointer=f"/credentials/{name[:40]}"))
+        elif value and not _CREDENTIAL.fullmatch(value):
+            message = "must be 1 to 1000 printable ASCII characters without blanks around them"
+            errors.append(FieldError("invalid_text", message, pointer=f"/credentials/{name}"))
+    if not errors:
+        errors = _errors_of_connection(gateway, vendor, of_mode, given)
+    if errors:
+        raise Problem("invalid_request", "errors lists everything that is wrong", errors)
+    return Credentials(of_mode, {name: value for name, value in given.items() if value})
+
+
+def _errors_of_connection(
+    gateway: Gateway, vendor: Vendor, environment: Environment, given: Mapping[str, str]
+) -> list[FieldError]:
+    try:
+        connection = connection_of_account(vendor, environment, given, vendor.connection())
+    except ValidationError as error:
+        names = dict.fromkeys(str(details["loc"][0]) for details in error.errors(include_input=False))
+        return [
+            FieldError("invalid_value", "is not a possible value", pointer=f"/credentials/{name}") for name in names
+        ]
+    needed = ("base_url", *vendor.connection.required)
+    errors = [
+        FieldError("required", f"must be given: {vendor.title} needs it", pointer=f"/credentials/{name}")
+        for name in needed
+        if not getattr(connection, name) or (name == "base_url" and not _has_base_url(vendor, environment, given))
+    ]
+    if not errors and (why := _why_not(gateway, vendor, environment, connection.base_url)) is not None:
+        errors.append(FieldError("address_not_allowed", why, pointer="/credentials/base_url"))
+    return errors
+
+
+def _has_base_url(vendor: Vendor, environment: Environment, given: Mapping[str, str]) -> bool:
+    """The default of the connection is production's: where no address is documented for a sandbox, one must be named."""
+    return bool(given.get("base_url")) or usual_base_url(vendor, environment) is not None
+
+
+def _why_not(gateway: Gateway, vendor: Vendor, environment: Environment, url: str) -> str | None:
+    """Why the gateway calls no such address for a tenant; None if it does.
+
+    Else a tenant could have it call any host from the operator's network.
+    """
+    settings = gateway.settings
+    if not _PLAIN_URL.fullmatch(url) or "/.." in url:
+        return "must be a plain https:// address"
+    if (why := check_url(url, allow_private=settings.allow_private_network)) is not None:
+        return why
+    allowed = [entry.strip() for entry in (settings.vendor_account_urls or "").split(",") if entry.strip()]
+    if any(_is_below(url, entry) for entry in (*vendor.base_urls.get(environment, ()), *allowed)):
+        return None
+    return f"must be an address of {vendor.title}'s for its {environment}, or one that the operator allows"
+
+
+def _is_below(url: str, allowed: str) -> bool:
+    """The same scheme, host and port, and a path that begins with the allowed one. `*` is one label of the host."""
+    given, entry = urlsplit(url), urlsplit(allowed)
+    host = re.escape(entry.hostname or "").replace(r"\*", "[a-z0-9-]+")
+    same = (given.scheme, _port(given)) == (entry.scheme, _port(entry))
+    path = entry.path.rstrip("/")
+    is_below = given.path.rstrip("/") == path or given.path.startswith(f"{path}/")
+    return same and is_below and re.fullmatch(host, given.hostname or "") is not None
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return -1
