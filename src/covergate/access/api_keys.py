@@ -34,6 +34,7 @@ SCOPES: dict[str, Scope] = {
     "verifications:read": Scope("read, list and search verifications, vendors, payers and events", default=True),
     "verifications:raw": Scope("read the vendors' raw replies"),
     "webhooks:manage": Scope("manage webhook endpoints, read and repeat deliveries", default=True),
+    "patients:erase": Scope("erase everything that tells of a patient, for good"),
 }
 DEFAULT_SCOPES = frozenset(name for name, scope in SCOPES.items() if scope.default)
 MODES = ("test", "live")

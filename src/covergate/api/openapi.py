@@ -27,6 +27,7 @@ from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
 from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
 from covergate.api.describe import REFERENCE, problem, reference
+from covergate.api.patients import ErasePatient
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
@@ -39,6 +40,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     CreateVerification,
     SearchVerifications,
     ResolveVerification,
+    ErasePatient,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
 )
@@ -67,6 +69,7 @@ TAGS = {
     "Verifications": "Ask about a patient's coverage and read the answer.",
     "Vendors": "The vendors that are asked, and how each fares.",
     "Payers": "The payer directory.",
+    "Patients": "Forgetting a patient.",
     "Webhooks": "Where events are sent, their deliveries, and the events themselves.",
     "Webhook messages": "What is POSTed to an endpoint.",
     "Health": "For probes and Prometheus.",
