@@ -34,7 +34,7 @@ KEPT: dict[str, Kept] = {
         *sync.KEPT,
         *circuit_breaker.KEPT,
         *rate_limit.KEPT,
-        Kept("verifications", _RECORD),
+        Kept("verifications", f"{_RECORD}: see `erasure.py`; the bare rows of an erased tenant go after a month"),
         Kept("attempts", _RECORD),
         Kept("work", "deleted when the verification ends and nothing more is expected"),
         Kept("history", "as `verifications`; COVERGATE_HISTORY_MONTHS is its owners' word that older months may go"),
@@ -55,6 +55,7 @@ KEPT: dict[str, Kept] = {
 }
 
 PRUNE_BATCH = 5000
+TOMBSTONES_BATCH = 200
 
 
 def _statement(kept: Kept) -> Query:
@@ -64,6 +65,15 @@ DELETE FROM {kept.table} WHERE ctid IN (
   SELECT ctid FROM {kept.table} t
   WHERE {kept.since} < now() - interval '{kept.span}' AND NOT {kept.but_not} LIMIT :batch)""")
 
+
+TOMBSTONES_KEPT = "31 days"
+"""Longer than a late answer is looked at (`verifications.save.LATE_FOR`)."""
+_DELETE_TOMBSTONES = Query(f"""
+DELETE FROM verifications WHERE id = ANY(ARRAY(
+  SELECT v.id FROM tenants t JOIN verifications v ON v.tenant_id = t.id
+  WHERE greatest(t.erased_at, v.erased_at) < now() - interval '{TOMBSTONES_KEPT}' AND t.erased_at IS NOT NULL
+    AND v.erased_at IS NOT NULL LIMIT :batch))""")
+"""What hangs on them goes with them."""
 
 _STATEMENTS = {kept.table: _statement(kept) for kept in KEPT.values() if kept.span is not None}
 
@@ -75,11 +85,16 @@ async def prune(gateway: Gateway, partitions: Partitions) -> None:
     """
     for table, statement in _STATEMENTS.items():
         try:
-            async with gateway.connection() as db:
-                while await statement.run(db, {"batch": PRUNE_BATCH}) == PRUNE_BATCH:
-                    continue
+            await _delete(gateway, statement, PRUNE_BATCH)
         except asyncpg.InsufficientPrivilegeError:
             log.debug("retention_left_to_the_owner", table=table)
+    await _delete(gateway, _DELETE_TOMBSTONES, TOMBSTONES_BATCH)
     await partitions.make_ahead()
     if gateway.settings.history_months is not None:
         await partitions.drop_old(gateway.settings.history_months)
+
+
+async def _delete(gateway: Gateway, statement: Query, batch: int) -> None:
+    async with gateway.connection() as db:
+        while await statement.run(db, {"batch": batch}) == batch:
+            continue

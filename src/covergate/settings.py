@@ -191,6 +191,18 @@ class Settings(FromFiles):
         ge=3,
         description="months after which timelines and vendors' raw replies are deleted, 3 or more (empty: never)",
     )
+    raw_days: int = Field(
+        default=365,
+        ge=0,
+        le=36500,
+        description="days after a verification's end after which the vendor's raw replies are erased, 0: never",
+    )
+    content_days: int = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="days after its end after which inquiry and result are erased, 0: never",
+    )
     worker_tasks: int = Field(default=100, ge=1, description="deliveries that a worker makes at once, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")

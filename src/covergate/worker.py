@@ -1,4 +1,4 @@
-"""The worker: works on what is due, sweeps for what is late, prunes what is old.
+"""The worker: works on what is due, sweeps for what is late, prunes and erases what is old.
 
 Verifications and deliveries each have a dispatcher (`db/queue.py`), so that neither waits for the other.
 """
@@ -22,6 +22,7 @@ from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.partitions import Partitions
 from covergate.db.queue import ClaimedRow, Dispatcher
+from covergate.erasure import erase_old
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
 from covergate.retention import prune
@@ -125,6 +126,7 @@ class Worker:
             }
             sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
             pruning = partial(prune, self.gateway, Partitions(self.gateway.transaction))
+            erasing = partial(erase_old, self.gateway)
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen())
@@ -134,6 +136,7 @@ class Worker:
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
                 watching = tasks.create_task(self._accounts.run())
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(PRUNE_SECONDS, erasing, PRUNE_LIMIT_SECONDS, at_once=False))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))

@@ -51,6 +51,7 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/events", "verifications:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
+    ("POST", "/v1/patients/erase", "patients:erase"),
 ]
 BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
@@ -58,6 +59,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/verifications/search"): {},
     ("PUT", "/v1/vendor-accounts/sohar"): {"credentials": {"client_id": "", "client_secret": ""}},
     ("POST", "/v1/webhook-endpoints"): {"url": "https://a.example.com"},
+    ("POST", "/v1/patients/erase"): {"member_id": "nobody's", "date_of_birth": "1990-09-20"},
 }
 
 

@@ -193,6 +193,9 @@ async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
         assert names == {"webhook-id", "webhook-timestamp", "webhook-signature"}
 
 
+PATIENT = {"member_id": "ELIGIBLE-0001", "date_of_birth": "1990-09-20"}
+
+
 async def test_answers_fit_their_schemas(
     client: httpx.AsyncClient, keys: Keys, document: dict[str, Any], post: Post, end: End, stuck: Stuck, body: Body
 ) -> None:
@@ -251,6 +254,12 @@ async def test_answers_fit_their_schemas(
         ("POST", "/v1/deliveries/{delivery_id}/redeliver", delivery["id"], None),
         ("POST", hook + "/rotate-secret", endpoint["id"], None),
         ("DELETE", hook, endpoint["id"], None),
+        ("POST", "/v1/patients/erase", "", {**PATIENT, "dry_run": True}),
+        ("POST", "/v1/patients/erase", "", {**PATIENT, "dry_run": False}),
+        ("GET", one, completed["id"], None),
+        ("GET", one, failed["id"], None),
+        ("GET", one + "/raw", completed["id"], None),
+        ("GET", "/v1/verifications", "", None),
         ("GET", "/healthz", "", None),
         ("GET", "/readyz", "", None),
     ]

@@ -196,7 +196,7 @@ async def test_of_what_was_dropped_the_result_stays(engine: Engine) -> None:
     for one, shown in zip((id_, follower), before, strict=True):
         assert await read_one(gateway, CALLER, one, "req_1") == shown
         assert (await read_timeline(gateway, CALLER, one, 0, 10)).data == []
-        assert await read_raw(gateway, CALLER, one, "req_1") == {"object": "raw", "exchanges": []}
+        assert await read_raw(gateway, CALLER, one, "req_1") == {"object": "raw", "erased_at": None, "exchanges": []}
 
 
 async def test_raw_replies_are_shown_all_or_not_at_all(engine: Engine) -> None:

@@ -35,6 +35,7 @@ SCOPES: dict[str, Scope] = {
     "verifications:raw": Scope("read the vendors' raw replies"),
     "webhooks:manage": Scope("manage webhook endpoints, read and repeat deliveries", default=True),
     "accounts:manage": Scope("put in, test and remove the tenant's own accounts at vendors"),
+    "patients:erase": Scope("erase everything that tells of a patient, for good"),
 }
 DEFAULT_SCOPES = frozenset(name for name, scope in SCOPES.items() if scope.default)
 MODES = ("test", "live")

@@ -191,6 +191,7 @@ RequestId = Annotated[str, Depends(_request_id)]
 Writer = Annotated[Caller, Security(authenticated, scopes=["verifications:write"])]
 Reader = Annotated[Caller, Security(authenticated, scopes=["verifications:read"])]
 AccountManager = Annotated[Caller, Security(authenticated, scopes=["accounts:manage"])]
+PatientEraser = Annotated[Caller, Security(authenticated, scopes=["patients:erase"])]
 WebhookManager = Annotated[Caller, Security(authenticated, scopes=["webhooks:manage"])]
 Watcher = Annotated[Caller, Security(key_or_operator, scopes=["verifications:read"])]
 """Sees verifications and the fleet. An operator sees PHI only with the role for it: `Caller.sees_phi`."""

@@ -81,6 +81,7 @@ _QUEUED: dict[str, Any] = {
     "created_at": _CREATED,
     "completed_at": None,
     "deadline": _DEADLINE,
+    "erased_at": None,
     "attempts": [_ATTEMPT],
     "not_asked": ["/provider", "/service/date", "/service/procedure_codes"],
     "late_result": None,
@@ -252,8 +253,28 @@ TIMELINE_PAGE = _listed(
         "next_check_at": None,
     },
 )
+ERASE_PATIENT: dict[str, Any] = {"member_id": "00000000", "date_of_birth": "1990-09-20", "dry_run": True}
+ERASURE: dict[str, Any] = {
+    "object": "erasure",
+    "dry_run": True,
+    "complete": True,
+    "counts": {
+        "verifications": 3,
+        "canceled": 1,
+        "inquiries": 3,
+        "results": 2,
+        "late_results": 0,
+        "failures": 0,
+        "raw_replies": 4,
+        "event_bodies": 1,
+        "full_payloads": 0,
+        "partner_answers": 2,
+        "idempotency_keys": 1,
+    },
+}
 RAW: dict[str, Any] = {
     "object": "raw",
+    "erased_at": None,
     "exchanges": [
         {
             "id": "exc_01jd7k46mqe0r9m2zn4x8b6wqg",

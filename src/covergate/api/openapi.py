@@ -27,6 +27,7 @@ from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
 from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
 from covergate.api.describe import REFERENCE, problem, reference
+from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
@@ -40,6 +41,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     CreateVerification,
     SearchVerifications,
     ResolveVerification,
+    ErasePatient,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
     PutVendorAccount,
@@ -69,6 +71,7 @@ TAGS = {
     "Verifications": "Ask about a patient's coverage and read the answer.",
     "Vendors": "The vendors that are asked, and how each fares.",
     "Payers": "The payer directory.",
+    "Patients": "Forgetting a patient.",
     "Webhooks": "Where events are sent, their deliveries, and the events themselves.",
     "Webhook messages": "What is POSTed to an endpoint.",
     "Health": "For probes and Prometheus.",

@@ -101,6 +101,12 @@ class VerificationRow(Shown):
     created_at: datetime
     completed_at: datetime | None
     deadline: datetime
+    erased_at: Annotated[
+        datetime | None,
+        Field(
+            description="When what tells of the patient was erased: `inquiry`, `result` and `late_result` are null then"
+        ),
+    ]
     attempts: list[AttemptShown]
     not_asked: Annotated[
         list[str], Field(description="JSON pointers into the inquiry: the fields that the vendor has no place for")
@@ -138,7 +144,7 @@ class TimelineEntry(Shown):
 
 
 class RawExchange(Shown):
-    """`body` is the parsed JSON or null; `text` a reply that was not JSON. Both are null if it is `unreadable`."""
+    """`body` is the parsed JSON or null; `text` a reply that was not JSON. Both are null if it is `unreadable`, or was erased."""
 
     id: str
     attempt_id: str
@@ -153,7 +159,32 @@ class RawExchange(Shown):
 
 class Raw(Shown):
     object: Literal["raw"]
+    erased_at: Annotated[datetime | None, Field(description="When the replies were erased")]
     exchanges: list[RawExchange]
+
+
+class Erased(Shown):
+    """How much of each kind. `canceled`: verifications that were open; `raw_replies` and `event_bodies` are the vendors',
+    `full_payloads` those of webhooks, `partner_answers` what endpoints answered."""
+
+    verifications: int
+    canceled: int
+    inquiries: int
+    results: int
+    late_results: int
+    failures: int
+    raw_replies: int
+    event_bodies: int
+    full_payloads: int
+    partner_answers: int
+    idempotency_keys: int
+
+
+class ErasureShown(Shown, title="Erasure"):
+    object: Literal["erasure"]
+    dry_run: bool
+    complete: Annotated[bool, Field(description="`false`: there is more; send it again")]
+    counts: Annotated[Erased, Field(description="What was erased; of a dry run what would be")]
 
 
 class TypicalWait(Shown):
@@ -469,6 +500,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     VerificationList,
     Timeline,
     Raw,
+    ErasureShown,
     VendorList,
     VendorShown,
     VendorAccountShown,

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import accounts, encryption, keys, operators, payers, vendors
+from covergate.cli import accounts, encryption, keys, operators, patients, payers, tenants, vendors
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -33,6 +33,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(operators.app, name="operators")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(payers.app, name="payers")
+app.add_typer(patients.app, name="patients")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(vendors.app, name="vendors")
 
 

@@ -48,7 +48,7 @@ ON CONFLICT DO NOTHING""",
     seals_in="double precision",
 )
 _WITHOUT = Query("""
-SELECT o.id FROM (SELECT '' AS id UNION ALL SELECT id FROM tenants) AS o
+SELECT o.id FROM (SELECT '' AS id UNION ALL SELECT id FROM tenants WHERE erased_at IS NULL) AS o
 WHERE NOT EXISTS (SELECT FROM data_keys d WHERE coalesce(d.tenant_id, '') = o.id AND destroyed_at IS NULL)""")
 _HAS = Query("""
 SELECT count(*) FILTER (WHERE destroyed_at IS NULL) AS alive, coalesce(max(number), 0) AS last
@@ -171,6 +171,9 @@ WHERE coalesce(tenant_id, '') = :owner AND id < :newest AND destroyed_at IS NULL
 _DESTROY = Query("""
 UPDATE data_keys SET wrapped = NULL, destroyed_at = clock_timestamp(), retired_at = coalesce(retired_at, clock_timestamp())
 WHERE coalesce(tenant_id, '') = :owner AND id < :newest AND destroyed_at IS NULL""")
+_DESTROY_ALL = Query("""
+UPDATE data_keys SET wrapped = NULL, destroyed_at = clock_timestamp(), retired_at = coalesce(retired_at, clock_timestamp())
+WHERE tenant_id = :tenant AND destroyed_at IS NULL""")
 _LOSE = Query("""
 UPDATE data_keys SET wrapped = NULL, destroyed_at = clock_timestamp(), retired_at = coalesce(retired_at, clock_timestamp())
 WHERE encryption_key_id = :key_id AND destroyed_at IS NULL""")
@@ -219,6 +222,13 @@ async def retire_older(db: AsyncConnection, owner: str, newest: str) -> None:
 async def destroy_older(db: AsyncConnection, owner: str, newest: str) -> int:
     """How many there were. What is still sealed under one of them cannot be opened by anybody any more."""
     destroyed = await _DESTROY.run(db, {"owner": owner, "newest": newest})
+    await _SEALS_NO_VALUES.run(db, {"lost": None})
+    return destroyed
+
+
+async def destroy_all(db: AsyncConnection, tenant_id: str) -> int:
+    """Of a tenant that was erased."""
+    destroyed = await _DESTROY_ALL.run(db, {"tenant": tenant_id})
     await _SEALS_NO_VALUES.run(db, {"lost": None})
     return destroyed
 

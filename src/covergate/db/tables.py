@@ -68,6 +68,13 @@ tenants = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "raw_days", Integer, comment="days that raw replies are kept; 0: for ever; NULL: as the gateway's settings say"
+    ),
+    Column("content_days", Integer, comment="days that inquiries and results are kept; 0 and NULL likewise"),
+    Column("erased_at", Timestamp, comment="when the erasure of all that it had began"),
+    CheckConstraint("raw_days >= 0", name="raw_days"),
+    CheckConstraint("content_days >= 0", name="content_days"),
 )
 
 api_keys = Table(
@@ -179,9 +186,11 @@ verifications = Table(
     Column("birth_digest", LargeBinary, nullable=False, comment="keyed digest of tenant, mode and date of birth"),
     Column("inquiry_digest", LargeBinary, nullable=False, comment="keyed digest of who and what is asked, for max_age"),
     Column("digest_key_id", Text, nullable=False),
-    Column("inquiry_sealed", LargeBinary, nullable=False, comment="inquiry, vendor options, payer codes"),
+    Column("inquiry_sealed", LargeBinary, comment="inquiry, vendor options, payer codes; NULL once it was erased"),
     Column("late_result_sealed", LargeBinary),
     Column("failure_sealed", LargeBinary),
+    Column("raw_erased_at", Timestamp, comment="when the vendor's raw replies were erased"),
+    Column("erased_at", Timestamp, comment="when everything that tells of the patient was"),
     one_of("mode", "test", "live"),
     one_of("status", *ENDS),
     CheckConstraint("(status IS NULL) = (completed_at IS NULL)", name="completed_at_when_ended"),
@@ -202,6 +211,9 @@ verifications = Table(
     ),
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
+    # In these is what is still there to be erased, the oldest first (erasure.py).
+    Index("ix_verifications_raw_held", "tenant_id", "created_at", postgresql_where=text("raw_erased_at IS NULL")),
+    Index("ix_verifications_held", "tenant_id", "created_at", postgresql_where=text("erased_at IS NULL")),
 )
 
 # One row for each verification that is open, or is to be looked at once more after its end. The row is the queue.
@@ -236,6 +248,13 @@ work = Table(
     ),
     Column("follows", Text, comment="the open verification whose answer this one takes over (max_age)"),
     Column("not_asked", ARRAY(Text), nullable=False),
+    Column(
+        "holds_ssn",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="an SSN may be in the sealed inquiry; it leaves when nothing more can be submitted",
+    ),
     Column("history_count", Integer, nullable=False, server_default="0"),
     Column("exchange_count", Integer, nullable=False, server_default="0"),
     # The current attempt.
@@ -364,7 +383,11 @@ history = Table(
         comment="of the timeline: constants of ours, with numbers and vendor words at most; never PHI",
     ),
     Column("exchanges", JSONB, comment="id, at, call, status, content_type of each"),
-    Column("contents_sealed", ARRAY(LargeBinary), comment="of the same exchanges; the associated data has their ids"),
+    Column(
+        "contents_sealed",
+        ARRAY(LargeBinary),
+        comment="of the same exchanges; the associated data has their ids; NULL once they were erased",
+    ),
     PrimaryKeyConstraint("verification_id", "n", "at"),
     postgresql_partition_by="RANGE (at)",
 )
@@ -423,6 +446,7 @@ vendor_events = Table(
     Column("received_at", Timestamp, nullable=False, server_default=now),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "account", "dedupe_key"),
+    Index("ix_vendor_events_of", "verification_id", postgresql_where=text("verification_id IS NOT NULL")),
     Index("ix_vendor_events_unmatched", "vendor", "ref", postgresql_where=text("verification_id IS NULL")),
 )
 
@@ -438,7 +462,7 @@ webhook_endpoints = Table(
     Column("description", Text),
     Column("status", Text, nullable=False),
     Column("disabled_reason", Text),
-    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("secret_sealed", LargeBinary, comment="NULL once its tenant was erased"),
     Column("previous_secret_sealed", LargeBinary),
     Column("previous_secret_until", Timestamp),
     Column("created_at", Timestamp, nullable=False, server_default=now),
@@ -468,6 +492,7 @@ events = Table(
     one_of("mode", "test", "live"),
     Index("ix_events_listed", "tenant_id", "mode", "position"),
     Index("ix_events_created_at", "created_at"),
+    Index("ix_events_of", "verification_id", postgresql_where=text("verification_id IS NOT NULL")),
 )
 
 deliveries = Table(

@@ -287,6 +287,10 @@ class Inquiry(_Part):
         """The person in whose name the insurance is."""
         return self.subscriber or self.patient
 
+    @property
+    def has_ssn(self) -> bool:
+        return any(one is not None and one.ssn is not None for one in (self.patient, self.subscriber))
+
     def problems(self, now: datetime) -> list[tuple[str, str, str]]:
         """Errors in dates, as (JSON pointer, code, message). Types and formats are checked before."""
         errors: list[tuple[str, str, str]] = []

@@ -132,6 +132,7 @@ async def _commit(
     """One try, in one transaction. `again`: an earlier one may have been committed although nobody told us."""
     following: list[Verification | None] = []
     changes: list[Change] = []
+    erased: list[str] = []
     async with gateway.transaction() as db:
         await store.lock_refs(db, _new_refs(reports))
         await _follow_oldest(db, reports)
@@ -142,6 +143,13 @@ async def _commit(
         woken = await store.match_events(db, _submitted(reports, locked))
         for report in reports:
             v = locked.get(report.seen.id)
+            if v is not None and v.erased_at is not None:
+                # Whatever came, it tells of a patient who is to be forgotten; by the reference later events are known for theirs.
+                erased.append(v.id)
+                following.append(None)
+                if report.submission is not None and v.attempt.id == report.seen.attempt.id:
+                    changes.append(Change(lifecycle.submitted(v, report.submission)))
+                continue
             if v is not None and report.exchanges and stored.issuperset(one.id for one in report.exchanges):
                 # An earlier try was committed, with all that belongs to it.
                 following.append(v if report.keeps and v.due and v.step == report.seen.step + 1 else None)
@@ -156,6 +164,8 @@ async def _commit(
             changes.append(replace(change, exchanges=kept, kept=keeps))
             following.append(change.verification if keeps else None)
         await apply(db, gateway.sealer, changes, desk)
+        if erased:
+            await store.forget_messages(db, erased)
         crash_points.point("before_commit")
     return following
 
@@ -213,8 +223,13 @@ def _bound(gateway: Gateway, change: Change) -> Change:
     return replace(change, successor=replace(successor, account=SHARED if account is None else account.id))
 
 
-async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None) -> None:
-    """The changed rows and everything that goes with them: events, followers, news. Under the locks of `store.lock`."""
+async def apply(
+    db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None, *, full: bool = True
+) -> None:
+    """The changed rows and everything that goes with them: events, followers, news. Under the locks of `store.lock`.
+
+    Not `full`: endpoints that want the whole verification get the thin payload, too.
+    """
     wanting_full = await publish(
         db,
         [
@@ -229,7 +244,7 @@ async def apply(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], 
         _announce(db, change)
     # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.
     await _wake_followers(db, [change.verification for change in changes if change.ended])
-    if wanting_full:
+    if wanting_full and full:
         tenants = {
             one.verification_id: one.tenant_id for one in wanting_full.values() if one.verification_id is not None
         }

@@ -73,6 +73,7 @@ _COLUMNS = {
     "birth_digest": "bytea",
     "inquiry_digest": "bytea",
     "inquiry_sealed": "bytea",
+    "holds_ssn": "boolean",
 }
 _UNNESTED = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.items())
 _CREATE = Query(f"""
@@ -98,9 +99,10 @@ WITH r AS MATERIALIZED (
 ), w AS (
   INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked,
                     allow_second_submission, payer_retries, follows, history_count, attempt_id, account, state,
-                    attempt_created_at)
+                    attempt_created_at, holds_ssn)
   SELECT id, vendor, mode, payer, at, at, v.deadline, '{Status.QUEUED}', CAST(route AS text[]), v.not_asked,
-         allow_second_submission, payer_retries, follows, 1, attempt_id, account, '{AttemptState.PREPARING}', at
+         allow_second_submission, payer_retries, follows, 1, attempt_id, account, '{AttemptState.PREPARING}', at,
+         holds_ssn
   FROM r JOIN v USING (id)
 ), h AS (
   INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries)
@@ -361,4 +363,5 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "inquiry_sealed": sealer.seal_json(
             place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
         ),
+        "holds_ssn": inquiry.has_ssn,
     }

@@ -72,16 +72,21 @@ async def stored_replies(db: AsyncConnection, sealer: Sealer, v: Verification) -
     return [
         (exchange["call"], _reply(sealer, v, position, exchange, sealed))
         for position, (attempt_id, exchange, sealed) in enumerate(stored)
-        if attempt_id == v.attempt.id
+        if attempt_id == v.attempt.id and sealed is not None
     ]
 
 
-def exchanges_of(rows: Iterable[Any]) -> list[tuple[str, dict[str, Any], bytes]]:
-    """Rows of `history` → attempt, exchange and its sealed content, each at its position in the raw document."""
+def exchanges_of(rows: Iterable[Any]) -> list[tuple[str, dict[str, Any], bytes | None]]:
+    """Rows of `history` → attempt, exchange and its sealed content, each at its position in the raw document.
+
+    The content is None once it was erased.
+    """
     return [
         (row["attempt_id"], exchange, sealed)
         for row in rows
-        for exchange, sealed in zip(row["exchanges"], row["contents_sealed"], strict=True)
+        for exchange, sealed in zip(
+            row["exchanges"], row["contents_sealed"] or [None] * len(row["exchanges"]), strict=True
+        )
     ]
 
 

@@ -69,7 +69,8 @@ class Successor:
 class Verification:
     """One question and its life, as the locked row says. `now` is the database's clock when it was read.
 
-    `result` is opened only for what has ended: a late answer is compared with it. `late_tries`: how often a late answer has been
+    `result` is opened only for what has ended: a late answer is compared with it. `inquiry_with_ssn` is the sealed inquiry, as
+    long as an SSN may be in it. `erased_at`: nothing is written to it any more. `late_tries`: how often a late answer has been
     looked at in vain; None unless it is to be looked at.
     """
 
@@ -96,6 +97,8 @@ class Verification:
     created_at: datetime
     deadline: datetime
     completed_at: datetime | None
+    raw_erased_at: datetime | None
+    erased_at: datetime | None
     history_count: int
     exchange_count: int
     late_tries: int | None
@@ -103,6 +106,7 @@ class Verification:
     now: datetime
     attempt: Attempt
     result: bytes | None = field(default=None, repr=False)
+    inquiry_with_ssn: bytes | None = field(default=None, repr=False)
 
     @property
     def open(self) -> bool:

@@ -29,7 +29,10 @@ class Resolution(StrEnum):
 async def resolve(
     gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution, request_id: str | None = None
 ) -> None:
-    """Only for a verification that waits for an operator; anything else is a 409 that says where it stands."""
+    """Only for a verification that waits for an operator; anything else is a 409 that says where it stands.
+
+    If the SSN has left, what is submitted again lacks it: timeline and `not_asked` say so.
+    """
     async with gateway.transaction() as db:
         v = await lock_callers(db, gateway.sealer, caller, verification_id)
         if not v.open or v.waiting_for is not WaitingFor.OPERATOR:
@@ -38,7 +41,7 @@ async def resolve(
         if resolution is Resolution.GIVE_UP:
             change = lifecycle.failed(v, failure(FailureCode.SUBMISSION_UNKNOWN), "an operator gave it up")
         else:
-            change = policy.resubmitted(v)
+            change = policy.resubmitted(v, await store.removed_ssns(db, gateway.sealer, v))
         await apply(db, gateway.sealer, [change])
         await audit.record_act(
             db,

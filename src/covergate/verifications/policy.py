@@ -8,7 +8,8 @@ vendor is paid only if the request allows it. `REMEDIES` is the whole table; `RE
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -334,6 +335,8 @@ def _following(v: Verification, leader: Verification | None, result: bytes | Non
         return lifecycle.ask_itself(v)
     if leader.open:
         return lifecycle.follow_on(v)
+    if leader.erased_at is not None:
+        return lifecycle.ask_itself(v)
     if lifecycle.leaves_it_open(leader):
         if leader.follows is not None:
             return lifecycle.follow(v, leader.follows)
@@ -375,9 +378,13 @@ def _same_vendor(v: Verification, reason: FailureCode, said: str, after: timedel
     return lifecycle.next_attempt(v, successor, reason, after, said)
 
 
-def resubmitted(v: Verification) -> Change:
-    """An operator had the submission made again."""
-    return _same_vendor(v, FailureCode.SUBMISSION_UNKNOWN, "an operator had it submitted again")
+def resubmitted(v: Verification, removed: Collection[str] = ()) -> Change:
+    """An operator had the submission made again. `removed`: pointers to SSNs that are kept no more, and so are not asked."""
+    said = "an operator had it submitted again"
+    if removed:
+        said += ", without the SSN: it is not kept once it was submitted"
+        v = replace(v, not_asked=sorted({*v.not_asked, *removed}))
+    return _same_vendor(v, FailureCode.SUBMISSION_UNKNOWN, said)
 
 
 def _code_of(error: VendorError) -> FailureCode:

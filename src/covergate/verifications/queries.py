@@ -59,10 +59,11 @@ WHERE h.verification_id = :id AND h.n >= :after / :most AND h.n * :most + e.numb
     after="bigint",
 )
 _RAW = Query("""
-SELECT n, verification_id, attempt_id, exchanges, contents_sealed FROM history
-WHERE verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id)
-  AND (exchanges IS NOT NULL OR n = 0)
-ORDER BY n""")
+SELECT h.n, h.verification_id, h.attempt_id, h.exchanges, h.contents_sealed, v.raw_erased_at
+FROM history h JOIN verifications v ON v.id = h.verification_id
+WHERE h.verification_id = coalesce((SELECT reused_from FROM verifications WHERE id = :id), :id)
+  AND (h.exchanges IS NOT NULL OR h.n = 0)
+ORDER BY h.n""")
 _END = Query(f"""
 SELECT v.id, {", ".join(f"v.{name}" for name in STAMPED)}, v.failure_sealed, r.sealed AS result_sealed
 FROM verifications v LEFT JOIN results r ON r.verification_id = v.id WHERE v.id = :id""")
@@ -125,7 +126,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
         _exchange(gateway, standing, asked, attempt_id, one, sealed if told else b"")
         for attempt_id, one, sealed in exchanges_of(whole)
     ]
-    return {"object": "raw", "exchanges": shown}
+    return {"object": "raw", "erased_at": instant(rows[0].raw_erased_at) if rows else None, "exchanges": shown}
 
 
 async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: Record, verification_id: str) -> bool:
@@ -186,14 +187,23 @@ def _entry(row: Any) -> dict[str, Any]:
 
 
 def _exchange(
-    gateway: Gateway, standing: Record, verification_id: str, attempt_id: str, exchange: dict[str, Any], sealed: bytes
+    gateway: Gateway,
+    standing: Record,
+    verification_id: str,
+    attempt_id: str,
+    exchange: dict[str, Any],
+    sealed: bytes | None,
 ) -> dict[str, Any]:
-    """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`."""
-    body, plain, unreadable = None, None, False
+    """`body` is the reply's JSON as it came, byte for byte, so that no number changes on its way; else `text`.
+
+    Both are null once it was erased.
+    """
+    body, plain, unreadable, content = None, None, False, b""
     try:
-        content = open_content(gateway.sealer, standing.tenant_id, standing.mode, verification_id, exchange, sealed)
-        orjson.loads(content)
-        body = orjson.Fragment(content)
+        if sealed is not None:
+            content = open_content(gateway.sealer, standing.tenant_id, standing.mode, verification_id, exchange, sealed)
+            orjson.loads(content)
+            body = orjson.Fragment(content)
     except orjson.JSONDecodeError:
         plain = content.decode(errors="replace")
     except SealError as error:

@@ -24,7 +24,7 @@ _FIND_ANSWERED = Query(
     f"""
 SELECT id FROM verifications
 WHERE tenant_id = :tenant_id AND mode = :mode AND inquiry_digest = ANY(:digests) AND reused_from IS NULL
-  AND vendor = ANY(:vendors) AND status = '{Status.COMPLETED}' AND outcome <> 'unknown'
+  AND vendor = ANY(:vendors) AND erased_at IS NULL AND status = '{Status.COMPLETED}' AND outcome <> 'unknown'
   AND completed_at >= clock_timestamp() - make_interval(secs => :max_age)
 ORDER BY id DESC LIMIT 1""",
     digests="bytea[]",

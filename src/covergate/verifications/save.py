@@ -13,6 +13,7 @@ from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.states import IS_OPEN, AttemptState
 from covergate.vendors.account import SHARED
+from covergate.verifications import ssn
 from covergate.verifications.history import entries_of, exchanges_in, seal_content
 from covergate.verifications.model import Change, Verification
 from covergate.verifications.seals import STAMPED, place_in_verification, seal_end
@@ -34,6 +35,7 @@ _MOVED = {
     "payer_retries": "smallint",
     "follows": "text",
     "not_asked": "text",
+    "holds_ssn": "boolean",
     "history_count": "int",
     "exchange_count": "int",
     "attempt_id": "text",
@@ -66,6 +68,7 @@ _END = {
     "exchange_count": "int",
     "failure_sealed": "bytea",
     "result_sealed": "bytea",
+    "inquiry_sealed": "bytea",  # without the SSN; NULL: as it is
 }
 _ATTEMPTS = {
     "id": "text",
@@ -103,7 +106,11 @@ _LATE = {
 }
 _LATE_OVER = {"verification_id": "text", "step": "int"}
 
+_BARED = {"verification_id": "text", "inquiry_sealed": "bytea"}
+
 _ARRAYS = ("route", "not_asked")
+_OF_OTHER_TABLES = ("result_sealed", "inquiry_sealed")
+"""Columns of an end that are not simply set."""
 
 
 def _unnested(prefix: str, columns: Mapping[str, str]) -> str:
@@ -128,8 +135,11 @@ WITH moved AS (
 ), gone AS (
   DELETE FROM work USING e WHERE work.verification_id = e.verification_id
 ), ended AS (
-  UPDATE verifications SET {_set("e", [name for name in _END if name != "result_sealed"])}
+  UPDATE verifications SET {_set("e", [name for name in _END if name not in _OF_OTHER_TABLES])},
+    inquiry_sealed = coalesce(e.inquiry_sealed, verifications.inquiry_sealed)
   FROM e WHERE id = e.verification_id
+), bared AS (
+  UPDATE verifications SET inquiry_sealed = b.inquiry_sealed FROM {_unnested("b", _BARED)} WHERE id = b.verification_id
 ), answered AS (
   INSERT INTO results (verification_id, sealed) SELECT verification_id, result_sealed FROM e WHERE result_sealed IS NOT NULL
 ), tried AS (
@@ -195,6 +205,7 @@ async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -
         a=_ATTEMPTS,
         h=_HISTORY,
         c=_CONTENTS,
+        b=_BARED,
         n=_NOTED,
         l=_LATE,
         o=_LATE_OVER,
@@ -215,7 +226,11 @@ def _add(rows: _Rows, sealer: Sealer, change: Change) -> None:
     if change.ended:
         rows.add("e", {"verification_id": id_, **_end_row(sealer, change), **counts})
     elif v.open and not change.stray:
-        rows.add("m", {"verification_id": id_, **_moved_row(change), **counts})
+        bared = ssn.seal_without(sealer, v) if ssn.leaves(change) else None
+        if bared is not None:
+            rows.add("b", {"verification_id": id_, "inquiry_sealed": bared})
+        holds_ssn = v.inquiry_with_ssn is not None and not ssn.leaves(change)
+        rows.add("m", {"verification_id": id_, **_moved_row(change), **counts, "holds_ssn": holds_ssn})
     else:
         rows.add("n", {"verification_id": id_, **counts, "late_result_sealed": _sealed_late(sealer, change)})
     if change.ended or change.stray or change.successor is not None or not v.open:
@@ -264,6 +279,7 @@ def _end_row(sealer: Sealer, change: Change) -> dict[str, Any]:
         "attempt_id": v.attempt.id,
         "failure_sealed": _sealed_end(sealer, change, "failure", failure),
         "result_sealed": _sealed_end(sealer, change, "result", change.result),
+        "inquiry_sealed": ssn.seal_without(sealer, v),
     }
 
 
@@ -285,6 +301,8 @@ def _add_history(rows: _Rows, sealer: Sealer, change: Change) -> None:
             "exchanges": exchanges_in(change.exchanges),
         },
     )
+    if v.raw_erased_at is not None:
+        return  # what comes now is not kept either
     for position, exchange in enumerate(change.exchanges):
         rows.add("c", {"verification_id": v.id, "position": position, "sealed": seal_content(sealer, v, exchange)})
 

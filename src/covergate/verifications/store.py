@@ -20,6 +20,7 @@ from covergate.eligibility.inquiry import Inquiry
 from covergate.states import IS_OPEN, AttemptState, Status, WaitingFor
 from covergate.verifications.model import Attempt, Verification
 from covergate.verifications.seals import STAMPED, open_end, place_in_verification
+from covergate.verifications.ssn import removed_from
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,15 @@ _OF_WORK_ONLY = {"errors_in_row": "0", "same_errors_in_row": "0", "look_ups": "0
 """What an attempt has no longer when it has ended."""
 
 _STATIC = ("id", "tenant_id", "mode", "external_id", "metadata", "created_at")
-_OF_END = ("outcome", "outcome_reason", "failure_code", "reused_from", "completed_at")
+_OF_END = (
+    "outcome",
+    "outcome_reason",
+    "failure_code",
+    "reused_from",
+    "completed_at",
+    "raw_erased_at",
+    "erased_at",
+)
 _MOVING = ("status", "deadline", "follows", "not_asked", "history_count", "exchange_count")
 """In `work` while it is open, afterwards in `verifications`."""
 _WHILE_OPEN = {
@@ -55,6 +64,7 @@ OPEN = ", ".join(
         *(f"w.{name}" for name in (*_MOVING, *_WHILE_OPEN)),
         *("CAST(NULL AS timestamptz)" if name == "ended_at" else f"w.{IN_WORK.get(name, name)}" for name in OF_ATTEMPT),
         "v.late_result_sealed IS NOT NULL AS answered_late, clock_timestamp() AS now, CAST(NULL AS bytea) AS result_sealed",
+        "CASE WHEN w.holds_ssn THEN v.inquiry_sealed END AS inquiry_with_ssn",
     ]
 )
 _ENDED = ", ".join(
@@ -63,6 +73,7 @@ _ENDED = ", ".join(
         *_WHILE_OPEN.values(),
         *(_OF_WORK_ONLY.get(name, f"a.{name}") for name in OF_ATTEMPT),
         "v.late_result_sealed IS NOT NULL AS answered_late, clock_timestamp() AS now, r.sealed AS result_sealed",
+        "CAST(NULL AS bytea) AS inquiry_with_ssn",
     ]
 )
 _JOINED_OPEN = "FROM work w JOIN verifications v ON v.id = w.verification_id"
@@ -88,6 +99,7 @@ _LOCK_PAST_DEADLINE = Query(
     f"SELECT {OPEN} {_JOINED_OPEN} WHERE w.deadline <= now() AND w.late_tries IS NULL"
     " AND w.verification_id <> ALL(CAST(:but AS text[])) ORDER BY w.deadline LIMIT :limit FOR NO KEY UPDATE OF w SKIP LOCKED"
 )
+_READ_INQUIRY = Query("SELECT inquiry_sealed FROM verifications WHERE id = :id")
 _ATTEMPT = ", ".join(_OF_WORK_ONLY.get(name, name) for name in OF_ATTEMPT)
 _LOCK_ATTEMPT = Query(f"SELECT {_ATTEMPT} FROM attempts WHERE id = :id FOR NO KEY UPDATE")
 _LOCK_REFS = Query("""
@@ -101,6 +113,11 @@ FROM unnest(CAST(:ids AS text[]), CAST(:vendors AS text[]), CAST(:modes AS text[
 WHERE e.vendor = given.vendor AND e.mode = given.mode AND e.account = given.account AND e.ref = given.ref
   AND e.verification_id IS NULL
 RETURNING e.verification_id, e.wakes""")
+
+
+_FORGET_MESSAGES = Query("""
+DELETE FROM vendor_messages WHERE id IN (
+  SELECT message_id FROM vendor_events WHERE verification_id = ANY(CAST(:ids AS text[])) AND message_id IS NOT NULL)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +135,8 @@ class Claimed:
     """A verification as it was read for a step, with its sealed inquiry. Its claimer takes `verification` from step to step."""
 
     verification: Verification
-    inquiry_sealed: bytes = field(repr=False)
+    inquiry_sealed: bytes | None = field(repr=False)
+    """None once it was erased; only a leader is read then."""
     payer: str = ""
     asked: Asked | None = field(default=None, repr=False)
     """The sealed inquiry, once it was opened: the same for every step of a claim."""
@@ -136,6 +154,7 @@ class Claimed:
 def asked_of(sealer: Sealer, claimed: Claimed) -> Asked:
     """Raises SealError."""
     if claimed.asked is None:
+        assert claimed.inquiry_sealed is not None, "what is open is not erased"
         v = claimed.verification
         opened = sealer.open_json(place_in_verification(v.tenant_id, v.mode, v.id, "inquiry"), claimed.inquiry_sealed)
         claimed.asked = Asked(
@@ -161,6 +180,7 @@ def verification_of(row: Any, sealer: Sealer) -> Verification:
         now=row["now"],
         attempt=_attempt(values[split : split + len(OF_ATTEMPT)]),
         result=_open_result(sealer, of_verification, row["result_sealed"]),
+        inquiry_with_ssn=row["inquiry_with_ssn"],
     )
 
 
@@ -207,6 +227,16 @@ async def lock_attempt(db: AsyncConnection, attempt_id: str) -> Attempt:
     return _attempt(row.values())
 
 
+async def removed_ssns(db: AsyncConnection, sealer: Sealer, v: Verification) -> list[str]:
+    """Pointers to the SSNs that have left its inquiry."""
+    sealed = await _READ_INQUIRY.scalar(db, {"id": v.id})
+    return (
+        []
+        if sealed is None
+        else removed_from(sealer.open_json(place_in_verification(v.tenant_id, v.mode, v.id, "inquiry"), sealed))
+    )
+
+
 async def lock_refs(db: AsyncConnection, refs: Collection[tuple[str, str]]) -> None:
     """(vendor, reference). Taken before a reference is stored and before an event is: one of the two then sees the other."""
     if refs:
@@ -226,6 +256,11 @@ async def match_events(db: AsyncConnection, submitted: Sequence[Verification]) -
         "refs": [v.attempt.vendor_ref for v in named],
     }
     return {row["verification_id"] for row in await _MATCH_EVENTS.all(db, values) if row["wakes"]}
+
+
+async def forget_messages(db: AsyncConnection, ids: Sequence[str]) -> None:
+    """What vendors sent about these verifications, which were erased."""
+    await _FORGET_MESSAGES.run(db, {"ids": list(ids)})
 
 
 def open_failure(sealer: Sealer, v: Verification, sealed: bytes | None) -> Failure | None:

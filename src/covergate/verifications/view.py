@@ -45,7 +45,7 @@ COLUMNS = (
     f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {CURRENT_STATUS} AS status, v.outcome, v.outcome_reason,"
     f" v.failure_code, {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
     f" CASE WHEN {_NOT_TAKEN} THEN w.next_check_at ELSE w.waiting_since END AS waiting_since, w.next_check_at,"
-    " v.created_at, v.completed_at, v.deadline, coalesce(w.not_asked, v.not_asked) AS not_asked, v.metadata"
+    " v.created_at, v.completed_at, v.deadline, v.erased_at, coalesce(w.not_asked, v.not_asked) AS not_asked, v.metadata"
 )
 
 
@@ -94,6 +94,7 @@ def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> 
         "created_at": instant(row["created_at"]),
         "completed_at": instant(row.get("completed_at")),
         "deadline": instant(row["deadline"]),
+        "erased_at": instant(row.get("erased_at")),
         "attempts": [_attempt_view(attempt) for attempt in attempts],
         "not_asked": list(row["not_asked"]),
         "metadata": row["metadata"],
@@ -163,14 +164,12 @@ class _Opening:
 
 def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
     """A verification without its PHI, for callers that may know of it but not read it. Nothing sealed is opened."""
-    code = row.get("failure_code")
-    failed = None if code is None else failure(FailureCode(code)).model_dump(mode="json")
     return {
         **open_view(row, row["attempts"] or ()),
         "inquiry": None,
         "result": None,
         "late_result": None,
-        "failure": failed,
+        "failure": _bare_failure(row),
         "unreadable": [],
     }
 
@@ -180,7 +179,7 @@ def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     opening = _Opening(sealer, tenant_id, row)
     opening.document("result", ends=True)
     late_result = opening.value("late_result")
-    return opening.shown({"late_result": late_result, "failure": opening.value("failure", ends=True)})
+    return opening.shown({"late_result": late_result, "failure": _failure(opening, row)})
 
 
 def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,9 +188,19 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     asked = opening.value("inquiry")
     result = opening.value("result", ends=True)
     late_result = opening.value("late_result")
-    failure = opening.value("failure", ends=True)
     inquiry = None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn()
-    return opening.shown({"late_result": late_result, "failure": failure, "inquiry": inquiry, "result": result})
+    failed = _failure(opening, row)
+    return opening.shown({"late_result": late_result, "failure": failed, "inquiry": inquiry, "result": result})
+
+
+def _failure(opening: _Opening, row: Mapping[str, Any]) -> Any:
+    return opening.value("failure", ends=True) if row["erased_at"] is None else _bare_failure(row)
+
+
+def _bare_failure(row: Mapping[str, Any]) -> Any:
+    """What its code alone says, without the vendor's words."""
+    code = row.get("failure_code")
+    return None if code is None else failure(FailureCode(code)).model_dump(mode="json")
 
 
 def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:

@@ -1,0 +1,81 @@
+"""`covergate patients erase`: everything that tells of one patient, for good.
+
+Member id and birth date are asked for, or read as two lines of stdin: arguments stand in the list of processes and in the shell's
+history.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from covergate import logs
+from covergate import settings as environment
+from covergate.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from covergate.erasure import Erasure
+
+app = typer.Typer(help="Erase a patient.", no_args_is_help=True)
+
+
+@app.callback()
+def patients() -> None:
+    """Erase a patient."""
+
+
+@app.command("erase")
+def erase(
+    tenant: Annotated[str, typer.Option(help="Whose patient: the tenant's name.")],
+    mode: Annotated[Literal["test", "live"], typer.Option(help="In which mode.")] = "live",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase what a tenant holds of a patient. Asks for member id and birth date, or reads them as two lines of stdin."""
+    settings = environment.load()
+    logs.configure(settings.log_format, settings.log_level)
+    member_id = _ask("Member id: ")
+    try:
+        born = date.fromisoformat(_ask("Date of birth (YYYY-MM-DD): "))
+    except ValueError:
+        raise ConfigurationError("the date of birth must be like 1990-09-20") from None
+    from covergate import startup
+    from covergate.access.caller import Caller
+    from covergate.access.tenants import list_tenants
+    from covergate.erasure import erase_patient
+
+    async def run(dry: bool) -> Erasure:
+        async with startup.opened(settings, 2, "covergate patients") as gateway:
+            ids = [one.id for one in await list_tenants(gateway) if one.name == tenant]
+            if not ids:
+                raise ConfigurationError("there is no such tenant: see `covergate tenants list`")
+            return await erase_patient(gateway, Caller(ids[0], mode, "cli", frozenset()), member_id, born, dry_run=dry)
+
+    if dry_run or not yes:
+        show(startup.run(run(True)))
+    if dry_run:
+        return
+    if not yes:
+        confirm("Erase all of this for good?")
+    show(startup.run(run(False)))
+
+
+def show(erasure: Erasure) -> None:
+    """A line for each kind."""
+    typer.echo("would be erased:" if erasure.dry_run else "erased:", err=True)
+    for kind, number in erasure.counts.items():
+        typer.echo(f"{kind}\t{number}")
+
+
+def confirm(question: str) -> None:
+    if _ask(f"{question} [y/N]: ").lower() not in ("y", "yes"):
+        raise typer.Exit(1)
+
+
+def _ask(question: str) -> str:
+    """On stderr: stdout carries answers only."""
+    typer.echo(question, err=True, nl=False)
+    return sys.stdin.readline().strip()
