@@ -134,7 +134,7 @@ async def problems(outsider: Outsider, webhooks: tuple[str, list[bytes]]) -> lis
         timelines = [(await client.get(f"/v1/verifications/{id_}/timeline")).content for id_ in asked]
         wrong = _body("sohar", MARK)
         refused = [
-            await client.post("/v1/verifications", json={**wrong, PATIENT["last_name"]: PATIENT["ssn"]}),
+            await client.post("/v1/verifications", json={**wrong, "ssn": PATIENT["ssn"]}),
             await client.post(
                 "/v1/verifications", json={**wrong, "patient": {**wrong["patient"], "gender": PATIENT["first_name"]}}
             ),
