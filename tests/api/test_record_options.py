@@ -38,7 +38,7 @@ async def test_a_second_tenant_takes_effect_in_every_process(
     async def refused() -> bool:
         return await status() == 422
 
-    await eventually(refused, 10)
+    await eventually(refused)
 
 
 async def test_a_second_tenant_is_seen_although_its_news_was_lost(
