@@ -72,9 +72,6 @@ SELECT id, tenant_id, mode, scopes, name, allowed_networks,
 FROM api_keys WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
 
 
-_TENANT = Query("SELECT id FROM tenants WHERE name = :name")
-
-
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key as it is listed: `hint` is its last four characters."""
@@ -177,10 +174,3 @@ async def find_key(db: AsyncConnection, digested: bytes) -> Caller | None:
         # By the database's clock, as in every other process.
         valid_until=inf if row.expires_in is None else asked_at + row.expires_in,
     )
-
-
-async def find_tenant(gateway: Gateway, name: str) -> str | None:
-    """The id of the tenant of this name."""
-    async with gateway.connection() as db:
-        tenant_id: str | None = await _TENANT.scalar(db, {"name": name.strip()})
-        return tenant_id

@@ -28,7 +28,7 @@ from covergate.verifications.sweep import wake_refused
 
 router = APIRouter(tags=["Vendors"])
 
-Credential = Annotated[str, Field(max_length=1000)]
+CredentialText = Annotated[str, Field(max_length=1000)]
 
 
 class PutVendorAccount(BaseModel):
@@ -40,8 +40,8 @@ class PutVendorAccount(BaseModel):
         default=None, description="The one of the key's mode: `sandbox` for test, `production` for live"
     )
     credentials: Annotated[
-        dict[Annotated[str, Field(max_length=40)], Credential],
-        Field(min_length=1, max_length=20, description="Field → value; never shown again"),
+        dict[Annotated[str, Field(max_length=40)], CredentialText],
+        Field(max_length=20, description="Field → value; never shown again"),
     ]
 
 

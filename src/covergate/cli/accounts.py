@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Tenants' own accounts at vendors.", no_args_is_help=True)
 
-Tenant = Annotated[str, typer.Option(help="Whose account, by the tenant's name.")]
+Tenant = Annotated[str, typer.Option(help="Whose account: the tenant's name or id.")]
 OfVendor = Annotated[str, typer.Option("--vendor", help="As GET /v1/vendors names it.")]
 OfMode = Annotated[
     Literal["test", "live"], typer.Option("--mode", help="test: the vendor's own sandbox; live: production.")
@@ -99,12 +99,13 @@ def try_account(tenant: Tenant, vendor: OfVendor, mode: OfMode) -> None:
 def _run(tenant: str, vendor: str, mode: str, action: Callable[[Gateway, Owner], Awaitable[_Brings]]) -> _Brings:
     settings = _settings()
     from covergate import startup
-    from covergate.access.api_keys import find_tenant
+    from covergate.access.operators import find_tenant
     from covergate.access.vendor_accounts import Owner
 
     async def run() -> _Brings:
         async with startup.opened(settings, 2, "covergate accounts") as gateway:
-            tenant_id = await find_tenant(gateway, tenant)
+            async with gateway.connection() as db:
+                tenant_id = await find_tenant(db, tenant)
             if tenant_id is None:
                 raise ConfigurationError("there is no such tenant: see `covergate keys list`")
             return await action(gateway, Owner(tenant_id, mode, vendor))
