@@ -25,7 +25,7 @@ from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, OTHER_TENANT, TENANT
 from tests.support.hooks import Hooks
-from tests.support.requests import REQUEST
+from tests.support.requests import PATIENT, REQUEST
 from tests.support.sealers import NEW, ring
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
@@ -120,6 +120,15 @@ async def test_the_same_question_is_found_again(engine: Engine) -> None:
     follower = await engine.create(max_age=3600)
     await engine.step(follower)
     assert (await engine.view(follower))["reused_from"] == first
+
+
+async def test_a_question_whose_ssn_has_left_is_not_found_again(engine: Engine) -> None:
+    first = await completed(engine, patient={**PATIENT, "ssn": "123456789"})
+    await at_once(engine.gateway, OWNERS)
+    assert await found(engine.gateway, "W123456789") == [first]
+    follower = await engine.create(max_age=3600)
+    await engine.step(follower)
+    assert (await engine.view(follower))["reused_from"] is None
 
 
 async def test_a_repeated_create_is_still_one(engine: Engine) -> None:

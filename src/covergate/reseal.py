@@ -12,6 +12,7 @@ does not open is left as it is, is told, and keeps its tenant's old keys from be
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db import data_keys
 from covergate.db.data_keys import KEYS_KNOWN_SECONDS
+from covergate.db.ring import KEY_BYTES
 from covergate.db.sealing import NEW_VERSIONS, OLD_PACKED, PACKED, Place, Sealer, SealError
 from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry
@@ -28,6 +30,7 @@ from covergate.gateway import Gateway
 from covergate.verifications.create import FORGOTTEN, digests_of
 from covergate.verifications.request import VendorOptions
 from covergate.verifications.seals import STAMPED, open_end, seal_end
+from covergate.verifications.ssn import removed_from
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +128,13 @@ SEALED_COLUMNS = (
             "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
         )
         for secret in ("secret", "previous_secret")
+    ),
+    SealedColumn(
+        "vendor_accounts",
+        "credentials_sealed",
+        _ID,
+        ("vendor_accounts", "credentials"),
+        "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
     ),
     SealedColumn(
         "vendor_accounts",
@@ -353,6 +363,9 @@ def _sealed_anew(sealer: Sealer, of: SealedColumn, row: Record) -> dict[str, Any
         inquiry = Inquiry.model_validate(asked["inquiry"])
         options = VendorOptions.model_validate(asked["vendor_options"])
         values |= digests_of(sealer, row.owner, row.mode, inquiry, inquiry.model_dump(mode="json"), options)
+        if removed_from(asked):
+            # What is left is not the question that was asked: nobody may take this answer over for it.
+            values["inquiry_digest"] = os.urandom(KEY_BYTES)
         values["digest_key_id"] = sealer.current_key(row.owner).id
     return values
 
