@@ -62,8 +62,9 @@ async def test_another_tenant_and_the_other_mode_erase_nothing_here(
     assert await rows("SELECT 1 FROM verifications WHERE erased_at IS NOT NULL") == []
 
 
-async def test_a_key_has_the_scope_only_if_it_is_named(client: httpx.AsyncClient, keys: Keys) -> None:
-    answer = await client.post(PATH, json=PATIENT, headers=keys.other)
+async def test_a_key_has_the_scope_only_if_it_is_named(client: httpx.AsyncClient, gateway: Gateway) -> None:
+    usual = bearer(await create_key(gateway, tenant="Clinic North", mode="test"))
+    answer = await client.post(PATH, json=PATIENT, headers=usual)
     assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope")
 
 
