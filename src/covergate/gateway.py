@@ -130,6 +130,10 @@ class Gateway:
         own = self.accounts.owned_by(tenant_id, mode, vendor)
         return own is None and await self.tenancy.has_several(self.database)
 
+    async def is_used_by_several(self, account: VendorAccount) -> bool:
+        """The same of the account that an attempt began with."""
+        return account.tenant_id is None and await self.tenancy.has_several(self.database)
+
     def enabled(self, mode: str, tenant_id: str | None = None) -> list[Vendor]:
         """The vendors that the tenant can ask in this mode, in the order in which they are tried; without a tenant those
         at which the gateway itself has an account.

@@ -20,6 +20,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import CircuitBreakers
+from covergate.vendors.account import VendorAccount
 from covergate.vendors.healthie.documents import CREATE_PATIENT, FIND_PATIENTS, READ_PATIENT, WRITE_POLICY
 from covergate.vendors.healthie.graphql import operation
 from covergate.verifications import engine as engines
@@ -28,7 +29,7 @@ from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import read_raw, read_timeline
 from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine, running_engine
-from tests.support.gateways import CALLER, OTHER_TENANT, make_gateway
+from tests.support.gateways import CALLER, OTHER_TENANT, TENANT, make_gateway
 from tests.support.requests import PATIENT, REQUEST
 from tests.support.sandboxes import Sandbox, sandboxes
 
@@ -166,6 +167,20 @@ async def test_an_account_that_became_shared_since_is_not_read(clinic: Clinic, o
     assert (view["failure"]["code"], view["failure"]["vendor_code"]) == ("request_rejected", option)
     assert await clinic.exchanges(id_) == []
     assert await clinic.record() == before
+
+
+async def test_an_account_of_its_own_since_then_does_not_open_the_shared_one(clinic: Clinic) -> None:
+    """The attempt goes on with the account that it began with, which others use by now."""
+    await clinic.leave_only_one_tenant()
+    id_ = await clinic.create(user_id=clinic.victim)
+    await clinic.add_tenant()
+    gateway = clinic.engine.gateway
+    own = VendorAccount("vac_own", TENANT, "healthie", "test", gateway.connections["test", "healthie"])
+    gateway.accounts.replace([own])
+    assert not await gateway.account_is_shared(TENANT, "test", "healthie")
+    view = await clinic.run(id_)
+    assert (view["failure"]["code"], view["failure"]["vendor_code"]) == ("request_rejected", "user_id")
+    assert await clinic.exchanges(id_) == []
 
 
 async def test_a_resubmission_in_an_account_that_became_shared_is_not_made(clinic: Clinic) -> None:

@@ -278,7 +278,7 @@ class Engine:
         looked_up: bool = False,
     ) -> _Asked:
         """Runs the flow if the vendor may be called now. Raises NotOurs."""
-        refusal = await self._not_theirs_to_name(v, step)
+        refusal = await self._not_theirs_to_name(step)
         if refusal is not None:
             flow.close()
             return _Asked(Report(v, refusal, step, checked=checked, looked_up=looked_up))
@@ -315,10 +315,13 @@ class Engine:
         )
         return _Asked(report, admission, outcome if isinstance(outcome, VendorError) else None)
 
-    async def _not_theirs_to_name(self, v: Verification, step: Step) -> Refused | None:
-        """An account may have become shared since the verification was accepted (`checks.record_errors`)."""
+    async def _not_theirs_to_name(self, step: Step) -> Refused | None:
+        """An account may have become shared since the verification was accepted.
+
+        The attempt's own account counts: the tenant may have another one by now, or none.
+        """
         named = step.question.options.named_records
-        if not named or not await self.gateway.account_is_shared(v.tenant_id, v.mode, step.vendor.name):
+        if not named or not await self.gateway.is_used_by_several(step.account):
             return None
         return Refused(failure(FailureCode.REQUEST_REJECTED, vendor_code=", ".join(named)))
 
