@@ -207,7 +207,7 @@ async def test_nothing_of_the_person_opens_anywhere(world: World) -> None:
         "deliveries.last_answer_sealed",
         "delivery_attempts.answer_sealed",
     }
-    erased = await erase_patient(world.gateway, CALLER, MEMBER.lower().replace("-", " "), BORN, "req_1", dry_run=False)
+    erased = await erase_patient(world.gateway, CALLER, MEMBER.lower().replace("-", " "), BORN, dry_run=False)
     assert erased.complete
     # The other person's rows name this one only because the vendor and the partner of these tests always do.
     await erase_patient(world.gateway, CALLER, "VVX-1", BORN, dry_run=False)
@@ -225,10 +225,8 @@ async def test_nothing_of_the_person_opens_anywhere(world: World) -> None:
         "partner_answers": 20,
         "idempotency_keys": 1,
     }
-    audited = await world.engine.rows(
-        "SELECT verification_id, request_id FROM audit_log WHERE action = 'patient.erase'"
-    )
-    assert {row.verification_id for row in audited} == {*theirs, *others}
+    audited = await world.engine.rows("SELECT subject_id, request_id FROM audit_events WHERE action = 'patient.erase'")
+    assert {row.subject_id for row in audited} == {*theirs, *others}
     assert len(await world.engine.rows("SELECT 1 FROM verifications")) == 10
 
 
@@ -236,18 +234,18 @@ async def test_what_was_erased_shows_its_end_and_is_not_found_by_search(world: W
     first, reused, failed, late, still_open = await world.build()
     await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
     for id_ in (first, reused, failed, late, still_open):
-        shown = await read_one(world.gateway, CALLER, id_, "req_1")
+        shown = await read_one(world.gateway, CALLER, id_)
         assert [shown[name] for name in ("inquiry", "result", "late_result", "external_id")] == [None] * 4
         assert shown["erased_at"] is not None and shown["metadata"] == {} and shown["attempts"]
-    assert (await read_one(world.gateway, CALLER, first, "r"))["outcome"] == "eligible"
-    shown = await read_one(world.gateway, CALLER, failed, "r")
+    assert (await read_one(world.gateway, CALLER, first))["outcome"] == "eligible"
+    shown = await read_one(world.gateway, CALLER, failed)
     assert (shown["failure"]["code"], shown["failure"]["vendor_message"]) == ("member_not_found", None)
-    assert (await read_one(world.gateway, CALLER, still_open, "r"))["status"] == "canceled"
-    raw = await read_raw(world.gateway, CALLER, reused, "r")
+    assert (await read_one(world.gateway, CALLER, still_open))["status"] == "canceled"
+    raw = await read_raw(world.gateway, CALLER, reused)
     assert raw["erased_at"] is not None
     assert {(one["body"], one["text"]) for one in raw["exchanges"]} == {(None, None)}
     for filters in (Filters(member_id=MEMBER), Filters(date_of_birth=BORN)):
-        page = await list_verifications(world.gateway, CALLER, filters, None, 20, "verification.search", "r")
+        page = await list_verifications(world.gateway, CALLER, filters, None, 20, "verification.search")
         assert page.data == []
     again = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
     assert again.counts == NOBODY
@@ -259,8 +257,8 @@ async def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) ->
     dry = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=True)
     after = await told(world.gateway)
     assert dry.dry_run
-    assert [row for row in after.pop("audit_log") if "patient.erase_preview" in row]
-    before.pop("audit_log")
+    assert [row for row in after.pop("audit_events") if "patient.erase_preview" in row]
+    before.pop("audit_events")
     assert after == before
     assert dry.counts == (await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)).counts
 
@@ -432,13 +430,13 @@ async def test_raw_replies_go_after_their_days_and_the_rest_stays(world: World) 
         "delivery_attempts.answer_sealed",
     }
     assert telling >= {"verifications.inquiry_sealed", "verifications.late_result_sealed", "events.full_sealed"}
-    shown = await read_one(world.gateway, CALLER, theirs[0], "r")
+    shown = await read_one(world.gateway, CALLER, theirs[0])
     assert (shown["erased_at"], shown["result"]["coverage"], shown["inquiry"]["patient"]["last_name"]) == (
         None,
         "active",
         NAME,
     )
-    raw = await read_raw(world.gateway, CALLER, theirs[0], "r")
+    raw = await read_raw(world.gateway, CALLER, theirs[0])
     assert raw["erased_at"] is not None and raw["exchanges"][0]["body"] is None
     assert raw["exchanges"][0]["status"] == 201
     assert await erase_old(keeping(world, raw_days=29)) == 0
@@ -448,8 +446,8 @@ async def test_inquiry_and_result_go_after_theirs(world: World) -> None:
     *ended, still_open = await world.build()
     await age(world, 30)
     assert await erase_old(keeping(world, raw_days=0, content_days=29)) == 4
-    assert (await read_one(world.gateway, CALLER, still_open, "r"))["inquiry"] is not None
-    assert (await read_one(world.gateway, CALLER, ended[2], "r"))["external_id"] == NAME  # by contract no PHI
+    assert (await read_one(world.gateway, CALLER, still_open))["inquiry"] is not None
+    assert (await read_one(world.gateway, CALLER, ended[2]))["external_id"] == NAME  # by contract no PHI
     await world.engine.run_sql("UPDATE verifications SET external_id = NULL, metadata = '{}'")
     await world.engine.run_sql("UPDATE events SET data = '{}'")
     await world.engine.run_sql("DELETE FROM idempotency_keys")  # as after a day

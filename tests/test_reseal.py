@@ -55,7 +55,7 @@ async def key_ids(gateway: Gateway, owner: str = TENANT) -> list[str]:
 
 
 async def found(gateway: Gateway, member_id: str) -> list[str]:
-    page = await list_verifications(gateway, CALLER, Filters(member_id=member_id), None, 20, "search", "req_1")
+    page = await list_verifications(gateway, CALLER, Filters(member_id=member_id), None, 20, "search")
     return [row["id"] for row in page.data]
 
 
@@ -78,7 +78,7 @@ async def test_everything_is_sealed_anew_and_the_old_key_destroyed(engine: Engin
         "https://partner.example/", previous_secret="whsec_" + base64.b64encode(bytes(32)).decode()
     )
     waiting = await engine.create()
-    shown, raw = await engine.view(id_), await read_raw(gateway, CALLER, id_, "req_1")
+    shown, raw = await engine.view(id_), await read_raw(gateway, CALLER, id_)
     [before] = await key_ids(gateway)
     progress = await at_once(gateway, OWNERS)
     assert (progress.unreadable, progress.destroyed) == ({}, 3)
@@ -89,7 +89,7 @@ async def test_everything_is_sealed_anew_and_the_old_key_destroyed(engine: Engin
     assert stands["history.contents_sealed", after] == 2
     assert stands["webhook_endpoints.previous_secret_sealed", after] == 1
     assert await engine.view(id_) == shown
-    assert str(await read_raw(gateway, CALLER, id_, "req_1")) is not None and raw["exchanges"]
+    assert str(await read_raw(gateway, CALLER, id_)) is not None and raw["exchanges"]
     assert await found(gateway, "W123456789") == [waiting, id_]
     await engine.step(waiting)
     await engine.step(waiting)
@@ -232,7 +232,7 @@ async def test_a_row_of_another_tenant_is_not_taken_over_by_resealing_it(engine:
     progress = await at_once(gateway, OWNERS)
     assert OTHER_TENANT in progress.unreadable
     other = Caller(OTHER_TENANT, "test", "key_other", frozenset({"verifications:read"}))
-    page = await list_verifications(gateway, other, Filters(), None, 20, "list", "req_1")
+    page = await list_verifications(gateway, other, Filters(), None, 20, "list")
     assert [row["unreadable"] for row in page.data] == [["result"]] and page.data[0]["id"] == id_
 
 

@@ -13,7 +13,6 @@ from covergate.retention import KEPT, prune
 from covergate.settings import Settings
 
 OLD = {
-    "audit_log": "INSERT INTO audit_log (tenant_id, action, at) VALUES ('ten_1', 'x', {at})",
     "vendor_calls": "INSERT INTO vendor_calls VALUES ('sohar', 'test', {at}, 1, 1)",
     "idempotency_keys": (
         "INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id, created_at)"

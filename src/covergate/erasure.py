@@ -27,7 +27,7 @@ from covergate.db.data_keys import destroy_all
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
-from covergate.states import IS_OPEN, DeliveryStatus, EndpointStatus
+from covergate.states import IS_OPEN, DeliveryStatus, EndpointStatus, SubjectKind
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.create import IDEMPOTENCY_KEPT, birth_digest_parts, member_digest_parts
@@ -195,12 +195,15 @@ async def erase_patient(
     caller: Caller,
     member_id: str,
     born: date,
-    request_id: str | None = None,
     *,
     dry_run: bool,
+    by: audit.Actor | None = None,
     within_seconds: float | None = None,
 ) -> Erasure:
-    """Everything of one patient of the caller's tenant and mode that was there when it began. What is open is canceled first."""
+    """Everything of one patient of the caller's tenant and mode that was there when it began. What is open is canceled first.
+
+    `by`: who does it, if that is not the caller.
+    """
     async with gateway.connection() as db:
         until = await _CLOCK.scalar(db)
     await gateway.meet(caller.tenant_id)
@@ -215,16 +218,10 @@ async def erase_patient(
     async def theirs(db: AsyncConnection, after: str, batch: int) -> list[str]:
         return [row.id for row in await _OF_PATIENT.all(db, {**values, "after": after, "batch": batch})]
 
+    action = "patient.erase_preview" if dry_run else "patient.erase"
+
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
-        await audit.record(
-            db,
-            tenant_id=caller.tenant_id,
-            api_key_id=caller.api_key_id,
-            operator_id=caller.operator_id,
-            action="patient.erase_preview" if dry_run else "patient.erase",
-            verification_ids=ids,
-            request_id=request_id,
-        )
+        await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, ids)
 
     return await _run(gateway, theirs, note, dry_run=dry_run, within_seconds=within_seconds)
 
@@ -242,13 +239,8 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
             raise ConfigurationError("there is no such tenant: see `covergate tenants list`")
         of_tenant = {"tenant": found.id}
         more: dict[str, int] = dict((await _COUNT_OF_TENANT.all(db, of_tenant))[0].items())
-        await audit.record(
-            db,
-            tenant_id=found.id,
-            api_key_id=None,
-            action="tenant.erase_preview" if dry_run else "tenant.erase",
-            verification_ids=[found.id],
-        )
+        action = "tenant.erase_preview" if dry_run else "tenant.erase"
+        await audit.record(db, audit.command_line(found.id), action, SubjectKind.TENANT, [found.id])
         if not dry_run:
             await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
 

@@ -28,6 +28,7 @@ REQUEST = "req"
 ACCOUNT = "acc"
 PAYER = "pyr"
 PAYER_CANDIDATE = "pyc"
+AUDIT_EVENT = "aud"
 
 _SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 

@@ -1,4 +1,4 @@
-"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows, and old months of `history`."""
+"""Table → how long its rows are kept, from each owner's `KEPT`; deletes older rows, and drops old months."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import structlog
 from covergate.access import api_keys, audit, operators, quotas, vendor_accounts
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
-from covergate.db.partitions import Partitions
+from covergate.db.partitions import AUDIT_MONTHS, Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.payers import store, sync
@@ -92,6 +92,7 @@ async def prune(gateway: Gateway, partitions: Partitions) -> None:
     await partitions.make_ahead()
     if gateway.settings.history_months is not None:
         await partitions.drop_old(gateway.settings.history_months)
+    await partitions.drop_old(AUDIT_MONTHS, "audit_events")
 
 
 async def _delete(gateway: Gateway, statement: Query, batch: int) -> None:

@@ -155,5 +155,37 @@ class CircuitState(Sentenced):
     HALF_OPEN = "half_open", "One trial is being made."
 
 
+class ActorKind(Sentenced):
+    """Who did what the audit tells of."""
+
+    KEY = "key", "A caller with an API key, or with one that is not valid: then it has no id."
+    OPERATOR = "operator", "A person of the gateway's operator."
+    WORKER = "worker", "The gateway itself, delivering to an endpoint: the endpoint is its id."
+    CLI = "cli", "A user of the gateway's machine, at the command line."
+
+
+class SubjectKind(Sentenced):
+    """The kind of thing that something was done to."""
+
+    VERIFICATION = "verification", "A verification: its inquiry, result or raw replies."
+    ENDPOINT = "endpoint", "A webhook endpoint."
+    DELIVERY = "delivery", "A delivery to one."
+    VENDOR = "vendor", "A vendor, by name."
+    KEY = "key", "An API key."
+    OPERATOR = "operator", "An operator."
+    TENANT = "tenant", "A tenant with all that it has."
+    ACCOUNT = "account", "A tenant's account at a vendor, by the vendor's name."
+    PAYER = "payer", "A payer of the directory, or a candidate for it."
+    AUDIT = "audit", "The audit itself."
+
+
+class AuditOutcome(Sentenced):
+    """What became of it."""
+
+    ALLOWED = "allowed", "It was done or shown."
+    REFUSED = "refused", "The key is not valid, or lacks a scope."
+    NOT_FOUND = "not_found", "There is no such thing for this caller, or a search had no hits."
+
+
 IS_OPEN = "completed_at IS NULL"
 """The condition on `verifications` that holds while one is open."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from covergate.access.audit_chain import CLOSE_SECONDS, Chain
 from covergate.access.credentials import CREDENTIALS_CHANGED
 from covergate.access.vendor_accounts import ACCOUNTS_CHANGED, AccountsWatch
 from covergate.backlog import SWEEP_NAME
@@ -48,6 +49,7 @@ LANES_SECONDS = 60.0
 """How often a worker looks for work of vendors that it does not know."""
 PRUNE_SECONDS = 600.0
 PRUNE_LIMIT_SECONDS = 3600.0
+CLOSE_LIMIT_SECONDS = 300.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
 PAYERS_LIMIT_SECONDS = 1800.0
@@ -127,6 +129,7 @@ class Worker:
             sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
             pruning = partial(prune, self.gateway, Partitions(self.gateway.transaction))
             erasing = partial(erase_old, self.gateway)
+            chain = Chain(self.gateway)
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen())
@@ -137,6 +140,7 @@ class Worker:
                 watching = tasks.create_task(self._accounts.run())
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, erasing, PRUNE_LIMIT_SECONDS, at_once=False))
+                tasks.create_task(self._regularly(CLOSE_SECONDS, chain.close, CLOSE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))

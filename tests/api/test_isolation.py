@@ -49,6 +49,7 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("POST", "/v1/vendors/sohar/resume", OPERATIONS),
     ("GET", "/v1/payers", "verifications:read"),
     ("GET", "/v1/events", "verifications:read"),
+    ("GET", "/v1/audit-events", "audit:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/patients/erase", "patients:erase"),
@@ -98,7 +99,13 @@ async def test_only_its_own_tenant_and_mode_find_it(
     for stranger in strangers(keys, scope):
         answer = await call(client, method, path, stranger, **made)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert await rows("SELECT 1 FROM audit_log") == []
+    told = await rows(
+        "SELECT tenant_id, outcome, subject_id FROM audit_events WHERE actor_kind <> 'cli' ORDER BY position"
+    )
+    assert [(row.outcome, row.subject_id) for row in told[-2:]] == [
+        ("not_found", path.format(**made).split("/")[3])
+    ] * 2
+    assert not any(row.outcome == "allowed" for row in told if row.tenant_id != told[0].tenant_id)
     assert [row.status for row in await rows("SELECT status FROM webhook_endpoints WHERE deleted_at IS NULL")] == [
         "enabled"
     ]
@@ -208,7 +215,12 @@ async def test_each_route_that_takes_operators_tells_no_phi_and_the_others_refus
         taken = path in TAKES_OPERATORS and (method, path) != ("POST", "/v1/verifications")
         assert answer.status_code == (200 if taken else 403), (method, path, answer.text)
         assert [phi for phi in PHI if phi in answer.text] == [], (method, path)
-    assert await rows("SELECT 1 FROM audit_log WHERE action IN ('verification.read', 'verification.raw')") == []
+    assert (
+        await rows(
+            "SELECT 1 FROM audit_events WHERE action IN ('verification.read', 'verification.raw') AND outcome = 'allowed'"
+        )
+        == []
+    )
 
 
 async def test_without_the_scope_to_read_no_route_tells_phi(
@@ -239,7 +251,8 @@ async def test_without_the_scope_to_read_no_route_tells_phi(
     assert all(answer.json()["inquiry"] is None for answer in answers[:6])
     full = {"url": "https://a.example.com", "payload": "full"}
     assert (await client.post("/v1/webhook-endpoints", json=full, headers=writer)).status_code == 403
-    assert await rows("SELECT 1 FROM audit_log") == []
+    allowed = "SELECT DISTINCT action FROM audit_events WHERE outcome = 'allowed' AND subject_kind = 'verification'"
+    assert {row.action for row in await rows(allowed)} == {"verification.create", "verification.cancel"}
     # The same key's verification, to one that may read.
     assert PHI[0] in (await client.get(f"/v1/verifications/{ended.json()['id']}", headers=keys.full)).text
 

@@ -163,8 +163,8 @@ async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
         for id_ in (first["id"], second["id"])
     ]
     assert raw[0] == raw[1] and raw[1]["exchanges"][0]["body"] == {"status": "ok"}
-    audited = await rows("SELECT verification_id FROM audit_log WHERE action = 'verification.raw' ORDER BY id")
-    assert {row.verification_id for row in audited[1:]} == {first["id"], second["id"]}
+    audited = await rows("SELECT subject_id FROM audit_events WHERE action = 'verification.raw' ORDER BY id")
+    assert {row.subject_id for row in audited[1:]} == {first["id"], second["id"]}
 
 
 @pytest.mark.parametrize(

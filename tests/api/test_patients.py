@@ -46,8 +46,8 @@ async def test_it_only_counts_unless_it_is_told_otherwise(
     assert read["erased_at"] is not None
     canceled = (await client.get(f"/v1/verifications/{still_open['id']}", headers=keys.full)).json()
     assert (canceled["status"], canceled["external_id"]) == ("canceled", None)
-    audited = await rows("SELECT verification_id, request_id FROM audit_log WHERE action = 'patient.erase'")
-    assert {row.verification_id for row in audited} == {ended["id"], still_open["id"]}
+    audited = await rows("SELECT subject_id, request_id FROM audit_events WHERE action = 'patient.erase'")
+    assert {row.subject_id for row in audited} == {ended["id"], still_open["id"]}
     assert {row.request_id for row in audited} == {answer.headers["x-request-id"]}
 
 

@@ -109,7 +109,7 @@ async def test_what_ended_is_read_as_before(carried: Gateway) -> None:
         shown = await engine.view(ids["completed"])
     assert (shown["status"], shown["outcome"], shown["attempts"][0]["state"]) == ("completed", "eligible", "answered")
     assert "/exchanges/2/" in str(shown["result"])
-    raw = await read_raw(carried, CALLER, ids["completed"], "req_1")
+    raw = await read_raw(carried, CALLER, ids["completed"])
     assert [exchange["status"] for exchange in raw["exchanges"]] == [200, 202, 200]
     assert raw["exchanges"][0]["call"].startswith("POST ")
     page = await read_timeline(carried, CALLER, ids["completed"], 0, 10)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from uuid import RFC_4122
 
 import asyncpg
 import pytest
@@ -12,7 +13,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
+from typeid import TypeID
 
+from covergate import ids
 from covergate.db import migrate as migrating
 from covergate.db.database import make_engine
 from covergate.db.migrate import compatible_revisions, downgrade, migrate, ours, require_current
@@ -31,9 +34,10 @@ CATALOG = """
     UNION ALL
     SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
       FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
-       AND conrelid::regclass::text !~ '^history_'
+       AND conrelid::regclass::text !~ '^(history|audit_events)_'
     UNION ALL
-    SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ '^history_'
+    SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+       AND tablename !~ '^(history|audit_events)_'
     ORDER BY 1, 2, 3
 """
 
@@ -310,6 +314,59 @@ async def test_deliveries_of_before_keep_their_place_and_their_attempts(database
             "SELECT id FROM deliveries WHERE next_attempt_at = '2031-02-03' AND postponed = 0"
         )
         assert {row["id"] for row in kept} == {"dlv_new", "dlv_retried"}
+        await migrate(database_url)
+    finally:
+        await connection.close()
+
+
+async def test_the_audit_of_before_comes_along_and_goes_back(database_url: str) -> None:
+    """In its order, with ids that sort by time among the new ones, each row in the partition of its month."""
+    await downgrade(database_url, "erasure")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("INSERT INTO tenants (id, name) VALUES ('ten_1', 'North')")
+        await connection.execute(
+            "INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes)"
+            " VALUES ('key_1', 'ten_1', 'live', 'x', 'abcd', '{}')"
+        )
+        for month, key, verification in (
+            ("2026-05", "key_1", "ver_1"),
+            ("2026-11", None, "ver_2"),
+            ("2026-11", "key_0", "ver_1"),
+        ):
+            await connection.execute(
+                "INSERT INTO audit_log (at, tenant_id, api_key_id, action, verification_id, request_id)"
+                f" VALUES ('{month}-02 03:04:05.678901Z', 'ten_1', $1,"
+                " CASE WHEN $1::text IS NULL THEN 'webhook.full' ELSE 'verification.read' END, $2, 'req_1')",
+                key,
+                verification,
+            )
+        before = await connection.fetch(
+            "SELECT at, tenant_id, api_key_id, action, verification_id, request_id FROM audit_log"
+        )
+        await migrate(database_url)
+        rows = await connection.fetch("SELECT *, tableoid::regclass::text AS place FROM audit_events ORDER BY position")
+        assert [row["position"] for row in rows] == [1, 2, 3]
+        assert [row["place"] for row in rows] == [
+            "audit_events_2026_05",
+            "audit_events_2026_11",
+            "audit_events_2026_11",
+        ]
+        assert [(row["actor_kind"], row["actor_id"], row["subject_id"], row["mode"]) for row in rows] == [
+            ("key", "key_1", "ver_1", "live"),
+            ("worker", None, "ver_2", None),
+            ("key", "key_0", "ver_1", None),
+        ]
+        assert {(row["subject_kind"], row["outcome"], row["count"]) for row in rows} == {("verification", "allowed", 1)}
+        assert all(ids.is_id(ids.AUDIT_EVENT, row["id"]) for row in rows) and len({row["id"] for row in rows}) == 3
+        uuids = [TypeID.from_string(row["id"]).uuid for row in rows]
+        assert all(uuid.version == 7 and uuid.variant == RFC_4122 for uuid in uuids)
+        assert [uuid.int >> 80 for uuid in uuids] == [int(row["at"].timestamp() * 1000) for row in rows]
+
+        await downgrade(database_url, "erasure")
+        assert before == await connection.fetch(
+            "SELECT at, tenant_id, api_key_id, action, verification_id, request_id FROM audit_log ORDER BY id"
+        )
         await migrate(database_url)
     finally:
         await connection.close()

@@ -19,7 +19,7 @@ from covergate.db.database import Database
 from covergate.db.migrate import migrate
 from covergate.db.partitions import MONTHS_AHEAD, Partitions
 from covergate.db.sealing import Sealer
-from covergate.db.sql import driver_of
+from covergate.db.sql import Query, driver_of
 from covergate.gateway import Gateway
 from covergate.retention import prune
 from covergate.settings import Settings
@@ -186,17 +186,17 @@ async def test_of_what_was_dropped_the_result_stays(engine: Engine) -> None:
     gateway = engine.gateway
     id_ = await ended(engine)
     follower = await ended(engine, max_age=3600)
-    before = [await read_one(gateway, CALLER, one, "req_1") for one in (id_, follower)]
+    before = [await read_one(gateway, CALLER, one) for one in (id_, follower)]
     assert before[0]["outcome"] == "eligible" and before[1]["reused_from"] == id_
-    assert len((await read_raw(gateway, CALLER, follower, "req_1"))["exchanges"]) == 3
+    assert len((await read_raw(gateway, CALLER, follower))["exchanges"]) == 3
     await make_old(gateway, 6)
     await age(engine, 6)
     await Partitions(gateway.transaction).drop_old(3)
     assert await places(gateway) == []
     for one, shown in zip((id_, follower), before, strict=True):
-        assert await read_one(gateway, CALLER, one, "req_1") == shown
+        assert await read_one(gateway, CALLER, one) == shown
         assert (await read_timeline(gateway, CALLER, one, 0, 10)).data == []
-        assert await read_raw(gateway, CALLER, one, "req_1") == {"object": "raw", "erased_at": None, "exchanges": []}
+        assert await read_raw(gateway, CALLER, one) == {"object": "raw", "erased_at": None, "exchanges": []}
 
 
 async def test_raw_replies_are_shown_all_or_not_at_all(engine: Engine) -> None:
@@ -209,7 +209,7 @@ async def test_raw_replies_are_shown_all_or_not_at_all(engine: Engine) -> None:
     await Partitions(gateway.transaction).drop_old(3)
     left = (await read_timeline(gateway, CALLER, id_, 0, 10)).data
     assert 0 < len(left) < len(whole) and left == whole[-len(left) :]
-    assert (await read_raw(gateway, CALLER, id_, "req_1"))["exchanges"] == []
+    assert (await read_raw(gateway, CALLER, id_))["exchanges"] == []
 
 
 async def test_one_verification_is_read_from_each_partition_by_its_index(gateway: Gateway) -> None:
@@ -249,7 +249,7 @@ async def test_rows_in_the_default_partition_stay_there(gateway: Gateway) -> Non
         await partitions.make_ahead()
     [warning] = [entry for entry in logs if entry["event"] == "partition_not_changed"]
     assert (warning["partition"], warning["log_level"]) == (NEW[0], "warning")
-    assert warning["reason"] == "history_rest has rows of this month, and goes on taking them"
+    assert warning["reason"] == "the default partition has rows of this month, and goes on taking them"
     assert events(logs, "partition_made") == [NEW[1]]
     assert await names(gateway) == NEW[1:]
     assert [row["type"] for row in (await read_timeline(gateway, CALLER, id_, 0, 10)).data] == ["created"]
@@ -311,7 +311,7 @@ async def test_a_role_that_may_not_is_warned_once_and_works(gateway: Gateway, ro
     assert logs[0]["reason"] == "this role may not: run `covergate migrate` as the owner of the tables"
     assert await names(gateway) == [name(-30)]
     assert await places(gateway) == ["history_rest"]
-    assert (await read_one(gateway, CALLER, id_, "req_1"))["status"] == "queued"
+    assert (await read_one(gateway, CALLER, id_))["status"] == "queued"
 
 
 HOLDING = {
@@ -364,4 +364,26 @@ async def test_a_default_partition_that_takes_long_to_search_is_left_alone(
                 await Partitions(gateway.transaction).make_ahead()
     finally:
         await locker.close()
-    assert [entry["reason"] for entry in logs] == ["history_rest takes too long to search"]
+    assert [entry["reason"] for entry in logs] == ["the default partition takes too long to search"]
+
+
+async def test_months_of_the_audit_are_dropped_after_six_years_and_no_row_before(gateway: Gateway) -> None:
+    """Whatever COVERGATE_HISTORY_MONTHS says. In its default partition nothing is ever deleted."""
+    for back in (72, 73, 74):
+        await run_sql(
+            gateway,
+            f"CREATE TABLE audit_{name(-back).replace('history', 'events')} PARTITION OF audit_events"
+            f" FOR VALUES FROM ('{month(-back)} UTC') TO ('{month(1 - back)} UTC')",
+        )
+    for back in (71, 72, 73, 74):
+        await run_sql(
+            gateway,
+            "INSERT INTO audit_events (id, at, action, actor_kind, outcome)"
+            f" VALUES ('aud_{back}', '{month(-back)} 00\\:00\\:00 UTC', 'x', 'key', 'allowed')",
+        )
+    await prune(gateway, Partitions(gateway.transaction))
+    kept = await run_sql(gateway, "SELECT id FROM audit_events ORDER BY id")
+    assert [row.id for row in kept] == ["aud_71", "aud_72"]
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only added"):
+        async with gateway.connection() as db:
+            await Query(f"TRUNCATE audit_events_{NEW[0][-7:]}").run(db)

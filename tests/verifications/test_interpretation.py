@@ -61,7 +61,7 @@ async def test_a_reply_that_our_code_fails_on_is_kept_and_interpreted_again(
         "internal_error (error 1 in a row)",
         "internal_error (error 2 in a row)",
     ]
-    raw = await read_raw(engine.gateway, CALLER, id_, "req_test")
+    raw = await read_raw(engine.gateway, CALLER, id_)
     [exchange] = orjson.loads(orjson.dumps(raw))["exchanges"]
     assert (exchange["call"], exchange["body"]) == (SUBMIT, {"id": "1234567890987654321"})
     monkeypatch.setitem(VENDORS, "integrex", INTEGREX)

@@ -32,11 +32,11 @@ async def completed(engine: Engine, **changes: Any) -> str:
 
 
 async def read(gateway: Gateway, caller: Caller, id_: str) -> dict[str, Any]:
-    return await read_one(gateway, caller, id_, "req_1")
+    return await read_one(gateway, caller, id_)
 
 
 async def listed(gateway: Gateway, caller: Caller = CALLER) -> list[dict[str, Any]]:
-    page = await list_verifications(gateway, caller, Filters(), None, 20, "verification.list", "req_1")
+    page = await list_verifications(gateway, caller, Filters(), None, 20, "verification.list")
     return list(page.data)
 
 
@@ -48,7 +48,7 @@ async def test_a_row_that_was_moved_to_another_tenant_does_not_open(engine: Engi
     assert (shown["inquiry"], shown["result"]) == (None, None)
     assert shown["unreadable"] == ["inquiry", "result"]
     assert {entry["event"] for entry in logs} == {"value_not_opened"}
-    raw = await read_raw(gateway, OTHER_CALLER, id_, "req_1")
+    raw = await read_raw(gateway, OTHER_CALLER, id_)
     assert [(one["body"], one["text"], one["unreadable"]) for one in raw["exchanges"]] == [(None, None, True)] * 2
     assert "Sample" not in str(shown) + str(raw) + str(logs)
 
@@ -72,7 +72,7 @@ async def test_an_exchange_that_was_moved_to_another_verification_does_not_open(
     await engine.run_sql(
         "UPDATE history SET verification_id = :first WHERE verification_id = :second", first=first, second=second
     )
-    raw = await read_raw(engine.gateway, CALLER, first, "req_1")
+    raw = await read_raw(engine.gateway, CALLER, first)
     assert [one["unreadable"] for one in raw["exchanges"]] == [True, True]
 
 
@@ -125,11 +125,11 @@ async def test_the_replies_of_another_verification_are_not_shown_as_if_they_were
     follower = await engine.create(max_age=3600)
     await engine.step(follower)
     other = await completed(engine, patient=OTHER_PATIENT)
-    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    shown = await read_raw(engine.gateway, CALLER, follower)
     assert [one["unreadable"] for one in shown["exchanges"]] == [False, False]
     assert first != other
     await engine.run_sql("UPDATE verifications SET reused_from = :other WHERE id = :id", other=other, id=follower)
-    shown = await read_raw(engine.gateway, CALLER, follower, "req_1")
+    shown = await read_raw(engine.gateway, CALLER, follower)
     assert [(one["unreadable"], one["body"], one["text"]) for one in shown["exchanges"]] == [(True, None, None)] * 2
 
 

@@ -65,7 +65,7 @@ class Clinic:
         return str(made["createClient"]["user"]["id"])
 
     async def exchanges(self, verification_id: str) -> list[Any]:
-        raw = await read_raw(self.engine.gateway, CALLER, verification_id, "req_1")
+        raw = await read_raw(self.engine.gateway, CALLER, verification_id)
         return list(orjson.loads(orjson.dumps(raw))["exchanges"])
 
     async def create(self, **options: Any) -> str:
@@ -88,7 +88,7 @@ class Clinic:
     async def everything_kept(self, verification_id: str) -> str:
         """What a caller can read of it, in one text."""
         gateway = self.engine.gateway
-        raw = await read_raw(gateway, CALLER, verification_id, "req_1")
+        raw = await read_raw(gateway, CALLER, verification_id)
         timeline = await read_timeline(gateway, CALLER, verification_id, 0, 100)
         view = await self.engine.view(verification_id)
         view.pop("inquiry")
@@ -326,6 +326,6 @@ async def test_a_search_that_finds_others_keeps_nothing_of_them(gateway: Gateway
     async with running_engine(gateway, wire) as engine:
         id_ = await engine.create(**ASKED, vendor_options={"healthie": {"insurance_plan_id": "102"}})
         await engine.step(id_)
-        kept = orjson.dumps(await read_raw(gateway, CALLER, id_, "req_1")).decode()
+        kept = orjson.dumps(await read_raw(gateway, CALLER, id_)).decode()
     assert not [word for word in OF_THE_VICTIM if word in kept]
     assert "withheld" in kept

@@ -83,7 +83,7 @@ async def test_thin_holds_no_phi(hooks: Hooks, deliverer: Deliverer, partner: Pa
     [got] = partner.received
     assert got.json["data"] == {**THIN, "id": id_}
     assert not any(word in got.body for word in (b"Jane", b"Sample", b"1990-02-03", b"W123456789", b"copay"))
-    assert await hooks.rows("SELECT 1 FROM audit_log") == []
+    assert await hooks.rows("SELECT 1 FROM audit_events WHERE action = 'webhook.full'") == []
 
 
 async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
@@ -99,8 +99,8 @@ async def test_full_is_the_verification_as_get_gives_it_and_is_audited(
         shown = await opened_view(db, gateway.sealer, row)
     assert got.json["data"] == orjson.loads(orjson.dumps(shown))
     assert got.json["data"]["inquiry"]["patient"]["first_name"] == "Jane"
-    [read] = await hooks.rows("SELECT * FROM audit_log")
-    assert (read.tenant_id, read.action, read.verification_id) == ("ten_test", "webhook.full", id_)
+    [read] = await hooks.rows("SELECT * FROM audit_events WHERE actor_kind = 'worker'")
+    assert (read.tenant_id, read.action, read.subject_id) == ("ten_test", "webhook.full", id_)
     assert read.request_id == got.headers["webhook-id"]
 
 
@@ -115,7 +115,9 @@ async def test_every_try_sends_the_same_full_payload_whatever_becomes_of_the_ver
     first, second = partner.received
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
-    assert [row.action for row in await hooks.rows("SELECT action FROM audit_log")] == ["webhook.full"] * 2
+    assert [row.action for row in await hooks.rows("SELECT action FROM audit_events WHERE actor_kind = 'worker'")] == [
+        "webhook.full"
+    ] * 2
     [event] = await hooks.rows("SELECT full_sealed FROM events")
     assert b"Jane" not in event.full_sealed
 
@@ -128,7 +130,7 @@ async def test_an_endpoint_that_was_set_to_thin_gets_no_phi_any_more(
     await hooks.run_sql("UPDATE webhook_endpoints SET payload = 'thin'")
     await hooks.deliver_next(deliverer)
     assert partner.received[0].json["data"] == {**THIN, "id": id_}
-    assert await hooks.rows("SELECT 1 FROM audit_log") == []
+    assert await hooks.rows("SELECT 1 FROM audit_events WHERE action = 'webhook.full'") == []
 
 
 async def test_what_nobody_wants_as_a_whole_is_not_kept_so(hooks: Hooks, gateway: Gateway, partner: Partner) -> None:

@@ -12,6 +12,8 @@ from math import inf
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
+from covergate.access.audit import command_line
 from covergate.access.caller import Caller
 from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
 from covergate.db.data_keys import introduce_first
@@ -19,6 +21,7 @@ from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
+from covergate.states import AuditOutcome, SubjectKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ SCOPES: dict[str, Scope] = {
     "verifications:write": Scope("create and cancel verifications", default=True),
     "verifications:read": Scope("read, list and search verifications, vendors, payers and events", default=True),
     "verifications:raw": Scope("read the vendors' raw replies"),
+    "audit:read": Scope("read the tenant's own audit"),
     "webhooks:manage": Scope("manage webhook endpoints, read and repeat deliveries", default=True),
     "accounts:manage": Scope("put in, test and remove the tenant's own accounts at vendors"),
     "patients:erase": Scope("erase everything that tells of a patient, for good"),
@@ -64,8 +68,10 @@ WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""",
     tenant="text",
 )
 _REVOKE = Query("""
-WITH k AS (UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id)
-SELECT pg_notify(:channel, id) FROM k""")
+WITH k AS (
+  UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id, tenant_id, mode
+)
+SELECT tenant_id, mode, pg_notify(:channel, id) FROM k""")
 _FIND = Query("""
 SELECT id, tenant_id, mode, scopes, name, allowed_networks,
   CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
@@ -113,11 +119,11 @@ async def create_key(
     wanted = DEFAULT_SCOPES if scopes is None else set(scopes)
     if not wanted or not wanted <= set(SCOPES):
         raise ConfigurationError(f"a key's scopes are some of: {', '.join(SCOPES)}")
-    key = ids.new_api_key(mode)
+    key, key_id = ids.new_api_key(mode), ids.new(ids.API_KEY)
     values = {
         "tenant_id": ids.new(ids.TENANT),
         "tenant": name_of("a tenant's name", tenant),
-        "id": ids.new(ids.API_KEY),
+        "id": key_id,
         "mode": mode,
         "digest": digest(key),
         "hint": key[-4:],
@@ -130,6 +136,7 @@ async def create_key(
     async with gateway.transaction() as db:
         tenant_id = await _CREATE.scalar(db, values)
         await introduce_first(db, gateway.sealer.ring, tenant_id)
+        await audit.record(db, command_line(tenant_id, mode), "key.create", SubjectKind.KEY, [key_id])
     return key
 
 
@@ -154,8 +161,14 @@ async def list_keys(gateway: Gateway, *, tenant: str | None = None) -> list[ApiK
 
 async def revoke_key(gateway: Gateway, key_id: str) -> bool:
     """At once in every process that listens. False: there is no such key, or it was revoked before."""
-    async with gateway.connection() as db:
-        return await _REVOKE.one(db, {"id": key_id, "channel": CREDENTIALS_CHANGED}) is not None
+    async with gateway.transaction() as db:
+        row = await _REVOKE.one(db, {"id": key_id, "channel": CREDENTIALS_CHANGED})
+        by, outcome = command_line(), AuditOutcome.NOT_FOUND
+        if row is not None:
+            by, outcome = command_line(row.tenant_id, row.mode), AuditOutcome.ALLOWED
+        subject = key_id if ids.is_id(ids.API_KEY, key_id) else None
+        await audit.record(db, by, "key.revoke", SubjectKind.KEY, [subject], outcome)
+    return row is not None
 
 
 async def find_key(db: AsyncConnection, digested: bytes) -> Caller | None:

@@ -1,68 +1,194 @@
-"""The log of reads of PHI, one row per read of an inquiry, a result or a raw reply, and of what operators do. Ids only."""
+"""The audit: who did what to which thing, from where, and what became of it. Ids only: never PHI, never a search's values.
+
+Reads of PHI, whatever changes who gets it, and what was refused. Invariants: a row is written before its answer leaves, in the
+transaction of the change that it tells of; rows are only added (docs/security.md#audit). `audit_chain.py` closes them into
+batches that tell when one was altered, removed or slipped in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import pwd
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.access.caller import Caller
+from covergate import ids
+from covergate.access.caller import NOWHERE, Caller, Origin
 from covergate.db.kept import Kept
-from covergate.db.sql import Query
+from covergate.db.page import Page, page
+from covergate.db.sql import Query, Record
+from covergate.gateway import Gateway
+from covergate.states import ActorKind, AuditOutcome, SubjectKind
+from covergate.timestamps import instant
 
-KEPT = (Kept("audit_log", "HIPAA: six years, 45 CFR 164.316(b)(2)(i)", "6 years", "at"),)
+KEPT = (
+    Kept("audit_events", "HIPAA: six years, 45 CFR 164.316(b)(2)(i); then its owner drops the month"),
+    Kept("audit_batches", "the links of the audit's chain, a few hundred bytes each"),
+)
 
 _RECORD = Query("""
-INSERT INTO audit_log (tenant_id, api_key_id, operator_id, action, verification_id, request_id)
-SELECT :tenant_id, :api_key_id, :operator_id, :action, id, :request_id FROM unnest(CAST(:ids AS text[])) AS r(id)""")
-_RECORD_ACT = Query("""
-INSERT INTO audit_log (tenant_id, api_key_id, operator_id, action, verification_id, subject, request_id)
-VALUES (:tenant_id, :api_key_id, :operator_id, :action, :verification_id, :subject, :request_id)""")
+INSERT INTO audit_events (id, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id,
+  subject_kind, subject_id, outcome, count)
+SELECT r.id, :tenant_id, :mode, :action, :actor_kind, :actor_id, :acting_user, :address, :request_id,
+  :subject_kind, r.subject_id, :outcome, :count
+FROM unnest(CAST(:ids AS text[]), CAST(:subject_ids AS text[])) AS r(id, subject_id)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something, for whom and from where. `tenant_id` None: it concerns the whole gateway."""
+
+    kind: ActorKind
+    id: str | None
+    tenant_id: str | None = None
+    mode: str | None = None
+    origin: Origin = NOWHERE
+
+
+def actor_of(caller: Caller) -> Actor:
+    return Actor(ActorKind(caller.kind), caller.id, caller.within_tenant, caller.within_mode, caller.origin)
+
+
+def command_line(tenant_id: str | None = None, mode: str | None = None) -> Actor:
+    """The user of this machine who runs the command, as the operating system knows it."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an entry
+        name = str(os.getuid())
+    return Actor(ActorKind.CLI, f"{name}@{socket.gethostname()}", tenant_id, mode)
+
+
+IN_STATEMENT = ("audit_id", "actor_id", "acting_user", "address", "request_id")
+
+
+def columns_of(caller: Caller) -> dict[str, str | None]:
+    """Values for a statement that writes its audit rows itself: those of `IN_STATEMENT`."""
+    origin = caller.origin
+    values = (ids.new(ids.AUDIT_EVENT), caller.id, origin.acting_user, origin.address, origin.request_id)
+    return dict(zip(IN_STATEMENT, values, strict=True))
 
 
 async def record(
     db: AsyncConnection,
-    *,
-    tenant_id: str,
-    api_key_id: str | None,
+    by: Actor | Caller,
     action: str,
-    verification_ids: Sequence[str],
-    request_id: str | None = None,
-    operator_id: str | None = None,
-) -> None:
-    """`action` names the read, e.g. `verification.read`, `verification.raw`, `webhook.full` (then no key is at work)."""
-    if verification_ids:
-        await _RECORD.run(
-            db,
-            {
-                "tenant_id": tenant_id,
-                "api_key_id": api_key_id,
-                "operator_id": operator_id,
-                "action": action,
-                "request_id": request_id,
-                "ids": list(verification_ids),
-            },
-        )
-
-
-async def record_act(
-    db: AsyncConnection,
-    caller: Caller,
-    action: str,
+    subject_kind: SubjectKind | None = None,
+    subject_ids: Sequence[str | None] = (None,),
+    outcome: AuditOutcome = AuditOutcome.ALLOWED,
     *,
-    subject: str | None = None,
-    verification_id: str | None = None,
     tenant_id: str | None = None,
-    request_id: str | None = None,
+    mode: str | None = None,
+    count: int = 1,
 ) -> None:
-    """Something that was done or refused, e.g. `vendor.hold`. `tenant_id`: whose it is, if the caller does not say that."""
-    values = {
-        "tenant_id": tenant_id or caller.within_tenant,
-        "api_key_id": caller.api_key_id,
-        "operator_id": caller.operator_id,
-        "action": action,
-        "verification_id": verification_id,
-        "subject": subject,
-        "request_id": request_id,
+    """A row for each subject; `(None,)`: one without. `action` is the thing and what was done, e.g. `verification.read`.
+
+    `tenant_id` and `mode`: whose it is, if the actor does not say that: an operator may have named none.
+    """
+    if not subject_ids:
+        return
+    actor = actor_of(by) if isinstance(by, Caller) else by
+    await _RECORD.run(
+        db,
+        {
+            "ids": [ids.new(ids.AUDIT_EVENT) for _ in subject_ids],
+            "tenant_id": tenant_id or actor.tenant_id,
+            "mode": mode or actor.mode,
+            "action": action,
+            "actor_kind": actor.kind,
+            "actor_id": actor.id,
+            "acting_user": actor.origin.acting_user,
+            "address": actor.origin.address,
+            "request_id": actor.origin.request_id,
+            "subject_kind": subject_kind,
+            "subject_ids": list(subject_ids),
+            "outcome": outcome,
+            "count": count,
+        },
+    )
+
+
+async def record_command(
+    gateway: Gateway, action: str, subject_kind: SubjectKind | None = None, subject_id: str | None = None
+) -> None:
+    """What a user of this machine did at the command line, if it had no transaction of its own to be written in."""
+    async with gateway.connection() as db:
+        await record(db, command_line(), action, subject_kind, [subject_id])
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """None: not asked for. `since` is inclusive, `until` is not."""
+
+    action: str | None = None
+    actor: str | None = None
+    subject: str | None = None
+    outcome: AuditOutcome | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_CONDITIONS: dict[str, tuple[str, str]] = {
+    "action": ("action = :action", "text"),
+    "actor": ("actor_id = :actor", "text"),
+    "subject": ("subject_id = :subject", "text"),
+    "outcome": ("outcome = :outcome", "text"),
+    "since": ("at >= :since", "timestamptz"),
+    "until": ("at < :until", "timestamptz"),
+    "after": ("id < :after", "text"),
+    "tenant_id": ("tenant_id = :tenant_id", "text"),
+    "mode": ("(mode = :mode OR mode IS NULL)", "text"),
+}
+
+
+async def list_own(gateway: Gateway, caller: Caller, filters: AuditFilters, after: str | None, limit: int) -> Page:
+    """The tenant's own rows in the key's mode, and those of both modes, newest first. Reading them is audited, too."""
+    bounds = {"tenant_id": caller.tenant_id, "mode": caller.mode, "after": after}
+    async with gateway.connection() as db:
+        rows = await _matching(db, filters, bounds, limit + 1)
+        await record(db, caller, "audit.list")
+    return page(rows, limit, lambda row: str(row.id), _view)
+
+
+async def list_all(gateway: Gateway, filters: AuditFilters, tenant_id: str | None, limit: int) -> list[Record]:
+    """Of the whole gateway, or of one tenant, newest first. Reading them is audited, too."""
+    async with gateway.connection() as db:
+        rows = await _matching(db, filters, {"tenant_id": tenant_id}, limit)
+        await record(db, command_line(tenant_id), "audit.list")
+    return rows
+
+
+async def _matching(db: AsyncConnection, filters: AuditFilters, bounds: dict[str, Any], limit: int) -> list[Record]:
+    asked = {name: value for name, value in _asked(filters) if value is not None}
+    asked |= {name: value for name, value in bounds.items() if value is not None}
+    conditions = " AND ".join(_CONDITIONS[name][0] for name in asked) or "true"
+    query = Query(
+        "SELECT id, at, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id, subject_kind,"
+        f" subject_id, outcome, count FROM audit_events WHERE {conditions} ORDER BY id DESC LIMIT :limit",
+        **{name: _CONDITIONS[name][1] for name in asked},
+    )
+    return await query.all(db, {**asked, "limit": limit})
+
+
+def _asked(filters: AuditFilters) -> Iterator[tuple[str, Any]]:
+    return ((name, getattr(filters, name)) for name in AuditFilters.__slots__)
+
+
+def _view(row: Record) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "object": "audit_event",
+        "at": instant(row.at),
+        "action": row.action,
+        "actor": {"kind": row.actor_kind, "id": row.actor_id},
+        "acting_user": row.acting_user,
+        "address": row.address,
+        "request_id": row.request_id,
+        "subject": {"kind": row.subject_kind, "id": row.subject_id},
+        "outcome": row.outcome,
+        "count": row["count"],
     }
-    await _RECORD_ACT.run(db, values)

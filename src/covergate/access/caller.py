@@ -12,6 +12,18 @@ from covergate.errors import FieldError, Problem
 TENANT_HEADER, MODE_HEADER = "X-Tenant", "X-Mode"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from. `acting_user` is the caller's own word for its user, opaque to the gateway."""
+
+    request_id: str | None = None
+    address: str | None = None
+    acting_user: str | None = None
+
+
+NOWHERE = Origin()
+
+
 class CallerKind(StrEnum):
     KEY = "key"
     OPERATOR = "operator"
@@ -33,6 +45,7 @@ class Caller:
     name: str = ""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     valid_until: float = inf
+    origin: Origin = NOWHERE
 
     @property
     def tenant_id(self) -> str:

@@ -14,12 +14,15 @@ from math import inf
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
+from covergate.access.audit import command_line
 from covergate.access.caller import Caller, CallerKind
 from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
+from covergate.states import AuditOutcome, SubjectKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,18 @@ async def create_operator(
     wanted = {"operations"} if roles is None else set(roles)
     if not wanted or not wanted <= set(ROLES):
         raise ConfigurationError(f"an operator's roles are some of: {', '.join(ROLES)}")
-    credential = ids.new_operator_credential()
+    credential, operator_id = ids.new_operator_credential(), ids.new(ids.OPERATOR)
     values = {
-        "id": ids.new(ids.OPERATOR),
+        "id": operator_id,
         "name": name_of("an operator's name", name),
         "digest": digest(credential),
         "hint": credential[-4:],
         "roles": [role for role in ROLES if role in wanted],
         "expires_at": expires_at,
     }
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
         await _CREATE.run(db, values)
+        await audit.record(db, command_line(), "operator.create", SubjectKind.OPERATOR, [operator_id])
     return credential
 
 
@@ -107,8 +111,12 @@ async def list_operators(gateway: Gateway) -> list[OperatorRow]:
 
 async def revoke_operator(gateway: Gateway, operator_id: str) -> bool:
     """At once in every process that listens. False: there is no such operator, or it was revoked before."""
-    async with gateway.connection() as db:
-        return await _REVOKE.one(db, {"id": operator_id, "channel": CREDENTIALS_CHANGED}) is not None
+    async with gateway.transaction() as db:
+        revoked = await _REVOKE.one(db, {"id": operator_id, "channel": CREDENTIALS_CHANGED}) is not None
+        outcome = AuditOutcome.ALLOWED if revoked else AuditOutcome.NOT_FOUND
+        subject = operator_id if ids.is_id(ids.OPERATOR, operator_id) else None
+        await audit.record(db, command_line(), "operator.revoke", SubjectKind.OPERATOR, [subject], outcome)
+    return revoked
 
 
 async def find_operator(db: AsyncConnection, digested: bytes) -> Caller | None:

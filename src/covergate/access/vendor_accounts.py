@@ -23,6 +23,8 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
+from covergate.access.caller import Caller
 from covergate.db.kept import Kept
 from covergate.db.notify import tell
 from covergate.db.outage import DATABASE_ERRORS
@@ -31,7 +33,7 @@ from covergate.db.sql import Query, Record
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
-from covergate.states import Environment, VendorAccountState
+from covergate.states import Environment, SubjectKind, VendorAccountState
 from covergate.timestamps import instant
 from covergate.transport.transport import Transport
 from covergate.vendors import VENDORS
@@ -210,9 +212,12 @@ def _unsealed(sealer: Sealer, row: Record) -> dict[str, str]:
 
 
 async def put_account(
-    gateway: Gateway, owner: Owner, environment: str | None, given: Mapping[str, str]
+    gateway: Gateway, owner: Owner, environment: str | None, given: Mapping[str, str], by: Caller | None = None
 ) -> tuple[dict[str, Any], bool]:
-    """The account as it is shown, and whether it is new. Raises Problem with everything that is wrong."""
+    """The account as it is shown, and whether it is new. `by` None: a user of this machine.
+
+    Raises Problem with everything that is wrong.
+    """
     vendor = vendor_named(owner.vendor)
     credentials = checked(gateway, vendor, owner.mode, environment, given)
     await gateway.meet(owner.tenant_id)
@@ -231,6 +236,7 @@ async def put_account(
                 "fingerprint": _fingerprint(gateway.sealer, owner, credentials),
             },
         )
+        await _audit(db, by, owner, "account.put")
         tell(db, ACCOUNTS_CHANGED, account_id)
     assert row is not None
     await refresh_accounts(gateway)
@@ -254,19 +260,25 @@ async def read_account(gateway: Gateway, owner: Owner) -> dict[str, Any]:
     return shown_account(gateway, row)
 
 
-async def remove_account(gateway: Gateway, owner: Owner) -> None:
+async def _audit(db: AsyncConnection, by: Caller | None, owner: Owner, action: str) -> None:
+    actor = by or audit.command_line(owner.tenant_id, owner.mode)
+    await audit.record(db, actor, action, SubjectKind.ACCOUNT, [owner.vendor])
+
+
+async def remove_account(gateway: Gateway, owner: Owner, by: Caller | None = None) -> None:
     """For good; what is open under it ends at its next step. Raises Problem `not_found`."""
     vendor_named(owner.vendor)
     async with gateway.transaction() as db:
         account_id = await _REMOVE.scalar(db, owner.key)
         if account_id is None:
             raise _no_account()
+        await _audit(db, by, owner, "account.remove")
         tell(db, ACCOUNTS_CHANGED, account_id)
     await refresh_accounts(gateway)
     log.info("vendor_account_removed", account=account_id, tenant_id=owner.tenant_id)
 
 
-async def try_account(gateway: Gateway, transport: Transport, owner: Owner) -> dict[str, Any]:
+async def try_account(gateway: Gateway, transport: Transport, owner: Owner, by: Caller | None = None) -> dict[str, Any]:
     """Makes one harmless call with the credentials: the account as it is shown, with a `message` in our words.
 
     Only a clear word of the vendor changes its state. Raises Problem `not_found`.
@@ -279,6 +291,8 @@ async def try_account(gateway: Gateway, transport: Transport, owner: Owner) -> d
     account = None if row is None else _opened(gateway.sealer, row, {})
     if row is None or account is None:
         raise _no_account()
+    async with gateway.connection() as db:
+        await _audit(db, by, owner, "account.test")
     state, message = await _said_to(transport, vendor, account)
     if state is not None:
         async with gateway.connection() as db:

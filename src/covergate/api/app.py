@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
 from covergate.api import (
+    audit_events,
     deliveries,
     docs,
     events,
@@ -28,6 +29,7 @@ from covergate.api import (
 from covergate.api.limits import Limits
 from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
+from covergate.api.refusals import Refusals
 from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
@@ -46,6 +48,7 @@ RESOURCES = (
     webhook_endpoints.router,
     deliveries.router,
     events.router,
+    audit_events.router,
     vendor_events.router,
     health.router,
     openapi.router,
@@ -59,7 +62,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once.
     """
     credentials, metrics, accounts = CredentialCache(gateway), Metrics(), AccountsWatch(gateway)
-    limits = Limits(gateway, credentials)
+    limits, refusals = Limits(gateway, credentials), Refusals(gateway)
     transport = transport or Transport(allow_private_network=gateway.settings.allow_private_network)
 
     def forget() -> None:
@@ -79,6 +82,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
             asyncio.create_task(credentials.run(), name="credentials"),
             asyncio.create_task(limits.quotas.run(), name="quotas"),
             asyncio.create_task(accounts.run(), name="accounts"),
+            asyncio.create_task(refusals.run(), name="refusals"),
         ]
         try:
             yield
@@ -90,6 +94,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
                     await duty
             await credentials.write_uses()
             await transport.aclose()
+            await refusals.flush()
 
     app = FastAPI(
         title="CoverGate",
@@ -113,6 +118,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     app.state.credentials, app.state.metrics = credentials, metrics
     app.state.transport = transport
     app.state.acceptance, app.state.limits = Acceptance(gateway), limits
+    app.state.refusals = refusals
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:

@@ -6,6 +6,7 @@ such headers say.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated, cast
 
@@ -13,21 +14,26 @@ import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from covergate.access import audit
 from covergate.access.api_keys import MODES
-from covergate.access.audit import record_act
 from covergate.access.caller import MODE_HEADER, TENANT_HEADER, Caller, CallerKind
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.operators import find_tenant
 from covergate.api.limits import Limits
+from covergate.api.refusals import origin_of
 from covergate.api.validation import UNKNOWN_PARAMETER
 from covergate.api.waiters import Waiters
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.http_bounds import source_of
+from covergate.states import AuditOutcome, SubjectKind
 
 log = structlog.get_logger(__name__)
 
 KEY_SCHEME, OPERATOR_SCHEME, EITHER_SCHEME = "apiKey", "operator", "apiKeyOrOperator"
+
+ACTING_USER = "X-Acting-User"
+_ACTING_USER = re.compile(rb"[\x20-\x7e]{1,128}")
 
 bearer = HTTPBearer(
     scheme_name=KEY_SCHEME,
@@ -108,7 +114,7 @@ async def _identified(request: Request, credential: HTTPAuthorizationCredentials
     caller = known.remembered(given) or await limits.guesses.authenticate(given, _source(request))
     if caller is None:
         raise unauthorized()
-    request.state.caller = caller
+    request.state.caller = caller = replace(caller, origin=origin_of(request, _acting_user(request)))
     if caller.kind is CallerKind.KEY:
         add_to_log_line(request, tenant_id=caller.tenant_id, api_key_id=caller.id)
     else:
@@ -132,7 +138,8 @@ async def _require_address(request: Request, known: CredentialCache, caller: Cal
     if known.refusal_is_news(caller, address):
         log.warning("key_refused_by_address", api_key_id=caller.id)
         async with gateway_of(request).connection() as db:
-            await record_act(db, caller, "key.address_refused", subject=address, request_id=request.state.request_id)
+            outcome = AuditOutcome.REFUSED
+            await audit.record(db, caller, "key.address_refused", SubjectKind.KEY, [caller.id], outcome)
     raise unauthorized()
 
 
@@ -149,13 +156,15 @@ async def _named_by(request: Request, caller: Caller) -> Caller:
     if mode is not None and mode not in MODES:
         raise _wrong_header(MODE_HEADER, f"must be one of: {', '.join(MODES)}")
     if tenant is None:
-        return replace(caller, within_mode=mode)
+        request.state.caller = caller = replace(caller, within_mode=mode)
+        return caller
     async with gateway_of(request).connection() as db:
         tenant_id = await find_tenant(db, _utf8(tenant))
     if tenant_id is None:
         raise _wrong_header(TENANT_HEADER, "must be the id or the name of a tenant")
     add_to_log_line(request, tenant_id=tenant_id)
-    return replace(caller, within_tenant=tenant_id, within_mode=mode)
+    request.state.caller = caller = replace(caller, within_tenant=tenant_id, within_mode=mode)
+    return caller
 
 
 def _utf8(header: str) -> str:
@@ -165,6 +174,16 @@ def _utf8(header: str) -> str:
 
 def _wrong_header(name: str, message: str) -> Problem:
     return Problem("invalid_request", "a header cannot be used", [FieldError("invalid_value", message, parameter=name)])
+
+
+def _acting_user(request: Request) -> str | None:
+    """The caller's own word for its user. Raises Problem if it is not one the audit can hold."""
+    given = [value for name, value in request.scope["headers"] if name == b"x-acting-user"]
+    if not given:
+        return None
+    if len(given) > 1 or _ACTING_USER.fullmatch(given[0]) is None:
+        raise _wrong_header(ACTING_USER, "must be 1 to 128 printable ASCII characters, sent once")
+    return str(given[0], "ascii")
 
 
 async def no_query(request: Request) -> None:
@@ -180,18 +199,14 @@ async def _gateway(request: Request) -> Gateway:
     return gateway_of(request)
 
 
-async def _request_id(request: Request) -> str:
-    return cast(str, request.state.request_id)
-
-
 NoQuery = Annotated[None, Depends(no_query)]
 GatewayOf = Annotated[Gateway, Depends(_gateway)]
-RequestId = Annotated[str, Depends(_request_id)]
 
 Writer = Annotated[Caller, Security(authenticated, scopes=["verifications:write"])]
 Reader = Annotated[Caller, Security(authenticated, scopes=["verifications:read"])]
 AccountManager = Annotated[Caller, Security(authenticated, scopes=["accounts:manage"])]
 PatientEraser = Annotated[Caller, Security(authenticated, scopes=["patients:erase"])]
+AuditReader = Annotated[Caller, Security(authenticated, scopes=["audit:read"])]
 WebhookManager = Annotated[Caller, Security(authenticated, scopes=["webhooks:manage"])]
 Watcher = Annotated[Caller, Security(key_or_operator, scopes=["verifications:read"])]
 """Sees verifications and the fleet. An operator sees PHI only with the role for it: `Caller.sees_phi`."""

@@ -38,6 +38,16 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 
+ACTING_USER_PARAMETER: dict[str, Any] = {
+    "name": "X-Acting-User",
+    "in": "header",
+    "required": False,
+    "description": "Whom the request is for, in the caller's own terms: kept in the audit as it is. Must hold no PHI.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[\\x20-\\x7e]+$"},
+    "example": "staff-4711",
+}
+"""A parameter of every route that needs a key."""
+
 ANSWER_HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Names this request in logs and audit", "schema": {"type": "string"}},
     "Location": {"description": "Where the new resource is", "schema": {"type": "string"}},

@@ -414,6 +414,21 @@ DELIVERY_PAGE = _listed(
         ],
     }
 )
+AUDIT_EVENT_PAGE = _listed(
+    {
+        "id": "aud_01jd7k46mte0r9m2zn4x8b6wqg",
+        "object": "audit_event",
+        "at": _ENDED,
+        "action": "verification.read",
+        "actor": {"kind": "key", "id": "key_01jd7jzz4pe0r9m2zn4x8b6wqh"},
+        "acting_user": "staff-4711",
+        "address": "203.0.113.7",
+        "request_id": _REQ,
+        "subject": {"kind": "verification", "id": _VER},
+        "outcome": "allowed",
+        "count": 1,
+    }
+)
 THIN_DATA: dict[str, Any] = {
     "id": _VER,
     "external_id": "intake-8841",

@@ -26,7 +26,7 @@ from covergate.access.caller import MODE_HEADER, TENANT_HEADER
 from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
 from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
-from covergate.api.describe import REFERENCE, problem, reference
+from covergate.api.describe import ACTING_USER_PARAMETER, REFERENCE, problem, reference
 from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.verifications import ResolveVerification, SearchVerifications
@@ -74,6 +74,7 @@ TAGS = {
     "Patients": "Forgetting a patient.",
     "Webhooks": "Where events are sent, their deliveries, and the events themselves.",
     "Webhook messages": "What is POSTed to an endpoint.",
+    "Audit": "Who read and changed what.",
     "Health": "For probes and Prometheus.",
 }
 
@@ -184,6 +185,7 @@ def _complete(operation: dict[str, Any]) -> None:
         operation["security"] = [{scheme: []} for scheme in schemes]
         if OPERATOR_SCHEME in schemes:
             operation.setdefault("parameters", []).extend(deepcopy(OPERATOR_HEADERS))
+        operation.setdefault("parameters", []).append(deepcopy(ACTING_USER_PARAMETER))
         operation["description"] += f" Needs {' or '.join(_needs(scheme, scopes) for scheme in schemes)}."
         operation["responses"] |= {str(status): problem(status) for status in (401, 403, 429)}
     operation["responses"] |= {str(status): problem(status) for status in (500, 503)}

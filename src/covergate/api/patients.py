@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, PatientEraser, RequestId
+from covergate.api.deps import GatewayOf, NoQuery, PatientEraser
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer, json_body
 from covergate.eligibility.inquiry import Day, Identifier
@@ -43,7 +43,6 @@ class ErasePatient(BaseModel):
 async def post_erasure(
     gateway: GatewayOf,
     caller: PatientEraser,
-    request_id: RequestId,
     _: NoQuery,
     body: Annotated[ErasePatient, Depends(json_body(ErasePatient))],
 ) -> Response:
@@ -52,7 +51,6 @@ async def post_erasure(
         caller,
         body.member_id,
         body.date_of_birth,
-        request_id,
         dry_run=body.dry_run,
         within_seconds=ANSWER_WITHIN_SECONDS,
     )

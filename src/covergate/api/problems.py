@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from covergate.api.refusals import Refusals
 from covergate.api.validation import field_errors
 from covergate.db.outage import is_away
 from covergate.errors import Problem
@@ -83,6 +84,8 @@ def install_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
+    refusals: Refusals = request.app.state.refusals
+    await refusals.note(request, error)
     return problem_answer(error, request.state.request_id)
 
 

@@ -20,13 +20,16 @@ from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Prov
 from covergate.eligibility.result import Result
 from covergate.eligibility.terms import Outcome, OutcomeReason
 from covergate.states import (
+    ActorKind,
     AttemptState,
+    AuditOutcome,
     CircuitState,
     DeliveryStatus,
     EndpointStatus,
     Environment,
     EventType,
     Status,
+    SubjectKind,
     VendorAccountState,
 )
 from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
@@ -342,6 +345,36 @@ class Delivery(Shown):
     created_at: datetime
 
 
+class AuditActor(Shown):
+    """Who did it."""
+
+    kind: ActorKind
+    id: Annotated[str | None, Field(description="Null: a key that is not valid")]
+
+
+class AuditSubject(Shown):
+    """What it was done to."""
+
+    kind: Annotated[SubjectKind | None, Field(description="Null: nothing in particular")]
+    id: Annotated[str | None, Field(description="Null: none, or the path named none that could be")]
+
+
+class AuditEvent(Shown):
+    """Something that was done, or refused. Ids only."""
+
+    id: Annotated[str, Field(pattern="^aud_")]
+    object: Literal["audit_event"]
+    at: datetime
+    action: Annotated[str, Field(description="E.g. `verification.read`; more may come")]
+    actor: AuditActor
+    acting_user: Annotated[str | None, Field(description="The caller's word: `X-Acting-User`")]
+    address: Annotated[str | None, Field(description="The client's")]
+    request_id: Annotated[str | None, Field(description="`req_…`; of a delivery the event, `evt_…`")]
+    subject: AuditSubject
+    outcome: AuditOutcome
+    count: Annotated[int, Field(description="So many alike are summed up in it")]
+
+
 class ThinData(Shown):
     """A verification in a webhook whose endpoint has `payload` "thin": no PHI."""
 
@@ -491,6 +524,10 @@ class DeliveryList(_List[Delivery]):
     """Newest first."""
 
 
+class AuditEventList(_List[AuditEvent]):
+    """Newest first."""
+
+
 class EventList(_List[Event]):
     """Oldest first."""
 
@@ -512,6 +549,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     WebhookEndpointList,
     Delivery,
     DeliveryList,
+    AuditEventList,
     EventList,
     *WEBHOOK_MESSAGES.values(),
     Received,

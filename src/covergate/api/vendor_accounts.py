@@ -101,7 +101,7 @@ async def put_vendor_account(
     vendor: str,
 ) -> Response:
     owner = Owner(caller.tenant_id, caller.mode, vendor)
-    shown, is_new = await put_account(gateway, owner, body.environment, body.credentials)
+    shown, is_new = await put_account(gateway, owner, body.environment, body.credentials, caller)
     if is_new:
         return json_answer(shown, 201, {"location": f"/v1/vendor-accounts/{vendor}"})
     await wake_refused(gateway, shown["id"])
@@ -123,7 +123,7 @@ async def put_vendor_account(
 async def remove_vendor_account(
     gateway: GatewayOf, caller: AccountManager, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
-    await remove_account(gateway, Owner(caller.tenant_id, caller.mode, vendor))
+    await remove_account(gateway, Owner(caller.tenant_id, caller.mode, vendor), caller)
     return Response(status_code=204)
 
 
@@ -142,7 +142,8 @@ async def verify_vendor_account(
     request: Request, gateway: GatewayOf, caller: AccountManager, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
     transport = cast(Transport, request.app.state.transport)
-    return json_answer(await try_account(gateway, transport, Owner(caller.tenant_id, caller.mode, vendor)))
+    owner = Owner(caller.tenant_id, caller.mode, vendor)
+    return json_answer(await try_account(gateway, transport, owner, caller))
 
 
 def _itself(row: dict[str, Any]) -> dict[str, Any]:

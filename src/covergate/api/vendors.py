@@ -16,7 +16,7 @@ from covergate.access.api_keys import MODES
 from covergate.access.caller import Caller, CallerKind
 from covergate.access.operators import names_of
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, Operator, RequestId, Watcher
+from covergate.api.deps import GatewayOf, NoQuery, Operator, Watcher
 from covergate.api.describe import Described, documented
 from covergate.api.http import NoBody, json_answer
 from covergate.api.pages import PageQuery, listed, position
@@ -82,10 +82,10 @@ async def get_vendors(
     ),
 )
 async def hold_vendor(
-    request: Request, gateway: GatewayOf, caller: Operator, request_id: RequestId, _: NoQuery, __: NoBody, vendor: str
+    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
     for mode in _modes(vendor, caller):
-        await hold(gateway, caller, vendor, mode, request_id)
+        await hold(gateway, caller, vendor, mode)
     return json_answer((await _shown(request, gateway, caller))(vendor))
 
 
@@ -100,10 +100,10 @@ async def hold_vendor(
     ),
 )
 async def resume_vendor(
-    request: Request, gateway: GatewayOf, caller: Operator, request_id: RequestId, _: NoQuery, __: NoBody, vendor: str
+    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
     for mode in _modes(vendor, caller):
-        await resume(gateway, vendor, mode, caller, request_id)
+        await resume(gateway, vendor, mode, caller)
     return json_answer((await _shown(request, gateway, caller))(vendor))
 
 

@@ -20,7 +20,6 @@ from covergate.api.deps import (
     Operator,
     RawReader,
     Reader,
-    RequestId,
     Watcher,
     Writer,
     add_to_log_line,
@@ -138,7 +137,7 @@ async def create_verification(
         headers["preference-applied"] = f"wait={seconds}"
     elif created.row is not None:
         return json_answer(created_view(created.row, phi=caller.sees_phi), 202, headers)
-    shown = await read_one(gateway, caller, created.id, request.state.request_id)
+    shown = await read_one(gateway, caller, created.id)
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
 
@@ -195,13 +194,11 @@ router.add_api_route(
     ),
 )
 async def get_verifications(
-    request: Request, gateway: GatewayOf, caller: Watcher, request_id: RequestId, query: Annotated[ListQuery, Query()]
+    request: Request, gateway: GatewayOf, caller: Watcher, query: Annotated[ListQuery, Query()]
 ) -> Response:
     limits_of(request).search(caller.tenant_id)
     after = position_of(ids.VERIFICATION, query.after)
-    page = await list_verifications(
-        gateway, caller, query.filters(), after, query.limit, "verification.list", request_id
-    )
+    page = await list_verifications(gateway, caller, query.filters(), after, query.limit, "verification.list")
     return json_answer(listed(page))
 
 
@@ -220,15 +217,12 @@ async def search_verifications(
     request: Request,
     gateway: GatewayOf,
     caller: Reader,
-    request_id: RequestId,
     _: NoQuery,
     body: Annotated[SearchVerifications, Depends(json_body(SearchVerifications))],
 ) -> Response:
     limits_of(request).search(caller.tenant_id)
     after = position(body.after, lambda id_: ids.is_id(ids.VERIFICATION, id_), "/after")
-    page = await list_verifications(
-        gateway, caller, body.filters(), after, body.limit, "verification.search", request_id
-    )
+    page = await list_verifications(gateway, caller, body.filters(), after, body.limit, "verification.search")
     return json_answer(listed(page))
 
 
@@ -249,13 +243,13 @@ async def search_verifications(
     ),
 )
 async def read_verification(
-    request: Request, gateway: GatewayOf, caller: Watcher, request_id: RequestId, _: NoQuery, verification_id: str
+    request: Request, gateway: GatewayOf, caller: Watcher, _: NoQuery, verification_id: str
 ) -> Response:
     headers = {}
     seconds = wait_seconds(request)
     if seconds is not None and await ended_within(request, caller, verification_id, seconds):
         headers["preference-applied"] = f"wait={seconds}"
-    return json_answer(await read_one(gateway, caller, verification_id, request_id), 200, headers)
+    return json_answer(await read_one(gateway, caller, verification_id), 200, headers)
 
 
 @router.post(
@@ -274,13 +268,12 @@ async def read_verification(
 async def cancel_verification(
     gateway: GatewayOf,
     caller: Writer,
-    request_id: RequestId,
     _: NoQuery,
     __: NoBody,
     verification_id: str,
 ) -> Response:
     await cancel(gateway, caller, verification_id)
-    return json_answer(await read_one(gateway, caller, verification_id, request_id))
+    return json_answer(await read_one(gateway, caller, verification_id))
 
 
 class ResolveVerification(BaseModel):
@@ -308,13 +301,12 @@ class ResolveVerification(BaseModel):
 async def resolve_verification(
     gateway: GatewayOf,
     caller: Operator,
-    request_id: RequestId,
     _: NoQuery,
     verification_id: str,
     body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
 ) -> Response:
-    await resolve(gateway, caller, verification_id, body.action, request_id)
-    return json_answer(await read_one(gateway, caller, verification_id, request_id))
+    await resolve(gateway, caller, verification_id, body.action)
+    return json_answer(await read_one(gateway, caller, verification_id))
 
 
 class TimelineQuery(PageQuery):
@@ -349,7 +341,5 @@ async def read_verification_timeline(
         problems=(404, 422),
     ),
 )
-async def read_verification_raw(
-    gateway: GatewayOf, caller: RawReader, request_id: RequestId, _: NoQuery, verification_id: str
-) -> Response:
-    return json_answer(await read_raw(gateway, caller, verification_id, request_id))
+async def read_verification_raw(gateway: GatewayOf, caller: RawReader, _: NoQuery, verification_id: str) -> Response:
+    return json_answer(await read_raw(gateway, caller, verification_id))

@@ -61,11 +61,13 @@ def rewrap_keys() -> None:
     """Wrap every data key under the first key of the ring. Sealed values are not touched."""
     settings = _settings()
     from covergate import startup
+    from covergate.access.audit import record_command
     from covergate.db import data_keys
     from covergate.db.sealing import SealError
 
     async def run() -> int:
         async with startup.opened(settings, 2, "covergate keys") as gateway, gateway.connection() as db:
+            await record_command(gateway, "encryption_key.rewrap")
             return await data_keys.rewrap_all(db, gateway.sealer.ring)
 
     try:
@@ -84,6 +86,7 @@ def reseal_values(
     settings = _settings()
     from covergate import reseal as resealing
     from covergate import startup
+    from covergate.access.audit import record_command
     from covergate.db.data_keys import GATEWAY
     from covergate.db.sealing import SealError
     from covergate.db.sql import Query
@@ -95,6 +98,7 @@ def reseal_values(
             owners = [row.id for row in rows if tenant in (None, row.name, row.id)]
             if tenant is not None and not owners:
                 raise ConfigurationError("there is no such tenant")
+            await record_command(gateway, "encryption_key.reseal")
             return await resealing.reseal(gateway, owners if tenant else [GATEWAY, *owners], told=_note)
 
     try:
@@ -119,6 +123,7 @@ def lost(
     """Give a lost key of the ring up, and with it every data key that it wraps. The gateway then starts without it."""
     settings = _settings()
     from covergate import startup
+    from covergate.access import audit
     from covergate.db import data_keys
     from covergate.db.connect import make_engine
 
@@ -132,6 +137,7 @@ def lost(
         engine = make_engine(url, pool_size=1, application_name="covergate keys")
         try:
             async with engine.begin() as db:
+                await audit.record(db, audit.command_line(), "encryption_key.lost")
                 return await data_keys.lose(db, key_id)
         finally:
             await engine.dispose()

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import accounts, encryption, keys, operators, patients, payers, tenants, vendors
+from covergate.cli import accounts, audit, encryption, keys, operators, patients, payers, tenants, vendors
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -35,6 +35,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(payers.app, name="payers")
 app.add_typer(patients.app, name="patients")
 app.add_typer(tenants.app, name="tenants")
+app.add_typer(audit.app, name="audit")
 app.add_typer(vendors.app, name="vendors")
 
 
@@ -111,6 +112,7 @@ def migrate(
     """Create the tables or bring them up to date; may be run any number of times."""
     settings = _settings()
     from covergate import startup
+    from covergate.access.audit import record_command
     from covergate.db import embedded
 
     if upgrade_embedded:
@@ -121,8 +123,8 @@ def migrate(
         embedded.upgrade(settings.data_dir)
 
     async def run() -> None:
-        async with startup.opened(settings, 2, "covergate migrate", migrate=True):
-            pass
+        async with startup.opened(settings, 2, "covergate migrate", migrate=True) as gateway:
+            await record_command(gateway, "database.migrate")
 
     startup.run(run())
     typer.echo("The database is up to date.", err=True)

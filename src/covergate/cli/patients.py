@@ -43,6 +43,7 @@ def erase(
     except ValueError:
         raise ConfigurationError("the date of birth must be like 1990-09-20") from None
     from covergate import startup
+    from covergate.access.audit import command_line
     from covergate.access.caller import Caller
     from covergate.access.tenants import list_tenants
     from covergate.erasure import erase_patient
@@ -52,7 +53,8 @@ def erase(
             ids = [one.id for one in await list_tenants(gateway) if one.name == tenant]
             if not ids:
                 raise ConfigurationError("there is no such tenant: see `covergate tenants list`")
-            return await erase_patient(gateway, Caller(ids[0], mode, "cli", frozenset()), member_id, born, dry_run=dry)
+            caller, by = Caller(ids[0], mode, "cli", frozenset()), command_line(ids[0], mode)
+            return await erase_patient(gateway, caller, member_id, born, dry_run=dry, by=by)
 
     if dry_run or not yes:
         show(startup.run(run(True)))

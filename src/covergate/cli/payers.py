@@ -30,6 +30,7 @@ def sync_payers(
     """
     settings = _settings()
     from covergate import startup
+    from covergate.access.audit import record_command
     from covergate.payers.sync import sync_all
     from covergate.transport.transport import Transport
 
@@ -38,7 +39,9 @@ def sync_payers(
             startup.opened(settings, 2, "covergate payers") as gateway,
             Transport(allow_private_network=settings.allow_private_network) as transport,
         ):
-            return await sync_all(gateway, transport, mode)
+            found = await sync_all(gateway, transport, mode)
+            await record_command(gateway, "payer.sync")
+            return found
 
     found = startup.run(run())
     if not found:
@@ -88,11 +91,16 @@ def link_candidate(
     """Say which payer a candidate is. No later list undoes it."""
     settings = _settings()
     from covergate import startup
+    from covergate.access.audit import record_command
     from covergate.payers import candidates
+    from covergate.states import SubjectKind
 
     async def run() -> Linked:
         async with startup.opened(settings, 2, "covergate payers") as gateway:
-            return await candidates.link(gateway, candidate, payer)
+            linked = await candidates.link(gateway, candidate, payer)
+            if linked is candidates.Linked.DONE:
+                await record_command(gateway, "payer.link", SubjectKind.PAYER, candidate)
+            return linked
 
     linked = startup.run(run())
     if linked is candidates.Linked.NO_CANDIDATE:

@@ -52,10 +52,15 @@ def set_retention(
         raise ConfigurationError("give --raw-days, --content-days or both")
     from covergate import startup
     from covergate.access import tenants
+    from covergate.access.audit import record_command
+    from covergate.states import SubjectKind
 
     async def run() -> bool:
         async with startup.opened(settings, 2, "covergate tenants") as gateway:
-            return await tenants.set_retention(gateway, tenant, raw=raw, content=content)
+            done = await tenants.set_retention(gateway, tenant, raw=raw, content=content)
+            if done:
+                await record_command(gateway, "tenant.retention", SubjectKind.TENANT)
+            return done
 
     if not startup.run(run()):
         raise ConfigurationError("there is no such tenant: see `covergate tenants list`")

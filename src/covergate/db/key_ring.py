@@ -51,7 +51,7 @@ INSERT INTO encryption_keys (id, fingerprint) SELECT * FROM unnest(:ids, :finger
 
 async def load_key_ring(settings: Settings, engine: AsyncEngine) -> KeyRing:
     """The ring this process works with; new keys are made known to the database."""
-    given = await _from_settings(settings)
+    given = await ring_from_settings(settings)
     async with engine.begin() as connection:
         ring = given
         if ring is None:
@@ -60,7 +60,7 @@ async def load_key_ring(settings: Settings, engine: AsyncEngine) -> KeyRing:
     return ring
 
 
-async def _from_settings(settings: Settings) -> KeyRing | None:
+async def ring_from_settings(settings: Settings) -> KeyRing | None:
     values = (settings.encryption_keys, settings.encryption_keys_file, settings.encryption_keys_command)
     if sum(value is not None for value in values) > 1:
         raise ConfigurationError(f"only one of {', '.join(RING_SETTINGS)} may be set")

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.connect import make_engine
-from covergate.db.partitions import Partitions
+from covergate.db.partitions import AUDIT_MONTHS, BY_MONTH, Partitions
 from covergate.db.roles import grant
 from covergate.errors import ConfigurationError
 
@@ -54,7 +54,7 @@ def scripts() -> Path:
 async def migrate(url: str, *, runtime_role: str | None = None, history_months: int | None = None) -> None:
     """`runtime_role`: the role of API and workers, if it is not the tables' owner; it is granted what they need.
 
-    `history_months`: older months are dropped, which only the owner may.
+    `history_months`: older months are dropped, which only the owner may; and those of the audit past their six years.
     """
     async with _alone(url) as connection:
         if await _is_newer_and_compatible(connection):
@@ -65,6 +65,7 @@ async def migrate(url: str, *, runtime_role: str | None = None, history_months: 
         await partitions.make_ahead()
         if history_months is not None:
             await partitions.drop_old(history_months)
+        await partitions.drop_old(AUDIT_MONTHS, "audit_events")
         if runtime_role is not None:
             async with connection.begin():
                 await grant(connection, runtime_role)
@@ -90,7 +91,7 @@ async def require_current(connection: AsyncConnection) -> None:
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
     """Alembic's `include_name`: everything but partitions, which come and go."""
-    return kind != "table" or not (name or "").startswith("history_")
+    return kind != "table" or not (name or "").startswith(tuple(f"{table}_" for table in BY_MONTH))
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from covergate.db.tables import APPEND_ONLY, metadata
 from covergate.errors import ConfigurationError
 
 READ_ONLY = "alembic_version"
-POSITIONS = "events_position_seq"
-"""Drawn from by name; the other sequences are their tables' own affair."""
+POSITIONS = ("events_position_seq", "audit_events_position_seq")
+"""Drawn from, and read, by name; the other sequences are their tables' own affair."""
 REST = "history_rest"
 """The default partition, of which a worker deletes old rows by name. Rows of the others are reached through `history`."""
 
@@ -46,7 +46,7 @@ async def grant(connection: AsyncConnection, role: str) -> None:
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(changed)} TO {role}",
         f"GRANT SELECT, INSERT ON {', '.join(kept)} TO {role}",
         f"GRANT SELECT ON {READ_ONLY} TO {role}",
-        f"GRANT USAGE ON SEQUENCE {POSITIONS} TO {role}",
+        f"GRANT USAGE, SELECT ON SEQUENCE {', '.join(POSITIONS)} TO {role}",
     ):
         await connection.execute(text(statement))
 

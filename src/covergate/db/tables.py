@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Sequence,
     SmallInteger,
     Table,
     Text,
@@ -30,7 +31,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from covergate.states import (
     ENDS,
     STORED_WAITS,
+    ActorKind,
     AttemptState,
+    AuditOutcome,
     CircuitState,
     DeliveryStatus,
     EndpointStatus,
@@ -725,19 +728,65 @@ payer_syncs = Table(
     one_of("mode", "test", "live"),
 )
 
-audit_log = Table(
-    "audit_log",
+# Partitioned by month (db/partitions.py). Rows are only ever added: triggers of the migration refuse anything else.
+Sequence("audit_events_position_seq", metadata=metadata)
+audit_events = Table(
+    "audit_events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "position",
+        BigInteger,
+        nullable=False,
+        # The argument is evaluated first: who draws a position has its transaction's number already (access/audit_chain.py).
+        # As PostgreSQL prints it, because Alembic compares by the text, or else draws two positions and finds them unequal.
+        server_default=text(
+            "nextval(\nCASE\n    WHEN (pg_current_xact_id() IS NOT NULL) THEN 'audit_events_position_seq'::regclass\n"
+            "    ELSE NULL::regclass\nEND)"
+        ),
+        comment="the order in which the chain of batches has them; with gaps",
+    ),
+    Column("id", Text, nullable=False),
     Column("at", Timestamp, nullable=False, server_default=now),
-    Column("tenant_id", Text, comment="null: an operator's act on the fleet"),
-    Column("api_key_id", Text),
+    Column("tenant_id", Text, comment="null: the whole gateway's"),
+    Column("mode", Text),
     Column("action", Text, nullable=False),
-    Column("verification_id", Text),
-    Column("request_id", Text),
-    Column("operator_id", Text),
-    Column("subject", Text, comment="of an act on something else than a verification, or how it was decided"),
-    Index("ix_audit_log_at", "at"),
-    Index("ix_audit_log_verification_id", "verification_id"),
+    Column("actor_kind", Text, nullable=False),
+    Column(
+        "actor_id", Text, comment="a key, an operator, the endpoint that a worker delivers to, a user of this machine"
+    ),
+    Column("acting_user", Text, comment="the caller's word: X-Acting-User"),
+    Column("address", Text, comment="the client's"),
+    Column("request_id", Text, comment="a worker's: the event that it delivers"),
+    Column("subject_kind", Text),
+    Column("subject_id", Text),
+    Column("outcome", Text, nullable=False),
+    Column("count", Integer, nullable=False, server_default="1", comment="so many alike, summed up: wrong keys"),
+    PrimaryKeyConstraint("position", "at"),
+    CheckConstraint("position > 0", name="position"),
+    one_of("mode", "test", "live"),
+    one_of("actor_kind", *ActorKind),
+    one_of("outcome", *AuditOutcome),
+    Index("ix_audit_events_listed", "tenant_id", "id"),
+    Index("ix_audit_events_subject_id", "subject_id"),
+    postgresql_partition_by="RANGE (at)",
+    info={APPEND_ONLY: True},
+)
+
+audit_batches = Table(
+    "audit_batches",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False, comment="from 1, without gaps"),
+    Column("after_position", BigInteger, nullable=False, comment="the last position of the batch before"),
+    Column("last_position", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", Timestamp, nullable=False),
+    Column("last_at", Timestamp, nullable=False),
+    Column("closed_at", Timestamp, nullable=False),
+    Column(
+        "rows_digest", LargeBinary, nullable=False, comment="SHA-256 of its rows as they are exported, line by line"
+    ),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of all of the above and the digest before"),
+    Column("key_id", Text, nullable=False),
+    Column("mac", LargeBinary, nullable=False, comment="of the digest, under a key that is not in the database"),
     info={APPEND_ONLY: True},
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import Status
+from covergate.states import Status, SubjectKind
 from covergate.verifications import lifecycle
 from covergate.verifications.commit import apply
 from covergate.verifications.operator import lock_callers
@@ -20,3 +21,4 @@ async def cancel(gateway: Gateway, caller: Caller, verification_id: str) -> None
         if not v.open:
             raise Problem("already_ended", f"the verification is {v.status}; an end never changes")
         await apply(db, gateway.sealer, [lifecycle.canceled(v)])
+        await audit.record(db, caller, "verification.cancel", SubjectKind.VERIFICATION, [verification_id])

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.group_commit import GroupCommit
 from covergate.db.queue import announce
@@ -20,7 +21,7 @@ from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import Named
-from covergate.states import AttemptState, Status, TimelineType
+from covergate.states import ActorKind, AttemptState, AuditOutcome, Status, SubjectKind, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, errors_of, naming_records
@@ -74,6 +75,7 @@ _COLUMNS = {
     "inquiry_digest": "bytea",
     "inquiry_sealed": "bytea",
     "holds_ssn": "boolean",
+    **dict.fromkeys(audit.IN_STATEMENT, "text"),
 }
 _UNNESTED = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.items())
 _CREATE = Query(f"""
@@ -107,6 +109,12 @@ WITH r AS MATERIALIZED (
 ), h AS (
   INSERT INTO history (verification_id, n, at, attempt_id, vendor, entries)
   SELECT id, 0, at, attempt_id, vendor, CAST(entries AS jsonb) FROM r JOIN v USING (id)
+), a AS (
+  INSERT INTO audit_events (id, at, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id,
+                            subject_kind, subject_id, outcome)
+  SELECT audit_id, at, tenant_id, mode, 'verification.create', '{ActorKind.KEY}', actor_id, acting_user, address, request_id,
+         '{SubjectKind.VERIFICATION}', id, '{AuditOutcome.ALLOWED}'
+  FROM r JOIN v USING (id)
 )
 SELECT id, created_at, deadline FROM v""")
 
@@ -364,4 +372,5 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
             place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
         ),
         "holds_ssn": inquiry.has_ssn,
+        **audit.columns_of(caller),
     }

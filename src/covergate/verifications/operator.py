@@ -13,7 +13,7 @@ from covergate.db.sealing import Sealer
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import WaitingFor
+from covergate.states import SubjectKind, WaitingFor
 from covergate.vendor_health import circuit_breaker
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.commit import apply
@@ -26,9 +26,7 @@ class Resolution(StrEnum):
     GIVE_UP = "give_up"
 
 
-async def resolve(
-    gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution, request_id: str | None = None
-) -> None:
+async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution) -> None:
     """Only for a verification that waits for an operator; anything else is a 409 that says where it stands.
 
     If the SSN has left, what is submitted again lacks it: timeline and `not_asked` say so.
@@ -43,32 +41,23 @@ async def resolve(
         else:
             change = policy.resubmitted(v, await store.removed_ssns(db, gateway.sealer, v))
         await apply(db, gateway.sealer, [change])
-        await audit.record_act(
-            db,
-            caller,
-            "verification.resolve",
-            subject=resolution,
-            verification_id=verification_id,
-            tenant_id=v.tenant_id,
-            request_id=request_id,
-        )
+        action, kind = f"verification.{resolution}", SubjectKind.VERIFICATION
+        await audit.record(db, caller, action, kind, [verification_id], tenant_id=v.tenant_id, mode=v.mode)
 
 
-async def hold(gateway: Gateway, caller: Caller, vendor: str, mode: str, request_id: str) -> None:
+async def hold(gateway: Gateway, caller: Caller, vendor: str, mode: str) -> None:
     """Nothing is sent to the vendor until it is resumed. Again changes nothing, not even by whom it is held."""
     async with gateway.transaction() as db:
         if await circuit_breaker.begin_hold(db, vendor, mode, by=caller.operator_id):
-            await audit.record_act(db, caller, "vendor.hold", subject=f"{vendor} {mode}", request_id=request_id)
+            await audit.record(db, caller, "vendor.hold", SubjectKind.VENDOR, [vendor], mode=mode)
 
 
-async def resume(
-    gateway: Gateway, vendor: str, mode: str, caller: Caller | None = None, request_id: str | None = None
-) -> bool:
+async def resume(gateway: Gateway, vendor: str, mode: str, caller: Caller | None = None) -> bool:
     """Held work goes on; whether the vendor was held at all. What this process does not come to wake, the sweep does."""
     async with gateway.transaction() as db:
         ended = await circuit_breaker.end_hold(db, vendor, mode)
         if ended and caller is not None:
-            await audit.record_act(db, caller, "vendor.resume", subject=f"{vendor} {mode}", request_id=request_id)
+            await audit.record(db, caller, "vendor.resume", SubjectKind.VENDOR, [vendor], mode=mode)
     if ended:
         await wake_held_back(gateway)
     return ended

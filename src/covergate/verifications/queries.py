@@ -7,7 +7,7 @@ every key of the ring; they come from a request's body, never from a URL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from covergate.db.sealing import SealError
 from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.states import AuditOutcome, SubjectKind
 from covergate.timestamps import instant
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
@@ -71,7 +72,7 @@ MOST_ENTRIES = 100
 """No step writes more rows of the timeline: with it rows are numbered."""
 
 
-async def read_one(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
+async def read_one(gateway: Gateway, caller: Caller, verification_id: str) -> dict[str, Any]:
     """The verification as `GET /v1/verifications/{id}` shows it, its PHI only to a caller that may see it.
 
     Raises Problem `not_found`.
@@ -85,7 +86,7 @@ async def read_one(gateway: Gateway, caller: Caller, verification_id: str, reque
         if not caller.sees_phi:
             return hidden_view(row)
         shown = await opened_view(db, gateway.sealer, row)
-        await audited(db, caller, row["tenant_id"], "verification.read", [verification_id], request_id)
+        await audited(db, caller, row, "verification.read", [verification_id])
     return shown
 
 
@@ -104,7 +105,7 @@ async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, 
     return page(rows, limit, lambda row: str(row.number), _entry)
 
 
-async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, request_id: str) -> dict[str, Any]:
+async def read_raw(gateway: Gateway, caller: Caller, verification_id: str) -> dict[str, Any]:
     """The document into which a result's `sources` point: every exchange in its order. Raises Problem `not_found`.
 
     An answer that was taken over (`reused_from`) shows the document of the verification that asked, and is audited as both.
@@ -120,7 +121,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str, reque
         asked = rows[0].verification_id if rows else verification_id
         told = asked == verification_id or await _end_is_as_sealed(db, gateway, standing, verification_id)
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
-        await audited(db, caller, standing.tenant_id, "verification.raw", list(opened), request_id)
+        await audited(db, caller, standing, "verification.raw", list(opened))
     whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
     shown = [
         _exchange(gateway, standing, asked, attempt_id, one, sealed if told else b"")
@@ -144,18 +145,10 @@ async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: Rec
     return True
 
 
-async def audited(
-    db: AsyncConnection, caller: Caller, tenant_id: str, action: str, verification_ids: list[str], request_id: str
-) -> None:
-    await audit.record(
-        db,
-        tenant_id=tenant_id,
-        api_key_id=caller.api_key_id,
-        operator_id=caller.operator_id,
-        action=action,
-        verification_ids=verification_ids,
-        request_id=request_id,
-    )
+async def audited(db: AsyncConnection, caller: Caller, row: Mapping[str, Any], action: str, read: list[str]) -> None:
+    """`row` says whose they are: an operator may have named nobody."""
+    kind, whose = SubjectKind.VERIFICATION, {"tenant_id": row["tenant_id"], "mode": row["mode"]}
+    await audit.record(db, caller, action, kind, read, **whose)
 
 
 def no_such_verification() -> Problem:
@@ -260,12 +253,12 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
 
 
 async def list_verifications(
-    gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int, action: str, request_id: str
+    gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int, action: str
 ) -> Page:
     """The rows older than the verification `after`. `action` is what the audit calls this read.
 
-    A search by member id or birth date tells something of every verification it finds; a list opens PHI only where
-    there is a failure in the vendor's words or a late result.
+    A search by member id or birth date tells something of every verification it finds, and also if it finds none; a list
+    opens PHI only where there is a failure in the vendor's words or a late result.
     """
     await gateway.meet(caller.tenant_id)
     wanted = _wanted(gateway, caller, filters)
@@ -284,7 +277,9 @@ async def list_verifications(
         searched = filters.member_id is not None or filters.date_of_birth is not None
         read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
         if caller.sees_phi:
-            await audited(db, caller, caller.tenant_id, action, read, request_id)
+            if searched and not read:
+                await audit.record(db, caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)
+            await audit.record(db, caller, action, SubjectKind.VERIFICATION, read)
             await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
     return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
 

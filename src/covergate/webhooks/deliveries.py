@@ -7,13 +7,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
 from covergate.db.queue import announce
 from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import DeliveryStatus, EndpointStatus
+from covergate.states import DeliveryStatus, EndpointStatus, SubjectKind
 from covergate.timestamps import instant
 from covergate.webhooks.endpoints import disabled, find
 from covergate.webhooks.events import DELIVERIES
@@ -72,6 +73,7 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
         if row.endpoint_status != EndpointStatus.ENABLED:
             raise disabled()
         await _AGAIN.run(db, {"id": delivery_id})
+        await audit.record(db, caller, "delivery.redeliver", SubjectKind.DELIVERY, [delivery_id])
         announce(db, DELIVERIES)
         return await read_delivery(db, delivery_id)
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
+from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
 from covergate.db.sealing import Place
@@ -21,7 +22,7 @@ from covergate.db.sql import Query
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
-from covergate.states import DeliveryStatus, EndpointStatus, EventType
+from covergate.states import DeliveryStatus, EndpointStatus, EventType, SubjectKind
 from covergate.timestamps import instant
 from covergate.webhooks.events import EVERY, FULL, publish_test
 
@@ -105,6 +106,9 @@ async def create_endpoint(gateway: Gateway, caller: Caller, wanted: NewEndpoint)
         if await _COUNT.scalar(db, _whose(caller)) >= MOST_ENDPOINTS:
             raise Problem("too_many_endpoints", f"there may be {MOST_ENDPOINTS} endpoints; delete one first")
         row = await _CREATE.one(db, values)
+        await audit.record(db, caller, "endpoint.create", SubjectKind.ENDPOINT, [endpoint_id])
+        if wanted.payload == FULL:
+            await audit.record(db, caller, "endpoint.payload_full", SubjectKind.ENDPOINT, [endpoint_id])
     return {**_view(row), "secret": secret}
 
 
@@ -144,6 +148,7 @@ async def update_endpoint(
             f" WHERE id = :id RETURNING {_COLUMNS}",
             **{name: _TYPES[name] for name in changes},
         )
+        await _record_changes(db, caller, row, changes)
         if "event_types" in changes:
             changes = {**changes, "event_types": list(changes["event_types"])}
         return _view(await update.one(db, {"id": endpoint_id, **changes}))
@@ -157,6 +162,7 @@ async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) ->
         if await _DELETE.one(db, {"id": endpoint_id, **_whose(caller)}) is None:
             raise no_such_endpoint()
         await _END_DELIVERIES.run(db, {"id": endpoint_id})
+        await audit.record(db, caller, "endpoint.delete", SubjectKind.ENDPOINT, [endpoint_id])
 
 
 async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
@@ -173,6 +179,7 @@ async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> d
             "previous": sealer.seal(place_of_secret(*_place(caller), endpoint_id, "previous_secret"), before),
         }
         row = await _ROTATE.one(db, values)
+        await audit.record(db, caller, "endpoint.rotate_secret", SubjectKind.ENDPOINT, [endpoint_id])
     return {**_view(row), "secret": secret}
 
 
@@ -182,6 +189,7 @@ async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
         row = await find(db, caller, endpoint_id, lock=True)
         if row.status != EndpointStatus.ENABLED:
             raise disabled()
+        await audit.record(db, caller, "endpoint.test", SubjectKind.ENDPOINT, [endpoint_id])
         return await publish_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
 
 
@@ -193,6 +201,15 @@ async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: b
     if row is None:
         raise no_such_endpoint()
     return row
+
+
+async def _record_changes(db: AsyncConnection, caller: Caller, row: Any, changes: dict[str, Any]) -> None:
+    """What decides who gets PHI, and where it goes, has a row of its own beside that of the change."""
+    await audit.record(db, caller, "endpoint.update", SubjectKind.ENDPOINT, [row.id])
+    for name in ("payload", "url"):
+        if name in changes and changes[name] != row[name]:
+            action = f"endpoint.payload_{changes[name]}" if name == "payload" else "endpoint.url"
+            await audit.record(db, caller, action, SubjectKind.ENDPOINT, [row.id])
 
 
 def no_such_endpoint() -> Problem:

@@ -20,6 +20,8 @@ from structlog.contextvars import bound_contextvars
 
 from covergate import crash_points
 from covergate.access import audit
+from covergate.access.audit import Actor
+from covergate.access.caller import Origin
 from covergate.db.group_commit import GroupCommit
 from covergate.db.sealing import Place
 from covergate.db.sql import Query
@@ -28,7 +30,7 @@ from covergate.instruments import count_delivery
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, no_address, retry_after, was_sent
-from covergate.states import DeliveryStatus, EndpointStatus
+from covergate.states import ActorKind, DeliveryStatus, EndpointStatus, SubjectKind
 from covergate.timestamps import instant
 from covergate.webhooks.endpoints import place_of_secret
 from covergate.webhooks.events import ClaimedDelivery, place_of_full
@@ -156,14 +158,8 @@ class Deliverer:
             place = place_of_full(row.tenant_id, row.mode, row.event_id, row.verification_id)
             data = orjson.Fragment(self.gateway.sealer.open(place, row.full_sealed))
             async with self.gateway.connection() as db:
-                await audit.record(
-                    db,
-                    tenant_id=row.tenant_id,
-                    api_key_id=None,
-                    action="webhook.full",
-                    verification_ids=[row.verification_id],
-                    request_id=row.event_id,
-                )
+                by = Actor(ActorKind.WORKER, row.endpoint_id, row.tenant_id, row.mode, Origin(row.event_id))
+                await audit.record(db, by, "webhook.full", SubjectKind.VERIFICATION, [row.verification_id])
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
     def _signatures(self, row: ClaimedDelivery, body: bytes) -> str:
