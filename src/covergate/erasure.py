@@ -27,7 +27,7 @@ from covergate.db.data_keys import destroy_all
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
-from covergate.states import IS_OPEN, DeliveryStatus, EndpointStatus, SubjectKind
+from covergate.states import IS_OPEN, AuditOutcome, DeliveryStatus, EndpointStatus, SubjectKind
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.create import IDEMPOTENCY_KEPT, birth_digest_parts, member_digest_parts
@@ -223,7 +223,12 @@ async def erase_patient(
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
         await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, ids)
 
-    return await _run(gateway, theirs, note, dry_run=dry_run, within_seconds=within_seconds)
+    erasure = await _run(gateway, theirs, note, dry_run=dry_run, within_seconds=within_seconds)
+    if not erasure.counts["verifications"]:
+        # That nobody is known is an answer about the person, too.
+        async with gateway.connection() as db:
+            await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)
+    return erasure
 
 
 async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasure:

@@ -33,6 +33,8 @@ WINDOW_SECONDS = 60.0
 MOST_SOURCES = 32
 """Addresses that are told apart in one window; the rest is summed up without an address."""
 ELSEWHERE = None
+EVENTS = "vendor_event.receive"
+"""A vendor's events come faster than they are taken: that is no guess."""
 
 ACTIONS: dict[str, str] = {
     "create_verification": "verification.create",
@@ -46,7 +48,7 @@ ACTIONS: dict[str, str] = {
     "list_vendors": "vendor.list",
     "hold_vendor": "vendor.hold",
     "resume_vendor": "vendor.resume",
-    "receive_vendor_event": "vendor_event.receive",
+    "receive_vendor_event": EVENTS,
     "list_payers": "payer.list",
     "create_webhook_endpoint": "endpoint.create",
     "list_webhook_endpoints": "endpoint.list",
@@ -98,11 +100,12 @@ class Refusals:
     async def note(self, request: Request, problem: Problem) -> None:
         """Returns when it is written, or summed up. Problems that have nothing to do with access are none of it."""
         caller: Caller | None = getattr(request.state, "caller", None)
-        if problem.code == "unauthorized" and caller is None:
-            await self._wrong_key(origin_of(request), _action(request))
+        action = _action(request)
+        if caller is None and (problem.code == "unauthorized" or (problem.code == "rate_limited" and action != EVENTS)):
+            await self._wrong_key(origin_of(request), action)
         elif caller is not None and problem.code in ("insufficient_scope", "not_found"):
             outcome = AuditOutcome.REFUSED if problem.code == "insufficient_scope" else AuditOutcome.NOT_FOUND
-            await self._rows.add(_Refused(audit.actor_of(caller), _action(request), outcome, *_subject(request)))
+            await self._rows.add(_Refused(audit.actor_of(caller), action, outcome, *_subject(request)))
 
     async def _wrong_key(self, origin: Origin, action: str) -> None:
         source = source_of(origin.address or "") or origin.address
