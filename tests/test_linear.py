@@ -37,6 +37,7 @@ from covergate.verifications.request import CreateVerification
 from tests.support.cases import case_names, read_case
 from tests.support.clients import Keys, make_keys
 from tests.support.flows import flow, question, reply
+from tests.support.gateways import SANDBOX_SECRET
 
 MOST_GROWTH = 2.6
 LEAST_SECONDS = 0.005
@@ -105,7 +106,7 @@ def no_garbage() -> Iterator[None]:
 
 @pytest.fixture
 async def app(database: Database) -> AsyncIterator[FastAPI]:
-    settings = Settings(sandbox_url="http://127.0.0.1:9", _env_file=None)
+    settings = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None)
     app = create_app(Gateway(settings, database, connections_of(settings)))
     async with app.router.lifespan_context(app):
         yield app

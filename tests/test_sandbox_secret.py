@@ -20,15 +20,15 @@ def settings(data_dir: Path, **given: str) -> Settings:
     return Settings(_env_file=None, data_dir=data_dir, **given)  # type: ignore[arg-type]
 
 
-def test_one_is_made_at_the_first_start_and_kept(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_one_is_made_at_the_first_start_and_kept(data_dir: Path) -> None:
+    data_dir = data_dir / "data"
     with ThreadPoolExecutor(8) as processes:
         found = set(processes.map(lambda _: sandbox_secret(settings(data_dir)), range(8)))
     assert len(found) == 1
     assert len(found.pop()) == 64
     assert stat.S_IMODE((data_dir / SECRET_FILE).stat().st_mode) == 0o600
     assert [path.name for path in data_dir.iterdir()] == [SECRET_FILE]
-    assert sandbox_secret(settings(data_dir)) != sandbox_secret(settings(tmp_path / "other"))
+    assert sandbox_secret(settings(data_dir)) != sandbox_secret(settings(data_dir.with_name("other")))
 
 
 def test_the_one_in_the_settings_is_used(tmp_path: Path) -> None:

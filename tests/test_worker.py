@@ -21,6 +21,7 @@ from covergate.db.database import Database
 from covergate.gateway import Gateway, Tenancy
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.verifications import engine as steps
+from covergate.verifications.seals import place_in_verification
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.due import due_in
@@ -73,11 +74,12 @@ async def test_a_verification_goes_all_the_way(gateway: Gateway) -> None:
 
 
 async def test_a_step_in_which_our_own_code_fails_is_not_lost(gateway: Gateway) -> None:
-    """Its inquiry cannot be opened; then it can again."""
+    """Its inquiry cannot be read; then it can again."""
     wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
     id_ = await accept(gateway)
     [[sealed]] = await run_sql(gateway, "SELECT inquiry_sealed FROM verifications")
-    await run_sql(gateway, "UPDATE verifications SET inquiry_sealed = '\\x00'")
+    unreadable = gateway.sealer.seal_json(place_in_verification(TENANT, "test", id_, "inquiry"), {})
+    await run_sql(gateway, "UPDATE verifications SET inquiry_sealed = :sealed", sealed=unreadable)
 
     async def noted() -> bool:
         return any("internal_error" in message for _, message in await timeline(gateway, id_))

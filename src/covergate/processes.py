@@ -80,7 +80,7 @@ async def simulate(settings: Settings) -> None:
     """The sandbox alone; it calls the gateway back at `COVERGATE_SANDBOX_GATEWAY_URL`."""
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        simulated, _ = await start_sandbox(stack, sandbox_settings(secret=sandbox_secret(settings)))
+        simulated, _ = await start_sandbox(stack, sandbox_settings(), settings)
         await until_stopped([simulated], stop)
     log.info("stopped")
 
@@ -151,9 +151,14 @@ async def start_worker_port(worker: Worker, running: asyncio.Task[None], listene
     return Part(part.name, part.task, lambda: None)
 
 
-async def start_sandbox(stack: AsyncExitStack, settings: SandboxSettings) -> tuple[Part, str]:
-    refuse_known_secret(settings.secret, host=settings.host)
+async def start_sandbox(
+    stack: AsyncExitStack, settings: SandboxSettings, beside: Settings | None = None
+) -> tuple[Part, str]:
+    """`beside`: the gateway's settings, whose secret it is to share; found when the port is known to be free."""
     listener = stack.enter_context(listening(settings.host, settings.port, "COVERGATE_SANDBOX"))
+    if beside is not None:
+        settings = settings.model_copy(update={"secret": sandbox_secret(beside)})
+    refuse_known_secret(settings.secret, host=settings.host)
     part = await start_server("sandbox", create_sandbox(settings), listener)
     await stack.enter_async_context(running(part))
     log.info("sandbox_ready", url=url_of(listener), calls_back=settings.gateway_url)

@@ -20,6 +20,7 @@ from covergate.gateway import Gateway, connections_of
 from covergate.server import listening, running, start_server
 from covergate.settings import Settings
 from tests.support.clients import Body, Keys
+from tests.support.gateways import SANDBOX_SECRET
 from tests.support.waiting import eventually
 
 Limited: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -34,7 +35,7 @@ def limited(database: Database) -> Limited:
 
     @asynccontextmanager
     async def open_client(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-        changed = Settings(sandbox_url="http://127.0.0.1:9", _env_file=None, **settings)
+        changed = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None, **settings)
         app = create_app(Gateway(changed, database, connections_of(changed)))
         transport = httpx.ASGITransport(app)
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as it:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook
 
 from covergate.gateway import Gateway
-from covergate.verifications.event_rates import BURST_SECONDS, EventRates
+from covergate.verifications.event_rates import EVENT_BURST_SECONDS, EventRates
 from covergate.verifications.vendor_events import MOST_EVENTS
 from tests.support.clients import Keys, Post, Rows
 from tests.support.gateways import sohar_secret
@@ -97,11 +97,11 @@ async def test_a_vendor_that_sends_too_much(
     """A forged event costs the vendor nothing; a genuine one that is refused is neither read nor stored."""
     app.state.event_rates = EventRates(1, clock=lambda: 0.0)
     content = b'{"verificationId": "r1"}'
-    for _ in range(3 * int(BURST_SECONDS)):
+    for _ in range(3 * int(EVENT_BURST_SECONDS)):
         assert (await client.post(PATH, content=content)).status_code == 401
     answers = [
         await client.post(PATH, content=content, headers=signed(gateway, content, message=f"msg_{number}"))
-        for number in range(int(BURST_SECONDS) + 5)
+        for number in range(int(EVENT_BURST_SECONDS) + 5)
     ]
     refused = [answer for answer in answers if answer.status_code != 202]
     assert len(refused) == 5

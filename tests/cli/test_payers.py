@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from covergate.payers.seed import seed_directory
 from covergate.payers.store import Candidate
 from covergate.vendors.flow import ListedPayer
 from tests.support.commands import Commands, bare_environment
+from tests.support.gateways import SANDBOX_SECRET
+from tests.support.postgres import KEYS
 
 AETNA = "pyr_01m80aq8c7epyshsw0x172jhr7"
 CANDIDATE = Candidate("pyc_1", "vsee", "live", ListedPayer("AETNA SENIOR", {"carrier_code": "c3"}), (AETNA,))
@@ -26,11 +27,11 @@ class Payers:
     def __init__(self, covergate: Commands, directory: Path, database_url: str) -> None:
         self.covergate = covergate
         self.directory = directory
-        keys = "k1:" + base64.b64encode(bytes(range(32))).decode()
         self.environment = {
             **bare_environment(),
             "COVERGATE_DATABASE_URL": database_url,
-            "COVERGATE_ENCRYPTION_KEYS": keys,
+            "COVERGATE_ENCRYPTION_KEYS": KEYS,
+            "COVERGATE_SANDBOX_SECRET": SANDBOX_SECRET,
         }
 
     async def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -275,7 +275,7 @@ async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine)
     await engine.step()
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
     rows = await engine.rows("SELECT data FROM events ORDER BY id")
-    assert rows[0].data == {"vendor": "integrex", "mode": "test", "state": "open"}
+    assert rows[0].data == {"vendor": "integrex", "mode": "test", "account": "shared", "state": "open"}
 
 
 async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:

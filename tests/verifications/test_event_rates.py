@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from covergate.verifications.event_rates import BURST_SECONDS, BYTES_PER_TOKEN, EventRates, TooFast
+from covergate.verifications.event_rates import BYTES_PER_TOKEN, EVENT_BURST_SECONDS, EventRates, TooFast
 
 
 class Clock:
@@ -29,11 +29,11 @@ def taken(rates: EventRates, size: int = 0, events: int = 1, vendor: str = "soha
 def test_a_burst_and_then_the_rate() -> None:
     clock = Clock()
     rates = EventRates(20, clock)
-    assert taken(rates) == 20 * BURST_SECONDS
+    assert taken(rates) == 20 * EVENT_BURST_SECONDS
     clock.now += 3
     assert taken(rates) == 60
     clock.now += 1000
-    assert taken(rates) == 20 * BURST_SECONDS
+    assert taken(rates) == 20 * EVENT_BURST_SECONDS
 
 
 def test_vendors_and_modes_have_their_own() -> None:

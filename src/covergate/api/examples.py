@@ -355,7 +355,11 @@ TESTED_VENDOR_ACCOUNT = {**VENDOR_ACCOUNT, "message": "the vendor took the crede
 VENDOR_ACCOUNT_PAGE = _listed(VENDOR_ACCOUNT)
 PUT_VENDOR_ACCOUNT: dict[str, Any] = {
     "environment": "production",
-    "credentials": {"client_id": "clinic-north", "client_secret": "…", "webhook_secret": "whsec_…"},
+    "credentials": {
+        "client_id": "clinic-north",
+        "client_secret": "a-secret-of-sohars",
+        "webhook_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    },
 }
 PAYER_PAGE = _listed(
     {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Tenants' own accounts at vendors.", no_args_is_help=True)
 
-Tenant = Annotated[str, typer.Option(help="Whose account: the tenant's name or id.")]
+OfTenant = Annotated[str, typer.Option(help="Whose account: the tenant's name or id.")]
 OfVendor = Annotated[str, typer.Option("--vendor", help="As GET /v1/vendors names it.")]
 OfMode = Annotated[
     Literal["test", "live"], typer.Option("--mode", help="test: the vendor's own sandbox; live: production.")
@@ -35,7 +35,7 @@ _Brings = TypeVar("_Brings")
 
 @app.command("add")
 def add_account(
-    tenant: Tenant,
+    tenant: OfTenant,
     vendor: OfVendor,
     mode: OfMode,
     file: Annotated[
@@ -61,7 +61,7 @@ def add_account(
 
 
 @app.command("list")
-def list_accounts(tenant: Tenant) -> None:
+def list_accounts(tenant: OfTenant) -> None:
     """List a tenant's accounts: never the credentials, but their last four characters."""
     from covergate.access import vendor_accounts
 
@@ -72,7 +72,7 @@ def list_accounts(tenant: Tenant) -> None:
 
 
 @app.command("remove")
-def remove_account(tenant: Tenant, vendor: OfVendor, mode: OfMode) -> None:
+def remove_account(tenant: OfTenant, vendor: OfVendor, mode: OfMode) -> None:
     """Remove an account for good. What is open under it ends at its next step."""
     from covergate.access import vendor_accounts
 
@@ -80,7 +80,7 @@ def remove_account(tenant: Tenant, vendor: OfVendor, mode: OfMode) -> None:
 
 
 @app.command("test")
-def try_account(tenant: Tenant, vendor: OfVendor, mode: OfMode) -> None:
+def try_account(tenant: OfTenant, vendor: OfVendor, mode: OfMode) -> None:
     """Make one harmless call with an account's credentials. 0: the vendor took them, 1: it did not, or nobody can tell."""
     from covergate.access import vendor_accounts
     from covergate.transport.transport import Transport

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from covergate.vendors.account import SHARED
 
-BURST_SECONDS = 10.0
+EVENT_BURST_SECONDS = 10.0
 """What a vendor did not send lately it may send at once: a backlog after an outage."""
 BYTES_PER_TOKEN = 16 * 1024
 
@@ -45,7 +45,7 @@ class EventRates:
         self._keep(bucket, self._left(bucket) - max(events - 1, 0))
 
     def _left(self, bucket: tuple[str, str, str]) -> float:
-        full = self._per_second * BURST_SECONDS
+        full = self._per_second * EVENT_BURST_SECONDS
         tokens, at = self._tokens.get(bucket, (full, self._clock()))
         return min(full, tokens + (self._clock() - at) * self._per_second)
 
