@@ -80,7 +80,7 @@ async def simulate(settings: Settings) -> None:
     """The sandbox alone; it calls the gateway back at `COVERGATE_SANDBOX_GATEWAY_URL`."""
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        simulated, _ = await start_sandbox(stack, sandbox_settings(), settings)
+        simulated, _ = await start_sandbox(stack, sandbox_settings(secret="found when it starts"), settings)
         await until_stopped([simulated], stop)
     log.info("stopped")
 

@@ -354,7 +354,7 @@ VENDOR_ACCOUNT: dict[str, Any] = {**NEW_VENDOR_ACCOUNT, "state": "ok", "tested_a
 TESTED_VENDOR_ACCOUNT = {**VENDOR_ACCOUNT, "message": "the vendor took the credentials"}
 VENDOR_ACCOUNT_PAGE = _listed(VENDOR_ACCOUNT)
 PUT_VENDOR_ACCOUNT: dict[str, Any] = {
-    "environment": "production",
+    "environment": "sandbox",
     "credentials": {
         "client_id": "clinic-north",
         "client_secret": "a-secret-of-sohars",
