@@ -326,7 +326,7 @@ async def test_what_is_logged_below_a_delivery_names_it(database: Database) -> N
 async def test_a_second_tenant_is_heard_of(gateway: Gateway) -> None:
     await run_sql(gateway, "DELETE FROM tenants WHERE id = :id", id=OTHER_TENANT)
     one = replace(gateway, tenancy=Tenancy())
-    listening = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%keys%'"
+    listening = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%accounts%'"
     async with working(one, Wire()):
         await eventually(partial(run_sql, gateway, listening), what="a worker that listens")
         assert not await one.account_is_shared(TENANT, "test", "healthie")
