@@ -32,6 +32,7 @@ from covergate.worker_port import create_worker_app
 
 log = structlog.get_logger(__name__)
 
+NOT_YET = "found when its port is known to be free"
 KEYS_HINT = "covergate keys create --tenant NAME --mode test"
 
 
@@ -80,7 +81,7 @@ async def simulate(settings: Settings) -> None:
     """The sandbox alone; it calls the gateway back at `COVERGATE_SANDBOX_GATEWAY_URL`."""
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stop_signals())
-        simulated, _ = await start_sandbox(stack, sandbox_settings(secret="found when it starts"), settings)
+        simulated, _ = await start_sandbox(stack, sandbox_settings(secret=NOT_YET), settings)
         await until_stopped([simulated], stop)
     log.info("stopped")
 

@@ -142,12 +142,21 @@ async def test_everything_wrong_is_told_at_once_and_no_value(client: httpx.Async
     ],
 )
 async def test_a_test_says_what_the_vendor_said(
-    client: httpx.AsyncClient, keys: Keys, vendor: Sohar, token_status: int, status: int, state: str, message: str
+    client: httpx.AsyncClient,
+    keys: Keys,
+    vendor: Sohar,
+    rows: Rows,
+    token_status: int,
+    status: int,
+    state: str,
+    message: str,
 ) -> None:
     vendor.token_status, vendor.status = token_status, status
     await client.put(PATH, json=BODY, headers=keys.full)
     answer = await client.post(f"{PATH}/test", headers=keys.full)
     assert (answer.status_code, answer.json()["state"], answer.json()["message"]) == (200, state, message)
+    told = await rows("SELECT action FROM audit_events WHERE subject_kind = 'account' ORDER BY position")
+    assert [row.action for row in told] == ["account.put", "account.test"]
     assert {host for host, _ in vendor.asked} == {"api.soharhealth.com"}
     assert (await client.get(PATH, headers=keys.full)).json()["state"] == state
     assert (await client.put(PATH, json=BODY, headers=keys.full)).json()["state"] == "untested"
