@@ -157,6 +157,10 @@ WITH t AS (UPDATE tenants SET erased_at = coalesce(erased_at, clock_timestamp())
   UPDATE webhook_endpoints SET deleted_at = coalesce(deleted_at, clock_timestamp()), status = '{EndpointStatus.DISABLED}',
     url = '', description = NULL, secret_sealed = NULL, previous_secret_sealed = NULL, previous_secret_until = NULL
   WHERE tenant_id = :tenant
+), a AS (
+  UPDATE vendor_accounts SET removed_at = clock_timestamp(), changed_at = clock_timestamp(), credentials_sealed = NULL,
+    hint = '', fingerprint = ''
+  WHERE tenant_id = :tenant AND removed_at IS NULL
 ), k AS (
   UPDATE api_keys SET revoked_at = clock_timestamp() WHERE tenant_id = :tenant AND revoked_at IS NULL RETURNING id
 )
@@ -167,6 +171,7 @@ SELECT pg_notify(:channel, id) FROM k""",
 _HAS = {
     "api_keys": "SELECT count(*) FROM api_keys WHERE tenant_id = :tenant AND revoked_at IS NULL",
     "webhook_endpoints": "SELECT count(*) FROM webhook_endpoints WHERE tenant_id = :tenant AND deleted_at IS NULL",
+    "vendor_accounts": "SELECT count(*) FROM vendor_accounts WHERE tenant_id = :tenant AND removed_at IS NULL",
 }
 _COUNT_OF_TENANT = Query("SELECT " + ", ".join(f"({sql}) AS {kind}" for kind, sql in _HAS.items()), tenant="text")
 _ROWS_OF_TENANT = tuple(

@@ -137,13 +137,6 @@ SEALED_COLUMNS = (
         "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
     ),
     SealedColumn(
-        "vendor_accounts",
-        "credentials_sealed",
-        _ID,
-        ("vendor_accounts", "credentials"),
-        "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
-    ),
-    SealedColumn(
         "deliveries",
         "last_answer_sealed",
         _ID,

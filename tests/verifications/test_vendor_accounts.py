@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from covergate.access.caller import Caller
 from covergate.access.vendor_accounts import Owner, put_account, refresh_accounts, remove_account
 from covergate.db.database import Database
+from covergate.erasure import erase_tenant
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import EventType
@@ -445,3 +446,24 @@ async def test_credentials_are_nowhere_in_the_clear(engine: Engine, vendors: Ven
     assert [row.credentials_sealed for row in await engine.rows("SELECT credentials_sealed FROM vendor_accounts")] == [
         None
     ]
+
+
+async def test_a_tenant_that_is_erased_leaves_no_account(gateway: Gateway) -> None:
+    await own(gateway, TENANT, "ours")
+    theirs = await own(gateway, OTHER_TENANT, "theirs")
+    assert (await erase_tenant(gateway, "Test clinic", dry_run=True)).counts["vendor_accounts"] == 1
+    await erase_tenant(gateway, "Test clinic", dry_run=False)
+    await refresh_accounts(gateway)
+    assert [account.id for account in gateway.accounts] == [theirs]
+    async with gateway.connection() as db:
+        rows = await db.exec_driver_sql(
+            "SELECT hint, credentials_sealed FROM vendor_accounts WHERE tenant_id = 'ten_test'"
+        )
+        assert [tuple(row) for row in rows] == [("", None)]
+
+
+async def test_a_record_may_be_named_on_an_own_account_only(gateway: Gateway) -> None:
+    await put_account(gateway, Owner(TENANT, "test", "healthie"), None, {"api_key": "key"})
+    assert not await gateway.account_is_shared(TENANT, "test", "healthie")
+    assert await gateway.account_is_shared(OTHER_TENANT, "test", "healthie")
+    assert await gateway.account_is_shared(TENANT, "test", "vsee")

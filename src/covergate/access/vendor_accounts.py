@@ -162,8 +162,10 @@ class AccountsWatch:
             self._changed.clear()
             try:
                 await refresh_accounts(self._gateway)
-            except DATABASE_ERRORS as error:
-                log.warning("accounts_not_refreshed", error=type(error).__name__)
+            # Broad on purpose: a book that nobody refreshes any more would keep what was removed.
+            except Exception as error:
+                trace = None if isinstance(error, DATABASE_ERRORS) else error
+                log.warning("accounts_not_refreshed", error=type(error).__name__, exc_info=trace)
             with suppress(TimeoutError):
                 async with asyncio.timeout(BOOK_SECONDS):
                     await self._changed.wait()
@@ -269,6 +271,7 @@ async def remove_account(gateway: Gateway, owner: Owner, by: Caller | None = Non
     """For good; what is open under it ends at its next step. Raises Problem `not_found`."""
     vendor_named(owner.vendor)
     async with gateway.transaction() as db:
+        await _LOCK.run(db, {"owner": " ".join(owner.key.values())})
         account_id = await _REMOVE.scalar(db, owner.key)
         if account_id is None:
             raise _no_account()
