@@ -227,6 +227,23 @@ def check() -> None:
             verify_in_python(script, environment)
         say("by_hey_api.ts")
         verify_in_node(environment)
+        say("schemathesis")
+        keeps_to_its_document(gateway, environment)
+
+
+def keeps_to_its_document(gateway: Gateway, environment: Mapping[str, str]) -> None:
+    """Each constraint of each schema, kept and broken. Raises Failed."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", gateway.url, "--max-examples", "3"],
+        cwd=HERE.parent,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    if asked.returncode != 0:
+        raise Failed(asked.stdout[-6000:])
 
 
 def main() -> int:

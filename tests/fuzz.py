@@ -1,6 +1,6 @@
 """`make fuzz`: the running API against its own document, by schemathesis with all its checks, for longer than `make test` may.
 
-`python -m tests.fuzz [URL] [--max-examples N]`; a URL is asked with the key in `COVERGATE_API_KEY`, without one a gateway is
+`python -m tests.fuzz [URL] [--max-examples N] [--phases …]`; a URL is asked with the key in `COVERGATE_API_KEY`, without one a gateway is
 started.
 """
 
@@ -18,19 +18,18 @@ from tests.support.postgres import server_directory
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-PHASES = "examples,coverage,fuzzing"
 LONGEST_LINE = 600
 """It quotes whole bodies."""
 
 
-def ask(url: str, key: str, max_examples: int) -> int:
+def ask(url: str, key: str, max_examples: int, phases: str) -> int:
     """What schemathesis says, its long lines cut; 0 if every check holds."""
     with tempfile.TemporaryDirectory(prefix="cg") as directory:
         asked = subprocess.run(
             [
                 SCHEMATHESIS,
                 *("--config-file", CONFIGURATION, "run", f"{url}/openapi.json"),
-                *("--header", f"Authorization: Bearer {key}", "--checks", "all", "--phases", PHASES),
+                *("--header", f"Authorization: Bearer {key}", "--checks", "all", "--phases", phases),
                 *("--max-examples", str(max_examples), "--no-color", "--generation-database", "none"),
                 *(("--seed", "1") if max_examples < 10 else ()),
             ],
@@ -47,15 +46,16 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.fuzz")
     options.add_argument("url", nargs="?")
     options.add_argument("--max-examples", type=int, default=200)
+    options.add_argument("--phases", default="examples,coverage,fuzzing")
     given = options.parse_args()
     if given.url is not None:
-        return ask(given.url, os.environ["COVERGATE_API_KEY"], given.max_examples)
+        return ask(given.url, os.environ["COVERGATE_API_KEY"], given.max_examples, given.phases)
     with (
         server_directory() as data_dir,
         tempfile.TemporaryDirectory(prefix="cg") as directory,
         running_up(data_dir, Path(directory)) as outsider,
     ):
-        return ask(outsider.url, outsider.key, given.max_examples)
+        return ask(outsider.url, outsider.key, given.max_examples, given.phases)
 
 
 if __name__ == "__main__":

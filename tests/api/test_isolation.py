@@ -190,7 +190,7 @@ def test_the_matrix_names_every_route(app: FastAPI) -> None:
     assert secured == named
 
 
-PHI = ("ELIGIBLE-0001", "Jane", "Sample", "1990-09-20", "30.00")
+PHI = ("ELIGIBLE-0001", "Jane", "Sample", "1990-09-20", '"30.00"')
 """Of the inquiry, and of the documented result."""
 TAKES_OPERATORS = {
     "/v1/verifications/{ver}",

@@ -10,13 +10,14 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.sealing import GATEWAY
 from covergate.db.sql import Record
 from covergate.gateway import Gateway
 from covergate.verifications import create
 from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine
-from tests.support.gateways import CALLER
+from tests.support.gateways import CALLER, TENANT
 from tests.support.requests import REQUEST
 from tests.support.sql import run_sql
 
@@ -89,6 +90,8 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
 
     monkeypatch.setattr(create, "_insert", refused_at_first)
     acceptance = Acceptance(engine.gateway)
+    # Else the first to ask for the tenant's keys would be accepted before the others are there.
+    await engine.gateway.meet(TENANT, GATEWAY)
     *created, refused = await together(
         acceptance, (request(), None), (request(), "the same key"), (request(), "the same key")
     )
