@@ -1,7 +1,7 @@
 """`make fuzz`: the running API against its own document, by schemathesis with all its checks, for longer than `make test` may.
 
-`python -m tests.fuzz [URL] [--max-examples N] [--phases …]`; a URL is asked with the key in `COVERGATE_API_KEY`, without one a gateway is
-started.
+`python -m tests.fuzz [URL] [--max-examples N] [--phases …]`; a URL is asked with the key in `COVERGATE_API_KEY`, without one
+a gateway is started.
 """
 
 from __future__ import annotations
