@@ -178,3 +178,21 @@ async def test_no_vendor_needs_it_to_look_again(engine: Engine, vendor: str) -> 
         looks += [spec.find(question)] if spec.find else []
         flows.append([repr(next(flow)) for flow in looks])
     assert flows[0] == flows[1]
+
+
+@pytest.mark.parametrize("end", ["step", "deadline", "canceled"])
+async def test_an_inquiry_that_does_not_open_ends_all_the_same(engine: Engine, end: str) -> None:
+    broken, whole = await engine.create(**WITH_SSN), await engine.create(**WITH_SSN)
+    await engine.run_sql("UPDATE verifications SET inquiry_sealed = '\\x0301' WHERE id = :id", id=broken)
+    if end == "step":
+        await engine.step(broken)
+    elif end == "deadline":
+        await engine.run_sql("UPDATE work SET deadline = now(), next_check_at = now()")
+        await sweep(engine.gateway)
+    else:
+        await cancel(engine.gateway, CALLER, broken)
+        await cancel(engine.gateway, CALLER, whole)
+    shown = await engine.view(broken)
+    assert (shown["status"], shown["unreadable"]) == ("canceled" if end == "canceled" else "failed", ["inquiry"])
+    await engine.run_all()
+    assert not await engine.rows("SELECT 1 FROM work")

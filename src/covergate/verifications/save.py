@@ -198,7 +198,8 @@ class _Rows:
 
 async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
     """A second statement is for what comes after an end, which is rare."""
-    await sealer.meet(db, {change.verification.tenant_id for change in changes})
+    changed = [change.verification for change in changes]
+    await sealer.meet(db, {v.tenant_id for v in changed}, [v.inquiry_with_ssn for v in changed])
     rows = _Rows(
         m={"verification_id": "", **_MOVED},
         e={"verification_id": "", **_END},

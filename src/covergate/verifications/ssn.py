@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import structlog
 
-from covergate.db.sealing import Sealer
+from covergate.db.sealing import Sealer, SealError
 from covergate.verifications.model import Change, Verification
 from covergate.verifications.seals import place_in_verification
+
+log = structlog.get_logger(__name__)
 
 _HOLDERS = ("patient", "subscriber")
 REMOVED = "ssn_removed"
@@ -30,11 +33,16 @@ def leaves(change: Change) -> bool:
 
 
 def seal_without(sealer: Sealer, v: Verification) -> bytes | None:
-    """The inquiry sealed anew without the SSN; None if there is none in it."""
+    """The inquiry sealed anew without the SSN; None if there is none in it, or if it does not open: then nobody reads one."""
     if v.inquiry_with_ssn is None:
         return None
     place = place_in_verification(v.tenant_id, v.mode, v.id, "inquiry")
-    opened = sealer.open_json(place, v.inquiry_with_ssn)
+    try:
+        opened = sealer.open_json(place, v.inquiry_with_ssn)
+    except SealError as error:
+        # The end must come all the same, for this one and for those that are written with it.
+        log.error("value_not_opened", verification_id=v.id, column="inquiry", reason=str(error))
+        return None
     given = [person for person in _HOLDERS if (opened["inquiry"].get(person) or {}).get("ssn") is not None]
     if not given:
         return None
