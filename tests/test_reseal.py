@@ -17,6 +17,7 @@ from covergate.db import data_keys
 from covergate.db.data_keys import GATEWAY
 from covergate.db.sealing import Sealer
 from covergate.db.tables import metadata
+from covergate.erasure import erase_tenant
 from covergate.gateway import Gateway
 from covergate.reseal import SEALED_COLUMNS, counts, reseal
 from covergate.verifications.create import Acceptance
@@ -254,6 +255,27 @@ async def test_nothing_older_than_data_keys_opens_after_it(engine: Engine) -> No
     assert not gateway.sealer._owners[TENANT].old_values
     [row] = await engine.rows("SELECT seals_values FROM encryption_keys")
     assert row.seals_values is False
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_an_erased_tenant_is_passed_over(engine: Engine, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    gateway, id_ = engine.gateway, await completed(engine)
+    if when == "before":
+        await erase_tenant(gateway, "Test clinic", dry_run=False)
+    else:
+        whole = resealing._pass
+
+        async def erased(*args: Any) -> int:
+            monkeypatch.setattr(resealing, "_pass", whole)
+            await erase_tenant(gateway, "Test clinic", dry_run=False)
+            return await whole(*args)
+
+        monkeypatch.setattr(resealing, "_pass", erased)
+    progress = await at_once(gateway, OWNERS)
+    assert (progress.unreadable, progress.destroyed) == ({}, 2)
+    assert await key_ids(gateway) == []
+    assert len(await key_ids(gateway, OTHER_TENANT)) == 1
+    assert (await engine.view(id_))["erased_at"] is not None
 
 
 async def test_a_new_first_key_of_the_ring_wraps_the_data_keys_only(engine: Engine) -> None:

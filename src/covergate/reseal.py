@@ -241,17 +241,23 @@ async def reseal(
     linger: float = LINGER_SECONDS,
     told: Callable[[str], None] = lambda _: None,
 ) -> Resealed:
-    """Of these owners, the gateway's own things (`GATEWAY`) included. Goes on with what an earlier run has begun."""
+    """Of these owners, the gateway's own things (`GATEWAY`) included. Goes on with what an earlier run has begun.
+
+    A tenant that was erased has no keys and is passed over; one that is erased meanwhile, too.
+    """
     sealer, progress = gateway.sealer, Resealed()
     await gateway.meet(*owners)
     async with gateway.transaction() as db:
-        newest = {owner: await _newest(db, sealer, owner, known_to_all) for owner in owners}
-    told(f"{len(owners)} data keys seal from {max(row.seals_from for row in newest.values()):%H:%M:%S} UTC on")
+        found = {owner: await _newest(db, sealer, owner, known_to_all) for owner in owners}
+    newest = {owner: row for owner, row in found.items() if row is not None}
+    if not newest:
+        return progress
+    told(f"{len(newest)} data keys seal from {max(row.seals_from for row in newest.values()):%H:%M:%S} UTC on")
     settled = max(row.seals_from for row in newest.values())
     await asyncio.sleep(max((settled - await _clock(gateway)).total_seconds(), 0))
     async with gateway.connection() as db:
-        sealer.expire(owners)
-        await sealer.meet(db, owners)
+        sealer.expire(newest)
+        await sealer.meet(db, newest)
         for owner, row in newest.items():
             await data_keys.retire_older(db, owner, row.id)
     while True:
@@ -273,21 +279,26 @@ async def reseal(
     return progress
 
 
-async def _newest(db: AsyncConnection, sealer: Sealer, owner: str, known_to_all: float) -> Record:
-    """The key under which everything shall stand: a new one, unless an earlier run left older ones beside the newest."""
+async def _newest(db: AsyncConnection, sealer: Sealer, owner: str, known_to_all: float) -> Record | None:
+    """The key under which everything shall stand: a new one, unless an earlier run left older ones beside the newest.
+
+    None if the owner has none.
+    """
     rows = await data_keys.alive(db, owner)
     if len(rows) == 1:
         before = data_keys.unwrapped(sealer.ring, rows[0])
         key = data_keys.new_key(owner, naming=before.naming, old_values=before.old_values)
         await data_keys.introduce_key(db, sealer.ring, key, rows[0].number + 1, known_to_all)
         rows = await data_keys.alive(db, owner)
-    return rows[0]
+    return rows[0] if rows else None
 
 
 async def _finish(gateway: Gateway, owner: str, newest: str) -> int:
     """Nothing of this owner stands under an older key: those are destroyed, and what is older than data keys is refused."""
     async with gateway.transaction() as db:
-        [row] = [row for row in await data_keys.alive(db, owner) if row.id == newest]
+        row = next((row for row in await data_keys.alive(db, owner) if row.id == newest), None)
+        if row is None:
+            return 0  # its tenant was erased
         if not await data_keys.rewrap_key(db, gateway.sealer.ring, row, old_values=False):
             raise SealError(f"{newest} was wrapped anew meanwhile: run it again")
         await _FORGET_FINGERPRINTS.run(db, {"owner": owner, "newest": newest, "forgotten": FORGOTTEN})

@@ -51,7 +51,8 @@ _WITHOUT = Query("""
 SELECT o.id FROM (SELECT '' AS id UNION ALL SELECT id FROM tenants WHERE erased_at IS NULL) AS o
 WHERE NOT EXISTS (SELECT FROM data_keys d WHERE coalesce(d.tenant_id, '') = o.id AND destroyed_at IS NULL)""")
 _HAS = Query("""
-SELECT count(*) FILTER (WHERE destroyed_at IS NULL) AS alive, coalesce(max(number), 0) AS last
+SELECT count(*) FILTER (WHERE destroyed_at IS NULL) AS alive, coalesce(max(number), 0) AS last,
+  EXISTS (SELECT FROM tenants WHERE id = :owner AND erased_at IS NOT NULL) AS erased
 FROM data_keys WHERE coalesce(tenant_id, '') = :owner""")
 
 
@@ -140,9 +141,9 @@ async def introduce_key(
 
 
 async def introduce_first(db: AsyncConnection, ring: KeyRing, owner: str) -> None:
-    """Does nothing if it has one. The owner may have values from the time before, if the database has any."""
+    """Does nothing if it has one, or was erased. The owner may have values from the time before, if the database has any."""
     has = await _HAS.one(db, {"owner": owner})
-    if has is None or has.alive:
+    if has is None or has.alive or has.erased:
         return
     old_values = bool(await _HAS_OLD_VALUES.scalar(db))
     naming = ring.derive(ring.current_key_id, "digest patient") if old_values else None

@@ -138,11 +138,19 @@ class Sealer:
                 owners[row.owner].append(key)
         for tenant, keys in owners.items():
             self.adopt(tenant, keys, asked_at + KEYS_KNOWN_SECONDS)
+        self._forget((tenants | self._owners.keys()) - owners.keys())
 
     def adopt(self, tenant_id: str, keys: Iterable[DataKey], known_until: float) -> None:
         """These are the tenant's keys, the newest first, until an instant of the monotonic clock."""
         self._owners[tenant_id] = _Owner(list(keys), known_until)
         self._keys |= {key.tag: key for key in self._owners[tenant_id].keys}
+
+    def _forget(self, tenant_ids: Iterable[str]) -> None:
+        """Their keys were destroyed: what would still be sealed under one could not be opened by the next process."""
+        for tenant_id in tenant_ids:
+            if (owner := self._owners.pop(tenant_id, None)) is not None:
+                for key in owner.keys:
+                    self._keys.pop(key.tag, None)
 
     def expire(self, tenant_ids: Iterable[str]) -> None:
         """Has `meet` ask again for the keys of these."""
