@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -15,15 +16,17 @@ from covergate import erasure, ids, retention
 from covergate.access.api_keys import create_key
 from covergate.access.caller import Caller
 from covergate.access.credential_cache import CredentialCache
+from covergate.access.vendor_accounts import Owner, put_account, remove_account
 from covergate.api import examples
 from covergate.db import data_keys
 from covergate.db.data_keys import GATEWAY
 from covergate.db.database import Database
 from covergate.db.partitions import Partitions
-from covergate.db.sealing import Place, Sealer
+from covergate.db.sealing import Place, Sealer, SealError
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.failure import failure as failure_of
 from covergate.erasure import ERASED_KINDS, erase_old, erase_patient, erase_tenant
+from covergate.errors import ConfigurationError, Problem
 from covergate.gateway import Gateway
 from covergate.retention import prune
 from covergate.settings import Settings
@@ -38,7 +41,7 @@ from covergate.verifications.vendor_events import receive
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.engine import Engine, running_engine
-from tests.support.gateways import CALLER, OTHER_TENANT, make_gateway
+from tests.support.gateways import CALLER, OTHER_TENANT, TENANT, make_gateway
 from tests.support.hooks import Hooks
 from tests.support.partner import Partner, answer, partner_server
 from tests.support.requests import PATIENT, REQUEST
@@ -499,6 +502,13 @@ async def test_one_that_is_being_written_is_left_for_the_next_time(world: World)
     assert await erase_old(keeping(world, content_days=1)) == 1
 
 
+async def stranger(gateway: Gateway) -> Gateway:
+    """As another process has it: it has met nobody."""
+    database = copy(gateway.database)
+    database.sealer = Sealer(gateway.sealer.ring)
+    return replace(gateway, database=database)
+
+
 # --- a tenant --------------------------------------------------------------------------------------------------------
 
 
@@ -526,6 +536,61 @@ async def test_a_tenant_is_erased_with_its_keys_and_endpoints(world: World, monk
     assert not any(again.counts.values())
     await erase_patient(world.gateway, OTHER_CALLER, MEMBER, BORN, dry_run=False)
     assert await columns_telling(world.gateway, *WORDS) == set()
+
+
+async def test_an_erased_tenant_gets_no_data_key_again(world: World) -> None:
+    id_ = await world.accept()
+    await erase_tenant(world.gateway, "Test clinic", dry_run=False)
+    # Another process, which has never met it, and one that sealed for it a moment ago.
+    for gateway in (await stranger(world.gateway), world.gateway):
+        await gateway.meet(TENANT)
+        gateway.sealer.expire([TENANT])
+        await gateway.meet(TENANT)
+        with pytest.raises(SealError):
+            gateway.sealer.current_key(TENANT)
+        await read_one(gateway, CALLER, id_)
+    rows = await world.engine.rows("SELECT 1 FROM data_keys WHERE tenant_id = 'ten_test' AND destroyed_at IS NULL")
+    assert rows == []
+
+
+async def test_an_erased_tenant_gets_no_key_again(world: World) -> None:
+    await erase_tenant(world.gateway, "Test clinic", dry_run=False)
+    with pytest.raises(ConfigurationError, match="was erased"):
+        await create_key(world.gateway, tenant="Test clinic", mode="test")
+    assert await world.engine.rows("SELECT 1 FROM api_keys") == []
+
+
+async def test_nothing_is_accepted_for_an_erased_tenant_by_a_process_that_has_not_heard_of_it(world: World) -> None:
+    await world.gateway.meet(TENANT)
+    await erase_tenant(world.gateway, "Test clinic", dry_run=False)
+    for key in (None, "again"):
+        with pytest.raises(Problem) as refused:
+            await world.accept(key=key)
+        assert refused.value.code == "unavailable"
+    for table in ("verifications", "work", "idempotency_keys"):
+        assert await world.engine.rows(f"SELECT 1 FROM {table}") == []
+
+
+async def test_what_was_put_in_while_a_tenant_was_erased_goes_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, owner, given = world.gateway, Owner(TENANT, "test", "healthie"), {"api_key": "unmistakable-5511"}
+    await put_account(gateway, owner, None, given)
+    await remove_account(gateway, owner)
+    whole = erasure._run
+
+    async def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(erasure, "_run", whole)
+        await put_account(gateway, owner, None, given)
+        await world.hooks.endpoint("https://clinic.example/hook")
+        return await whole(*args, **kwargs)
+
+    monkeypatch.setattr(erasure, "_run", meanwhile)
+    await erase_tenant(gateway, "Test clinic", dry_run=False)
+    accounts = await world.engine.rows("SELECT hint, fingerprint, credentials_sealed FROM vendor_accounts")
+    assert [tuple(row) for row in accounts] == [("", "", None)] * 2
+    endpoints = await world.engine.rows("SELECT url, secret_sealed FROM webhook_endpoints WHERE tenant_id = 'ten_test'")
+    assert {tuple(row) for row in endpoints} == {("", None)}
 
 
 async def test_an_erased_tenants_bare_rows_go_a_month_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,13 +158,13 @@ WITH t AS (UPDATE tenants SET erased_at = coalesce(erased_at, clock_timestamp())
     url = '', description = NULL, secret_sealed = NULL, previous_secret_sealed = NULL, previous_secret_until = NULL
   WHERE tenant_id = :tenant
 ), a AS (
-  UPDATE vendor_accounts SET removed_at = clock_timestamp(), changed_at = clock_timestamp(), credentials_sealed = NULL,
-    hint = '', fingerprint = ''
-  WHERE tenant_id = :tenant AND removed_at IS NULL
+  UPDATE vendor_accounts SET removed_at = coalesce(removed_at, clock_timestamp()), changed_at = clock_timestamp(),
+    credentials_sealed = NULL, hint = '', fingerprint = ''
+  WHERE tenant_id = :tenant
 ), k AS (
   UPDATE api_keys SET revoked_at = clock_timestamp() WHERE tenant_id = :tenant AND revoked_at IS NULL RETURNING id
 )
-SELECT pg_notify(:channel, id) FROM k""",
+SELECT pg_notify(:channel, id) FROM k UNION ALL SELECT pg_notify(:channel, :tenant)""",
     tenant="text",
     channel="text",
 )
@@ -272,6 +272,8 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
             async for _ in _batches(gateway, rows, of_tenant):
                 pass
         async with gateway.transaction() as db:
+            # Again: a process that had not heard of it may have taken an account or an endpoint in meanwhile.
+            await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
             await destroy_all(db, found.id)  # after the last value under them
     return Erasure({**more, **counts}, dry_run)
 

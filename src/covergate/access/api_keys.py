@@ -53,10 +53,11 @@ KEPT = (
 _CREATE = Query("""
 WITH t AS (
   INSERT INTO tenants (id, name) VALUES (:tenant_id, :tenant)
-  ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id
+  ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id, erased_at
 ), k AS (
   INSERT INTO api_keys (id, tenant_id, mode, digest, hint, scopes, name, expires_at, allowed_networks)
-  SELECT :id, t.id, :mode, :digest, :hint, :scopes, :name, :expires_at, :networks FROM t RETURNING id, tenant_id
+  SELECT :id, t.id, :mode, :digest, :hint, :scopes, :name, :expires_at, :networks FROM t
+  WHERE t.erased_at IS NULL RETURNING id, tenant_id
 )
 SELECT tenant_id, pg_notify(:channel, id) FROM k""")
 _LIST = Query(
@@ -112,7 +113,7 @@ async def create_key(
 ) -> str:
     """The new key itself, which cannot be read again; the tenant is made if it is new. `scopes` None: the default ones.
 
-    Raises ConfigurationError for a name, mode, scope or address that cannot be.
+    Raises ConfigurationError for a name, mode, scope or address that cannot be, and for a tenant that was erased.
     """
     if mode not in MODES:
         raise ConfigurationError(f"the mode must be one of: {', '.join(MODES)}")
@@ -135,6 +136,8 @@ async def create_key(
     }
     async with gateway.transaction() as db:
         tenant_id = await _CREATE.scalar(db, values)
+        if tenant_id is None:
+            raise ConfigurationError("a tenant of this name was erased: take another name")
         await introduce_first(db, gateway.sealer.ring, tenant_id)
         await audit.record(db, command_line(tenant_id, mode), "key.create", SubjectKind.KEY, [key_id])
     return key

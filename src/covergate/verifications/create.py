@@ -81,6 +81,7 @@ _UNNESTED = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.
 _CREATE = Query(f"""
 WITH r AS MATERIALIZED (
   SELECT *, clock_timestamp() AS at FROM unnest({_UNNESTED}) AS r({", ".join(_COLUMNS)})
+  WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.id = r.tenant_id AND t.erased_at IS NOT NULL)
 ), i AS (
   INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
   SELECT tenant_id, mode, key, fingerprint, key_id, id FROM r WHERE key IS NOT NULL ORDER BY tenant_id, mode, key
@@ -191,6 +192,7 @@ class Acceptance:
         if row is None:
             replay = await _replay(gateway, caller, intake.sent, idempotency_key or "")
             if replay is None:
+                # Or the tenant was erased, and this process has not heard yet that its keys were revoked.
                 said = "the idempotency key is being removed; send the request again"
                 raise Problem("unavailable", said, retry_after=1)
             return replay
@@ -227,7 +229,7 @@ def _key(row: dict[str, Any]) -> object:
 
 
 async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
-    """id → its row; an id is missing if its idempotency key was used before."""
+    """id → its row; an id is missing if its idempotency key was used before, or if its tenant was erased."""
     values = {name: [row[name] for row in rows] for name in _COLUMNS}
     values |= {name: [array(row[name]) for row in rows] for name in ("route", "not_asked")}
     created = await _CREATE.all(db, values)

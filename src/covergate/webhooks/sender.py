@@ -23,7 +23,7 @@ from covergate.access import audit
 from covergate.access.audit import Actor
 from covergate.access.caller import Origin
 from covergate.db.group_commit import GroupCommit
-from covergate.db.sealing import Place
+from covergate.db.sealing import Place, SealError
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.instruments import count_delivery
@@ -266,8 +266,13 @@ class Deliverer:
         return [values["id"] in recorded for values in tries]
 
     def _sealed(self, row: ClaimedDelivery, start: bytes | None) -> bytes | None:
+        """None if the tenant's key is gone: it was erased while its partner answered."""
         place = place_of_answer(row.tenant_id, row.mode, row.id)
-        return self.gateway.sealer.seal(place, start) if start else None
+        try:
+            return self.gateway.sealer.seal(place, start) if start else None
+        except SealError as error:
+            log.warning("answer_not_kept", delivery_id=row.id, reason=str(error))
+            return None
 
 
 def place_of_answer(tenant_id: str, mode: str, delivery_id: str) -> Place:
