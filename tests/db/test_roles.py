@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from datetime import date
+from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
+from covergate.access.api_keys import create_key
+from covergate.access.audit_chain import Chain, verify_chain
+from covergate.access.credential_cache import CredentialCache
+from covergate.access.credentials import digest
+from covergate.access.quotas import QuotaPolicy, Quotas
+from covergate.access.vendor_accounts import Owner, put_account, remove_account
+from covergate.db import data_keys
+from covergate.db.data_keys import GATEWAY
 from covergate.db.database import Database
 from covergate.db.migrate import migrate
 from covergate.db.partitions import Partitions
 from covergate.db.roles import append_only
 from covergate.db.sql import Query
 from covergate.db.tables import metadata
+from covergate.erasure import erase_patient, erase_tenant
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway
+from covergate.reseal import reseal
 from covergate.retention import prune
+from covergate.verifications.queries import read_one
+from covergate.worker import Worker, _name_of
 from tests.support.due import due_in
-from tests.support.engine import accept, view
-from tests.support.gateways import make_gateway
+from tests.support.engine import accept, running_engine, view
+from tests.support.gateways import CALLER, OTHER_TENANT, TENANT, make_gateway
 from tests.support.hooks import Hooks
 from tests.support.partner import partner_server
 from tests.support.postgres import make_sealer, opened_database
+from tests.support.requests import PATIENT
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, SUBMITTED, Wire
-from tests.support.workers import working
+from tests.support.workers import running_worker, working
 
 
 @pytest.fixture
@@ -65,6 +80,91 @@ async def test_a_worker_and_its_webhooks_run_as_the_runtime_role(runtime: Databa
             await eventually(told)
     assert (await view(gateway, verification))["status"] == "completed"
     assert not [line for line in lines if line["event"] == "background_task_failed"]
+
+
+async def test_each_of_a_workers_periodic_tasks_runs_as_the_runtime_role(
+    runtime: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await make_gateway(runtime, raw_days=1, content_days=10, history_months=3)
+    done: dict[str, object] = {}
+
+    async def once(self: Worker, seconds: float, action: Any, limit_seconds: float, *, at_once: bool = True) -> None:
+        try:
+            done[_name_of(action)] = await action()
+        except Exception as error:
+            done[_name_of(action)] = error
+
+    wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
+    async with running_engine(gateway, wire) as engine:
+        for days in (3, 30, 0):
+            id_ = await engine.create()
+            await engine.run_all()
+            aged = "created_at = created_at - make_interval(days => :days)"
+            await engine.run_sql(
+                f"UPDATE verifications SET {aged}, completed_at = completed_at - make_interval(days => :days)"
+                " WHERE id = :id",
+                days=days,
+                id=id_,
+            )
+        late = await engine.create()
+        await engine.run_sql("UPDATE work SET deadline = now(), next_check_at = now()")
+        gone = await accept(gateway, vendor="sohar")
+        await engine.run_sql("UPDATE verifications SET tenant_id = :other WHERE id = :id", other=OTHER_TENANT, id=gone)
+        await engine.run_sql("DELETE FROM work WHERE verification_id = :id", id=gone)
+        for table in ("tenants", "verifications"):
+            key = "id" if table == "tenants" else "tenant_id"
+            await engine.run_sql(
+                f"UPDATE {table} SET erased_at = now() - interval '40 days' WHERE {key} = :other", other=OTHER_TENANT
+            )
+        monkeypatch.setattr(Worker, "_regularly", once)
+        async with running_worker(gateway, wire):
+            await eventually(lambda: len(done) >= 8)
+        assert {name: error for name, error in done.items() if isinstance(error, Exception)} == {}
+        assert done["erase_old"] == 2 and done["close_late"] == 1 and done["close"] == 1
+        assert set(done) == {
+            "close_late",
+            "wake_held_back",
+            "prune",
+            "erase_old",
+            "close",
+            "meet_others",
+            "flush",
+            "sync_if_due",
+        }
+        assert (await engine.view(late))["status"] == "failed"
+        assert await engine.rows("SELECT 1 FROM verifications WHERE id = :id", id=gone) == []
+
+
+async def test_what_operators_and_the_api_do_is_done_as_the_runtime_role(runtime: Database) -> None:
+    gateway = await make_gateway(runtime)
+    wire = Wire().on(SUBMIT, SUBMITTED).on(POLL, (200, ACTIVE))
+    async with running_engine(gateway, wire) as engine:
+        key = await create_key(gateway, tenant="Test clinic", mode="test")
+        keys = CredentialCache(gateway)
+        caller = await keys.authenticate(key)
+        assert caller is not None
+        keys.note_use(caller)
+        await keys.write_uses()
+        policy = QuotaPolicy("test", "things", 10, 60)
+        quotas = Quotas(gateway)
+        quotas.take(policy, caller.id)
+        await quotas.sync()
+        owner = Owner(TENANT, "test", "healthie")
+        await put_account(gateway, owner, None, {"api_key": "one"})
+        await put_account(gateway, owner, None, {"api_key": "other"})
+        id_ = await engine.create()
+        await engine.run_all()
+        await read_one(gateway, CALLER, id_)
+        assert (await reseal(gateway, [GATEWAY, TENANT], known_to_all=0.0, linger=0.0)).destroyed == 2
+        await remove_account(gateway, owner)
+        await Chain(gateway).close()
+        assert (await verify_chain(gateway)).faults == []
+        async with gateway.connection() as db:
+            await data_keys.rewrap_all(db, gateway.sealer.ring)
+        await erase_patient(gateway, CALLER, PATIENT["member_id"], date(1990, 1, 1), dry_run=False)
+        assert (await erase_tenant(gateway, "Test clinic", dry_run=False)).counts["verifications"] == 1
+        assert await keys.existing([digest(key)]) == frozenset()
+    assert await engine.rows("SELECT 1 FROM audit_events") != []
 
 
 @pytest.mark.parametrize("table", append_only())
