@@ -124,7 +124,7 @@ class Sealer:
         tenants, values = set(tenant_ids), list(sealed)
         if self.knows(tenants, values):
             return
-        asked_at = time.monotonic()
+        asked_at, known = time.monotonic(), dict(self._owners)
         # All that it knows at once: then they are all known for the next minute.
         rows = await data_keys.keys_of(db, tenants | self._owners.keys())
         missing = tenants - {row.owner for row in rows}
@@ -138,19 +138,20 @@ class Sealer:
                 owners[row.owner].append(key)
         for tenant, keys in owners.items():
             self.adopt(tenant, keys, asked_at + KEYS_KNOWN_SECONDS)
-        self._forget((tenants | self._owners.keys()) - owners.keys())
+        for tenant in known.keys() - owners.keys():
+            self._forget(tenant, known[tenant])
 
     def adopt(self, tenant_id: str, keys: Iterable[DataKey], known_until: float) -> None:
         """These are the tenant's keys, the newest first, until an instant of the monotonic clock."""
         self._owners[tenant_id] = _Owner(list(keys), known_until)
         self._keys |= {key.tag: key for key in self._owners[tenant_id].keys}
 
-    def _forget(self, tenant_ids: Iterable[str]) -> None:
-        """Their keys were destroyed: what would still be sealed under one could not be opened by the next process."""
-        for tenant_id in tenant_ids:
-            if (owner := self._owners.pop(tenant_id, None)) is not None:
-                for key in owner.keys:
-                    self._keys.pop(key.tag, None)
+    def _forget(self, tenant_id: str, owner: _Owner) -> None:
+        """Its keys were destroyed: what would still be sealed under one could not be opened by the next process."""
+        if self._owners.get(tenant_id) is owner:  # else somebody has met it since
+            del self._owners[tenant_id]
+            for key in owner.keys:
+                self._keys.pop(key.tag, None)
 
     def expire(self, tenant_ids: Iterable[str]) -> None:
         """Has `meet` ask again for the keys of these."""
