@@ -9,17 +9,27 @@ import asyncpg
 import pytest
 from alembic import command
 
+from covergate.access.api_keys import create_key
+from covergate.access.caller import Caller
+from covergate.access.vendor_accounts import Owner, put_account
 from covergate.db import migrate as migrating
-from covergate.db.migrate import migrate
+from covergate.db.migrate import downgrade, migrate
 from covergate.db.sealing import Sealer
+from covergate.erasure import erase_tenant
 from covergate.gateway import Gateway, connections_of
 from covergate.settings import Settings
-from covergate.verifications.queries import read_raw, read_timeline
+from covergate.verifications.create import Acceptance
+from covergate.verifications.queries import read_one, read_raw, read_timeline
+from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine, running_engine
-from tests.support.gateways import CALLER, SANDBOX_SECRET
+from tests.support.gateways import CALLER, SANDBOX_SECRET, TENANT
+from tests.support.hooks import Hooks
 from tests.support.postgres import opened_database
+from tests.support.requests import REQUEST
+from tests.support.sql import run_sql
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Wire
 
+SETTINGS = Settings(_env_file=None, sandbox_url="http://sandbox.invalid", sandbox_secret=SANDBOX_SECRET)
 ROWS = Path(__file__).parent / "rows" / "attempt_truth.sql"
 QUEUE = """
 CREATE TYPE pgqueuer_status AS ENUM ('queued', 'picked', 'successful', 'exception', 'canceled', 'deleted');
@@ -51,9 +61,8 @@ async def old_url(empty_database_url: str, sealer: Sealer) -> str:
 async def carried(old_url: str, sealer: Sealer) -> AsyncIterator[Gateway]:
     """A gateway on that database, migrated."""
     await migrate(old_url)
-    settings = Settings(_env_file=None, sandbox_url="http://sandbox.invalid", sandbox_secret=SANDBOX_SECRET)
     async with opened_database(old_url, sealer) as database:
-        yield Gateway(settings, database, connections_of(settings))
+        yield Gateway(SETTINGS, database, connections_of(SETTINGS))
 
 
 async def named(engine: Engine) -> dict[str, str]:
@@ -128,3 +137,34 @@ async def test_nothing_of_the_old_queue_is_left(carried: Gateway) -> None:
     async with carried.connection() as db:
         rows = await db.exec_driver_sql("SELECT relname FROM pg_class WHERE relname LIKE 'pgqueuer%'")
         assert rows.all() == []
+
+
+OF_TENANT = """
+SELECT v.*, w.* FROM verifications v LEFT JOIN work w ON w.verification_id = v.id WHERE v.tenant_id = :id ORDER BY v.id"""
+
+
+async def test_it_goes_back_as_far_as_older_code_can_read_and_forth_again(old_url: str, sealer: Sealer) -> None:
+    """With rows of the kinds that newer code adds: those are lost, the rest is as it was."""
+    await migrate(old_url)
+    async with opened_database(old_url, sealer) as database:
+        gateway = Gateway(SETTINGS, database, connections_of(SETTINGS))
+        await create_key(gateway, tenant="Newer clinic", mode="test")
+        [newer] = await run_sql(gateway, "SELECT id FROM tenants WHERE name = 'Newer clinic'")
+        for owner in (TENANT, newer.id):
+            await put_account(gateway, Owner(owner, "test", "healthie"), None, {"api_key": "one"})
+        caller = Caller(newer.id, "test", "key_1", frozenset({"verifications:read"}))
+        created = await Acceptance(gateway).create(caller, CreateVerification.model_validate(REQUEST), "again")
+        await read_one(gateway, caller, created.id)
+        standing = "INSERT INTO vendor_standing (vendor, mode, account) VALUES ('healthie', 'test', '')"
+        await run_sql(gateway, f"{standing}, ('healthie', 'test', 'acc_1')")
+        await Hooks(gateway).endpoint("https://clinic.example/", tenant=newer.id)
+        await erase_tenant(gateway, "Newer clinic", dry_run=False)
+        before = await run_sql(gateway, OF_TENANT, id=TENANT)
+    await downgrade(old_url, "data_keys")
+    await migrate(old_url)
+    async with opened_database(old_url, sealer) as database:
+        gateway = Gateway(SETTINGS, database, connections_of(SETTINGS))
+        assert await run_sql(gateway, OF_TENANT, id=TENANT) == before != []
+        assert await run_sql(gateway, OF_TENANT, id=newer.id) == []
+        actions = [row.action for row in await run_sql(gateway, "SELECT action FROM audit_events ORDER BY position")]
+    assert actions == ["verification.create", "verification.read", "tenant.erase"]
