@@ -470,7 +470,8 @@ async def test_a_tenants_own_days_come_before_the_settings(world: World) -> None
 
 
 async def test_what_comes_after_its_days_is_not_kept_raw(world: World) -> None:
-    """A late answer comes a week after the end, and raw replies are kept for three days: the answer is kept, its reply is not."""
+    """A late answer comes a week after the end, and raw replies are kept for three days: the answer is kept,
+    its reply and the event's body are not."""
     id_ = await world.accept(patient=PERSON)
     await world.engine.step(id_)
     await world.end(id_)
@@ -480,6 +481,7 @@ async def test_what_comes_after_its_days_is_not_kept_raw(world: World) -> None:
     await world.engine.step(id_)
     assert (await world.engine.view(id_))["late_result"]["coverage"] == "active"
     assert "history.contents_sealed" not in await columns_telling(world.gateway, *WORDS)
+    assert await world.engine.rows("SELECT 1 FROM vendor_messages") == []
 
 
 async def test_workers_share_what_is_old(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

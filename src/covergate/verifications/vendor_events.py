@@ -183,7 +183,7 @@ async def _take_in(
 async def _wake(
     db: AsyncConnection, gateway: Gateway, account: VendorAccount, event: VendorEvent, event_id: str
 ) -> None:
-    """Of a verification that was erased not even the message is kept."""
+    """Of a verification whose raw replies were erased the message is not kept either."""
     match: dict[str, str | None] = {"vendor": account.vendor, "mode": account.mode, "account": account.id}
     match |= {"echo": event.echo, "ref": event.ref}
     attempt = await _MATCH.one(db, match)
@@ -193,8 +193,9 @@ async def _wake(
     if v is None:
         return
     await _MATCHED.run(db, {"id": event_id, "verification_id": v.id})
-    if v.erased_at is not None:
+    if v.raw_erased_at is not None:
         await store.forget_messages(db, [v.id])
+    if v.erased_at is not None:
         return
     if v.attempt.id == attempt.id:
         change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes)
