@@ -569,6 +569,10 @@ async def test_nothing_is_accepted_for_an_erased_tenant_by_a_process_that_has_no
         with pytest.raises(Problem) as refused:
             await world.accept(key=key)
         assert refused.value.code == "unavailable"
+        world.gateway.sealer.expire([TENANT])  # the second time it finds that the key is gone
+    with pytest.raises(Problem) as refused:
+        await put_account(world.gateway, Owner(TENANT, "test", "healthie"), None, {"api_key": "one"})
+    assert refused.value.detail == "the tenant was erased"
     for table in ("verifications", "work", "idempotency_keys"):
         assert await world.engine.rows(f"SELECT 1 FROM {table}") == []
 

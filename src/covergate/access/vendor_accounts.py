@@ -223,6 +223,8 @@ async def put_account(
     vendor = vendor_named(owner.vendor)
     credentials = checked(gateway, vendor, owner.mode, environment, given)
     await gateway.meet(owner.tenant_id)
+    if not gateway.sealer.can_seal(owner.tenant_id):
+        raise Problem("not_found", "the tenant was erased")
     async with gateway.transaction() as db:
         await _LOCK.run(db, {"owner": " ".join(owner.key.values())})
         before = await _FIND.one(db, owner.key)

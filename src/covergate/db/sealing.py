@@ -159,9 +159,16 @@ class Sealer:
             if tenant_id in self._owners:
                 self._owners[tenant_id].known_until = 0.0
 
-    def current_key(self, tenant_id: str) -> DataKey:
+    def can_seal(self, tenant_id: str) -> bool:
+        """Whether the tenant has a data key: one that was erased has none, whoever still acts for it."""
+        return self._current(tenant_id) is not None
+
+    def _current(self, tenant_id: str) -> DataKey | None:
         owner = self._owners.get(tenant_id)
-        key = owner.current() if owner is not None else None
+        return None if owner is None else owner.current()
+
+    def current_key(self, tenant_id: str) -> DataKey:
+        key = self._current(tenant_id)
         if key is None:
             raise SealError(f"there is no data key for {tenant_id or 'the gateway'}")
         return key

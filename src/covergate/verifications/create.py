@@ -147,6 +147,8 @@ class Acceptance:
         Raises Problem for what cannot be accepted; a 4xx uses no idempotency key up.
         """
         await self.gateway.meet(caller.tenant_id, GATEWAY)
+        if not self.gateway.sealer.can_seal(caller.tenant_id):
+            raise Problem("unavailable", "the tenant has no data key: it was erased", retry_after=60)
         # A deadline is kept by the database's clock, so it is judged by that one: ours may be minutes apart from it.
         now = await _clock(self.gateway) if request.deadline is not None else datetime.now(UTC)
         intake = Intake.of(caller, request, payer, now)
