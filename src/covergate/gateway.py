@@ -24,7 +24,10 @@ _SEVERAL_TENANTS = Query("SELECT count(*) > 1 FROM (SELECT FROM tenants LIMIT 2)
 
 
 class Tenancy:
-    """Whether the gateway has more than one tenant, remembered until keys change, a minute at most."""
+    """Whether the gateway has more than one tenant, remembered until keys change, a minute at most.
+
+    Invariant: as long as it is not known there are several.
+    """
 
     def __init__(self) -> None:
         self._known: tuple[bool, float] | None = None
@@ -38,13 +41,24 @@ class Tenancy:
     async def has_several(self, database: Database) -> bool:
         if self._known is not None and self._known[1] > time.monotonic():
             return self._known[0]
-        forgotten = self._forgotten
         async with database.connection() as db:
-            several = bool(await _SEVERAL_TENANTS.scalar(db))
+            several = await self._look(db)
+            while self._known is None:
+                several = await self._look(db)
+        return several
+
+    async def _look(self, db: AsyncConnection) -> bool:
+        forgotten = self._forgotten
+        several = bool(await _SEVERAL_TENANTS.scalar(db))
         if forgotten == self._forgotten:
             # Else a tenant came while we were looking, and what we saw may be older than it.
             self._known = (several, time.monotonic() + TENANTS_KNOWN_SECONDS)
         return several
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether it is known, without a look, that there is one tenant only."""
+        return self._known is not None and self._known[1] > time.monotonic() and not self._known[0]
 
 
 def connections_of(settings: Settings) -> dict[tuple[str, str], Connection]:
@@ -97,8 +111,20 @@ class Gateway:
         own = self.accounts.owned_by(tenant_id, mode, vendor)
         if own is not None:
             return own
-        may = self.is_shared(mode, vendor) and self.accounts.is_usable(tenant_id, mode, vendor)
-        return self.shared_account(mode, vendor) if may else None
+        return self.shared_account(mode, vendor) if self.may_use_shared(tenant_id, mode, vendor) else None
+
+    def may_use_shared(self, tenant_id: str, mode: str, vendor: str) -> bool:
+        """Whether an attempt of the tenant's may begin on the gateway's own account."""
+        return self.is_shared(mode, vendor) and self.accounts.is_usable(tenant_id, mode, vendor)
+
+    async def know_tenants(self) -> None:
+        """Before `account`, `is_shared` or `enabled` is asked, which do not look into the database."""
+        if any(self._goes_by_tenants(mode, vendor) for mode, vendor in self.connections):
+            await self.tenancy.has_several(self.database)
+
+    def _goes_by_tenants(self, mode: str, vendor: str) -> bool:
+        """Whether the account is shared if there is one tenant only."""
+        return mode == "live" and self.connections[mode, vendor].shared is None and VENDORS[vendor].keeps_patients
 
     def shared_account(self, mode: str, vendor: str) -> VendorAccount | None:
         """The gateway's own account, whoever may use it."""
@@ -120,7 +146,7 @@ class Gateway:
             return connection is not None
         if connection.shared is not None:
             return connection.shared
-        return not VENDORS[vendor].keeps_patients or self.accounts.tenants <= 1
+        return not self._goes_by_tenants(mode, vendor) or self.tenancy.is_of_one
 
     async def account_is_shared(self, tenant_id: str, mode: str, vendor: str) -> bool:
         """Whether other tenants' patients may be in the vendor's account that this tenant's questions go to.

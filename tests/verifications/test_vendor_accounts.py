@@ -12,6 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from covergate.access.api_keys import create_key
 from covergate.access.caller import Caller
 from covergate.access.vendor_accounts import Owner, put_account, refresh_accounts, remove_account
 from covergate.db.database import Database
@@ -23,7 +24,9 @@ from covergate.vendors.account import SHARED, AccountBook
 from covergate.vendors.errors import VendorUnavailable
 from covergate.vendors.event import ForgedEvent, Inbound
 from covergate.vendors.healthie.connection import HealthieConnection
+from covergate.vendors.integrex.connection import IntegrexConnection
 from covergate.vendors.sohar.connection import SoharConnection
+from covergate.verifications import engine as engines
 from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.sweep import wake_held_back, wake_refused
@@ -383,14 +386,86 @@ async def test_a_vendor_that_keeps_patients_is_shared_by_one_tenant_only_unless_
     if tenants == 1:
         async with gateway.transaction() as db:
             await db.exec_driver_sql("DELETE FROM tenants WHERE id = 'ten_other'")
-    await refresh_accounts(gateway)
+    await gateway.know_tenants()
     assert gateway.is_shared("live", "healthie") is is_shared
     assert (gateway.account(TENANT, "live", "healthie") is not None) is is_shared
 
 
+async def test_until_the_tenants_are_counted_there_are_several(database: Database) -> None:
+    gateway = live(await make_gateway(database), healthie=HealthieConnection(api_key="k"))
+    async with gateway.transaction() as db:
+        await db.exec_driver_sql("DELETE FROM tenants WHERE id = 'ten_other'")
+    assert gateway.account(TENANT, "live", "healthie") is None
+    await gateway.know_tenants()
+    assert gateway.account(TENANT, "live", "healthie") is not None
+    gateway.tenancy.forget()
+    assert gateway.account(TENANT, "live", "healthie") is None
+
+
+async def test_the_count_holds_until_there_is_another_tenant(database: Database) -> None:
+    gateway = live(await make_gateway(database), healthie=HealthieConnection(api_key="k"))
+    async with gateway.transaction() as db:
+        await db.exec_driver_sql("DELETE FROM tenants WHERE id = 'ten_other'")
+    await gateway.know_tenants()
+    assert gateway.account(TENANT, "live", "healthie") is not None
+    await create_key(gateway, tenant="A second clinic", mode="live")
+    gateway.tenancy.forget()
+    await gateway.know_tenants()
+    assert gateway.account(TENANT, "live", "healthie") is None
+
+
+def live_engine(engine: Engine, **connections: Any) -> Engine:
+    gateway = live(engine.gateway, **connections)
+    return Engine(gateway, engines.Engine(gateway, engine.steps.transport, engine.breakers))
+
+
+@pytest.mark.parametrize("trouble", ["removed", "unusable"])
+async def test_the_next_vendor_is_not_asked_on_an_account_that_is_not_for_the_tenant(
+    engine: Engine, vendors: Vendors, trouble: str
+) -> None:
+    integrex = IntegrexConnection(client_id="gateway", client_secret="s")
+    sohar_ = SoharConnection(client_id="gateway-sohar", client_secret="s", shared=trouble == "unusable")
+    engine = live_engine(engine, integrex=integrex, sohar=sohar_)
+    owner = Owner(TENANT, "live", "sohar")
+    await put_account(engine.gateway, owner, None, {"client_id": "ours", "client_secret": "secret"})
+    id_ = await accept(engine.gateway, LIVE, vendor=None, routing={"vendors": ["integrex", "sohar"]})
+    if trouble == "removed":
+        await remove_account(engine.gateway, owner)
+    else:
+        await engine.run_sql("UPDATE vendor_accounts SET credentials_sealed = 'x', changed_at = clock_timestamp()")
+        await refresh_accounts(engine.gateway)
+    vendors.refusing.add("gateway")
+    await engine.step(id_)
+    await engine.step(id_)
+    [row] = await engine.rows("SELECT vendor, waiting_for FROM work")
+    assert (tuple(row), vendors.calls) == (("sohar", "vendor_retry"), [])
+
+
+async def test_a_queued_attempt_does_not_begin_once_its_account_is_kept_from_the_tenants(
+    engine: Engine, vendors: Vendors
+) -> None:
+    shared = live_engine(engine, integrex=IntegrexConnection(client_id="gateway", client_secret="s"))
+    apart = live_engine(engine, integrex=IntegrexConnection(client_id="gateway", client_secret="s", shared=False))
+    id_ = await accept(shared.gateway, LIVE)
+    await apart.step(id_)
+    assert vendors.calls == []
+    await shared.step(id_)
+    await apart.step(id_)  # what was submitted is still fetched
+    assert vendors.calls == [("gateway", f"POST {INTEGREX}"), ("gateway", f"GET {INTEGREX}")]
+
+
+async def test_a_worker_that_has_just_begun_knows_the_tenants_accounts(engine: Engine, vendors: Vendors) -> None:
+    await own(engine.gateway, TENANT, "ours", "sohar")
+    id_ = await engine.create(vendor=None, routing={"vendors": ["integrex", "sohar"]})
+    vendors.refusing.add("sandbox")
+    gateway = replace(engine.gateway, accounts=AccountBook())
+    begun = Engine(gateway, engines.Engine(gateway, engine.steps.transport, engine.breakers))
+    await begun.step(id_)
+    await begun.step(id_)
+    assert vendors.calls == [("ours", "POST /v2/verifications")]
+
+
 async def test_the_sandbox_is_everybodys(gateway: Gateway) -> None:
-    await refresh_accounts(gateway)
-    assert gateway.accounts.tenants == 2
     assert {vendor.name for vendor in gateway.enabled("test", TENANT)} >= {"healthie", "vsee", "sohar"}
 
 

@@ -68,7 +68,6 @@ _KNOWN = Query(
     "SELECT id, tenant_id, mode, vendor, environment, changed_at, credentials_sealed FROM vendor_accounts"
     " WHERE removed_at IS NULL"
 )
-_TENANTS = Query("SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 2) AS few")
 _LIST = Query(
     f"SELECT {_SHOWN} FROM vendor_accounts"
     " WHERE tenant_id = :tenant_id AND mode = ANY(:modes) AND removed_at IS NULL ORDER BY mode, vendor",
@@ -129,7 +128,6 @@ async def refresh_accounts(gateway: Gateway) -> None:
     async with book.refreshing:
         async with gateway.connection() as db:
             rows = await _KNOWN.all(db)
-            tenants = await _TENANTS.scalar(db)
             changed = [row for row in rows if (old := book.by_id(row.id)) is None or old.version != row.changed_at]
             if changed:
                 await gateway.sealer.meet(
@@ -142,7 +140,6 @@ async def refresh_accounts(gateway: Gateway) -> None:
             [account for account in accounts.values() if account is not None],
             {row.id: (row.tenant_id, row.mode, row.vendor) for row in rows if accounts[row.id] is None},
         )
-        book.tenants = tenants
 
 
 class AccountsWatch:

@@ -133,6 +133,7 @@ async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable
     fleet = await statistics.windows(mode, HOUR)
     hours = await statistics.windows(mode, HOUR, caller.within_tenant)
     days = await statistics.windows(mode, DAY, caller.within_tenant)
+    await gateway.know_tenants()
 
     def show(name: str) -> dict[str, Any]:
         account, day = _account(gateway, caller, mode, name), days.get(name, Window())

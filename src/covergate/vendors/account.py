@@ -38,15 +38,15 @@ class VendorAccount:
 class AccountBook:
     """The tenants' own accounts as this process knows them: looked up without a round trip.
 
-    `access.vendor_accounts` fills it. `tenants` is how many the gateway has. `refreshing` keeps an older look at the
-    database from overwriting a newer one.
+    `access.vendor_accounts` fills it; until then it is not `loaded`, and who has an account of its own is not known.
+    `refreshing` keeps an older look at the database from overwriting a newer one.
     """
 
     def __init__(self) -> None:
         self._by_id: dict[str, VendorAccount] = {}
         self._by_owner: dict[tuple[str, str, str], VendorAccount] = {}
         self._unusable: dict[str, tuple[str, str, str]] = {}
-        self.tenants = 0
+        self.loaded = False
         self.refreshing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[VendorAccount]:
@@ -70,6 +70,7 @@ class AccountBook:
         self, accounts: Iterable[VendorAccount], unusable: Mapping[str, tuple[str, str, str]] | None = None
     ) -> None:
         """These are all there are. `unusable`: id → tenant, mode and vendor of those that do not open."""
+        self.loaded = True
         self._unusable = dict(unusable or {})
         self._by_id = {account.id: account for account in accounts}
         self._by_owner = {

@@ -182,6 +182,7 @@ class Acceptance:
                     for payer in intake.payer.candidates
                 ],
             )
+        await gateway.know_tenants()
         values = _values(gateway, intake, route_of(gateway, intake))
         values |= {"key": idempotency_key, "fingerprint": None}
         if idempotency_key is not None:

@@ -217,9 +217,19 @@ class Engine:
                 return await self._check(v, step)
 
     async def _step_of(self, claimed: Claimed) -> Step | None:
-        """None if the attempt's account is not there any more. One that is new may not have been heard of here."""
+        """None if the attempt's account is not there any more, or was never the tenant's to begin with.
+
+        An account that is new may not have been heard of here.
+        """
+        v, account = claimed.verification, claimed.verification.attempt.account
+        if not self.gateway.accounts.loaded:
+            await refresh_accounts(self.gateway)
+        await self.gateway.know_tenants()
+        begins_shared = account == SHARED and v.attempt.state is AttemptState.PREPARING
+        if begins_shared and not self.gateway.may_use_shared(v.tenant_id, v.mode, v.attempt.vendor):
+            # The account was kept from the tenants since; or it stands for that of a tenant that has none.
+            return None
         step = step_of(self.gateway, claimed)
-        account = claimed.verification.attempt.account
         if step is None and account != SHARED and self.gateway.accounts.by_id(account) is None:
             await refresh_accounts(self.gateway)
             step = step_of(self.gateway, claimed)
