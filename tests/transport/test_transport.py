@@ -83,6 +83,33 @@ async def send_to(base_url: str, call: Call, *, mode: str = "test", allow_privat
         return await transport.send(make_vendor(), mode, at(base_url), call, "/exchanges/exc_1")
 
 
+async def test_no_more_is_kept_of_idle_accounts_than_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "MOST_ACCOUNTS", 3)
+    arrived, answer = asyncio.Event(), asyncio.Event()
+
+    async def reply(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/slow"):
+            arrived.set()
+            await answer.wait()
+        return httpx.Response(200, json={})
+
+    wire, vendor = httpx.MockTransport(reply), make_vendor()
+    async with Transport(allow_private_network=False, wire=wire) as transport, asyncio.TaskGroup() as tasks:
+
+        async def send(call: Call, account: str = "") -> Any:
+            return await transport.send(vendor, "live", at(BASE), call, "", account=account)
+
+        slow = tasks.create_task(send(Call("GET", "/slow"), account="vac_slow"))
+        await arrived.wait()
+        for number in range(20):
+            await send(Call("GET", "/quick"), account=f"vac_{number}")
+            await send(Call("GET", "/quick"))
+        assert {account for _, _, account in transport._auths} == {"", "vac_slow", "vac_18", "vac_19"}
+        assert {place for place, _ in transport._clients} == set(transport._auths)
+        answer.set()
+        assert (await slow).status == 200
+
+
 class TestRequests:
     async def test_json_params_and_headers(self) -> None:
         router = respx.Router()

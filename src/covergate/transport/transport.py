@@ -73,6 +73,9 @@ ones."""
 RETRY_SECONDS = (0.05, 0.2)
 """Pause before the second and the third try at connecting."""
 
+MOST_ACCOUNTS = 500
+"""Of so many tenants' accounts connections and tokens are kept; past it those that were idle longest are let go."""
+
 FROZEN_SECONDS = 1.0
 """A call that ends so long after its timeout was held up by this process: the vendor may have answered in time."""
 
@@ -115,6 +118,8 @@ class Transport:
         self._auths: dict[_Place, tuple[Connection, HttpAuth]] = {}
         self._tokens_counted: dict[_Place, int] = {}
         self._batchers: dict[_Place, tuple[Connection, Batcher]] = {}
+        self._busy: dict[_Place, int] = {}
+        """Of tenants' accounts → the calls under way; in the order of their last use."""
 
     async def __aenter__(self) -> Transport:
         return self
@@ -130,6 +135,7 @@ class Transport:
         await self._resolver.close()
         self._batchers.clear()
         self._clients.clear()
+        self._busy.clear()
 
     async def send(
         self,
@@ -150,6 +156,39 @@ class Transport:
         """
         if isinstance(not_after, float):
             not_after = SendBy.at_loop_time(not_after)
+        if account == SHARED:
+            return await self._sent(vendor, mode, connection, account, call, pointer, not_after)
+        place = (vendor.name, mode, account)
+        self._busy[place] = self._busy.pop(place, 0) + 1
+        try:
+            await self._let_go_of_idle()
+            return await self._sent(vendor, mode, connection, account, call, pointer, not_after)
+        finally:
+            self._busy[place] -= 1
+
+    async def _let_go_of_idle(self) -> None:
+        """Else a tenant could have this process keep more and more, account by account."""
+        if (over := len(self._busy) - MOST_ACCOUNTS) <= 0:
+            return
+        for place in [place for place, calls in self._busy.items() if not calls][:over]:
+            del self._busy[place]
+            self._auths.pop(place, None)
+            self._tokens_counted.pop(place, None)
+            self._batchers.pop(place, None)
+            for client in [self._clients.pop((place, commits), None) for commits in (False, True)]:
+                if client is not None:
+                    await client.aclose()
+
+    async def _sent(
+        self,
+        vendor: Vendor,
+        mode: str,
+        connection: Connection,
+        account: str,
+        call: Call,
+        pointer: str,
+        not_after: SendBy | None,
+    ) -> Reply:
         batching = vendor.batching
         if batching is None or not call.commits or call.path != batching.path:
             return await self._send(vendor, mode, connection, account, call, pointer, not_after)
