@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import hmac
 import json
 import random
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook
 
+from covergate.api import vendor_events
 from covergate.gateway import Gateway
 from covergate.verifications.event_rates import EVENT_BURST_SECONDS, EventRates
 from covergate.verifications.vendor_events import MOST_EVENTS
@@ -127,3 +131,50 @@ async def test_odd_events_of_a_genuine_vendor(client: httpx.AsyncClient, gateway
         PATH, content=content, headers=signed(gateway, content, message=random.Random(1).randbytes(3000).hex())
     )
     assert answer.status_code == 202
+
+
+async def test_large_messages_of_nobody_known_take_a_bounded_room(
+    app: FastAPI, client: httpx.AsyncClient, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendor_events, "MOST_LARGE_BYTES", 300_000)
+    half, rest = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * 300_000
+        half.set()
+        await rest.wait()
+        yield b"x"
+
+    async with asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(client.post(PATH, content=slowly()))
+        await half.wait()
+        large = b'{"pad": "' + b"x" * 200_000 + b'"}'
+        answer = await client.post(PATH, content=large, headers=signed(gateway, large))
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        small = b'{"verificationId": "r1"}'
+        answer = await client.post(PATH, content=small, headers=signed(gateway, small))
+        assert answer.status_code == 202
+        rest.set()
+    assert (await slow).status_code == 401
+    assert app.state.large_events.held == 0
+    assert (await client.post(PATH, content=large, headers=signed(gateway, large))).status_code == 202
+
+
+async def test_too_many_events_of_an_own_account_are_no_wrong_key(
+    app: FastAPI, client: httpx.AsyncClient, keys: Keys, rows: Rows
+) -> None:
+    secret = f"whsec_{base64.b64encode(b'north' * 8).decode()}"
+    credentials = {"client_id": "north", "client_secret": "a-long-secret-8c1f", "webhook_secret": secret}
+    put = await client.put("/v1/vendor-accounts/sohar", json={"credentials": credentials}, headers=keys.full)
+    path = httpx.URL(put.json()["events_url"]).path
+    app.state.event_rates = EventRates(0.1, clock=lambda: 0.0)
+    at, content = datetime.now(UTC), b'{"verificationId": "r1"}'
+    headers = {"svix-id": "m", "svix-timestamp": str(int(at.timestamp()))}
+    headers["svix-signature"] = Webhook(secret).sign("m", at, content.decode())
+    answers = [(await client.post(path, content=content, headers=headers)).status_code for _ in range(3)]
+    assert answers == [202, 429, 429]
+    await app.state.refusals.flush()
+    assert await rows("SELECT action FROM audit_events WHERE outcome = 'refused'") == []
+    document = (await client.get("/openapi.json")).json()["paths"]
+    shared, own = (document[f"/v1/vendor-events/{{vendor}}{more}"]["post"] for more in ("", "/{account_id}"))
+    assert shared["responses"].keys() == own["responses"].keys()

@@ -119,6 +119,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     app.state.transport = transport
     app.state.acceptance, app.state.limits = Acceptance(gateway), limits
     app.state.refusals = refusals
+    app.state.large_events = vendor_events.LargeEvents()
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:

@@ -120,8 +120,10 @@ def _invalid_request(errors: Sequence[FieldError]) -> Problem:
     return Problem("invalid_request", "errors lists everything that is wrong", errors)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Chunked or not: nothing past the limit is kept. Raises Problem `body_too_large`."""
+async def read_body(request: Request, limit: int, hold: Callable[[int], None] = lambda size: None) -> bytes:
+    """Chunked or not: nothing past the limit is kept. Raises Problem `body_too_large`, and whatever `hold` does, which is told
+    how much is held.
+    """
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 12 or int(length) > limit):
         raise _too_large(limit)
@@ -131,6 +133,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        hold(size)
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -49,6 +49,7 @@ ACTIONS: dict[str, str] = {
     "hold_vendor": "vendor.hold",
     "resume_vendor": "vendor.resume",
     "receive_vendor_event": EVENTS,
+    "receive_account_event": EVENTS,
     "list_payers": "payer.list",
     "create_webhook_endpoint": "endpoint.create",
     "list_webhook_endpoints": "endpoint.list",

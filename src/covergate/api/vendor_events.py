@@ -6,6 +6,8 @@ The signature is the key; a forged event leaves no trace.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fastapi import APIRouter, Request, Response
 
@@ -26,6 +28,35 @@ router = APIRouter(tags=["Vendors"])
 
 MOST_EVENT_BYTES = 2 * 1024 * 1024
 """Some vendors put many of their own rows into one message."""
+SMALL_EVENT_BYTES = 64 * 1024
+MOST_LARGE_BYTES = 64 * 1024 * 1024
+"""What a process holds at once of messages beyond their first `SMALL_EVENT_BYTES`: until it has been read, anybody may have sent
+it, over as many connections as there may be."""
+
+
+class LargeEvents:
+    """The room for large messages; small ones need none, so that nobody can keep them out."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """A function to be told how much of the message is held. It raises Problem `unavailable`."""
+        ours = 0
+
+        def hold(size: int) -> None:
+            nonlocal ours
+            more = max(size - SMALL_EVENT_BYTES, 0) - ours
+            if more > 0 and self.held + more > MOST_LARGE_BYTES:
+                raise Problem("unavailable", "too many large messages are being read; send it again", retry_after=5)
+            ours += more
+            self.held += more
+
+        try:
+            yield hold
+        finally:
+            self.held -= ours
 
 
 @router.post(
@@ -54,7 +85,7 @@ async def receive_vendor_event(request: Request, gateway: GatewayOf, vendor: str
         "As above, at the `events_url` of a vendor account, and verified with that account's secret.",
         body=(None, examples.INBOUND_EVENT),
         answers={202: Described("Stored, now or before", schemas.Received, examples.RECEIVED)},
-        problems=(401, 404, 413),
+        problems=(401, 404, 413, 429),
     ),
 )
 async def receive_account_event(request: Request, gateway: GatewayOf, vendor: str, account_id: str) -> Response:
@@ -62,6 +93,14 @@ async def receive_account_event(request: Request, gateway: GatewayOf, vendor: st
 
 
 async def _received(request: Request, gateway: Gateway, vendor: str, account_id: str) -> Response:
+    large: LargeEvents = request.app.state.large_events
+    with large.holding() as hold:
+        return await _taken_in(request, gateway, vendor, account_id, hold)
+
+
+async def _taken_in(
+    request: Request, gateway: Gateway, vendor: str, account_id: str, hold: Callable[[int], None]
+) -> Response:
     metrics: Metrics = request.app.state.metrics
     known = vendor if vendor in VENDORS else "unknown"
     if known == "unknown":
@@ -72,7 +111,7 @@ async def _received(request: Request, gateway: Gateway, vendor: str, account_id:
         path=request.url.path,
         query=request.scope["query_string"].decode("latin-1"),
         headers=dict(request.headers),
-        body=await read_body(request, MOST_EVENT_BYTES),
+        body=await read_body(request, MOST_EVENT_BYTES, hold),
     )
     rates: EventRates = request.app.state.event_rates
     try:
