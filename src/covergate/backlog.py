@@ -88,11 +88,14 @@ class Backlog:
             "covergate_vendor_held", "1 while an operator holds the vendor", ["mode", "vendor"], registry=registry
         )
         self._read_at = float("-inf")
+        self._reading = False
 
     async def read(self, gateway: Gateway) -> None:
         """Leaves the gauges as they are while the database is away: the process's own counts are wanted most then."""
-        if time.monotonic() - self._read_at < BACKLOG_SECONDS:
+        # Nobody has to be known to ask: those who come meanwhile are shown what there is, and take no connection.
+        if self._reading or time.monotonic() - self._read_at < BACKLOG_SECONDS:
             return
+        self._reading = True
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await self._read(gateway)
@@ -100,6 +103,8 @@ class Backlog:
             if not is_away(error):
                 raise
             log.warning("backlog_unknown", error=type(error).__name__)
+        finally:
+            self._reading = False
 
     async def _read(self, gateway: Gateway) -> None:
         async with gateway.connection() as db:

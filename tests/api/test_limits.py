@@ -14,7 +14,9 @@ import pytest
 from fastapi import FastAPI
 
 from covergate.access import guesses
+from covergate.api import limits
 from covergate.api.app import create_app
+from covergate.backlog import Backlog
 from covergate.db.database import Database
 from covergate.gateway import Gateway, connections_of
 from covergate.server import listening, running, start_server
@@ -76,6 +78,43 @@ async def test_a_tenant_has_a_number_of_lists_and_searches(limited: Limited, key
         assert await statuses(client, 6, "GET", "/v1/verifications", headers=keys.full) == [200] * 5 + [429]
         assert await statuses(client, 1, *search, headers=keys.full, json={}) == [429]
         assert await statuses(client, 1, *search, headers=keys.other, json={}) == [200]
+
+
+async def test_an_operators_lists_are_none_of_the_tenants(limited: Limited, keys: Keys) -> None:
+    async with limited(searches_per_second=1) as client:
+        assert await statuses(client, 11, "GET", "/v1/verifications", headers=keys.operator) == [200] * 10 + [429]
+        for headers in (keys.full, keys.other):
+            assert await statuses(client, 1, "GET", "/v1/verifications", headers=headers) == [200]
+
+
+async def test_a_tenant_has_a_number_of_changes_of_accounts(
+    limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ACCOUNT_CHANGES", 3)
+    path, sent = "/v1/vendor-accounts/sohar", {"credentials": {"client_id": "c", "client_secret": "s"}}
+    async with limited() as client:
+        assert await statuses(client, 1, "PUT", path, headers=keys.full, json=sent) == [201]
+        assert await statuses(client, 1, "DELETE", path, headers=keys.full) == [204]
+        assert await statuses(client, 1, "POST", f"{path}/test", headers=keys.full) == [404]
+        assert await statuses(client, 1, "PUT", path, headers=keys.full, json=sent) == [429]
+        assert await statuses(client, 1, "DELETE", path, headers=keys.full) == [429]
+        assert await statuses(client, 1, "POST", f"{path}/test", headers=keys.full) == [429]
+        assert await statuses(client, 1, "PUT", path, headers=keys.other, json=sent) != [429]
+
+
+async def test_metrics_that_many_ask_for_are_read_once(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = Backlog._read
+
+    async def counted(self: Backlog, gateway: Gateway) -> None:
+        nonlocal reads
+        reads += 1
+        await read(self, gateway)
+
+    monkeypatch.setattr(Backlog, "_read", counted)
+    async with limited() as client:
+        answers = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
+    assert ({answer.status_code for answer in answers}, reads) == ({200}, 1)
 
 
 @pytest.mark.parametrize("headers", [WRONG, {}, {"authorization": "Bearer x"}, {"authorization": "Basic x"}])

@@ -9,6 +9,8 @@ from covergate.gateway import Gateway
 
 BURST_SECONDS = 10
 """So many seconds' worth may come at once."""
+ACCOUNT_CHANGES = 120
+"""In a minute. Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
 
 
 class Limits:
@@ -20,6 +22,8 @@ class Limits:
         self._requests = _per_second("requests", "requests with this API key", settings.requests_per_second)
         self._creates = _per_second("creates", "verifications created by this tenant", settings.creates_per_second)
         self._searches = _per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
+        what = "changes and tests of vendor accounts by this tenant"
+        self._account_changes = QuotaPolicy("account_changes", what, ACCOUNT_CHANGES, 60)
         wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
         self.guesses = Guesses(keys, self.quotas, wrong_keys)
 
@@ -30,8 +34,12 @@ class Limits:
     def create(self, tenant_id: str) -> None:
         self.quotas.take(self._creates, tenant_id)
 
-    def search(self, tenant_id: str) -> None:
-        self.quotas.take(self._searches, tenant_id)
+    def search(self, by: str) -> None:
+        """A tenant's id; an operator's uses up no tenant's."""
+        self.quotas.take(self._searches, by)
+
+    def account_change(self, tenant_id: str) -> None:
+        self.quotas.take(self._account_changes, tenant_id)
 
 
 def _per_second(name: str, what: str, number: int) -> QuotaPolicy:

@@ -16,7 +16,7 @@ from covergate.access.vendor_accounts import (
     try_account,
 )
 from covergate.api import examples, schemas
-from covergate.api.deps import AccountManager, GatewayOf, NoQuery
+from covergate.api.deps import AccountManager, GatewayOf, NoQuery, limits_of
 from covergate.api.describe import Described, documented
 from covergate.api.http import NoBody, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position
@@ -94,12 +94,14 @@ async def read_vendor_account(gateway: GatewayOf, caller: AccountManager, _: NoQ
     ),
 )
 async def put_vendor_account(
+    request: Request,
     gateway: GatewayOf,
     caller: AccountManager,
     _: NoQuery,
     body: Annotated[PutVendorAccount, Depends(json_body(PutVendorAccount))],
     vendor: str,
 ) -> Response:
+    limits_of(request).account_change(caller.tenant_id)
     owner = Owner(caller.tenant_id, caller.mode, vendor)
     shown, is_new = await put_account(gateway, owner, body.environment, body.credentials, caller)
     if is_new:
@@ -121,8 +123,9 @@ async def put_vendor_account(
     ),
 )
 async def remove_vendor_account(
-    gateway: GatewayOf, caller: AccountManager, _: NoQuery, __: NoBody, vendor: str
+    request: Request, gateway: GatewayOf, caller: AccountManager, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
+    limits_of(request).account_change(caller.tenant_id)
     await remove_account(gateway, Owner(caller.tenant_id, caller.mode, vendor), caller)
     return Response(status_code=204)
 
@@ -141,6 +144,7 @@ async def remove_vendor_account(
 async def verify_vendor_account(
     request: Request, gateway: GatewayOf, caller: AccountManager, _: NoQuery, __: NoBody, vendor: str
 ) -> Response:
+    limits_of(request).account_change(caller.tenant_id)
     transport = cast(Transport, request.app.state.transport)
     owner = Owner(caller.tenant_id, caller.mode, vendor)
     return json_answer(await try_account(gateway, transport, owner, caller))

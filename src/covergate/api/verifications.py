@@ -196,7 +196,7 @@ router.add_api_route(
 async def get_verifications(
     request: Request, gateway: GatewayOf, caller: Watcher, query: Annotated[ListQuery, Query()]
 ) -> Response:
-    limits_of(request).search(caller.tenant_id)
+    limits_of(request).search(caller.operator_id or caller.tenant_id)
     after = position_of(ids.VERIFICATION, query.after)
     page = await list_verifications(gateway, caller, query.filters(), after, query.limit, "verification.list")
     return json_answer(listed(page))
