@@ -176,3 +176,13 @@ async def test_events_come_to_the_accounts_own_address(client: httpx.AsyncClient
     for path in (f"sohar/{shown['id']}", "sohar/acc_00000000000000000000000000", "sohar/x"):
         answer = await client.post(f"/v1/vendor-events/{path}", content=b"{}")
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
+async def test_nothing_is_sent_to_a_vendor_that_is_held(client: httpx.AsyncClient, keys: Keys, vendor: Sohar) -> None:
+    await client.put(PATH, json=BODY, headers=keys.full)
+    await client.post("/v1/vendors/sohar/hold", headers=keys.operator)
+    answer = await client.post(f"{PATH}/test", headers=keys.full)
+    assert (answer.status_code, answer.json()["state"], vendor.asked) == (200, "untested", [])
+    assert "an operator holds the vendor" in answer.json()["message"]
+    await client.post("/v1/vendors/sohar/resume", headers=keys.operator)
+    assert (await client.post(f"{PATH}/test", headers=keys.full)).json()["state"] != "untested"

@@ -95,6 +95,7 @@ _TESTED = Query(
 )
 _OWNER = Query("SELECT tenant_id FROM vendor_accounts WHERE id = :id")
 
+HELD = "an operator holds the vendor, and nothing is sent to it: nothing is known about the credentials"
 TAKEN, REFUSED = "the vendor took the credentials", "the vendor refused the credentials"
 
 
@@ -280,10 +281,12 @@ async def remove_account(gateway: Gateway, owner: Owner, by: Caller | None = Non
     log.info("vendor_account_removed", account=account_id, tenant_id=owner.tenant_id)
 
 
-async def try_account(gateway: Gateway, transport: Transport, owner: Owner, by: Caller | None = None) -> dict[str, Any]:
+async def try_account(
+    gateway: Gateway, transport: Transport, owner: Owner, by: Caller | None = None, *, held: bool = False
+) -> dict[str, Any]:
     """Makes one harmless call with the credentials: the account as it is shown, with a `message` in our words.
 
-    Only a clear word of the vendor changes its state. Raises Problem `not_found`.
+    Only a clear word of the vendor changes its state. `held`: an operator holds the vendor. Raises Problem `not_found`.
     """
     vendor = vendor_named(owner.vendor)
     async with gateway.connection() as db:
@@ -295,7 +298,7 @@ async def try_account(gateway: Gateway, transport: Transport, owner: Owner, by: 
         raise _no_account()
     async with gateway.connection() as db:
         await _audit(db, by, owner, "account.test")
-    state, message = await _said_to(transport, vendor, account)
+    state, message = (None, HELD) if held else await _said_to(transport, vendor, account)
     if state is not None:
         async with gateway.connection() as db:
             values = {"id": row.id, "version": row.changed_at, "state": state}

@@ -23,7 +23,9 @@ from covergate.api.pages import PageQuery, listed, position
 from covergate.db.page import page
 from covergate.states import Environment
 from covergate.transport.transport import Transport
+from covergate.vendor_health.circuit_breaker import read_standing
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED
 from covergate.verifications.sweep import wake_refused
 
 router = APIRouter(tags=["Vendors"])
@@ -147,7 +149,10 @@ async def verify_vendor_account(
     limits_of(request).account_change(caller.tenant_id)
     transport = cast(Transport, request.app.state.transport)
     owner = Owner(caller.tenant_id, caller.mode, vendor)
-    return json_answer(await try_account(gateway, transport, owner, caller))
+    async with gateway.connection() as db:
+        standing = (await read_standing(db)).get((vendor, caller.mode, SHARED))
+    held = standing is not None and standing.held_at is not None
+    return json_answer(await try_account(gateway, transport, owner, caller, held=held))
 
 
 def _itself(row: dict[str, Any]) -> dict[str, Any]:
