@@ -30,7 +30,7 @@ demo: $(SYNCED) ## show the gateway at work, end to end
 	@$(BIN)/covergate demo
 
 test: $(SYNCED) ## run the whole test suite
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 contract: $(SYNCED) ## lint the OpenAPI document, make clients of it and have them verify a patient
 	@$(BIN)/python -m contract
