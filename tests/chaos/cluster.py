@@ -91,6 +91,8 @@ class Cluster:
     ports: dict[str, int] = field(default_factory=dict)
     deaths: list[tuple[str, float]] = field(default_factory=list)
     """Which process was SIGKILLed when, in Unix seconds."""
+    serving: Release | None = None
+    """The release of the API that was started last."""
 
     @property
     def api_urls(self) -> list[str]:
@@ -120,6 +122,8 @@ class Cluster:
         `stderr`: a file descriptor instead of the log.
         """
         process = self._made(name, release or self.release)
+        if name in APIS:
+            self.serving = release or self.release
         environment = process.environment | settings
         process.log = log or process.log
         process.log.touch()
@@ -241,6 +245,21 @@ class Cluster:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.ports[name] = free.getsockname()[1]
         return self.ports[name]
+
+    async def answer(self, *arguments: str) -> str:
+        """What one run of `covergate`, of the release that serves, prints."""
+        release = self.serving or self.release
+        process = await asyncio.create_subprocess_exec(
+            str(release.covergate),
+            *arguments,
+            cwd=self.directory,
+            env=self.environment(release),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        printed, said = await asyncio.wait_for(process.communicate(), START_SECONDS)
+        assert process.returncode == 0, said.decode()
+        return printed.decode().strip()
 
     async def command(self, *arguments: str, release: Release | None = None, **settings: str) -> tuple[int, str]:
         """Exit code and stderr of one run of `covergate`."""
