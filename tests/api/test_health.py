@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import httpx
@@ -13,6 +15,7 @@ from covergate.db.database import Database, asyncpg_dsn, make_engine
 from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway, connections_of
 from tests.support.clients import Body, End, Keys, Post, Rows
+from tests.support.waiting import eventually
 
 
 async def test_up_and_ready_without_a_key(client: httpx.AsyncClient) -> None:
@@ -176,3 +179,26 @@ async def test_what_a_vendor_keeps_waiting_does_not_wait_for_a_worker(
     assert shown["waiting_for"]["kind"] == "hold"
     page = await client.get("/v1/verifications", params={"waiting_for": "hold"}, headers=keys.full)
     assert [row["id"] for row in page.json()["data"]] == [held["id"]]
+
+
+async def test_however_many_ask_at_once_the_database_is_looked_at_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    answered = asyncio.Event()
+
+    async def look(_: Any) -> None:
+        nonlocal looks
+        looks += 1
+        await answered.wait()
+
+    monkeypatch.setattr("covergate.api.health.require_current", look)
+    asking = [asyncio.create_task(client.get("/readyz")) for _ in range(50)]
+    await eventually(lambda: looks)
+    asking[0].cancel()
+    answered.set()
+    answers = await asyncio.gather(*asking[1:])
+    assert {answer.status_code for answer in answers} == {200}
+    assert looks == 1
+    assert (await client.get("/readyz")).status_code == 200
+    assert looks == 2

@@ -118,6 +118,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     app.state.credentials, app.state.metrics = credentials, metrics
     app.state.transport = transport
     app.state.acceptance, app.state.limits = Acceptance(gateway), limits
+    app.state.readiness = health.Readiness(gateway)
     app.state.refusals = refusals
     app.state.large_events = vendor_events.LargeEvents()
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)

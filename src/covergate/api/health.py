@@ -15,10 +15,32 @@ from covergate.api.metrics import Metrics
 from covergate.backlog import workers_alive
 from covergate.db.migrate import require_current
 from covergate.errors import ConfigurationError, Problem
+from covergate.gateway import Gateway
 
 router = APIRouter(tags=["Health"])
 
 READY_WITHIN_SECONDS = 3.0
+
+
+class Readiness:
+    """What `/readyz` says. Nobody has to be known to ask, so all who ask at the same time share one look at the database."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._look: asyncio.Future[int] | None = None
+
+    async def workers(self) -> int:
+        """The living workers. Raises ConfigurationError, and what says that the database is away."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.ensure_future(self._ask())
+            self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
+        # Whoever goes away does not take the others' look along.
+        return await asyncio.shield(self._look)
+
+    async def _ask(self) -> int:
+        async with asyncio.timeout(READY_WITHIN_SECONDS), self._gateway.connection() as db:
+            await require_current(db)
+            return await workers_alive(db)
 
 
 @router.get(
@@ -46,13 +68,12 @@ async def healthz(_: NoQuery) -> Response:
         problems=(422,),
     ),
 )
-async def readyz(request: Request, gateway: GatewayOf, _: NoQuery) -> Response:
+async def readyz(request: Request, _: NoQuery) -> Response:
     if waiters_of(request).closing:
         raise Problem("unavailable", "the process is being stopped", retry_after=1)
+    readiness: Readiness = request.app.state.readiness
     try:
-        async with asyncio.timeout(READY_WITHIN_SECONDS), gateway.connection() as db:
-            await require_current(db)
-            workers = await workers_alive(db)
+        workers = await readiness.workers()
     except ConfigurationError:
         raise Problem("unavailable", "the database has another version's schema", retry_after=5) from None
     return json_answer({"status": "ok", "workers": workers})
