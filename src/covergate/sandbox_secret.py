@@ -7,8 +7,6 @@ start.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ import structlog
 from covergate.db.connect import is_this_machine
 from covergate.db.embedded.host import prepare_data_dir
 from covergate.errors import ConfigurationError
+from covergate.secret_files import make_once
 from covergate.settings import Settings
 
 SECRET_FILE = "sandbox.secret"  # noqa: S105 (a file's name)
@@ -57,8 +56,8 @@ def refuse_known_secret(secret: str, *, host: str, public_url: str = "") -> None
 def _from_file(data_dir: Path) -> str:
     path = data_dir / SECRET_FILE
     try:
-        if not path.exists():
-            _make(prepare_data_dir(data_dir) / SECRET_FILE)
+        if not path.exists() and make_once(prepare_data_dir(data_dir) / SECRET_FILE, f"{secrets.token_hex(32)}\n"):
+            log.info("sandbox_secret_created", path=str(path))
         secret = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
@@ -68,17 +67,3 @@ def _from_file(data_dir: Path) -> str:
     if len(secret) < SHORTEST:
         raise ConfigurationError(f"{path} holds no secret: remove it, and a new one is made")
     return secret
-
-
-def _make(path: Path) -> None:
-    """Complete or not at all, and never over one that another process has just made."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{secrets.token_hex(32)}\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # like O_EXCL, but the secret is already in it
-            log.info("sandbox_secret_created", path=str(path))
-    finally:
-        draft.unlink(missing_ok=True)

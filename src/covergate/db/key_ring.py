@@ -26,6 +26,7 @@ from covergate.db.kept import Kept
 from covergate.db.ring import KEY_BYTES, KeyRing
 from covergate.db.sql import Query, Record
 from covergate.errors import ConfigurationError
+from covergate.secret_files import make_once
 from covergate.settings import Settings
 
 KEY_FILE = "encryption.key"
@@ -145,31 +146,15 @@ async def _from_command(command: str) -> KeyRing:
 
 
 def _create(path: Path) -> None:
-    """Writes a new key; complete or not at all, and never over a key that another process has just made."""
     key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"k1:{key}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # like O_EXCL, but the key is already in it
-        except FileExistsError:
-            return
-        finally:
-            draft.unlink()
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        made = make_once(path, f"k1:{key}\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
-    log.warning("encryption_key_created", path=str(path), advice="back it up: without it nothing sealed can be read")
+    if made:
+        log.warning(
+            "encryption_key_created", path=str(path), advice="back it up: without it nothing sealed can be read"
+        )
 
 
 async def introduce(ring: KeyRing, connection: AsyncConnection) -> None:
