@@ -17,6 +17,7 @@ from covergate.verifications.policy import REMEDIES, Remedy
 from covergate.verifications.vendor_events import receive
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER
+from tests.support.postgres import make_sealer
 from tests.support.sohar import READ as READ_SOHAR
 from tests.support.sohar import REF, event
 from tests.support.sohar import SUBMIT as SOHAR
@@ -151,6 +152,14 @@ async def test_a_look_up_that_keeps_failing_pays_a_second_vendor_only_if_allowed
     assert (view["vendor"], view["status"]) == (vendor, "in_progress")
     assert wire.calls.count(f"POST {api}/mental_health/batch_inquiries") == 1
     assert wire.calls.count(f"GET {api}/mental_health/inquiries") == 6
+
+
+async def test_an_operator_resolves_in_a_process_that_knows_nothing_of_the_tenant(engine: Engine, wire: Wire) -> None:
+    """No caller of the tenant's has ever asked there, so its keys have to be fetched."""
+    id_ = await lost(engine, wire, vendor="sohar")
+    database = replace(engine.gateway.database, sealer=make_sealer())
+    await resolve(replace(engine.gateway, database=database), CALLER, id_, Resolution.RESUBMIT)
+    assert (await engine.view(id_))["waiting_for"] is None
 
 
 async def test_nothing_to_resolve(engine: Engine) -> None:

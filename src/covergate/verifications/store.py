@@ -228,13 +228,15 @@ async def lock_attempt(db: AsyncConnection, attempt_id: str) -> Attempt:
 
 
 async def removed_ssns(db: AsyncConnection, sealer: Sealer, v: Verification) -> list[str]:
-    """Pointers to the SSNs that have left its inquiry."""
+    """Pointers to the SSNs that have left its inquiry; none of one that does not open, which its next step will tell."""
     sealed = await _READ_INQUIRY.scalar(db, {"id": v.id})
-    return (
-        []
-        if sealed is None
-        else removed_from(sealer.open_json(place_in_verification(v.tenant_id, v.mode, v.id, "inquiry"), sealed))
-    )
+    if sealed is None:
+        return []
+    await sealer.meet(db, [v.tenant_id], [sealed])
+    try:
+        return removed_from(sealer.open_json(place_in_verification(v.tenant_id, v.mode, v.id, "inquiry"), sealed))
+    except SealError:
+        return []
 
 
 async def lock_refs(db: AsyncConnection, refs: Collection[tuple[str, str]]) -> None:
