@@ -120,7 +120,9 @@ async def test_each_of_a_workers_periodic_tasks_runs_as_the_runtime_role(
         async with running_worker(gateway, wire):
             await eventually(lambda: len(done) >= 8)
         assert {name: error for name, error in done.items() if isinstance(error, Exception)} == {}
-        assert done["erase_old"] == 2 and done["close_late"] == 1 and done["close"] == 1
+        assert done["erase_old"] == 2 and done["close_late"] == 1
+        # None if a transaction that may still add a row was under way just then: the next look closes it.
+        assert done["close"] in (0, 1)
         assert set(done) == {
             "close_late",
             "wake_held_back",

@@ -22,7 +22,7 @@ router = APIRouter(tags=["Health"])
 READY_WITHIN_SECONDS = 3.0
 
 
-class Readiness:
+class ReadinessLook:
     """What `/readyz` says. Nobody has to be known to ask, so all who ask at the same time share one look at the database."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -71,7 +71,7 @@ async def healthz(_: NoQuery) -> Response:
 async def readyz(request: Request, _: NoQuery) -> Response:
     if waiters_of(request).closing:
         raise Problem("unavailable", "the process is being stopped", retry_after=1)
-    readiness: Readiness = request.app.state.readiness
+    readiness: ReadinessLook = request.app.state.readiness
     try:
         workers = await readiness.workers()
     except ConfigurationError:
