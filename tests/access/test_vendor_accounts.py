@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from covergate.access.vendor_accounts import Owner, checked, put_account
+from covergate.access.vendor_accounts import Owner, put_account
+from covergate.access.vendor_credentials import checked
 from covergate.db.database import Database
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway

@@ -15,7 +15,7 @@ from covergate import ids
 from covergate.access import audit
 from covergate.access.audit import command_line
 from covergate.access.caller import Caller
-from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
+from covergate.access.credentials import CREDENTIALS_CHANGED, ListedCredential, digest, name_of
 from covergate.db.data_keys import introduce_first
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
@@ -79,26 +79,12 @@ SELECT id, tenant_id, mode, scopes, name, allowed_networks,
 FROM api_keys WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as it is listed: `hint` is its last four characters."""
-
-    id: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey(ListedCredential):
     tenant: str
     mode: str
-    hint: str
     scopes: tuple[str, ...]
-    name: str
     networks: tuple[str, ...]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    expired: bool | None
-
-    @property
-    def state(self) -> str:
-        return "revoked" if self.revoked_at else "expired" if self.expired else "valid"
 
 
 async def create_key(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from covergate.eligibility.inquiry import CONTROL
@@ -19,6 +20,24 @@ LONGEST = timedelta(days=36_500)
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCredential:
+    """What every credential is listed with: `hint` is its last four characters."""
+
+    id: str
+    name: str
+    hint: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    expired: bool | None
+
+    @property
+    def state(self) -> str:
+        return "revoked" if self.revoked_at else "expired" if self.expired else "valid"
 
 
 def digest(secret: str) -> bytes:

@@ -17,7 +17,7 @@ from covergate import ids
 from covergate.access import audit
 from covergate.access.audit import command_line
 from covergate.access.caller import Caller, CallerKind
-from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
+from covergate.access.credentials import CREDENTIALS_CHANGED, ListedCredential, digest, name_of
 from covergate.db.kept import Kept
 from covergate.db.sql import Query
 from covergate.errors import ConfigurationError
@@ -61,23 +61,9 @@ _FIND_TENANT = Query(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorRow:
-    """An operator as it is listed: `hint` is the credential's last four characters."""
-
-    id: str
-    name: str
-    hint: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRow(ListedCredential):
     roles: tuple[str, ...]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    expired: bool | None
-
-    @property
-    def state(self) -> str:
-        return "revoked" if self.revoked_at else "expired" if self.expired else "valid"
 
 
 async def create_operator(
