@@ -20,6 +20,7 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
+from covergate.eligibility.sourced import Sources
 from covergate.eligibility.terms import Coverage
 
 
@@ -46,5 +47,7 @@ class Answer(ResultPart):
     payer_status: PayerStatus = PayerStatus()
     notes: list[str] = Field(default_factory=list)
     warnings: list[Warning_] = Field(default_factory=list)
+    sources: Sources = Field(default_factory=dict)
+    """Of `provider_in_network` and `referral_required`."""
     ineligible_without_reason: bool = False
     """The vendor said "not eligible" without a reason: outcome `ineligible`/`unspecified`."""

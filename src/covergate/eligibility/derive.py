@@ -16,10 +16,14 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.result import Result, ResultPart, Warning_
+from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, summarize
 from covergate.eligibility.terms import CodeType, Coverage, Outcome, OutcomeReason, WarningCode
 
 _P = TypeVar("_P", bound=ResultPart)
+
+MAPPING_VERSION = "2026-11-28"
+"""Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
     WarningCode.SERVICE_NOT_CONFIRMED: "Coverage is active, but the vendor did not say whether the asked service is covered.",
@@ -32,6 +36,16 @@ _MESSAGES: dict[WarningCode, str] = {
     WarningCode.MEMBER_DATA_DIFFERS: "The member data in the answer differs from what was asked.",
     WarningCode.CONTACT_OTHER_ENTITY: "The payer refers to another entity for this benefit; see related_entities.",
     WarningCode.RAW_UNPARSABLE: "The vendor's reply could not be read; it is kept in raw.",
+    WarningCode.PAYER_NOT_IN_DIRECTORY: "The payer id is not in the payer directory; it was sent as it is.",
+    WarningCode.PAYER_MATCHED_BY_NAME: "The payer was found by its name alone; see inquiry.payer.directory_id.",
+    WarningCode.OTHER_PAYER_PRIMARY: "Another payer pays first; see bill_to and other_coverage.",
+    WarningCode.MANAGED_CARE_PLAN_PAYS: "A managed care plan pays for this service; see bill_to.",
+    WarningCode.CARVED_OUT: "The asked service is carved out to another entity; see bill_to.",
+    WarningCode.LIMITED_BENEFIT: "The coverage is limited to a part of what a medical plan covers.",
+    WarningCode.SPEND_DOWN_OPEN: "Coverage begins to pay only when the spend-down has been met.",
+    WarningCode.PREMIUM_GRACE_PERIOD: "Premiums are not paid through the service date; the payer may take payments back.",
+    WarningCode.HOSPICE_ELECTION: "The patient has elected hospice; care for the terminal illness is billed to it.",
+    WarningCode.SEVERAL_PLANS_DISAGREE: "The answer has several plans that disagree, and none is that of the service.",
 }
 
 
@@ -68,7 +82,11 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
         coverage=coverage,
         service_covered=covered,
+        plans=[],
+        bill_to=None,
         summary=summary,
+        cost_shares=[],
+        mapping_version=MAPPING_VERSION,
         services=in_order(answer.services),
         benefits=in_order(answer.benefits),
         other_coverage=in_order(answer.other_coverage),
@@ -92,6 +110,7 @@ _TAKEN_OVER = (
     "referral_required",
     "references",
     "payer_status",
+    "sources",
 )
 
 
@@ -114,7 +133,7 @@ def _coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple
     not_begun = plan.starts_on is not None and plan.starts_on > day
     if answer.coverage is not Coverage.ACTIVE or not (ended or not_begun):
         return answer.coverage, []
-    sources = plan.sources.get("ends_on" if ended else "starts_on", [])
+    sources = pointers_at(plan.sources, "ends_on" if ended else "starts_on")
     if day <= today:
         return Coverage.INACTIVE, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *sources)]
     return Coverage.ACTIVE, [warning(WarningCode.COVERAGE_MAY_END, *sources)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covergate.eligibility.inquiry import Inquiry, Patient, Subscriber
 from covergate.eligibility.result import Member
+from covergate.eligibility.sourced import pointers_at
 
 
 def differences(inquiry: Inquiry, patient: Member, subscriber: Member | None) -> list[str] | None:
@@ -18,7 +19,7 @@ def differences(inquiry: Inquiry, patient: Member, subscriber: Member | None) ->
         differing += _differing(subscriber, inquiry.subscriber, numbers)
     if not differing:
         return None
-    return sorted(pointer for member, field in differing for pointer in member.sources.get(field, []))
+    return sorted(pointer for member, field in differing for pointer in pointers_at(member.sources, field))
 
 
 def _differing(member: Member, person: Patient | Subscriber, numbers: set[str]) -> list[tuple[Member, str]]:

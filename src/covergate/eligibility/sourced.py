@@ -7,13 +7,33 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 _CENT = Decimal("0.01")
 
-Sources = dict[str, list[str]]
-"""The pointers of each stated field of a row."""
+
+class PhraseSource(BaseModel):
+    """Where a payer's fixed phrase stands, and the entry of the phrase book that read it: `phrase:<id>@<version>`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
+    )
+
+    pointers: list[str]
+    by: str
+
+
+Sources = dict[str, list[str] | PhraseSource]
+"""Of each stated field of a row its pointers, for a value that a phrase says with the phrase."""
+
+
+def pointers_at(sources: Sources, field: str) -> list[str]:
+    """The pointers of a field, however its value was read; none if it is not stated."""
+    source = sources.get(field, [])
+    return source if isinstance(source, list) else source.pointers
 
 
 @dataclass(frozen=True, slots=True)

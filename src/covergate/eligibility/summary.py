@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from covergate.eligibility.result import Accumulator, Benefit, ByLevel, NetworkSummary, Summary, Warning_
+from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode
 
 ServiceCodes = frozenset[tuple[CodeType, str]]
@@ -107,7 +108,9 @@ def _single(
     values = {(row.tier, *_key(stated)): stated for row, stated in candidates}
     if len(values) == 1:
         return next(iter(values.values()))
-    sources = {pointer for row, _ in candidates for name in _STATED_IN[kind] for pointer in row.sources.get(name, [])}
+    sources = {
+        pointer for row, _ in candidates for name in _STATED_IN[kind] for pointer in pointers_at(row.sources, name)
+    }
     warnings.append(
         Warning_(
             code=WarningCode.CONFLICTING_AMOUNTS,

@@ -21,6 +21,7 @@ class OutcomeReason(StrEnum):
     INACTIVE = "inactive"
     NOT_COVERED = "not_covered"
     UNSPECIFIED = "unspecified"
+    CARVED_OUT = "carved_out"
 
 
 class Kind(StrEnum):
@@ -98,7 +99,96 @@ class Role(StrEnum):
     MANAGED_CARE = "managed_care"
     THIRD_PARTY_ADMINISTRATOR = "third_party_administrator"
     CARVE_OUT = "carve_out"
+    CARVE_OUT_VENDOR = "carve_out_vendor"
+    UTILIZATION_MANAGEMENT = "utilization_management"
+    PHARMACY_BENEFIT = "pharmacy_benefit"
+    HOME_PLAN = "home_plan"
+    HOSPICE = "hospice"
     OTHER = "other"
+
+
+class Program(StrEnum):
+    """What a plan is: the line of business, or the public program that stands behind it."""
+
+    MEDICAL = "medical"
+    DENTAL = "dental"
+    VISION = "vision"
+    PHARMACY = "pharmacy"
+    MEDICARE_A = "medicare_a"
+    MEDICARE_B = "medicare_b"
+    MEDICARE_ADVANTAGE = "medicare_advantage"
+    PART_D = "part_d"
+    MEDICAID = "medicaid"
+    MEDICAID_MCO = "medicaid_mco"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class BenefitPlace(StrEnum):
+    """Where a benefit holds, coarser than CMS's place of service codes (docs/x12.md#places)."""
+
+    OFFICE = "office"
+    TELEHEALTH = "telehealth"
+    HOME = "home"
+    INPATIENT = "inpatient"
+    OUTPATIENT = "outpatient"
+    EMERGENCY = "emergency"
+    URGENT_CARE = "urgent_care"
+    PHARMACY = "pharmacy"
+    OTHER = "other"
+
+
+class ProviderKind(StrEnum):
+    PCP = "pcp"
+    SPECIALIST = "specialist"
+
+
+class AuthorizationNeed(StrEnum):
+    """`may_apply`: the payer says that an authorization can be needed, not that it is."""
+
+    REQUIRED = "required"
+    NOT_REQUIRED = "not_required"
+    MAY_APPLY = "may_apply"
+    UNKNOWN = "unknown"
+
+
+class WhyNull(StrEnum):
+    """Why a cell of the summary is null."""
+
+    NOT_STATED = "not_stated"
+    SEVERAL_SHARES = "several_shares"
+    LIMITED_ROWS_ONLY = "limited_rows_only"
+    CONFLICT = "conflict"
+
+
+class MatchedBy(StrEnum):
+    """How a cost share was found to be that of the asked service."""
+
+    CODE = "code"
+    FAMILY = "family"
+    PLAN = "plan"
+
+
+class BillToReason(StrEnum):
+    THIS_PAYER = "this_payer"
+    MEDICARE_ADVANTAGE = "medicare_advantage"
+    MANAGED_CARE = "managed_care"
+    CARVE_OUT = "carve_out"
+    MSP = "msp"
+    OTHER_PRIMARY = "other_primary"
+    TPA = "tpa"
+
+
+class OtherCoverageKind(StrEnum):
+    MEDICARE_ADVANTAGE = "medicare_advantage"
+    PART_D = "part_d"
+    MSP = "msp"
+    MEDICARE = "medicare"
+    MEDICAID = "medicaid"
+    MANAGED_CARE = "managed_care"
+    SUPPLEMENTAL = "supplemental"
+    OTHER = "other"
+    UNKNOWN = "unknown"
 
 
 class PatientRelationship(StrEnum):
@@ -128,3 +218,13 @@ class WarningCode(StrEnum):
     MEMBER_DATA_DIFFERS = "member_data_differs"
     CONTACT_OTHER_ENTITY = "contact_other_entity"
     RAW_UNPARSABLE = "raw_unparsable"
+    PAYER_NOT_IN_DIRECTORY = "payer_not_in_directory"
+    PAYER_MATCHED_BY_NAME = "payer_matched_by_name"
+    OTHER_PAYER_PRIMARY = "other_payer_primary"
+    MANAGED_CARE_PLAN_PAYS = "managed_care_plan_pays"
+    CARVED_OUT = "carved_out"
+    LIMITED_BENEFIT = "limited_benefit"
+    SPEND_DOWN_OPEN = "spend_down_open"
+    PREMIUM_GRACE_PERIOD = "premium_grace_period"
+    HOSPICE_ELECTION = "hospice_election"
+    SEVERAL_PLANS_DISAGREE = "several_plans_disagree"

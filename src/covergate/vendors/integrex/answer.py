@@ -26,7 +26,7 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
-from covergate.eligibility.sourced import Sourced, money, percent
+from covergate.eligibility.sourced import Sourced, money, percent, pointers_at
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, PatientRelationship, Role, WarningCode
 from covergate.eligibility.x12.codes import (
     ACTIVE,
@@ -315,7 +315,7 @@ def _administrator(fields: Fields) -> list[RelatedEntity]:
     if not _is_tpa(fields).value:
         return []
     payer = _payer(fields)
-    named = {name: Sourced(getattr(payer, name), tuple(payer.sources.get(name, []))) for name in ("id", "name")}
+    named = {name: Sourced(getattr(payer, name), tuple(pointers_at(payer.sources, name))) for name in ("id", "name")}
     return _entity(Role.THIRD_PARTY_ADMINISTRATOR, **named)
 
 
