@@ -316,7 +316,7 @@ def _sources(
         "starts_on": [one.dates.starts_on for one in facts],
         "ends_on": [one.dates.ends_on for one in facts],
     }
-    sources = {name: at for name, elements in stated.items() if (at := pointers_of(elements))}
+    sources: Sources = {name: at for name, elements in stated.items() if (at := pointers_of(elements))}
     sources |= {figure.value: list(number.pointers) for figure, number in dollars.items()}
     if counts:
         sources["quantity"] = pointers_of(counts.values())
