@@ -59,15 +59,41 @@ def _day(text: str) -> date | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A REF segment: its qualifier (REF01), the number (REF02) and its description (REF03)."""
+
+    qualifier: str
+    number: Sourced[str] = NOT_STATED
+    description: Sourced[str] = NOT_STATED
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An HSD segment: a number (`hsd02`) of a unit (`hsd01`) in so many (`hsd06`) of a period (`hsd05`)."""
+
+    hsd01: Sourced[str] = NOT_STATED
+    hsd02: Sourced[str] = NOT_STATED
+    hsd03: Sourced[str] = NOT_STATED
+    hsd04: Sourced[str] = NOT_STATED
+    hsd05: Sourced[str] = NOT_STATED
+    hsd06: Sourced[str] = NOT_STATED
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
-    """The entity of a benefit (loop 2120): `code` is NM101, `npi` NM109 if NM108 is XX, `id` any other NM109."""
+    """The entity of a benefit (loop 2120): `code` is NM101, `npi` NM109 if NM108 is XX, `id` any other NM109.
+
+    `name` is NM103; a person has a `first_name` (NM104) too.
+    """
 
     code: Sourced[str] = NOT_STATED
     name: Sourced[str] = NOT_STATED
+    first_name: Sourced[str] = NOT_STATED
     npi: Sourced[str] = NOT_STATED
     id: Sourced[str] = NOT_STATED
     phone: Sourced[str] = NOT_STATED
     fax: Sourced[str] = NOT_STATED
+    website: Sourced[str] = NOT_STATED
     address: Sourced[PostalAddress] = NOT_STATED
 
 
@@ -76,7 +102,8 @@ class EbRow:
     """The EB segment and its loop. `eb03` and `procedures` (from EB13) are already split into single codes.
 
     `eb08_is_fraction` is false for a dialect that writes 20 for twenty percent. `member_id` is a REF of the row that gives
-    the number at another payer (with EB01 = R). `places` are III02 codes.
+    the number at another payer (with EB01 = R); `references` are all REF of the row. `places` are III02 codes of a place of
+    service, `limits` other codes and texts of III, which narrow the row.
     """
 
     eb01: Sourced[str] = NOT_STATED
@@ -95,7 +122,10 @@ class EbRow:
     procedures: tuple[Sourced[str], ...] = ()
     msgs: tuple[Sourced[str], ...] = ()
     places: tuple[Sourced[str], ...] = ()
+    limits: tuple[Sourced[str], ...] = ()
     days: tuple[Days, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    references: tuple[Reference, ...] = ()
     entities: tuple[Entity, ...] = ()
     member_id: Sourced[str] = NOT_STATED
 
