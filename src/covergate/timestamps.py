@@ -1,8 +1,10 @@
-"""Instants as they are shown."""
+"""Instants as they are shown, and compared as they are shown: in whole milliseconds, what is beyond them cut off."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def instant(value: datetime | str | None) -> str | None:
@@ -11,3 +13,17 @@ def instant(value: datetime | str | None) -> str | None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown_since(moment: datetime) -> datetime:
+    """The first instant that is shown as `moment` or later."""
+    whole = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment if whole == moment else shown_later(moment)
+
+
+def shown_later(moment: datetime) -> datetime:
+    """The first instant that is shown as later than `moment`; at the end of time the last one."""
+    try:
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000) + _MILLISECOND
+    except OverflowError:
+        return moment

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -147,8 +147,14 @@ async def test_list_filters_and_pages(client: httpx.AsyncClient, keys: Keys, pos
     assert await listed(external_id="intake-3") == ["intake-3"]
     assert await listed(vendor="integrex") == []
     assert await listed(payer_id="60054", waiting_for="operator") == []
-    assert await listed(created_after=made[3]["created_at"]) in (["intake-4"], ["intake-4", "intake-3"])
-    assert await listed(created_before=made[0]["created_at"]) == []
+    for one in made:
+        later = [two["external_id"] for two in reversed(made) if two["created_at"] > one["created_at"]]
+        assert await listed(created_after=one["created_at"]) == later
+        earlier = [two["external_id"] for two in reversed(made) if two["created_at"] < one["created_at"]]
+        assert await listed(created_before=one["created_at"]) == earlier
+    ended = (await client.get("/v1/verifications", params={"outcome": "eligible"}, headers=keys.full)).json()["data"][0]
+    assert "intake-0" not in await listed(completed_after=ended["completed_at"])
+    assert await listed(created_after="9999-12-31T23:59:59.999999Z") == []
     assert await listed(completed_after=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == [
         "intake-1",
         "intake-0",
@@ -386,6 +392,23 @@ async def test_a_past_date_is_unsupported_by_those_who_answer_for_today(
     answer = await client.post("/v1/verifications", json=body(service=service), headers=keys.full)
     assert answer.json()["code"] == "unsupported_by_vendor"
     assert answer.json()["errors"][0]["pointer"] == "/service/date" and answer.json()["errors"][0]["vendor"] == "sohar"
+
+
+async def test_integrex_takes_any_date_since_the_patient_s_birth(
+    client: httpx.AsyncClient, keys: Keys, body: Body
+) -> None:
+    async def asked(day: str) -> httpx.Response:
+        service = {**body()["service"], "date": day}
+        sent = body(vendor="integrex", service=service, provider={"npi": "1234567893"})
+        return await client.post("/v1/verifications", json=sent, headers=keys.full)
+
+    born = body()["patient"]["date_of_birth"]
+    assert (await asked(born)).status_code == 202
+    before = (date.fromisoformat(born) - timedelta(days=1)).isoformat()
+    for day, pointer in ((before, "/patient/date_of_birth"), (f"{datetime.now(UTC).year + 3}-01-01", "/service/date")):
+        refused = await asked(day)
+        assert refused.status_code == 422
+        assert [error["pointer"] for error in refused.json()["errors"]] == [pointer]
 
 
 async def test_no_vendor_is_enabled_for_live_mode(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:

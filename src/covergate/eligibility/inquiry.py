@@ -307,8 +307,8 @@ class Inquiry(_Part):
                 errors.append((f"{pointer}/date_of_birth", "date_after_service", "must not be after the service date"))
         start, end = self.service.date, self.service.end_date
         for pointer, day in (("/service/date", start), ("/service/end_date", end)):
-            if day is not None and abs(day.year - today.year) > _FARTHEST_SERVICE_YEARS:
-                errors.append((pointer, "date_out_of_range", "must be within two years of today"))
+            if day is not None and day.year - today.year > _FARTHEST_SERVICE_YEARS:
+                errors.append((pointer, "date_out_of_range", "must be at most two years ahead"))
         if end is not None and end < (start or today):
             errors.append(("/service/end_date", "end_before_start", "must not be before the service date"))
         return errors

@@ -25,7 +25,7 @@ from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import AuditOutcome, SubjectKind
-from covergate.timestamps import instant
+from covergate.timestamps import instant, shown_later, shown_since
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
 from covergate.verifications.seals import STAMPED, open_end, place_in_verification
@@ -244,9 +244,9 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
     "waiting_for": (f"{WAITING_FOR} = :waiting_for", "text"),
     "payer_id": ("v.payer_id = :payer_id", "text"),
     "external_id": ("v.external_id = :external_id", "text"),
-    "created_after": ("v.created_at > :created_after", "timestamptz"),
+    "created_after": ("v.created_at >= :created_after", "timestamptz"),
     "created_before": ("v.created_at < :created_before", "timestamptz"),
-    "completed_after": ("v.completed_at > :completed_after", "timestamptz"),
+    "completed_after": ("v.completed_at >= :completed_after", "timestamptz"),
     "member_id": ("v.member_digest = ANY(:member_id)", "bytea[]"),
     "date_of_birth": ("v.birth_digest = ANY(:date_of_birth)", "bytea[]"),
 }
@@ -293,6 +293,11 @@ def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, 
 def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:
     wanted = {name: value for name in _CONDITIONS if (value := getattr(filters, name)) is not None and value != ()}
     tenant_id = caller.tenant_id
+    for name in ("created_after", "completed_after"):
+        if name in wanted:
+            wanted[name] = shown_later(wanted[name])
+    if filters.created_before is not None:
+        wanted["created_before"] = shown_since(filters.created_before)
     if filters.status:
         wanted["status"] = list(filters.status)
     if filters.member_id is not None:
