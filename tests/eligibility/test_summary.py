@@ -8,10 +8,10 @@ import pytest
 
 from covergate.eligibility.result import Benefit, NetworkSummary
 from covergate.eligibility.sourced import money
-from covergate.eligibility.summary import summarize
-from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode
+from covergate.eligibility.summary import Question, summarize
+from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode, WhyNull
 
-ASKED = frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")})
+ASKED = Question(codes=frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")}))
 
 
 def copay(amount: str, *codes: str, network: Network = Network.IN, **fields: Any) -> Benefit:
@@ -73,7 +73,9 @@ def test_networks(network: Network, filled: set[str]) -> None:
 
 def test_nothing_stated_is_null() -> None:
     summary, warnings = summarize([Benefit(kind=Kind.COVERAGE, network=Network.IN)], ASKED)
-    assert summary.model_dump(mode="json") == {"in": None, "out": None, "unknown": None}
+    shown = summary.model_dump(mode="json")
+    assert (shown["in"], shown["out"], shown["unknown"], shown["this_provider"]) == (None, None, None, None)
+    assert set(shown["why_null"].values()) == {"not_stated"}
     assert not warnings
 
 
@@ -98,7 +100,6 @@ def test_levels() -> None:
     "benefits",
     [
         [copay("30", "MH"), copay("50", "MH")],
-        [copay("30", "MH", tier="1"), copay("30", "MH", tier="2")],
         [copay("30", "MH"), copay("50", "MH", network=Network.BOTH)],
     ],
 )
@@ -113,6 +114,13 @@ def test_conflict_picks_nothing_and_warns(benefits: list[Benefit]) -> None:
     (warning,) = warnings
     assert warning.code is WarningCode.CONFLICTING_AMOUNTS
     assert warning.sources == ["/0", "/1"]
+
+
+def test_shares_of_two_tiers_are_no_conflict() -> None:
+    summary, warnings = summarize([copay("30", "MH", tier="1"), copay("50", "MH", tier="2")], ASKED)
+    assert summary.in_ is not None
+    assert (summary.in_.copay, summary.why_null["in.copay"]) == (None, WhyNull.SEVERAL_SHARES)
+    assert not warnings
 
 
 def test_conflicting_deductibles_leave_the_rest_alone() -> None:

@@ -13,12 +13,13 @@ from typing import TypeVar
 import orjson
 
 from covergate.eligibility.answer import Answer
+from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.result import Result, ResultPart, Warning_
 from covergate.eligibility.sourced import pointers_at
-from covergate.eligibility.summary import ServiceCodes, summarize
-from covergate.eligibility.terms import CodeType, Coverage, Outcome, OutcomeReason, WarningCode
+from covergate.eligibility.summary import ServiceCodes, question_of, summarize
+from covergate.eligibility.terms import CodeType, Coverage, Network, Outcome, OutcomeReason, WarningCode
 
 _P = TypeVar("_P", bound=ResultPart)
 
@@ -76,7 +77,9 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     if differing is not None:
         warnings.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
-    summary, conflicts = summarize(answer.benefits, asked_codes(inquiry, frozenset()))
+    in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
+    question = question_of(inquiry.service, asked_codes(inquiry, frozenset()), in_network)
+    summary, conflicts = summarize(answer.benefits, question, _network_of(answer.provider_in_network))
     warnings += conflicts
     result = Result(
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
@@ -85,7 +88,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         plans=[],
         bill_to=None,
         summary=summary,
-        cost_shares=[],
+        cost_shares=in_order(cost_shares_of(answer.benefits)),
         mapping_version=MAPPING_VERSION,
         services=in_order(answer.services),
         benefits=in_order(answer.benefits),
@@ -97,6 +100,10 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     )
     outcome, reason = _outcome(coverage, covered, answer.ineligible_without_reason)
     return Derived(result, outcome, reason)
+
+
+def _network_of(in_network: bool | None) -> Network | None:
+    return None if in_network is None else Network.IN if in_network else Network.OUT
 
 
 _TAKEN_OVER = (

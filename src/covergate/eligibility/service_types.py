@@ -1,0 +1,100 @@
+"""Families of service types: under which codes a payer may answer for the asked service (docs/x12.md#service-type-families).
+
+A claim names a procedure, an inquiry a service type, and payers answer for the few service types that they must. So the
+asked codes come first, then, in order, those under which payers answer for the procedure or the specialty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from covergate.eligibility.inquiry import Service, Specialty
+from covergate.eligibility.terms import ProviderKind
+
+WHOLE_PLAN = "30"
+"""The health benefit plan as such: to ask for it is to ask for nothing in particular."""
+
+_MENTAL_HEALTH = ("A6", "MH", "A8", "CF", "98")
+_SUBSTANCE_USE = ("AI", "AJ", "AK", "CJ", "MH")
+_PHYSICAL_THERAPY = ("PT", "AE", "AC")
+_OCCUPATIONAL_THERAPY = ("AD", "AE", "AC")
+_SPEECH_THERAPY = ("AF", "AC")
+_OFFICE_VISIT = ("98", "BY", "BZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Procedures:
+    """A range of CPT or HCPCS codes, both ends included, and its family."""
+
+    first: str
+    last: str
+    family: tuple[str, ...]
+
+
+PROCEDURES: tuple[Procedures, ...] = (
+    Procedures("70336", "70336", ("62",)),
+    Procedures("70450", "70498", ("62",)),
+    Procedures("70540", "70559", ("62",)),
+    Procedures("71250", "71275", ("62",)),
+    Procedures("71550", "71555", ("62",)),
+    Procedures("72125", "72159", ("62",)),
+    Procedures("72191", "72198", ("62",)),
+    Procedures("73200", "73225", ("62",)),
+    Procedures("73700", "73725", ("62",)),
+    Procedures("74150", "74185", ("62",)),
+    Procedures("80047", "89398", ("5",)),
+    Procedures("90785", "90899", _MENTAL_HEALTH),
+    Procedures("92507", "92508", _SPEECH_THERAPY),
+    Procedures("92521", "92526", _SPEECH_THERAPY),
+    Procedures("96105", "96171", ("MH", "A8", "CF", "A6", "98")),
+    Procedures("97010", "97164", _PHYSICAL_THERAPY),
+    Procedures("97151", "97158", ("MH", "A8", "CF", "A6")),
+    Procedures("97165", "97168", _OCCUPATIONAL_THERAPY),
+    Procedures("97530", "97542", _OCCUPATIONAL_THERAPY),
+    Procedures("98940", "98943", ("33",)),
+    Procedures("99202", "99215", _OFFICE_VISIT),
+    Procedures("99281", "99285", ("86",)),
+    Procedures("99381", "99397", ("81", "BZ", "98")),
+    Procedures("D0100", "D0999", ("23", "35")),
+    Procedures("D1000", "D1999", ("41", "35")),
+    Procedures("D2000", "D9999", ("35",)),
+    Procedures("H0001", "H0022", _SUBSTANCE_USE),
+    Procedures("S9083", "S9088", ("UC",)),
+)
+
+SPECIALTIES: dict[Specialty, tuple[str, ...]] = {
+    Specialty.ABA: ("MH", "A8", "CF", "A6"),
+    Specialty.IOP: ("BB", "A8", "CF", "MH"),
+    Specialty.OCT: _OCCUPATIONAL_THERAPY,
+    Specialty.PHT: _PHYSICAL_THERAPY,
+    Specialty.PRC: _OFFICE_VISIT,
+    Specialty.PCH: ("A8", "MH", "CF", "A4", "98"),
+    Specialty.PSY: _MENTAL_HEALTH,
+    Specialty.SLP: _SPEECH_THERAPY,
+    Specialty.SUD: _SUBSTANCE_USE,
+    Specialty.UGC: ("UC", "98"),
+}
+"""Without an entry payers have no service type of their own for the specialty."""
+
+
+def family_of(service: Service) -> tuple[str, ...]:
+    """The service types beside the asked ones, the nearest first; those of procedures before that of the specialty."""
+    asked = set(service.service_type_codes)
+    return tuple(code for code in dict.fromkeys(_family(service)) if code not in asked)
+
+
+def _family(service: Service) -> Iterator[str]:
+    for code in service.procedure_codes:
+        for procedures in PROCEDURES:
+            if procedures.first <= code <= procedures.last:
+                yield from procedures.family
+    if service.specialty is not None:
+        yield from SPECIALTIES.get(service.specialty, ())
+
+
+def provider_kind_of(specialty: Specialty | None) -> ProviderKind | None:
+    """Plans tell the primary care provider from all others; urgent care is neither."""
+    if specialty is None or specialty is Specialty.UGC:
+        return None
+    return ProviderKind.PCP if specialty is Specialty.PRC else ProviderKind.SPECIALIST
