@@ -13,14 +13,28 @@ from typing import TypeVar
 import orjson
 
 from covergate.eligibility.answer import Answer
+from covergate.eligibility.bill_to import BILLING_WARNINGS, billing_of
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.phrases import apply_phrases
-from covergate.eligibility.result import Result, ResultPart, Warning_
+from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_of
+from covergate.eligibility.programs import HEALTH_PLAN, limited_program_of, program_of
+from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, question_of, summarize
-from covergate.eligibility.terms import CodeType, Coverage, Network, Outcome, OutcomeReason, WarningCode
+from covergate.eligibility.terms import (
+    CodeType,
+    Coverage,
+    Kind,
+    Network,
+    Outcome,
+    OutcomeReason,
+    Program,
+    Role,
+    WarningCode,
+)
+from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
@@ -71,6 +85,9 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     America/New_York on which the answer is read.
     """
     answer = apply_phrases(answer)
+    benefits = in_order(answer.benefits)
+    plans = plans_of(benefits, inquiry.service)
+    answer = _of_the_plan(answer, benefits, plans)
     coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
     covered = _service_covered(answer, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:
@@ -78,22 +95,32 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     differing = differences(inquiry, answer.patient, answer.subscriber)
     if differing is not None:
         warnings.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing))
+    parts = _parts(answer, benefits, coverage, plans)
+    of_service = [parts[index] for index in plans.of_service] or parts
+    programs = {part.program for part in of_service}
+    billing = billing_of(answer, inquiry, coverage, programs.pop() if len(programs) == 1 else Program.UNKNOWN)
+    warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
+    if coverage is Coverage.ACTIVE:
+        warnings += _limits(of_service, inquiry)
+    if plans.disagree is not None:
+        warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
+    rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
     in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
     question = question_of(inquiry.service, asked_codes(inquiry, frozenset()), in_network)
-    summary, conflicts = summarize(answer.benefits, question, _network_of(answer.provider_in_network))
+    summary, conflicts = summarize(rows, question, _network_of(answer.provider_in_network))
     warnings += conflicts
     result = Result(
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
         coverage=coverage,
         service_covered=covered,
-        plans=[],
-        bill_to=None,
+        plans=parts,
+        bill_to=billing.bill_to,
         summary=summary,
-        cost_shares=in_order(cost_shares_of(answer.benefits)),
+        cost_shares=in_order(cost_shares_of(benefits)),
         mapping_version=MAPPING_VERSION,
         services=in_order(answer.services),
-        benefits=in_order(answer.benefits),
+        benefits=benefits,
         other_coverage=in_order(answer.other_coverage),
         related_entities=in_order(answer.related_entities),
         authorizations=in_order(answer.authorizations),
@@ -101,6 +128,10 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         warnings=in_order([*answer.warnings, *warnings]),
     )
     outcome, reason = _outcome(coverage, covered, answer.ineligible_without_reason)
+    if plans.disagree is not None:
+        outcome, reason = Outcome.UNKNOWN, None
+    elif billing.is_carved_out and coverage is not Coverage.INACTIVE:
+        outcome, reason = Outcome.UNKNOWN, OutcomeReason.CARVED_OUT
     return Derived(result, outcome, reason)
 
 
@@ -121,6 +152,145 @@ _TAKEN_OVER = (
     "payer_status",
     "sources",
 )
+
+
+def _of_the_plan(answer: Answer, benefits: list[Benefit], plans: Plans) -> Answer:
+    """The answer as that of the plan of the asked service: its coverage, its plan, what it says of services."""
+    if plans.coverage is None:
+        return answer
+    changes: dict[str, object] = {"coverage": plans.coverage}
+    if plans.elsewhere:
+        rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
+        others = [benefits[index] for index in sorted(plans.elsewhere)]
+        changes["services"] = [_of_these(service, rows, others) for service in answer.services]
+    if len(plans.parts) > 1:
+        changes["plan"] = _plan(answer.plan, benefits, [plans.parts[index] for index in plans.of_service])
+    return answer.model_copy(update=changes)
+
+
+def _of_these(service: ServiceAnswer, rows: list[Benefit], others: list[Benefit]) -> ServiceAnswer:
+    """A service that rows of other plans speak of too, as the plan's own rows have it."""
+    if service.code_type is not CodeType.SERVICE_TYPE or covered_by(others, service.code) is None:
+        return service
+    covered = covered_by(rows, service.code)
+    if covered is None and service.code != HEALTH_PLAN:
+        return service
+    sources = {name: at for name, at in service.sources.items() if name != "covered" or covered is not None}
+    return service.model_copy(update={"covered": covered, "sources": sources})
+
+
+def _plan(stated: Plan, benefits: list[Benefit], parts: list[PlanPart]) -> Plan:
+    """The fields that these plans agree on; what is stated outside of their coverage rows stands."""
+    of_rows = {at for row in benefits for name in _OF_PLANS.values() for at in pointers_at(row.sources, name)}
+    fields: dict[str, object] = {}
+    sources = dict(stated.sources)
+    for name in _OF_PLANS:
+        values = {value for part in parts if (value := getattr(part, name)) is not None}
+        pointers = pointers_at(stated.sources, name)
+        if not values and pointers and of_rows.isdisjoint(pointers):
+            continue
+        sources.pop(name, None)
+        fields[name] = values.pop() if len(values) == 1 else None
+        if fields[name] is not None and (at := {at for part in parts for at in pointers_at(part.sources, name)}):
+            sources[name] = sorted(at)
+    if "type" in fields:
+        sources.pop("type_name", None)
+        fields["type_name"] = EB04_NAMES.get(str(fields["type"]))
+        if fields["type_name"] is not None and "type" in sources:
+            sources["type_name"] = sources["type"]
+    return stated.model_copy(update={**fields, "sources": sources})
+
+
+_OF_PLANS = {"name": "plan_name", "type": "insurance_type", "starts_on": "starts_on", "ends_on": "ends_on"}
+"""Fields of a plan, and where its rows have them."""
+
+
+def _parts(answer: Answer, benefits: list[Benefit], coverage: Coverage, plans: Plans) -> list[PlanPart]:
+    """The plans of the rows. An answer that has none, or one, speaks of it outside of its rows too."""
+    if len(plans.parts) > 1:
+        return plans.parts
+    stated = answer.plan
+    if not plans.parts and stated == Plan() and coverage is Coverage.UNKNOWN:
+        return []
+    part = plans.parts[0] if plans.parts else PlanPart(benefits=list(range(len(benefits))), coverage=coverage)
+    names = [name for name in ("name", "type", "starts_on", "ends_on", "group_number") if getattr(part, name) is None]
+    added = {name: getattr(stated, name) for name in names if getattr(stated, name) is not None}
+    sources = {**part.sources, **{name: stated.sources[name] for name in added if name in stated.sources}}
+    program = part.program
+    if program is Program.UNKNOWN:
+        program = program_of(added.get("type"), added.get("name"), ())
+    update = {**added, "sources": sources, "program": program, "open_ended": part.open_ended or stated.open_ended}
+    return [part.model_copy(update=update)]
+
+
+def _cautions(answer: Answer, inquiry: Inquiry, benefits: list[Benefit]) -> list[Warning_]:
+    """Reasons for which an active coverage may not pay, or not all (docs/x12.md#limited-programs)."""
+    day = inquiry.service_date
+    now = [row for row in benefits if holds(row.starts_on, row.ends_on, day)]
+    open_rows = [row for row in now if row.kind is Kind.SPEND_DOWN and _is_open(row)]
+    elected = [row for row in benefits if row.code == _FACILITY and _HOSPICE in row.service_type_codes]
+    hospice = [
+        *(pointers_at(row.sources, "kind") for row in elected if holds(row.starts_on, row.ends_on, day)),
+        *(
+            pointers_at(one.sources, "role")
+            for one in answer.related_entities
+            if one.role is Role.HOSPICE and not elected
+        ),
+    ]
+    paid_through = answer.plan.paid_through
+    warnings = []
+    if open_rows:
+        pointers = {at for row in open_rows for name in _LEFT for at in pointers_at(row.sources, name)}
+        warnings.append(warning(WarningCode.SPEND_DOWN_OPEN, *pointers))
+    if hospice:
+        warnings.append(warning(WarningCode.HOSPICE_ELECTION, *{at for pointers in hospice for at in pointers}))
+    if paid_through is not None and paid_through < day:
+        pointers_of_day = pointers_at(answer.plan.sources, "paid_through")
+        warnings.append(warning(WarningCode.PREMIUM_GRACE_PERIOD, *pointers_of_day))
+    return warnings
+
+
+_FACILITY, _HOSPICE = "X", "45"
+"""EB01 and EB03 of the hospice that the patient has elected."""
+_LEFT = ("remaining", "total", "amount")
+
+
+def _is_open(row: Benefit) -> bool:
+    """Something is left to spend, or nothing says that the stated amount is spent."""
+    left = next((amount for amount in (row.remaining, row.total, row.amount) if amount is not None), None)
+    return left is not None and left > 0
+
+
+def _limits(parts: list[PlanPart], inquiry: Inquiry) -> list[Warning_]:
+    """A limited program, Medicare's other part, or a plan of another line, if no plan of the service is more than that."""
+    limits = {_limit_of(part, inquiry) for part in parts}
+    if not limits or None in limits:
+        return []
+    pointers = {at for part in parts for name in ("type", "name") for at in pointers_at(part.sources, name)}
+    return [warning(WarningCode.LIMITED_BENEFIT, *pointers, detail=", ".join(sorted(str(limit) for limit in limits)))]
+
+
+def _limit_of(part: PlanPart, inquiry: Inquiry) -> str | None:
+    program = limited_program_of(part.type, part.name)
+    if program is not None:
+        return None if program.pays >= set(inquiry.service.service_type_codes) else program.name
+    if part.program is Program.MEDICARE_A and not is_inpatient(inquiry.service):
+        return "Medicare Part A"
+    if part.program is Program.MEDICARE_B and is_inpatient(inquiry.service):
+        return "Medicare Part B"
+    is_another = part.program is not Program.UNKNOWN and part.program not in asked_line(inquiry.service)
+    return f"{part.program.value.replace('_', ' ')} plan" if is_another and part.program in _OTHER_LINES else None
+
+
+_OTHER_LINES = frozenset({Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D})
+
+
+def _billed_elsewhere(reasons: tuple[BillTo, ...]) -> list[Warning_]:
+    return [
+        warning(BILLING_WARNINGS[one.because], *pointers_at(one.sources, "because"))
+        for one in reasons
+        if one.because in BILLING_WARNINGS
+    ]
 
 
 def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:

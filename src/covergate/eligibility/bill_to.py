@@ -1,0 +1,191 @@
+"""Whom to send the claim for the asked service (docs/x12.md#whom-to-bill).
+
+Pure, from what the answer states of other payers and entities. Invariant: no payer is guessed. If several could be meant,
+the reason and the sources are given and the payer is left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from covergate.eligibility.answer import Answer
+from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.plans import asked_line, holds
+from covergate.eligibility.programs import HEALTH_PLAN, line_of
+from covergate.eligibility.result import BillTo, NamedPayer, OtherCoverage, PayerAnswer, PayerToBill, RelatedEntity
+from covergate.eligibility.sourced import Sources, pointers_at
+from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
+from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED
+
+# Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
+BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
+    BillToReason.MSP: WarningCode.OTHER_PAYER_PRIMARY,
+    BillToReason.OTHER_PRIMARY: WarningCode.OTHER_PAYER_PRIMARY,
+    BillToReason.MEDICARE_ADVANTAGE: WarningCode.MANAGED_CARE_PLAN_PAYS,
+    BillToReason.MANAGED_CARE: WarningCode.MANAGED_CARE_PLAN_PAYS,
+    BillToReason.CARVE_OUT: WarningCode.CARVED_OUT,
+}
+_PAYS_AFTER_OTHERS = frozenset({Program.MEDICAID, Program.MEDICAID_MCO})
+_NOT_BESIDE = frozenset({OtherCoverageKind.MSP, OtherCoverageKind.MEDICARE_ADVANTAGE, OtherCoverageKind.MANAGED_CARE})
+"""Kinds of coverage with a reason of their own: they pay instead of this payer, or by the rules of Medicare."""
+_PAYS_LATER = frozenset({"secondary", "tertiary"})
+_PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """`reasons` are all claims on the asked service, the deciding one first; `is_carved_out` if this payer has none of it."""
+
+    bill_to: BillTo | None
+    reasons: tuple[BillTo, ...] = ()
+    is_carved_out: bool = False
+
+
+def billing_of(answer: Answer, inquiry: Inquiry, coverage: Coverage, program: Program) -> Billing:
+    """`coverage` and `program` are those of the plan of the asked service."""
+    itself = _names_of(answer, inquiry)
+    others = [one for one in answer.other_coverage if _concerns(one, inquiry) and not _is_one_of(one.payer, itself)]
+    entities = [one for one in answer.related_entities if not _is_one_of(one, itself)]
+    carved = [one for one in entities if _is_carved_out(one, answer, inquiry)]
+    advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
+    managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE)]
+    found = [
+        _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
+        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program)]),
+        _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
+        _others(BillToReason.MANAGED_CARE, managed)
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry)),
+        _entities(BillToReason.CARVE_OUT, carved),
+        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry)),
+    ]
+    reasons = tuple(one for one in found if one is not None)
+    bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if coverage is Coverage.ACTIVE else None
+    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, inquiry))
+
+
+def _concerns(one: OtherCoverage, inquiry: Inquiry) -> bool:
+    if not holds(one.starts_on, one.ends_on, inquiry.service_date):
+        return False
+    line = line_of(inquiry.service.service_type_codes)
+    if one.kind is OtherCoverageKind.PART_D:
+        return line is Program.PHARMACY
+    other_line = line_of(one.service_type_codes)
+    return other_line is None or other_line in asked_line(inquiry.service)
+
+
+def _is_primary(one: OtherCoverage, program: Program) -> bool:
+    """Said to be primary, or insurance beside Medicaid, which pays last by law (42 CFR 433.139)."""
+    if one.kind in _NOT_BESIDE:
+        return False
+    if program in _PAYS_AFTER_OTHERS and one.kind is not OtherCoverageKind.MEDICAID:
+        return one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
+    return one.order == "primary"
+
+
+def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
+    return one.kind is kind and one.order not in _PAYS_LATER
+
+
+def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry) -> list[RelatedEntity]:
+    """Those named for an asked service; without one, those named for the plan as such."""
+    of_role = [one for one in entities if one.role is role]
+    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    named = [one for one in of_role if not asked.isdisjoint(one.service_type_codes)]
+    return named or [one for one in of_role if not one.service_type_codes or HEALTH_PLAN in one.service_type_codes]
+
+
+def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool:
+    """To be contacted for an asked service, or named for one that this payer does not cover."""
+    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    codes = asked.intersection(one.service_type_codes)
+    if one.role is Role.CARVE_OUT:
+        return bool(codes) or not one.service_type_codes
+    if not codes or one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
+        return False
+    refused = {
+        code
+        for row in answer.benefits
+        if row.code in (NON_COVERED, CONTACT_OTHER_ENTITY) or row.kind is Kind.NON_COVERED
+        for code in row.service_type_codes
+    }
+    return bool(codes & refused)
+
+
+def _is_all_carved_out(carved: Sequence[RelatedEntity], inquiry: Inquiry) -> bool:
+    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    return bool(asked) and asked <= {code for one in carved for code in one.service_type_codes}
+
+
+def _others(because: BillToReason, others: Sequence[OtherCoverage]) -> BillTo | None:
+    payers = [PayerToBill(id=one.payer.id, name=one.payer.name, phone=one.phone, address=one.address) for one in others]
+    codes = {code for one in others for code in one.service_type_codes}
+    return _bill_to(because, payers, codes, [(one.sources, ("payer", "order", "kind")) for one in others])
+
+
+def _entities(because: BillToReason, entities: Sequence[RelatedEntity]) -> BillTo | None:
+    payers = [PayerToBill(id=one.id, name=one.name, phone=one.phone, address=one.address) for one in entities]
+    codes = {code for one in entities for code in one.service_type_codes}
+    return _bill_to(because, payers, codes, [(one.sources, ("role", "name", "id")) for one in entities])
+
+
+def _bill_to(
+    because: BillToReason,
+    payers: Sequence[PayerToBill],
+    codes: Collection[str],
+    stated: Sequence[tuple[Sources, tuple[str, ...]]],
+) -> BillTo | None:
+    if not payers:
+        return None
+    sources = {at for of_row, names in stated for name in names for at in pointers_at(of_row, name)}
+    return BillTo(
+        payer=_one(payers),
+        because=because,
+        service_type_codes=sorted(codes),
+        sources={"because": sorted(sources)} if sources else {},
+    )
+
+
+def _one(payers: Sequence[PayerToBill]) -> PayerToBill:
+    """The payer that all of these are, with what they agree on; none if they are several."""
+    if len({(payer.id, _folded(payer.name)) for payer in payers}) > 1:
+        return PayerToBill()
+    phones = {payer.phone for payer in payers if payer.phone}
+    addresses = [payer.address for payer in payers if payer.address]
+    return PayerToBill(
+        id=payers[0].id,
+        name=min((payer.name for payer in payers if payer.name), default=None),
+        phone=phones.pop() if len(phones) == 1 else None,
+        address=addresses[0] if addresses and all(one == addresses[0] for one in addresses) else None,
+    )
+
+
+def _this_payer(payer: PayerAnswer, inquiry: Inquiry) -> BillTo:
+    """The payer that answers, by the vendor's words, or the one asked if the vendor does not name it."""
+    is_asked = payer.id is None or _folded(payer.id) == _folded(inquiry.payer.id)
+    is_named = payer.id is not None or payer.name is not None
+    pointers = {at for name in ("id", "name", "phone", "address") for at in pointers_at(payer.sources, name)}
+    return BillTo(
+        payer=PayerToBill(
+            id=payer.id if is_named else inquiry.payer.id,
+            name=payer.name if is_named else inquiry.payer.name,
+            phone=payer.phone,
+            address=payer.address,
+            directory_id=inquiry.payer.directory_id if is_asked else None,
+        ),
+        because=BillToReason.TPA if payer.is_tpa else BillToReason.THIS_PAYER,
+        sources={"payer": sorted(pointers)} if pointers else {},
+    )
+
+
+def _names_of(answer: Answer, inquiry: Inquiry) -> frozenset[str]:
+    texts = (answer.payer.id, answer.payer.name, inquiry.payer.id, inquiry.payer.name)
+    return frozenset(_folded(text) for text in texts if text)
+
+
+def _is_one_of(one: NamedPayer | RelatedEntity, itself: frozenset[str]) -> bool:
+    return any(text is not None and _folded(text) in itself for text in (one.id, one.name))
+
+
+def _folded(text: str | None) -> str:
+    return " ".join((text or "").casefold().split())

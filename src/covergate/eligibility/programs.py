@@ -1,0 +1,136 @@
+"""The program behind a plan, and programs that pay only a part of what a medical plan pays (docs/x12.md#limited-programs).
+
+Invariant: the tables are closed. A type or name that is not in them makes a plan neither limited nor of another line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from covergate.eligibility.terms import Program
+
+HEALTH_PLAN = "30"
+"""EB03 of the health benefit plan as such."""
+
+# EB03 codes of the lines beside the medical one (docs/x12.md#plans).
+LINES: dict[Program, frozenset[str]] = {
+    Program.DENTAL: frozenset({"23", "24", "25", "26", "27", "28", "35", "36", "37", "38", "39", "40", "41"}),
+    Program.VISION: frozenset({"AL", "AM", "AO", "CP"}),
+    Program.PHARMACY: frozenset({"88", "89", "90", "91", "92", "B2", "B3", "BW", "BX", "GF", "GN"}),
+}
+
+MEDICAL_LINE = frozenset(Program) - {Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D}
+
+# EB04 (docs/x12.md#plans); a type without an entry does not say the program.
+_BY_TYPE: dict[str, Program] = {
+    "MA": Program.MEDICARE_A,
+    "MB": Program.MEDICARE_B,
+    "HN": Program.MEDICARE_ADVANTAGE,
+    **dict.fromkeys(("MC", "QM", "HS"), Program.MEDICAID),
+    **dict.fromkeys(("C1", "CO", "EP", "GP", "HM", "IN", "IP", "PR", "PS"), Program.MEDICAL),
+    **dict.fromkeys(("AP", "D", "DB", "LC", "LD", "LI", "LT", "MH", "MI", "PE", "RP", "SP", "WC", "WU"), Program.OTHER),
+}
+
+_LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
+    (Program.PART_D, re.compile(r"\bpart d\b|\bpdp\b")),
+    (Program.DENTAL, re.compile(r"\bdental|\bdentist|\bdhmo\b|\bdppo\b|\borthodont")),
+    (Program.VISION, re.compile(r"\bvision\b|\boptical\b|\beyemed\b|\bspectera\b|\beye ?(care|wear)|\bvsp\b")),
+    (Program.PHARMACY, re.compile(r"\bpharmac|\bprescription|\brx\b|\bdrug")),
+)
+_MEDICAL_NAME = re.compile(r"\bmedical\b|\bhealth ?(plan|care)|\bmajor med")
+_MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd?\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
+_MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-?cal\b")
+_MANAGED = re.compile(r"\bmanaged care\b|\bmco\b|\bhmo\b")
+_CAPITATED = frozenset({"2", "3", "4"})
+
+
+def program_of(
+    insurance_type: str | None, name: str | None, service_types: Collection[str], coverage_codes: Collection[str] = ()
+) -> Program:
+    """The program by EB04, EB05, the service types that the plan's coverage rows name, and their EB01.
+
+    A name says "dental", "vision" or "pharmacy" only of a plan that names no service of another line.
+    """
+    words, line = folded(name), line_of(service_types)
+    named = [program for program, pattern in _LINE_NAMES if pattern.search(words)]
+    if named and not _MEDICAL_NAME.search(words) and not _speaks_of_another(named[0], service_types):
+        return named[0]
+    if line is not None:
+        return line
+    by_type = _BY_TYPE.get(insurance_type or "")
+    if by_type in (None, Program.MEDICAL) and _MEDICARE_ADVANTAGE.search(words):
+        return Program.MEDICARE_ADVANTAGE
+    if by_type is Program.MEDICAID or (by_type in (None, Program.MEDICAL) and _MEDICAID.search(words)):
+        is_managed = insurance_type == "HM" or _MANAGED.search(words) or not _CAPITATED.isdisjoint(coverage_codes)
+        return Program.MEDICAID_MCO if is_managed else Program.MEDICAID
+    return by_type or (Program.MEDICAL if service_types else Program.UNKNOWN)
+
+
+def line_of(service_types: Collection[str]) -> Program | None:
+    """Dental, vision or pharmacy if all these service types are of that line."""
+    codes = set(service_types) - {HEALTH_PLAN} if service_types else set()
+    if not codes or HEALTH_PLAN in service_types:
+        return None
+    return next((line for line, of_line in LINES.items() if codes <= of_line), None)
+
+
+def _speaks_of_another(program: Program, service_types: Collection[str]) -> bool:
+    own = LINES[Program.PHARMACY if program is Program.PART_D else program]
+    return bool(set(service_types) - {HEALTH_PLAN} - own)
+
+
+def folded(name: str | None) -> str:
+    return " ".join((name or "").casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedProgram:
+    """`pays` are the service types (EB03) that it does pay."""
+
+    name: str
+    pattern: re.Pattern[str]
+    insurance_types: frozenset[str] = frozenset()
+    pays: frozenset[str] = frozenset()
+
+
+# docs/x12.md#limited-programs
+LIMITED_PROGRAMS: tuple[LimitedProgram, ...] = (
+    LimitedProgram(
+        "qualified Medicare beneficiary",
+        re.compile(r"\bqmb\b(?! ?(\+|plus))|\bqualified medicare benefi"),
+        insurance_types=frozenset({"QM"}),
+    ),
+    LimitedProgram(
+        "specified low-income Medicare beneficiary",
+        re.compile(r"\bslmb\b(?! ?(\+|plus))|\b(special|specified) low[ -]income medicare"),
+        insurance_types=frozenset({"HS"}),
+    ),
+    LimitedProgram(
+        "Medicare savings program",
+        re.compile(r"\bqdwi\b|\bqi-?1\b|\bqualif(ied|ying) (disabled|individual)|\bmedicare savings program"),
+    ),
+    LimitedProgram("family planning", re.compile(r"\bfamily planning\b"), pays=frozenset({"82"})),
+    LimitedProgram(
+        "emergency services only",
+        re.compile(r"\bemergency (services? |medical |care )?only\b|\bemergency medicaid\b"),
+        pays=frozenset({"51", "52", "86"}),
+    ),
+    LimitedProgram(
+        "pregnancy-related services", re.compile(r"\b(pregnancy|prenatal)([ -]related)? (services? )?only\b")
+    ),
+    LimitedProgram(
+        "limited benefit policy",
+        re.compile(r"\blimited (benefit|scope)|\bhospital indemnity\b|\baccident only\b|\bcritical illness\b"),
+    ),
+)
+
+
+def limited_program_of(insurance_type: str | None, name: str | None) -> LimitedProgram | None:
+    """The limited program that a plan's name or type tells. A "plus" in the name makes it full Medicaid beside Medicare's."""
+    words = folded(name)
+    by_name = next((program for program in LIMITED_PROGRAMS if program.pattern.search(words)), None)
+    if by_name is not None or re.search(r"\b(qmb|slmb) ?(\+|plus)", words):
+        return by_name
+    return next((program for program in LIMITED_PROGRAMS if insurance_type in program.insurance_types), None)
