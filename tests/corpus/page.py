@@ -71,9 +71,8 @@ def _told(biller: dict[str, Any]) -> str:
         cells = biller.get(name) or {}
         if cells:
             parts.append(f"{name}: " + ", ".join(f"{cell} {_word(value)}" for cell, value in cells.items()))
-    for name in ("provider_in_network", "referral_required"):
-        if biller.get(name) is not None:
-            parts.append(f"{name} {_word(biller[name])}")
+    stated = [name for name in ("provider_in_network", "referral_required") if biller.get(name) is not None]
+    parts += [f"{name} {_word(biller[name])}" for name in stated]
     if biller.get("other_coverage"):
         parts.append("other coverage: " + ", ".join(biller["other_coverage"]))
     if biller["warnings"]["expected"]:

@@ -14,8 +14,8 @@
     }
 
 An accumulator is total / used / remaining, `-` for what was not stated, `unlimited` for one that has no limit. What a network
-or the service does not name is null; any other key that the biller leaves out is not compared. A refused inquiry has only
-`{"failure": code}`.
+or the service does not name is null, but for `covered`, `network` and `authorization`; any other key that the biller leaves out
+is not compared. A refused inquiry has only `{"failure": code}`.
 """
 
 from __future__ import annotations
@@ -137,6 +137,10 @@ def _quantity(one: Quantity | None) -> str | None:
     return f"{counts} {one.unit.value}"
 
 
+_ONLY_IF_NAMED = frozenset({"covered", "network", "authorization"})
+"""Cells that a biller need not name: what is not denied, and what follows from other rows than those on money."""
+
+
 def differences(biller: _Json, ours: _Json) -> list[str]:
     """One line for each cell in which they differ: its path, the biller's value and ours."""
     found = []
@@ -157,7 +161,7 @@ def _cells(biller: _Json, ours: _Json) -> list[tuple[str, Any, Any]]:
                 cells += [(f"warnings {code}", True, code in seen) for code in expected["expected"]]
                 cells += [(f"warnings {code}", False, code in seen) for code in expected["forbidden"]]
             case "in" | "out" | "unknown" | "service":
-                names = [*expected, *(name for name in seen if name not in expected)]
+                names = [*expected, *(name for name in seen if name not in expected and name not in _ONLY_IF_NAMED)]
                 cells += [(f"{key} {name}", expected.get(name), seen.get(name)) for name in names]
             case "plan":
                 cells += [(f"plan {name}", value, seen[name]) for name, value in expected.items()]

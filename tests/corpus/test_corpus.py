@@ -1,4 +1,4 @@
-"""Every sample of the corpus is read as a biller reads it, whatever the order of its rows and whatever else stands beside them."""
+"""Each sample is read as a biller reads it, whatever the order of its rows and whatever else stands beside them."""
 
 from __future__ import annotations
 

@@ -36,10 +36,12 @@ def advancedmd(segments: Sequence[str]) -> _Json:
     for loop in _starting_with("HL", [segment.split("*") for segment in segments]):
         level = _LEVELS[loop[0][3]]
         is_insured = level in ("Subscriber", "Dependent")
-        transaction[f"{level}Detail"] = {
+        detail = {
             "HierarchicalLevel" if is_insured else f"{level}Level": _element(loop[0]),
             "Name" if is_insured else f"{level}Name": _party(loop[1:]),
         }
+        details = [*_as_list(transaction.get(f"{level}Detail", [])), detail]
+        transaction[f"{level}Detail"] = _one_or_list(details)
     return {"PPMDResults": {"Results": {"Edi271": {"TransactionSets": {"TransactionSet": transaction}}}}}
 
 
@@ -93,8 +95,7 @@ def _add(parent: _Json, segment: _Segment) -> None:
         return
     place = parent.setdefault(_PLACES[segment[0]], {})
     name = f"{segment[0]}Segment"
-    before = place.get(name, [])
-    place[name] = _one_or_list([*(before if isinstance(before, list) else [before]), _element(segment)])
+    place[name] = _one_or_list([*_as_list(place.get(name, [])), _element(segment)])
 
 
 def _element(segment: _Segment) -> _Json:
@@ -103,3 +104,7 @@ def _element(segment: _Segment) -> _Json:
 
 def _one_or_list(children: list[Any]) -> Any:
     return children[0] if len(children) == 1 else children
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
