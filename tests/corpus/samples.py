@@ -239,13 +239,13 @@ _CLAIM_MD = {
 
 def with_block(one: Sample, block: list[str]) -> Sample:
     """The sample with more EB segments, in whatever form its reply has."""
-    split = [segment.split("*") for segment in block]
+    split = [dict(enumerate(segment.split("*"))) for segment in block]
     if "change_healthcare" in one.reply:
         names, lists = _CHANGE_HEALTHCARE, True
     else:
         names, lists = _CLAIM_MD, False
     objects = [
-        {name: [row[number]] if lists and number == 3 else row[number] for number, name in names.items() if row[number]}
+        {name: [text] if lists and number == 3 else text for number, name in names.items() if (text := row.get(number))}
         for row in split
     ]
     added: list[Any] = [[segment] for segment in block] if "segments" in one.reply else objects

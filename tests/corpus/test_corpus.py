@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from datetime import date
@@ -72,12 +71,13 @@ def test_every_null_is_explained(one: Sample) -> None:
 
 
 @each_answer
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_order_of_the_rows_changes_only_sources(one: Sample, seed: int) -> None:
+def test_the_order_of_the_rows_changes_only_sources(one: Sample) -> None:
     def shuffled(rows: list[Any]) -> list[Any]:
-        return random.Random(seed).sample(rows, len(rows))
+        return random.Random(len(rows)).sample(rows, len(rows))
 
-    assert _but_for_sources(with_rows(one, shuffled)) == _but_for_sources(one)
+    stated = _but_for_sources(one)
+    assert _but_for_sources(with_rows(one, shuffled)) == stated
+    assert _but_for_sources(with_rows(one, lambda rows: rows[::-1])) == stated
 
 
 def _but_for_sources(one: Sample) -> Any:
@@ -87,12 +87,9 @@ def _but_for_sources(one: Sample) -> Any:
 
 
 def _without_sources(value: Any) -> Any:
-    """Lists are compared without their order where it is one of `sources` only: equal rows may change places."""
     if isinstance(value, dict):
         return {key: _without_sources(part) for key, part in value.items() if key != "sources"}
-    if isinstance(value, list):
-        return sorted((_without_sources(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
-    return value
+    return [_without_sources(part) for part in value] if isinstance(value, list) else value
 
 
 @each_answer
