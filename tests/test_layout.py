@@ -7,7 +7,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "covergate"
-OF_THE_WHOLE = {"chaos", "e2e", "support"}
+OF_THE_WHOLE = {"chaos", "corpus", "e2e", "support"}
 """Folders that belong to no package."""
 
 

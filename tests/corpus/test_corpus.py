@@ -1,0 +1,170 @@
+"""Each sample is read as a biller reads it, whatever the order of its rows and whatever else stands beside them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import jsonpointer
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from covergate.eligibility.sourced import pointers_at
+from tests.corpus.page import PAGE, page
+from tests.corpus.reading import NETWORKS, differences, null_cells, reading
+from tests.corpus.samples import Sample, names, read, sample, with_block, with_rows
+
+SAMPLES = {name: sample(name) for name in names()}
+each_sample = pytest.mark.parametrize("one", SAMPLES.values(), ids=SAMPLES)
+each_answer = pytest.mark.parametrize(
+    "one", [one for one in SAMPLES.values() if "failure" not in one.biller], ids=lambda one: one.name
+)
+
+BLOCKS = {
+    "dental": (
+        {"35", "23", "24", "25", "26", "27", "28", "36", "37", "38", "39", "40", "41"},
+        [
+            "EB*1**35**SAMPLE BRIGHT SMILES",
+            "EB*C*IND*35**SAMPLE BRIGHT SMILES*23*75*****Y",
+            "EB*C*IND*35**SAMPLE BRIGHT SMILES*29*75*****Y",
+            "EB*A*IND*35**SAMPLE BRIGHT SMILES*27**.2****Y",
+        ],
+    ),
+    "vision": (
+        {"AL", "AM", "AN", "AO"},
+        [
+            "EB*1**30**SAMPLE VISION PLAN",
+            "EB*1**AL**SAMPLE VISION PLAN",
+            "EB*B*IND*AL**SAMPLE VISION PLAN*27*15*****Y",
+            "EB*G*IND*30**SAMPLE VISION PLAN*23*0*****Y",
+            "EB*G*FAM*30**SAMPLE VISION PLAN*23*0*****Y",
+        ],
+    ),
+    "pharmacy": (
+        {"88", "89", "90", "91", "92", "BW", "BX"},
+        [
+            "EB*1**88**SAMPLE DRUG PLAN",
+            "EB*C*IND*88**SAMPLE DRUG PLAN*23*200*****Y",
+            "EB*B*IND*88**SAMPLE DRUG PLAN*27*10*****Y",
+        ],
+    ),
+}
+"""Plans that have nothing to do with an asked service, unless it is one of these service types."""
+
+
+@each_sample
+def test_the_reading_is_the_billers(one: Sample) -> None:
+    assert differences(one.biller, reading(read(one))) == []
+
+
+@each_answer
+def test_every_null_is_explained(one: Sample) -> None:
+    derived = read(one).derived
+    assert derived is not None
+    why = {path: reason.value for path, reason in derived.result.summary.why_null.items()}
+    assert [path for path in null_cells(derived.result) if path not in why] == []
+    assert {path: why.get(path) for path in one.why_null} == one.why_null
+
+
+@each_answer
+def test_the_order_of_the_rows_changes_only_sources(one: Sample) -> None:
+    def shuffled(rows: list[Any]) -> list[Any]:
+        return random.Random(len(rows)).sample(rows, len(rows))
+
+    stated = _but_for_sources(one)
+    assert _but_for_sources(with_rows(one, shuffled)) == stated
+    assert _but_for_sources(with_rows(one, lambda rows: rows[::-1])) == stated
+
+
+def _but_for_sources(one: Sample) -> Any:
+    derived = read(one).derived
+    assert derived is not None
+    return _without_sources([derived.outcome, derived.reason, derived.result.model_dump(mode="json")])
+
+
+def _without_sources(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_sources(part) for key, part in value.items() if key != "sources"}
+    return [_without_sources(part) for part in value] if isinstance(value, list) else value
+
+
+@each_answer
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_another_plan_changes_no_cell_of_the_asked_service(one: Sample, kind: str) -> None:
+    services, block = BLOCKS[kind]
+    if services & set(one.asked.get("service_type_codes", [])):
+        pytest.skip("this is what was asked")
+    before, after = reading(read(one)), reading(read(with_block(one, block)))
+    compared = ("outcome", "outcome_reason", "coverage", "bill_to", "plan", "service", *NETWORKS)
+    assert {key: after[key] for key in compared} == {key: before[key] for key in compared}
+
+
+@each_answer
+def test_every_source_leads_to_the_value(one: Sample) -> None:
+    found = read(one)
+    assert found.derived is not None
+    wrong = [
+        f"{field} is {value!r}, but {pointer} says {pointed!r}"
+        for field, value, pointers in _sourced(found.derived.result)
+        for pointer, pointed in [(" ".join(pointers), [_resolved(found.raw, at) for at in pointers])]
+        if not _agrees(value, pointed)
+    ]
+    assert wrong == []
+
+
+def _sourced(part: Any) -> Iterator[tuple[str, Any, list[str]]]:
+    """Field, value and pointers of all that has sources."""
+    if isinstance(part, BaseModel):
+        sources = getattr(part, "sources", None)
+        if isinstance(sources, dict):
+            yield from ((field, getattr(part, field, None), pointers_at(sources, field)) for field in sources)
+        elif isinstance(sources, list):
+            yield "sources", None, sources
+        for field in type(part).model_fields:
+            yield from _sourced(getattr(part, field))
+    elif isinstance(part, list):
+        for one in part:
+            yield from _sourced(one)
+
+
+def _resolved(document: Any, pointer: str) -> Any:
+    path, hash_sign, rest = pointer.partition("#")
+    value = jsonpointer.resolve_pointer(document, path)
+    return _resolved(orjson.loads(value), rest) if hash_sign else value
+
+
+def _agrees(value: Any, pointed: list[Any]) -> bool:
+    """Numbers and days as stated, as a percentage or a difference; anything else has been given a word of ours."""
+    if isinstance(value, Decimal):
+        numbers = [number for number in map(_number, pointed) if number is not None]
+        readings = {number * unit for number in numbers for unit in (1, 100)}
+        readings |= {max(one - other, Decimal(0)) for one in numbers for other in numbers}
+        return value in readings
+    if isinstance(value, date):
+        return any(f"{value:%Y%m%d}" in str(text) or value.isoformat() in str(text) for text in pointed)
+    return bool(pointed) or value is None
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "python -m tests.corpus --write"
+
+
+def test_people_are_invented() -> None:
+    wrong = [
+        f"{one.name}: {segment}"
+        for one in SAMPLES.values()
+        for segment in one.reply.get("segments", [])
+        if segment.startswith(("NM1*IL", "NM1*03")) and segment.split("*")[3] not in ("SAMPLE", "MUESTRA NUÑEZ")
+    ]
+    assert wrong == []
