@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.plans import asked_line, holds
-from covergate.eligibility.programs import HEALTH_PLAN, line_of
+from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import BillTo, NamedPayer, OtherCoverage, PayerAnswer, PayerToBill, RelatedEntity
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
-from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED
+from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -90,14 +90,14 @@ def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
 def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry) -> list[RelatedEntity]:
     """Those named for an asked service; without one, those named for the plan as such."""
     of_role = [one for one in entities if one.role is role]
-    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
     named = [one for one in of_role if not asked.isdisjoint(one.service_type_codes)]
-    return named or [one for one in of_role if not one.service_type_codes or HEALTH_PLAN in one.service_type_codes]
+    return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
 
 
 def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool:
     """To be contacted for an asked service, or named for one that this payer does not cover."""
-    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
     codes = asked.intersection(one.service_type_codes)
     if one.role is Role.CARVE_OUT:
         return bool(codes) or not one.service_type_codes
@@ -113,7 +113,7 @@ def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool
 
 
 def _is_all_carved_out(carved: Sequence[RelatedEntity], inquiry: Inquiry) -> bool:
-    asked = set(inquiry.service.service_type_codes) - {HEALTH_PLAN}
+    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
     return bool(asked) and asked <= {code for one in carved for code in one.service_type_codes}
 
 

@@ -19,7 +19,7 @@ from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.phrases import apply_phrases
 from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_of
-from covergate.eligibility.programs import HEALTH_PLAN, limited_program_of, program_of
+from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, question_of, summarize
@@ -34,6 +34,7 @@ from covergate.eligibility.terms import (
     Role,
     WarningCode,
 )
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
@@ -173,7 +174,7 @@ def _of_these(service: ServiceAnswer, rows: list[Benefit], others: list[Benefit]
     if service.code_type is not CodeType.SERVICE_TYPE or covered_by(others, service.code) is None:
         return service
     covered = covered_by(rows, service.code)
-    if covered is None and service.code != HEALTH_PLAN:
+    if covered is None and service.code != WHOLE_PLAN:
         return service
     sources = {name: at for name, at in service.sources.items() if name != "covered" or covered is not None}
     return service.model_copy(update={"covered": covered, "sources": sources})

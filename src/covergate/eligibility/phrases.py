@@ -20,6 +20,7 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.result import Benefit, ResultPart, Warning_
 from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, ProviderKind, WarningCode
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 from covergate.eligibility.x12.names import EB03_NAMES
 
 _OF_THE_ANSWER = ("provider_in_network", "referral_required")
@@ -28,7 +29,6 @@ _SCOPE = ("tier", "place", "provider_kind")
 _BESIDES = ("deductible_waived", "counts_to_out_of_pocket", "shared_with", "authorization")
 _ACCUMULATORS = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX})
 _COSTS = _ACCUMULATORS | {Kind.COPAY, Kind.COINSURANCE}
-_WHOLE_PLAN = "30"
 _LONGEST = 600
 """Characters of a text that are still matched; X12 allows 264."""
 _QUOTES = str.maketrans("‘’“”", "''\"\"")
@@ -288,7 +288,7 @@ def _narrows(phrase: Phrase, row: Benefit) -> bool:
 
 
 def _is_of_the_plan(row: Benefit) -> bool:
-    of_a_service = bool(row.procedure_codes or row.service_type_codes) and _WHOLE_PLAN not in row.service_type_codes
+    of_a_service = bool(row.procedure_codes or row.service_type_codes) and WHOLE_PLAN not in row.service_type_codes
     return row.kind in _ACCUMULATORS and not of_a_service
 
 

@@ -13,7 +13,6 @@ from datetime import date
 
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.programs import (
-    HEALTH_PLAN,
     LINES,
     MEDICAL_LINE,
     folded,
@@ -24,7 +23,7 @@ from covergate.eligibility.programs import (
 from covergate.eligibility.result import Benefit, PlanPart
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import Coverage, Kind, Network, Program
-from covergate.eligibility.x12.codes import ACTIVE, CONTACT_OTHER_ENTITY, INACTIVE, NON_COVERED, OTHER_PAYER
+from covergate.eligibility.x12.codes import ACTIVE, CONTACT_OTHER_ENTITY, INACTIVE, NON_COVERED, OTHER_PAYER, WHOLE_PLAN
 
 _INPATIENT_PLACES = frozenset({"21", "31", "34", "51", "55", "56", "61"})
 _INPATIENT_SERVICES = frozenset({"48", "49", "54", "A7", "AB", "AG"})
@@ -82,7 +81,7 @@ def is_inpatient(service: Service) -> bool | None:
         return service.place_of_service_code in _INPATIENT_PLACES
     if not _INPATIENT_SERVICES.isdisjoint(service.service_type_codes):
         return True
-    return False if set(service.service_type_codes) != {HEALTH_PLAN} or service.procedure_codes else None
+    return False if set(service.service_type_codes) != {WHOLE_PLAN} or service.procedure_codes else None
 
 
 def asked_line(service: Service) -> frozenset[Program]:
@@ -142,7 +141,7 @@ def _founds(row: Benefit) -> bool:
 
 
 def _is_whole_plan(row: Benefit) -> bool:
-    return HEALTH_PLAN in row.service_type_codes or not (row.service_type_codes or row.procedure_codes)
+    return WHOLE_PLAN in row.service_type_codes or not (row.service_type_codes or row.procedure_codes)
 
 
 def _row_line(row: Benefit) -> Program:
@@ -323,12 +322,12 @@ def _is_limited(group: _Group) -> bool:
 def _names(row: Benefit, asked: Service) -> bool:
     if row.procedure_codes and not row.service_type_codes:
         return not set(row.procedure_codes).isdisjoint(asked.procedure_codes)
-    return not (set(row.service_type_codes) - {HEALTH_PLAN}).isdisjoint(asked.service_type_codes)
+    return not (set(row.service_type_codes) - {WHOLE_PLAN}).isdisjoint(asked.service_type_codes)
 
 
 def covered_by(rows: Iterable[Benefit], code: str) -> bool | None:
     """Whether these rows of one plan say that a service type is covered, as docs/x12.md#covered-services has it."""
-    naming = [row for row in rows if code in row.service_type_codes or (code == HEALTH_PLAN and _is_whole_plan(row))]
+    naming = [row for row in rows if code in row.service_type_codes or (code == WHOLE_PLAN and _is_whole_plan(row))]
     stated = {row.code for row in naming if _founds(row) and not row.procedure_codes}
     excluded = [
         row
@@ -344,7 +343,7 @@ def covered_by(rows: Iterable[Benefit], code: str) -> bool | None:
 
 def _names_services(group: _Group) -> bool:
     """Whether its coverage rows name services beside the plan itself."""
-    return any(set(row.service_type_codes) - {HEALTH_PLAN} for row in group.founders)
+    return any(set(row.service_type_codes) - {WHOLE_PLAN} for row in group.founders)
 
 
 def _part(group: _Group, coverage: Coverage) -> PlanPart:

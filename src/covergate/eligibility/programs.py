@@ -10,9 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from covergate.eligibility.terms import Program
-
-HEALTH_PLAN = "30"
-"""EB03 of the health benefit plan as such."""
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 # EB03 codes of the lines beside the medical one (docs/x12.md#plans).
 LINES: dict[Program, frozenset[str]] = {
@@ -70,15 +68,15 @@ def program_of(
 
 def line_of(service_types: Collection[str]) -> Program | None:
     """Dental, vision or pharmacy if all these service types are of that line."""
-    codes = set(service_types) - {HEALTH_PLAN} if service_types else set()
-    if not codes or HEALTH_PLAN in service_types:
+    codes = set(service_types) - {WHOLE_PLAN} if service_types else set()
+    if not codes or WHOLE_PLAN in service_types:
         return None
     return next((line for line, of_line in LINES.items() if codes <= of_line), None)
 
 
 def _speaks_of_another(program: Program, service_types: Collection[str]) -> bool:
     own = LINES[Program.PHARMACY if program is Program.PART_D else program]
-    return bool(set(service_types) - {HEALTH_PLAN} - own)
+    return bool(set(service_types) - {WHOLE_PLAN} - own)
 
 
 def folded(name: str | None) -> str:

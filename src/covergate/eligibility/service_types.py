@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from covergate.eligibility.inquiry import Service, Specialty
 from covergate.eligibility.terms import ProviderKind
 
-WHOLE_PLAN = "30"
-"""The health benefit plan as such: to ask for it is to ask for nothing in particular."""
-
 _MENTAL_HEALTH = ("A6", "MH", "A8", "CF", "98")
 _SUBSTANCE_USE = ("AI", "AJ", "AK", "CJ", "MH")
 _PHYSICAL_THERAPY = ("PT", "AE", "AC")

@@ -33,7 +33,7 @@ from covergate.eligibility.result import (
     Summary,
     Warning_,
 )
-from covergate.eligibility.service_types import WHOLE_PLAN, family_of, provider_kind_of
+from covergate.eligibility.service_types import family_of, provider_kind_of
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import (
     AppliesTo,
@@ -49,6 +49,7 @@ from covergate.eligibility.terms import (
     WarningCode,
     WhyNull,
 )
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 _V = TypeVar("_V")
 

@@ -40,6 +40,9 @@ KINDS: dict[str, Kind] = {code: _KINDS.get(code, Kind.OTHER) for code in EB01_NA
 ACCUMULATING = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX, Kind.LIMITATION, Kind.SPEND_DOWN})
 """Kinds whose EB07 is the total for the period; for the others it is the amount itself (a copay of 30)."""
 
+WHOLE_PLAN = "30"
+"""EB03 of the health benefit plan as such: to ask for it is to ask for nothing in particular."""
+
 # docs/x12.md#eb02
 LEVELS: dict[str, Level] = {
     "CHD": Level.CHILDREN_ONLY,

@@ -53,6 +53,7 @@ from covergate.eligibility.x12.codes import (
     PERIODS,
     ROW_ROLES,
     UNITS,
+    WHOLE_PLAN,
     aaa_failure,
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
@@ -69,8 +70,6 @@ from covergate.eligibility.x12.rows import (
 )
 from covergate.eligibility.x12.services import services_of
 
-_WHOLE_PLAN = "30"
-"""EB03 of the health benefit plan as such."""
 _SPEAK_OF_COVERAGE = ACTIVE | INACTIVE | {NON_COVERED}
 
 
@@ -131,7 +130,7 @@ def _concerns(row: EbRow, service: Service) -> bool:
     if row.procedures and not row.eb03:
         return not row.procedure_codes.isdisjoint(service.procedure_codes)
     codes = row.service_types
-    return not codes or _WHOLE_PLAN in codes or not codes.isdisjoint(service.service_type_codes)
+    return not codes or WHOLE_PLAN in codes or not codes.isdisjoint(service.service_type_codes)
 
 
 def _coverage(coverage_rows: list[EbRow]) -> Coverage:
