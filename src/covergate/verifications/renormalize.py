@@ -108,7 +108,7 @@ class NotReadAgain(Exception):
 async def renormalize(gateway: Gateway, scope: ReadingScope, *, dry_run: bool, announces: bool = False) -> ReadAgain:
     """Reads again what today's rules have not read yet; a dry run writes nothing but the audit."""
     done = ReadAgain(dry_run)
-    values = {"tenant": scope.tenant_id, "vendor": scope.vendor, "since": scope.since}
+    values: dict[str, Any] = {"tenant": scope.tenant_id, "vendor": scope.vendor, "since": scope.since}
     values |= {"rules": MAPPING_VERSION, "after": "", "batch": BATCH}
     while True:
         async with gateway.connection() as db:
@@ -188,6 +188,8 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
     if answered is None:
         raise NotReadAgain("its raw replies make no answer by today's rules")
     derived = derive(answered.answer, step.question.inquiry, step.not_asked, step.question.today)
+    if v.result is None:
+        raise NotReadAgain("it has no result")
     end = {"outcome": v.outcome, "outcome_reason": v.outcome_reason, "result": orjson.loads(v.result)}
     return end, derived
 
