@@ -36,7 +36,7 @@ _QUOTES = str.maketrans("‘’“”", "''\"\"")
 _CONTRADICTION = "Phrases of the payer contradict each other on {field} ({phrases}); it was left open."
 
 
-class Meaning(ResultPart):
+class PhraseFields(ResultPart):
     """The fields that a phrase fills; null if it says nothing of one."""
 
     provider_in_network: bool | None = None
@@ -57,7 +57,7 @@ class Phrase(ResultPart):
     version: int
     payers: tuple[str, ...]
     pattern: str
-    says: Meaning = Meaning()
+    says: PhraseFields = PhraseFields()
     kinds: frozenset[Kind] = frozenset()
     one_of: bool = False
     limited: bool = False
@@ -94,7 +94,7 @@ class _Match:
 
 
 def _values(phrase: Phrase, groups: dict[str, str]) -> dict[str, Any]:
-    values = {name: value for name in Meaning.model_fields if (value := getattr(phrase.says, name)) is not None}
+    values = {name: value for name in PhraseFields.model_fields if (value := getattr(phrase.says, name)) is not None}
     if "tier" in groups:
         values["tier"] = groups["tier"]
     if "service_types" in groups:
@@ -127,7 +127,7 @@ def _stored() -> Book:
 BOOK = _stored()
 
 
-def fold(text: str) -> str:
+def fold_text(text: str) -> str:
     """The form in which texts are compared: lower case, single blanks, straight quotes, no full stop at the end."""
     return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold().split()).rstrip(". ")
 
@@ -192,10 +192,10 @@ class _Reader:
         """The text as a whole, or else cut at commas and slashes: Aetna joins its phrases so."""
         if len(text) > _LONGEST:
             return [[]]
-        whole = self.book.find(fold(text))
+        whole = self.book.find(fold_text(text))
         if whole or not ("," in text or "/" in text):
             return [whole]
-        return [self.book.find(fold(part)) for part in re.split("[,/]", text) if part.strip()] or [[]]
+        return [self.book.find(fold_text(part)) for part in re.split("[,/]", text) if part.strip()] or [[]]
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
