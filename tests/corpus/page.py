@@ -13,13 +13,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "corpus.md"
 _HEAD = """\
 # Corpus
 
-Eligibility answers that were published by others, and what CoverGate makes of each. Facts and figures are as published:
-codes, amounts, dates of coverage, names of plans, the payers' own messages. The files are our own, and the people in them
-are invented. Beside each answer stands what a biller reads off it by hand, not what the code made of it.
+Eligibility answers, and what CoverGate makes of each. Most are rebuilt from answers that others published: codes,
+amounts, dates of coverage, names of plans and the payers' own messages are as published. The others are small
+messages of our own after single rows or rules of payers; the last table says which is which. The files are our
+own, and the people in them are invented. Beside each answer stands what a biller reads off it by hand.
 
-The files are in `tests/corpus/`, where `test_corpus.py` also holds that every null of a summary is explained, that the order of
-the rows changes nothing but `sources`, that an added dental, vision or pharmacy plan changes no other cell, and that every
-source leads to the value. This page is written by `python -m tests.corpus --write` and held up to date by a test.
+The files are in `tests/corpus/`. `tests/corpus/test_corpus.py` also holds that every null of a summary is
+explained, that the order of the rows changes nothing but `sources`, that an added dental, vision or pharmacy
+plan changes no other cell, and that every source leads to the value. `python -m tests.corpus --write` writes
+this page; a test holds it up to date.
 
 An accumulator is total / used / remaining; `-` is not stated.
 

@@ -1,4 +1,4 @@
-"""The corpus: `tests/corpus/<payer-subject>.json`, public eligibility answers rebuilt with invented people, one question each.
+"""The corpus: `<payer-subject>.json` beside this file, public answers rebuilt with invented people, one question each.
 
     {
       "title": "totals carry texts, what remains carries none",
