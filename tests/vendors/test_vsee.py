@@ -212,7 +212,8 @@ KEYS = st.sampled_from(
     [
         "@EB01_X", "@EB03_X", "@EB06_X", "@EB07_X", "@EB08_X", "@EB13_X", "@AAA03_X", "@AAA04_X", "@DTP01_X", "@DTP03_X",
         "@MSG01_X", "@NM101_X",
-        "@NM103_X", "@NM109_X", "@DMG02_X", "@INS02_X", "@REF01_X", "@REF02_X", "@REF03_X", "@III02_X", "@III04_X", "@HSD02_X", "@NM104_X",
+        "@NM103_X", "@NM109_X", "@DMG02_X", "@INS02_X", "@REF01_X", "@REF02_X", "@REF03_X",
+        "@III02_X", "@III04_X", "@HSD02_X", "@NM104_X",
         "@PER03_X", "@PER04_X",
         "@N301_X", "@MPI01_X", "@HI01_X", "@BHT03_X", "@HL03_X",
         "SubscriberDetail", "DependentDetail", "EB03_X", "PPMDResults", "x", "#text",
