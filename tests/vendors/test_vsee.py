@@ -212,7 +212,10 @@ KEYS = st.sampled_from(
     [
         "@EB01_X", "@EB03_X", "@EB06_X", "@EB07_X", "@EB08_X", "@EB13_X", "@AAA03_X", "@AAA04_X", "@DTP01_X", "@DTP03_X",
         "@MSG01_X", "@NM101_X",
-        "@NM103_X", "@NM109_X", "@DMG02_X", "@INS02_X", "@REF01_X", "@REF02_X", "@III02_X", "@PER03_X", "@HL03_X",
+        "@NM103_X", "@NM109_X", "@DMG02_X", "@INS02_X", "@REF01_X", "@REF02_X", "@REF03_X",
+        "@III02_X", "@III04_X", "@HSD02_X", "@NM104_X",
+        "@PER03_X", "@PER04_X",
+        "@N301_X", "@MPI01_X", "@HI01_X", "@BHT03_X", "@HL03_X",
         "SubscriberDetail", "DependentDetail", "EB03_X", "PPMDResults", "x", "#text",
     ]
 )  # fmt: skip
@@ -262,3 +265,95 @@ def pointers_of(value: Any) -> list[str]:
         own = sources if isinstance(sources, list) else [at for found in sources.values() for at in found]
         return own + [at for key, inner in value.items() if key != "sources" for at in pointers_of(inner)]
     return [at for inner in value for at in pointers_of(inner)] if isinstance(value, list) else []
+
+
+def row_of(**more: Any) -> dict[str, Any]:
+    return {"SubscriberDetail": {"Rows": [{"EB": {"@EB01_": "1", "@EB03_": "30"}, **more}]}}
+
+
+def test_group_and_network_inside_a_row() -> None:
+    references = [
+        {"@REF01_": "1L", "@REF02_": "90123", "@REF03_": "SAMPLE EMPLOYER"},
+        {"@REF01_": "N6", "@REF02_": "H0000-001"},
+    ]
+    plan = concluded(row_of(References=references))["plan"]
+    assert (plan["group_number"], plan["group_name"], plan["network_id"]) == ("90123", "SAMPLE EMPLOYER", "H0000-001")
+
+
+@pytest.mark.parametrize(
+    "loops",
+    [
+        {
+            "Loop2120": [
+                {
+                    "Name": {"@NM101_": "PR", "@NM103_": "SAMPLE HEALTH"},
+                    "Contact": {"@PER03_": "UR", "@PER04_": "PAYER.EXAMPLE"},
+                },
+                {
+                    "Name": {"@NM101_": "X3", "@NM103_": "SAMPLE MEDICAL"},
+                    "Street": {"@N301_": "2 MAIN ST"},
+                    "Contact": {"@PER03_": "WP", "@PER04_": "5550100003", "@PER05_": "FX", "@PER06_": "5550100004"},
+                },
+            ]
+        },
+        {
+            "Segments": [
+                {"@NM101_": "PR", "@NM103_": "SAMPLE HEALTH"},
+                {"@PER03_": "UR", "@PER04_": "PAYER.EXAMPLE"},
+                {"@NM101_": "X3", "@NM103_": "SAMPLE MEDICAL"},
+                {"@N301_": "2 MAIN ST"},
+                {"@PER03_": "WP", "@PER04_": "5550100003", "@PER05_": "FX", "@PER06_": "5550100004"},
+            ]
+        },
+    ],
+)
+def test_two_entities_of_a_row_each_have_their_own_contacts(loops: dict[str, Any]) -> None:
+    (row,) = read_response(row_of(**loops), "/raw").rows
+    payer, manager = row.entities
+    assert (payer.website.value, payer.phone.value, payer.address.value) == ("PAYER.EXAMPLE", None, None)
+    assert (manager.phone.value, manager.fax.value, manager.website.value) == ("5550100003", "5550100004", None)
+    assert manager.address.value is not None and manager.address.value.line1 == "2 MAIN ST"
+
+
+def test_a_contact_that_may_be_of_either_entity_is_nobodys() -> None:
+    names = [{"@NM101_": "PR", "@NM103_": "A"}, {"@NM101_": "X3", "@NM103_": "B"}]
+    (row,) = read_response(row_of(Names=names, Contact={"@PER03_": "TE", "@PER04_": "5550100003"}), "/raw").rows
+    assert [entity.phone.value for entity in row.entities] == [None, None]
+
+
+def test_first_name_count_and_other_limits_of_a_row() -> None:
+    (row,) = read_response(
+        row_of(
+            Name={"@NM101_": "P3", "@NM103_": "JONES", "@NM104_": "CAMERON"},
+            Delivery={"@HSD01_": "VS", "@HSD02_": "20", "@HSD05_": "34", "@HSD06_": "12"},
+            Where=[{"@III01_": "ZZ", "@III02_": "11"}, {"@III01_": "NI", "@III04_": "AUTO ACCIDENT"}],
+        ),
+        "/raw",
+    ).rows
+    assert [entity.first_name.value for entity in row.entities] == ["CAMERON"]
+    assert [(one.hsd01.value, one.hsd02.value, one.hsd06.value) for one in row.deliveries] == [("VS", "20", "12")]
+    assert [place.value for place in row.places] == ["11"]
+    assert [limit.value for limit in row.limits] == ["AUTO ACCIDENT"]
+
+
+@pytest.mark.parametrize(
+    ("description", "number"), [("EVC NUMBER", "25291M1"), ("evc number", "25291M1"), (None, None), ("OTHER", None)]
+)
+def test_the_payers_number_of_the_inquiry(description: str | None, number: str | None) -> None:
+    tree = row_of()
+    tree["SubscriberDetail"]["Ref"] = {"@REF01_": "NQ", "@REF02_": "25291M1", "@REF03_": description}
+    assert concluded(tree)["references"]["verification_number"] == number
+
+
+def test_the_transactions_own_number_if_there_is_no_trace() -> None:
+    header = {"Header": {"BHTSegment": {"@BHT03_": "Prod1"}}}
+    assert concluded(header | row_of())["references"]["trace_number"] == "Prod1"
+    traced = header | row_of()
+    traced["SubscriberDetail"]["Trace"] = {"@TRN01_": "1", "@TRN02_": "T-1"}
+    assert concluded(traced)["references"]["trace_number"] == "T-1"
+
+
+def test_military_service_and_diagnosis_are_notes() -> None:
+    tree = row_of()
+    tree["SubscriberDetail"]["More"] = [{"@MPI01_": "C", "@MPI02_": "AO"}, {"@HI01_": "BK:F411"}]
+    assert {"Military service (MPI): C AO", "Diagnosis (HI): BK:F411"} <= set(concluded(tree)["notes"])

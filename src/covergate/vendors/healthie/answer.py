@@ -6,22 +6,22 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-
 import orjson
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
-from covergate.eligibility.inquiry import today_eastern
-from covergate.eligibility.result import Member, PayerAnswer, PostalAddress, References
-from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.result import Member, PayerAnswer, References
+from covergate.eligibility.sourced import NOT_STATED
 from covergate.eligibility.terms import PatientRelationship, WarningCode
+from covergate.eligibility.x12.plan_numbers import plan_numbers
 from covergate.eligibility.x12.reader import read_271
 from covergate.vendors.document import Node, iso_instant, row
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.healthie.change_healthcare import change_healthcare
-from covergate.vendors.healthie.claim_md import CheckResponse, claim_md, sort_errors
+from covergate.vendors.healthie.check_response import CheckResponse, sort_errors
+from covergate.vendors.healthie.claim_md import claim_md
 from covergate.vendors.healthie.codes import CLAIM_MD_ERRORS
 
 _ACCEPTED: dict[bool, str] = {
@@ -29,11 +29,14 @@ _ACCEPTED: dict[bool, str] = {
     False: "Healthie lists the insurance plan as not accepted by the organization.",
 }
 
+_PLAN_FIELDS = ("number", "description", "group_number", "group_name", "network_id")
+_PAYER_FIELDS = ("id", "name", "phone", "fax", "website", "address")
+
 
 def answer_of(question: Question, check: Node, reply: Reply) -> Answer | Failure:
     """`check` is an `EligibilityCheck`."""
     response = _response(check.at("response"))
-    if response is None or not (response.rows or response.aaas or response.errors or response.insured):
+    if response is None or response.is_empty:
         errors = check.at("policy").rows("claim_eligibility_check_errors")
         aaas, others = sort_errors(errors, "code", "description")
         message = next((words for error in errors if (words := error.text("description").value)), None)
@@ -72,7 +75,6 @@ def _stated(
     )
     if isinstance(reading, Failure):
         return reading
-    insured = response.insured or Node(None, check.pointer)
     plan = check.at("policy").at("insurance_plan")
     answered_at = iso_instant(check.text("created_at").value, reply.at)
     today = today_eastern(answered_at)
@@ -82,58 +84,39 @@ def _stated(
     if unreadable:
         place = check.at("response") if "response" in check.value else check
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, place.pointer))
-    own = row(number=insured.text("plan_number"), group_number=insured.text("group_number"))
+    of_rows = plan_numbers(response.rows)
+    own = row(**{name: response.plan.get(name, NOT_STATED) | of_rows.get(name, NOT_STATED) for name in _PLAN_FIELDS})
     sources = {**reading.plan.sources, **own.pop("sources")}
-    member = _member(insured)
+    asked = {"id": plan.text("payer_id"), "name": plan.text("payer_name")}
+    payer = {name: response.payer.get(name, NOT_STATED) | asked.get(name, NOT_STATED) for name in _PAYER_FIELDS}
     return Answer(
         coverage=reading.coverage,
-        as_of=min(insured.read("elig_result_date", _day).value or today, today),
+        as_of=min(response.answered_on or today, today),
         answered_at=answered_at,
         services=reading.services,
         plan=reading.plan.model_copy(update={**own, "sources": sources}),
-        payer=PayerAnswer(**row(id=plan.text("payer_id"), name=plan.text("payer_name"))),
-        patient=Member()
-        if inquiry.subscriber
-        else member.model_copy(update={"relationship": PatientRelationship.SELF}),
-        subscriber=member if inquiry.subscriber else None,
+        payer=PayerAnswer(**row(**payer)),
+        patient=_patient(response, inquiry),
+        subscriber=response.insured if inquiry.subscriber or response.dependents else None,
         benefits=reading.benefits,
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
-        references=References(vendor_id=check.text("id").value, trace_number=insured.text("eligid").value),
+        references=References(vendor_id=check.text("id").value, trace_number=response.trace_number),
         notes=[*reading.notes, *error_texts, *([accepted] if accepted else [])],
         warnings=warnings,
     )
 
 
-def _member(insured: Node) -> Member:
-    parts = {
-        "line1": insured.text("ins_addr_1"),
-        "line2": insured.text("ins_addr_2"),
-        "city": insured.text("ins_city"),
-        "state": insured.text("ins_state"),
-        "zip": insured.text("ins_zip"),
-    }
-    stated = {name: part.value for name, part in parts.items() if part}
-    address = Sourced(
-        PostalAddress(**stated) if stated else None,
-        tuple(place for part in parts.values() if part for place in part.pointers),
-    )
-    return Member(
-        **row(
-            first_name=insured.text("ins_name_f"),
-            middle_name=insured.text("ins_name_m"),
-            last_name=insured.text("ins_name_l"),
-            date_of_birth=insured.read("ins_dob", _day),
-            gender=insured.text("ins_sex"),
-            member_id=insured.text("ins_number"),
-            address=address,
-        )
-    )
-
-
-def _day(value: object) -> date | None:
-    """`yyyymmdd`."""
-    try:
-        return datetime.strptime(value, "%Y%m%d").date() if isinstance(value, str) else None
-    except ValueError:
-        return None
+def _patient(response: CheckResponse, inquiry: Inquiry) -> Member:
+    """The dependent that the answer names; if it names none, the insured person, provided that is how it was asked."""
+    asked = inquiry.patient
+    named = [
+        dependent
+        for dependent in response.dependents
+        if len(response.dependents) == 1 or dependent.date_of_birth == asked.date_of_birth
+    ]
+    if len(named) == 1:
+        return named[0]
+    if inquiry.subscriber or response.dependents or response.insured is None:
+        return Member()
+    return response.insured.model_copy(update={"relationship": PatientRelationship.SELF})

@@ -7,28 +7,21 @@ may wrap it or not, `elig`, `benefit` and `error` may each be one object or a li
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from covergate.eligibility.failure import Aaa
-from covergate.eligibility.result import PostalAddress
-from covergate.eligibility.sourced import NOT_STATED, Sourced, percent, pointer
-from covergate.eligibility.x12.names import AAA03_NAMES
-from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
+from covergate.eligibility.result import Member
+from covergate.eligibility.sourced import NOT_STATED, Sourced, percent, pointer, row
+from covergate.eligibility.x12.rows import Days, EbRow, Entity, Reference, dtp, element
 from covergate.vendors.document import Node, text
+from covergate.vendors.healthie.check_response import (
+    CheckResponse,
+    compact_day,
+    postal_address,
+    sort_errors,
+    split_codes,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class CheckResponse:
-    """A check's `response`, in either dialect. `errors` are (code, text) of errors that are no AAA."""
-
-    rows: tuple[EbRow, ...] = ()
-    plan_days: tuple[Days, ...] = ()
-    aaas: tuple[Aaa, ...] = ()
-    errors: tuple[tuple[str | None, str | None], ...] = ()
-    message: str | None = None
-    """The vendor's own text beside the first AAA or error."""
-    insured: Node | None = None
-    """The object whose `ins_…` fields are the insured person."""
+_POLICY_NUMBER = "IG"
+"""The REF qualifier that `policy_number` of a row is read as."""
 
 
 def claim_md(document: Node) -> CheckResponse | None:
@@ -46,30 +39,39 @@ def claim_md(document: Node) -> CheckResponse | None:
         aaas=aaas,
         errors=others,
         message=next((words for error in errors if (words := error.text("error_mesg").value)), None),
-        insured=eligs[0] if eligs else None,
+        insured=_member(eligs[0]) if eligs else None,
+        plan=_plan(eligs),
+        answered_on=next((day for elig in eligs if (day := elig.read("elig_result_date", compact_day).value)), None),
+        trace_number=next((number for elig in eligs if (number := elig.text("eligid").value)), None),
     )
 
 
-def sort_errors(
-    errors: list[Node], code: str, words: str
-) -> tuple[tuple[Aaa, ...], tuple[tuple[str | None, str | None], ...]]:
-    """Errors whose code is an AAA03 as such; the others by code and text."""
-    aaas: list[Aaa] = []
-    others: list[tuple[str | None, str | None]] = []
-    for error in errors:
-        error_code = error.text(code)
-        if error_code.value in AAA03_NAMES:
-            aaas.append(Aaa(code=error_code.value, sources=list(error_code.pointers)))
-        else:
-            others.append((error_code.value, error.text(words).value))
-    return tuple(aaas), tuple(others)
+def _member(insured: Node) -> Member:
+    lines = (("line1", "addr_1"), ("line2", "addr_2"), ("city", "city"), ("state", "state"), ("zip", "zip"))
+    return Member(
+        **row(
+            first_name=insured.text("ins_name_f"),
+            middle_name=insured.text("ins_name_m"),
+            last_name=insured.text("ins_name_l"),
+            date_of_birth=insured.read("ins_dob", compact_day),
+            gender=insured.text("ins_sex"),
+            member_id=insured.text("ins_number"),
+            address=postal_address({name: insured.text(f"ins_{key}") for name, key in lines}),
+        )
+    )
+
+
+def _plan(eligs: list[Node]) -> dict[str, Sourced[str]]:
+    insured = eligs[0] if eligs else Node(None, "")
+    return {"number": insured.text("plan_number"), "group_number": insured.text("group_number")}
 
 
 def _row(benefit: Node) -> EbRow:
     def of(key: str) -> Sourced[str]:
         return element(benefit.at(key).value, benefit.at(key).pointer)
 
-    share, place = of("benefit_percent"), of("place_of_service")
+    share, place, policy = of("benefit_percent"), of("place_of_service"), of("policy_number")
+    is_code = re.fullmatch("[0-9]{2}", place.value or "") is not None
     return EbRow(
         eb01=of("benefit_coverage_code"),
         eb02=of("benefit_level_code"),
@@ -82,7 +84,9 @@ def _row(benefit: Node) -> EbRow:
         eb08_is_fraction=_is_fraction(share),
         eb12=of("inplan_network"),
         msgs=tuple(split_codes(benefit.at("benefit_notes"), by=None)),
-        places=(place,) if re.fullmatch("[0-9]{2}", place.value or "") else (),
+        places=(place,) if is_code else (),
+        limits=(place,) if place and not is_code else (),
+        references=(Reference(_POLICY_NUMBER, policy),) if policy else (),
         entities=tuple(_entities(benefit)),
     )
 
@@ -93,30 +97,17 @@ def _is_fraction(share: Sourced[str]) -> bool:
     return whole is not None and whole <= 1
 
 
-def split_codes(node: Node, by: str | None = r"[\^,|]") -> list[Sourced[str]]:
-    """The texts of a list, or of one text that joins several."""
-    if isinstance(node.value, list):
-        parts = [element(value, pointer(node.pointer, index)) for index, value in enumerate(node.value)]
-        return [part for part in parts if part]
-    whole = element(node.value, node.pointer)
-    if whole.value is None:
-        return []
-    texts = re.split(by, whole.value) if by is not None else [whole.value]
-    return [Sourced(text_.strip(), whole.pointers) for text_ in texts if text_.strip()]
-
-
 def _entities(benefit: Node) -> list[Entity]:
     """Parallel lists: the first name belongs to the first id, and so on."""
-    names = ("entity_code", "entity_name", "entity_id", "entity_phone", "entity_fax")
+    names = ("entity_code", "entity_name", "entity_id", "entity_phone", "entity_fax", "entity_website")
     columns = {name: _column(benefit.at(name)) for name in names}
-    address = {name: _column(benefit.at(f"entity_{name}")) for name in ("addr_1", "addr_2", "city", "state", "zip")}
+    lines = (("line1", "addr_1"), ("line2", "addr_2"), ("city", "city"), ("state", "state"), ("zip", "zip"))
+    address = {name: _column(benefit.at(f"entity_{key}")) for name, key in lines}
     entities: list[Entity] = []
     for index in range(max(len(column) for column in columns.values())):
-        code, name, number, phone, fax = (_nth(columns[name], index) for name in names)
+        code, name, number, phone, fax, website = (_nth(columns[name], index) for name in names)
         if not name and not number:
             continue
-        lines = {part: stated.value for part, column in address.items() if (stated := _nth(column, index))}
-        first_line = _nth(address["addr_1"], index)
         entities.append(
             Entity(
                 code=code,
@@ -124,18 +115,8 @@ def _entities(benefit: Node) -> list[Entity]:
                 id=number,
                 phone=phone,
                 fax=fax,
-                address=Sourced(
-                    PostalAddress(
-                        line1=lines.get("addr_1"),
-                        line2=lines.get("addr_2"),
-                        city=lines.get("city"),
-                        state=lines.get("state"),
-                        zip=lines.get("zip"),
-                    ),
-                    first_line.pointers,
-                )
-                if first_line
-                else NOT_STATED,
+                website=website,
+                address=postal_address({part: _nth(column, index) for part, column in address.items()}),
             )
         )
     return entities

@@ -14,12 +14,19 @@ from typing import Any
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
-from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp
+from covergate.eligibility.x12.rows import Days, Delivery, EbRow, Entity, Reference, dtp
 from covergate.vendors.vsee.segments import LoopLevel, Segment, segments
 
 _PLACE_OF_SERVICE = "ZZ"
 _NPI = "XX"
-_TELEPHONE, _FAX = "TE", "FX"
+_MEMBER = ("1W", "IG")
+_PHONES, _FAX, _WEBSITE = ("TE", "WP"), ("FX",), ("UR",)
+_VERIFICATION_NUMBER = "NQ"
+"""REF01 of a Medicaid recipient's number; with the description below it is the payer's number of this inquiry instead."""
+_EVC = "EVC"
+
+# Segments of a person that are said of no benefit and have no field: kept as notes.
+_OTHER_SEGMENTS: dict[str, str] = {"HI": "Diagnosis (HI)", "MPI": "Military service (MPI)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class InsuredPerson:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`references` are REF values by qualifier; `plan_days` and `notes` are those of the patient's level, outside EB loops."""
+    """`references` are the persons' REF; `plan_days` and `notes` are those of the patient's level; all outside EB loops."""
 
     rows: list[EbRow]
     aaas: list[Aaa]
@@ -49,10 +56,11 @@ class Response:
     payer_id: Sourced[str]
     subscriber: InsuredPerson | None
     dependent: InsuredPerson | None
-    references: dict[str, Sourced[str]]
+    references: tuple[Reference, ...]
     plan_days: tuple[Days, ...]
     notes: tuple[Sourced[str], ...]
     trace_number: Sourced[str]
+    verification_number: Sourced[str]
 
     @property
     def is_empty(self) -> bool:
@@ -72,7 +80,6 @@ def read_response(raw: Any, at: str) -> Response:
     outside = [segment for segment in every if segment.loop is None]
     own = [segment for segment in outside if segment.level is level]
     payer = next((segment for segment in outside if segment.text("01") == "PR" and segment.name == "NM1"), None)
-    trace = next((segment for segment in own if segment.name == "TRN"), None)
     group = [segment for segment in outside if segment.level in (LoopLevel.SUBSCRIBER, LoopLevel.DEPENDENT)]
     return Response(
         rows=[row for loop in loops.values() for row in _rows(loop)],
@@ -83,8 +90,30 @@ def read_response(raw: Any, at: str) -> Response:
         dependent=_person(outside, LoopLevel.DEPENDENT),
         references=_references(group),
         plan_days=_days(own),
-        notes=tuple(text for segment in own if segment.name == "MSG" for text in segment.all("01")),
-        trace_number=trace.one("02") if trace else NOT_STATED,
+        notes=(
+            *(text for segment in own if segment.name == "MSG" for text in segment.all("01")),
+            *(_as_note(segment) for segment in own if segment.name in _OTHER_SEGMENTS),
+        ),
+        trace_number=_first(own, "TRN", "02") | _first(outside, "BHT", "03"),
+        verification_number=_verification_number(group),
+    )
+
+
+def _as_note(segment: Segment) -> Sourced[str]:
+    elements = [element for position in sorted(segment.elements) for element in segment.elements[position]]
+    words = " ".join(element.value for element in elements if element.value)
+    pointers = tuple(at for element in elements for at in element.pointers)
+    return Sourced(f"{_OTHER_SEGMENTS[segment.name]}: {words}", pointers)
+
+
+def _verification_number(around: Sequence[Segment]) -> Sourced[str]:
+    return next(
+        (
+            one.number
+            for one in _references(around)
+            if one.qualifier == _VERIFICATION_NUMBER and _EVC in (one.description.value or "").upper().split()
+        ),
+        NOT_STATED,
     )
 
 
@@ -117,7 +146,7 @@ def _rows(loop: list[Segment]) -> list[EbRow]:
 
 
 def _row(eb: Segment, around: list[Segment]) -> EbRow:
-    references = _references(around)
+    references, places = _references(around), [segment for segment in around if segment.name == "III"]
     return EbRow(
         eb01=eb.one("01"),
         eb02=eb.one("02"),
@@ -133,15 +162,33 @@ def _row(eb: Segment, around: list[Segment]) -> EbRow:
         eb12=eb.one("12"),
         procedures=_procedures(eb),
         msgs=tuple(text for segment in around if segment.name == "MSG" for text in segment.all("01")),
-        places=tuple(
-            place
-            for segment in around
-            if segment.name == "III" and segment.text("01") in (_PLACE_OF_SERVICE, None)
-            for place in segment.all("02")
+        places=tuple(place for segment in places if _is_place(segment) for place in segment.all("02")),
+        limits=tuple(
+            limit
+            for segment in places
+            for limit in (segment.all("04") if _is_place(segment) else segment.all("04") or segment.all("02"))
         ),
         days=_days(around),
+        deliveries=tuple(_delivery(segment) for segment in around if segment.name == "HSD"),
+        references=references,
         entities=_entities(around),
-        member_id=references.get("1W") or references.get("IG") or NOT_STATED,
+        member_id=next((one.number for name in _MEMBER for one in references if one.qualifier == name), NOT_STATED),
+    )
+
+
+def _is_place(segment: Segment) -> bool:
+    """III names a place of service, or by another qualifier or in words what else narrows the row."""
+    return segment.text("01") in (_PLACE_OF_SERVICE, None)
+
+
+def _delivery(hsd: Segment) -> Delivery:
+    return Delivery(
+        hsd01=hsd.one("01"),
+        hsd02=hsd.one("02"),
+        hsd03=hsd.one("03"),
+        hsd04=hsd.one("04"),
+        hsd05=hsd.one("05"),
+        hsd06=hsd.one("06"),
     )
 
 
@@ -172,29 +219,67 @@ def _days(around: Sequence[Segment]) -> tuple[Days, ...]:
 
 def _entities(around: list[Segment]) -> tuple[Entity, ...]:
     named = [segment for segment in around if segment.name == "NM1"]
-    contacts = [segment for segment in around if segment.name == "PER"]
-    streets = [segment for segment in around if segment.name in ("N3", "N4")]
-    is_only_one = len(named) == 1
-    return tuple(
-        Entity(
-            code=segment.one("01"),
-            name=segment.one("03"),
-            npi=segment.one("09") if segment.text("08") == _NPI else NOT_STATED,
-            id=segment.one("09") if segment.text("08") != _NPI else NOT_STATED,
-            phone=_number(contacts, _TELEPHONE) if is_only_one else NOT_STATED,
-            fax=_number(contacts, _FAX) if is_only_one else NOT_STATED,
-            address=_address(streets) if is_only_one else NOT_STATED,
-        )
-        for segment in named
+    parts = _parts_of(named, around)
+    return tuple(_entity(segment, own) for segment, own in zip(named, parts, strict=True))
+
+
+def _entity(named: Segment, parts: list[Segment]) -> Entity:
+    is_npi = named.text("08") == _NPI
+    return Entity(
+        code=named.one("01"),
+        name=named.one("03"),
+        first_name=named.one("04"),
+        npi=named.one("09") if is_npi else NOT_STATED,
+        id=named.one("09") if not is_npi else NOT_STATED,
+        phone=_number(parts, _PHONES),
+        fax=_number(parts, _FAX),
+        website=_number(parts, _WEBSITE),
+        address=_address(parts),
     )
 
 
-def _number(contacts: list[Segment], kind: str) -> Sourced[str]:
+def _parts_of(named: list[Segment], around: list[Segment]) -> list[list[Segment]]:
+    """For each NM1 the N3, N4 and PER beside it: those that stand nearer to it than to any other.
+
+    In a list of segments one belongs to the NM1 before it. One that stands as near to several is nobody's.
+    """
+    parts: list[list[Segment]] = [[] for _ in named]
+    for segment in around:
+        if segment.name in ("N3", "N4", "PER") and (owner := _owner(segment, named)) is not None:
+            parts[owner].append(segment)
+    return parts
+
+
+def _owner(segment: Segment, named: list[Segment]) -> int | None:
+    own = segment.at.split("/")
+    paths = [one.at.split("/") for one in named]
+    shared = [_shared(own, path) for path in paths]
+    nearest = [index for index, steps in enumerate(shared) if steps == max(shared)]
+    if len(nearest) <= 1:
+        return next(iter(nearest), None)
+    depth = max(shared)
+    numbers = [(path[depth], index) for index in nearest if len(path := paths[index]) > depth]
+    if len(own) <= depth or not all(step.isdecimal() for step in (own[depth], *(step for step, _ in numbers))):
+        return None
+    before = [(int(step), index) for step, index in numbers if int(step) < int(own[depth])]
+    return max(before)[1] if before else None
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """How many steps two pointers have in common."""
+    return next(
+        (index for index, (step, step_) in enumerate(zip(one, other, strict=False)) if step != step_),
+        min(len(one), len(other)),
+    )
+
+
+def _number(parts: list[Segment], kinds: tuple[str, ...]) -> Sourced[str]:
     """PER holds up to three pairs of qualifier and number."""
-    for contact in contacts:
-        for qualifier, number in (("03", "04"), ("05", "06"), ("07", "08")):
-            if contact.text(qualifier) == kind:
-                return contact.one(number)
+    for kind in kinds:
+        for contact in (segment for segment in parts if segment.name == "PER"):
+            for qualifier, number in (("03", "04"), ("05", "06"), ("07", "08")):
+                if contact.text(qualifier) == kind and contact.one(number):
+                    return contact.one(number)
     return NOT_STATED
 
 
@@ -205,16 +290,15 @@ def _address(streets: list[Segment]) -> Sourced[PostalAddress]:
     stated = {name: part.value for name, part in parts.items() if part}
     if not stated:
         return NOT_STATED
-    first = next((part for street in streets for part in street.all("01")), NOT_STATED)
-    return Sourced(PostalAddress(**stated), first.pointers)
+    return Sourced(PostalAddress(**stated), tuple(at for part in parts.values() if part for at in part.pointers))
 
 
-def _references(around: Sequence[Segment]) -> dict[str, Sourced[str]]:
-    return {
-        qualifier: value
-        for segment in reversed(around)
-        if segment.name == "REF" and (qualifier := segment.text("01")) and (value := segment.one("02"))
-    }
+def _references(around: Sequence[Segment]) -> tuple[Reference, ...]:
+    return tuple(
+        Reference(qualifier, number, segment.one("03"))
+        for segment in around
+        if segment.name == "REF" and (qualifier := segment.text("01")) and (number := segment.one("02"))
+    )
 
 
 def _person(outside: list[Segment], level: LoopLevel) -> InsuredPerson | None:

@@ -17,16 +17,12 @@ from covergate.eligibility.result import Member, PayerAnswer, PayerStatus, Posta
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.terms import Coverage, PatientRelationship, WarningCode
 from covergate.eligibility.x12.codes import RELATIONSHIPS, aaa_code_of_text, aaa_failure
+from covergate.eligibility.x12.plan_numbers import plan_numbers
 from covergate.eligibility.x12.reader import Reading, read_271
 from covergate.vendors.document import Node, row, token
 from covergate.vendors.flow import Reply
 from covergate.vendors.vsee.advancedmd import InsuredPerson, Response, birth_date, read_response
 from covergate.vendors.vsee.codes import CHECKED_SERVICE_TYPE
-
-# REF01 of the subscriber or dependent (public 271 lists).
-_GROUP_NUMBERS = ("6P", "1L")
-_PLAN_NUMBER = "18"
-_PLAN_NETWORK = "N6"
 
 
 def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at: datetime) -> Answer | Failure:
@@ -61,7 +57,11 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
         benefits=reading.benefits,
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
-        references=References(vendor_id=eligibility_id, trace_number=response.trace_number.value),
+        references=References(
+            vendor_id=eligibility_id,
+            trace_number=response.trace_number.value,
+            verification_number=response.verification_number.value,
+        ),
         payer_status=PayerStatus(text=text.value),
         notes=[*reading.notes, *(note.value for note in response.notes if note.value), *([words] if words else [])],
         warnings=warnings,
@@ -93,12 +93,7 @@ def _is_there(section: Node) -> bool:
 
 
 def _plan(reading: Reading, response: Response) -> Any:
-    group = next((response.references[name] for name in _GROUP_NUMBERS if name in response.references), NOT_STATED)
-    stated = row(
-        group_number=group,
-        number=response.references.get(_PLAN_NUMBER, NOT_STATED),
-        network_id=response.references.get(_PLAN_NETWORK, NOT_STATED),
-    )
+    stated = row(**plan_numbers(response.rows, response.references))
     return reading.plan.model_copy(update={**stated, "sources": reading.plan.sources | stated["sources"]})
 
 

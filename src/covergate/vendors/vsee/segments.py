@@ -50,12 +50,13 @@ _LEVELS_BY_WORD = {
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`loop` is the same for all segments of one EB loop, None outside any."""
+    """`loop` is the same for all segments of one EB loop, None outside any; `at` is the object that holds it."""
 
     name: str
     elements: Mapping[str, tuple[Sourced[str], ...]]
     level: LoopLevel | None
     loop: str | None
+    at: str = ""
 
     def one(self, position: str) -> Sourced[str]:
         return next(iter(self.elements.get(position, ())), NOT_STATED)
@@ -105,7 +106,7 @@ def _own_segments(place: _Place) -> list[Segment]:
         if elements:
             grouped.setdefault(match[1], {})[position] = elements
     loop = _loop_of(place)
-    return [Segment(name, elements, place.level, loop) for name, elements in grouped.items()]
+    return [Segment(name, elements, place.level, loop, place.at) for name, elements in grouped.items()]
 
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
