@@ -44,7 +44,6 @@ def inside(*benefits: Benefit) -> NetworkSummary:
         ([copay("30", "MH"), copay("40", "30"), copay("50")], "30.00"),
         ([copay("40", "30"), copay("50")], "40.00"),
         ([copay("50"), copay("60", "35")], "50.00"),
-        ([copay("60", "35")], None),  # a dental copay is no answer to the question
         ([copay("30", "MH"), copay("30", "MH", "98")], "30.00"),
         ([copay("35", procedure_codes=["90837"]), copay("40", "30")], "35.00"),
         ([copay("25", applies_to=AppliesTo.ASKED_SERVICE), copay("40", "30")], "25.00"),
@@ -54,6 +53,11 @@ def inside(*benefits: Benefit) -> NetworkSummary:
 def test_nearest_rows_win(benefits: list[Benefit], expected: str | None) -> None:
     shown = inside(*benefits).model_dump(mode="json")
     assert shown["copay"] == expected
+
+
+def test_a_dental_copay_is_no_answer_to_the_question() -> None:
+    summary, _ = summarize([copay("60", "35")], ASKED)
+    assert summary.in_ is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from covergate.eligibility.places import places_of
 from covergate.eligibility.result import Benefit, CostShare
-from covergate.eligibility.sourced import Sources, pointers_at
+from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind
 
 SHARING = frozenset({Kind.COPAY, Kind.COINSURANCE})
@@ -70,10 +70,16 @@ def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
             deductible_applies=deductible_applies(rows),
             counts_to_out_of_pocket=_agreed(row.counts_to_out_of_pocket for row in rows),
             authorization=authorization_of(rows),
-            sources=sources_of(rows, _SOURCES),
+            sources={**sources_of(rows, _SOURCES), **_place_sources(rows, place)},
         )
         for place in sorted(places(first)) or (None,)
     ]
+
+
+def _place_sources(rows: Sequence[Benefit], place: BenefitPlace | None) -> Sources:
+    if place is None:
+        return {}
+    return sources_of(rows, {"place": "place_of_service"}) or sources_of(rows, {"place": "place"})
 
 
 _SOURCES = {
@@ -85,19 +91,28 @@ _SOURCES = {
     "network": "network",
     "service_type_codes": "service_type_codes",
     "procedure_codes": "procedure_codes",
-    "place": "place_of_service",
+    "provider_kind": "provider_kind",
+    "tier": "tier",
+    "facility": "facility",
+    "limited_to": "limited_to",
 }
 """Field of a share → the benefit's field that it was taken from."""
 
 
 def sources_of(rows: Iterable[Benefit], fields: dict[str, str]) -> Sources:
-    """The pointers of these rows, under the names that their fields have in what is made of them."""
+    """The pointers of these rows, under the names that their fields have in what is made of them.
+
+    A value that only one phrase states keeps its name.
+    """
     rows = list(rows)
     sources: Sources = {}
     for name, field in fields.items():
+        stated = [row.sources[field] for row in rows if field in row.sources]
         pointers = sorted({pointer for row in rows for pointer in pointers_at(row.sources, field)})
+        phrases = {source.by if isinstance(source, PhraseSource) else None for source in stated}
+        by = phrases.pop() if len(phrases) == 1 else None
         if pointers:
-            sources[name] = pointers
+            sources[name] = pointers if by is None else PhraseSource(pointers=pointers, by=by)
     return sources
 
 

@@ -74,9 +74,25 @@ SPECIALTIES: dict[Specialty, tuple[str, ...]] = {
 }
 """Without an entry payers have no service type of their own for the specialty."""
 
+SERVICE_TYPES: dict[str, tuple[str, ...]] = {
+    "A6": ("MH", "A8", "CF", "98"),
+    "MH": ("A8", "CF", "A6"),
+    "A8": ("MH", "CF", "A6"),
+    "CF": ("MH", "A8", "A6"),
+    "AI": ("AJ", "AK", "CJ", "MH"),
+    "PT": ("AE", "AC"),
+    "AE": ("PT", "AC"),
+    "AD": ("AC",),
+    "AF": ("AC",),
+    "98": ("BY",),
+    "BY": ("98",),
+    "BZ": ("98",),
+}
+"""By an asked service type. Mental health is not widened to an office visit: only psychotherapy is one."""
+
 
 def family_of(service: Service) -> tuple[str, ...]:
-    """The service types beside the asked ones, the nearest first; those of procedures before that of the specialty."""
+    """The service types beside the asked ones, the nearest first: those of procedures, of the specialty, of the asked codes."""
     asked = set(service.service_type_codes)
     return tuple(code for code in dict.fromkeys(_family(service)) if code not in asked)
 
@@ -88,6 +104,8 @@ def _family(service: Service) -> Iterator[str]:
                 yield from procedures.family
     if service.specialty is not None:
         yield from SPECIALTIES.get(service.specialty, ())
+    for code in service.service_type_codes:
+        yield from SERVICE_TYPES.get(code, ())
 
 
 def provider_kind_of(specialty: Specialty | None) -> ProviderKind | None:

@@ -4,16 +4,19 @@
   a text, a facility or a kind of provider narrows never feed these cells.
 - `service`: the cost share that matches the asked service, place of service and specialty, in the network that holds.
 - `why_null`: the reason of each null. Nothing is picked where several values are left.
+- Rows on something else (a dental copay beside an office visit) are left out at the start: they change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from covergate.eligibility.cost_shares import (
+    SHARING,
     authorization_of,
     deductible_applies,
     is_general,
@@ -34,7 +37,7 @@ from covergate.eligibility.result import (
     Warning_,
 )
 from covergate.eligibility.service_types import family_of, provider_kind_of
-from covergate.eligibility.sourced import pointers_at
+from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import (
     AppliesTo,
     AuthorizationNeed,
@@ -44,12 +47,13 @@ from covergate.eligibility.terms import (
     Level,
     MatchedBy,
     Network,
+    Period,
     ProviderKind,
     Unit,
     WarningCode,
     WhyNull,
 )
-from covergate.eligibility.x12.codes import WHOLE_PLAN
+from covergate.eligibility.x12.codes import INACTIVE, WHOLE_PLAN
 
 _V = TypeVar("_V")
 
@@ -78,6 +82,9 @@ _CONFLICT = "Several different values were stated for {field} ({network} network
 
 _PLAN, _ELSE = 1_000, 2_000
 """Distances: below, the place of a code in the family; the plan as a whole; something else."""
+_YEARLY = frozenset({Period.CALENDAR_YEAR, Period.SERVICE_YEAR, Period.YEAR, Period.CONTRACT, Period.UNKNOWN})
+_ASK_ELSEWHERE = "U"
+"""EB01 of a row that sends its services to another payer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,27 +144,88 @@ def summarize(
 ) -> tuple[Summary, list[Warning_]]:
     """`benefits` are those of the asked service's plan, and those of no plan in particular."""
     notes = _Notes()
+    near = [row for row in benefits if _distance(row, question) < _ELSE]
+    accumulated = {kind: _accumulating(near, kind, question) for kind in _ACCUMULATED}
     networks = {
-        network: _of_network([row for row in benefits if network in _FEEDS[row.network]], question, network, notes)
+        network: _of_network(_heard(near, question, network), accumulated, question, network, notes)
         for network in (Network.IN, Network.OUT, Network.UNKNOWN)
     }
     parts: dict[str, Any] = {network.value: part for network, part in networks.items()}
-    service = _of_service(benefits, question, notes)
-    why_null = dict(sorted(notes.why_null.items()))
-    summary = Summary.model_validate(
-        {**parts, "service": service, "this_provider": this_provider, "why_null": why_null}
-    )
-    return summary, notes.warnings
+    service = _of_service(near, question, notes)
+    summary = Summary.model_validate({**parts, "service": service, "this_provider": this_provider})
+    why_null = dict.fromkeys(_nulls(summary), WhyNull.NOT_STATED) | notes.why_null
+    return summary.model_copy(update={"why_null": dict(sorted(why_null.items()))}), notes.warnings
+
+
+def _nulls(summary: Summary) -> Iterator[str]:
+    """The paths of all null cells."""
+    if summary.this_provider is None:
+        yield "this_provider"
+    for network, part in (("in", summary.in_), ("out", summary.out), ("unknown", summary.unknown)):
+        if part is None:
+            yield network
+            continue
+        for name in ("covered", "copay", "coinsurance_percent", "authorization_required"):
+            if getattr(part, name) is None:
+                yield f"{network}.{name}"
+        for kind in _ACCUMULATED:
+            cells = getattr(part, kind.value)
+            for name in (*_LEVELS.values(), "embedded", "effective_remaining"):
+                if getattr(cells, name) is None:
+                    yield f"{network}.{kind.value}.{name}"
+    for name in ("copay", "coinsurance_percent", "deductible_applies", "visits"):
+        if getattr(summary.service, name) is None:
+            yield f"service.{name}"
+
+
+def _heard(near: Sequence[Benefit], question: Question, network: Network) -> list[Benefit]:
+    """The rows that feed a network, without what lies beyond a denial.
+
+    A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit.
+    """
+    denials = [
+        _distance(row, question)
+        for row in near
+        if (row.kind is Kind.NON_COVERED or row.code == _ASK_ELSEWHERE)
+        and row.network in (network, Network.BOTH, Network.UNKNOWN)
+        and is_general(row)
+    ]
+    barrier = min(denials, default=_ELSE)
+    return [
+        row
+        for row in near
+        if network in _FEEDS[row.network] and (row.kind not in SHARING or _distance(row, question) <= barrier)
+    ]
+
+
+def _accumulating(near: Sequence[Benefit], kind: Kind, question: Question) -> list[Benefit]:
+    """The plan's own rows; if the payer states none in any network, those on the asked service.
+
+    A zero for one service is no figure of the plan: it says that the deductible is waived for this service.
+    """
+    stating = [row for row in near if row.kind is kind and _is_accumulator(row)]
+    of_plan = [row for row in stating if _is_of_the_plan(row)]
+    if any(is_general(row) for row in of_plan):
+        return of_plan
+    of_service = [row for row in stating if not _is_of_the_plan(row) and row.total != 0]
+    return [*of_plan, *_nearest([row for row in of_service if is_general(row)] or of_service, question)]
 
 
 # --- one network -----------------------------------------------------------------------------------------------------
 
 
-def _of_network(rows: list[Benefit], question: Question, network: Network, notes: _Notes) -> NetworkSummary | None:
-    covered, _ = _covered(rows, question, network)
+def _of_network(
+    rows: list[Benefit],
+    accumulating: dict[Kind, list[Benefit]],
+    question: Question,
+    network: Network,
+    notes: _Notes,
+) -> NetworkSummary | None:
+    covered = notes.value(f"{network.value}.covered", _covered(rows, question))
     needs = _nearest([row for row in rows if need_of(row) is not AuthorizationNeed.UNKNOWN], question)
     stated = [row for row in rows if row.kind in _STATED_IN]
     if not stated and not needs and covered is None:
+        notes.why_null.pop(f"{network.value}.covered", None)
         return None
     path = network.value
 
@@ -169,25 +237,28 @@ def _of_network(rows: list[Benefit], question: Question, network: Network, notes
 
     copay, copay_rows = share(Kind.COPAY, "copay", "amount")
     percent, percent_rows = share(Kind.COINSURANCE, "coinsurance_percent", "percent")
-    deductible, deductible_rows = _by_level(rows, question, network, Kind.DEDUCTIBLE, notes)
-    limit, limit_rows = _by_level(rows, question, network, Kind.OUT_OF_POCKET_MAX, notes)
+    levels = {
+        kind: _by_level([row for row in accumulating[kind] if network in _FEEDS[row.network]], network, kind, notes)
+        for kind in _ACCUMULATED
+    }
     authorization = authorization_of(needs)
-    taken = {
-        "copay": copay_rows,
-        "coinsurance_percent": percent_rows,
-        "deductible": deductible_rows,
-        "out_of_pocket_max": limit_rows,
+    taken: dict[str, Sequence[Benefit]] = {
+        "copay": copay_rows if copay is not None else (),
+        "coinsurance_percent": percent_rows if percent is not None else (),
         "authorization": needs,
+        **{f"{kind.value}.{level}": used for kind, (_, cells) in levels.items() for level, used in cells.items()},
     }
     return NetworkSummary(
         covered=covered,
         copay=copay,
         coinsurance_percent=percent,
-        deductible=deductible,
-        out_of_pocket_max=limit,
+        deductible=levels[Kind.DEDUCTIBLE][0],
+        out_of_pocket_max=levels[Kind.OUT_OF_POCKET_MAX][0],
         authorization_required=_required(authorization),
         authorization=authorization,
-        from_both=sorted(name for name, used in taken.items() if any(row.network is Network.BOTH for row in used)),
+        from_both=sorted(
+            name for name, used in taken.items() if used and all(row.network is Network.BOTH for row in used)
+        ),
     )
 
 
@@ -195,20 +266,24 @@ def _required(need: AuthorizationNeed) -> bool | None:
     return {AuthorizationNeed.REQUIRED: True, AuthorizationNeed.NOT_REQUIRED: False}.get(need)
 
 
-def _covered(rows: Iterable[Benefit], question: Question, network: Network) -> tuple[bool | None, list[Benefit]]:
-    """False where the payer excludes an asked code in this network, at any place and without a limit."""
-    excluded = [
-        row
+def _covered(rows: Iterable[Benefit], question: Question) -> _Cell[bool]:
+    """False where the payer excludes an asked code, at any place and without a limit, and nothing says the contrary."""
+    stated = {
+        row.kind is Kind.COVERAGE
         for row in rows
-        if row.kind is Kind.NON_COVERED and row.network is network and is_general(row) and _distance(row, question) == 0
-    ]
-    return (False, excluded) if excluded and network is not Network.UNKNOWN else (None, [])
+        if row.kind in (Kind.COVERAGE, Kind.NON_COVERED)
+        and row.code not in INACTIVE
+        and is_general(row)
+        and _distance(row, question) == 0
+    }
+    if len(stated) > 1:
+        return _Cell(why_null=WhyNull.CONFLICT)
+    return _Cell(next(iter(stated), None), why_null=None if stated else WhyNull.NOT_STATED)
 
 
 def _general(rows: Iterable[Benefit], question: Question, kind: Kind, part: str) -> _Cell[Any]:
     """The one value of the nearest rows that nothing narrows."""
-    stating = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
-    near = [row for row in stating if _distance(row, question) < _ELSE]
+    near = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
     general = [row for row in near if is_general(row)]
     if not general:
         return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY if near else WhyNull.NOT_STATED)
@@ -220,61 +295,69 @@ def _general(rows: Iterable[Benefit], question: Question, kind: Kind, part: str)
 
 
 def _one(rows: Sequence[Benefit], part: str) -> _Cell[Any]:
-    values = {getattr(row, part) for row in rows}
-    if len(values) == 1 and len({row.tier for row in rows}) == 1:
-        return _Cell(values.pop(), tuple(rows))
-    distinguished = len({row.tier for row in rows}) > 1
-    return _Cell(rows=tuple(rows), why_null=WhyNull.SEVERAL_SHARES if distinguished else WhyNull.CONFLICT)
+    """The value on which all agree. Different values under different conditions are several shares and no conflict."""
+    if len({getattr(row, part) for row in rows}) == 1 and len({row.tier for row in rows}) == 1:
+        return _Cell(getattr(rows[0], part), tuple(rows))
+    conditions: defaultdict[str, set[Any]] = defaultdict(set)
+    for row in rows:
+        conditions[_condition(row)].add(getattr(row, part))
+    contradicted = any(len(values) > 1 for values in conditions.values())
+    return _Cell(rows=tuple(rows), why_null=WhyNull.CONFLICT if contradicted else WhyNull.SEVERAL_SHARES)
+
+
+def _condition(row: Benefit) -> str:
+    return repr((row.tier, row.period, sorted(places(row)), row.provider_kind, row.insurance_type, row.plan_name))
 
 
 def _by_level(
-    rows: list[Benefit], question: Question, network: Network, kind: Kind, notes: _Notes
-) -> tuple[ByLevel, list[Benefit]]:
-    used: list[Benefit] = []
+    rows: list[Benefit], network: Network, kind: Kind, notes: _Notes
+) -> tuple[ByLevel, dict[str, tuple[Benefit, ...]]]:
+    """The cells, and by their names the rows that they were taken from."""
+    cells = {name: _accumulated([row for row in rows if row.level is level]) for level, name in _LEVELS.items()}
     stated: dict[str, Accumulator] = {}
-    whole = [row for row in rows if row.kind is kind and _accumulator(row) is not None]
-    for level, name in _LEVELS.items():
+    for name, cell in cells.items():
         path = f"{kind.value}.{name}"
-        cell = _accumulated([row for row in whole if row.level is level], question)
         if cell.why_null is WhyNull.CONFLICT:
             notes.conflict(network, path, kind, cell.rows)
-        # Whoever states no level leaves no level out.
-        if level is not Level.UNKNOWN or cell.why_null is not WhyNull.NOT_STATED:
-            notes.value(f"{network.value}.{path}", cell)
-        if cell.value is not None:
-            stated[name] = cell.value
-            used += cell.rows
-    left = [part.remaining for name, part in stated.items() if name != "unknown_level" and part.remaining is not None]
-    family_only = "family" in stated and not any(row.level is Level.INDIVIDUAL for row in whole)
+        value = notes.value(f"{network.value}.{path}", cell)
+        if value is not None:
+            stated[name] = value
+    own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
+    left = [amount for amount in own.values() if amount is not None]
+    unclear = [reason for name in ("individual", "family") if (reason := cells[name].why_null) not in _CLEAR]
+    if unclear:
+        notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
     return ByLevel(
         **stated,
-        embedded=False if family_only else None,
-        effective_remaining=min(left) if left else None,
-    ), used
+        embedded=False if "family" in stated and cells["individual"].why_null is WhyNull.NOT_STATED else None,
+        effective_remaining=min(left) if left and not unclear else None,
+    ), {name: cell.rows for name, cell in cells.items() if cell.value is not None}
 
 
-def _accumulated(rows: list[Benefit], question: Question) -> _Cell[Accumulator]:
-    """The plan's own figures: rows on the plan as a whole; only without any those on the asked service."""
+_CLEAR: tuple[WhyNull | None, ...] = (None, WhyNull.NOT_STATED)
+
+
+def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
+    """The figures of these rows as one, if nothing narrows them and they agree. A limit of a lifetime is not the year's."""
     general = [row for row in rows if is_general(row)]
-    of_plan = [row for row in general if _is_of_the_plan(row)]
-    candidates = of_plan or _nearest([row for row in general if _distance(row, question) < _ELSE], question)
+    candidates = [row for row in general if row.period in _YEARLY] or general
     if not candidates:
-        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY if rows and not general else WhyNull.NOT_STATED)
+        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY if rows else WhyNull.NOT_STATED)
     if len({row.tier for row in candidates}) > 1:
         return _Cell(rows=tuple(candidates), why_null=WhyNull.SEVERAL_SHARES)
     figures = {name: {value for row in candidates if (value := getattr(row, name)) is not None} for name in _FIGURES}
-    unlimited = {row.unlimited for row in candidates}
-    if any(len(values) > 1 for values in figures.values()) or len(unlimited) > 1:
+    unlimited = any(row.unlimited and row.total is None for row in candidates) and not figures["total"]
+    if any(len(values) > 1 for values in figures.values()):
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     values: dict[str, Decimal] = {name: found.pop() for name, found in figures.items() if found}
     if "total" in values and values.get("remaining", Decimal(0)) > values["total"]:
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     shared = sorted({other for row in candidates for other in row.shared_with})
-    return _Cell(Accumulator(**values, unlimited=unlimited.pop(), shared_with=shared), tuple(candidates))
+    return _Cell(Accumulator(**values, unlimited=unlimited, shared_with=shared), tuple(candidates))
 
 
-def _accumulator(row: Benefit) -> bool | None:
-    return True if row.unlimited or any(getattr(row, name) is not None for name in _FIGURES) else None
+def _is_accumulator(row: Benefit) -> bool:
+    return row.unlimited or any(getattr(row, name) is not None for name in _FIGURES)
 
 
 def _is_of_the_plan(row: Benefit) -> bool:
@@ -284,63 +367,112 @@ def _is_of_the_plan(row: Benefit) -> bool:
 # --- the asked service -----------------------------------------------------------------------------------------------
 
 
-def _of_service(benefits: Sequence[Benefit], question: Question, notes: _Notes) -> ServiceShare:
-    network = _network_of_service(benefits, question)
-    rows = [row for row in benefits if network in _FEEDS[row.network]]
-    copay = _matching(rows, question, Kind.COPAY, "amount")
-    percent = _matching(rows, question, Kind.COINSURANCE, "percent")
-    visits = _visits(rows, question)
-    about = [row for row in rows if _distance(row, question) < _PLAN and _fits(row, question)]
-    needs = [row for row in about if need_of(row) is not AuthorizationNeed.UNKNOWN]
-    chosen = [*copay.rows, *percent.rows]
-    applies = deductible_applies(chosen)
-    waiving = [row for row in about if row.kind is Kind.DEDUCTIBLE and row.total == 0 and is_general(row)]
-    if applies is None and waiving:
-        applies = False
+def _of_service(near: Sequence[Benefit], question: Question, notes: _Notes) -> ServiceShare:
+    network = _network_of_service(near, question)
+    rows = _heard(near, question, network)
+    # Some vendors state shares for no network in particular, beside others of a network or of this provider.
+    unplaced = _heard(near, question, Network.UNKNOWN) if network is not Network.UNKNOWN else []
+    copay, percent = _of_one_share(
+        _or_else(_matching(rows, question, Kind.COPAY), _matching(unplaced, question, Kind.COPAY)),
+        _or_else(_matching(rows, question, Kind.COINSURANCE), _matching(unplaced, question, Kind.COINSURANCE)),
+        question,
+    )
+    visits = _or_else(_visits(rows, question), _visits(unplaced, question))
+    about = [row for row in (*rows, *unplaced) if _distance(row, question) < _PLAN and _fits(row, question)]
+    needs = _nearest([row for row in about if need_of(row) is not AuthorizationNeed.UNKNOWN], question)
+    chosen = [row for cell in (copay, percent) if cell.value is not None for row in cell.rows]
+    applies = _deductible(chosen, about, question)
+    for name, kind, cell in (("copay", Kind.COPAY, copay), ("coinsurance_percent", Kind.COINSURANCE, percent)):
+        known = notes.why_null.get(f"{network.value}.{name}")
+        if cell.why_null is WhyNull.CONFLICT and known is not WhyNull.CONFLICT:
+            notes.conflict(network, f"service.{name}", kind, cell.rows)
+    stated_in = {row.network for row in chosen}
+    shown = Network.UNKNOWN if stated_in == {Network.UNKNOWN} else network
     matched_by = _matched_by(chosen, question)
     return ServiceShare(
-        network=network,
+        network=shown,
         copay=notes.value("service.copay", copay),
         coinsurance_percent=notes.value("service.coinsurance_percent", percent),
-        deductible_applies=notes.value("service.deductible_applies", _or_not_stated(applies)),
+        deductible_applies=notes.value("service.deductible_applies", applies),
         visits=notes.value("service.visits", visits),
-        authorization=authorization_of(_nearest(needs, question)),
+        authorization=authorization_of(needs),
         matched_by=matched_by,
-        why=_why(chosen, matched_by, network),
-        sources=sources_of(
-            [*chosen, *visits.rows], {"copay": "amount", "coinsurance_percent": "percent", "visits": "quantity"}
-        ),
+        why=_why(chosen, matched_by, shown),
+        sources={
+            **_sources(chosen, "copay", "amount"),
+            **_sources(chosen, "coinsurance_percent", "percent"),
+            **_sources(applies.rows, "deductible_applies", "deductible_waived", "total"),
+            **_sources(visits.rows if visits.value is not None else (), "visits", "quantity"),
+            **_sources(needs, "authorization", "authorization", "authorization_required"),
+        },
     )
 
 
-def _or_not_stated(value: bool | None) -> _Cell[bool]:
-    return _Cell(value, why_null=WhyNull.NOT_STATED if value is None else None)
+def _sources(rows: Iterable[Benefit], name: str, *fields: str) -> Sources:
+    """By the first of the fields that has any."""
+    rows = list(rows)
+    return next((found for field in fields if (found := sources_of(rows, {name: field}))), {})
 
 
-def _network_of_service(benefits: Iterable[Benefit], question: Question) -> Network:
+def _or_else(cell: _Cell[_V], other: _Cell[_V]) -> _Cell[_V]:
+    return other if cell.why_null is WhyNull.NOT_STATED else cell
+
+
+def _of_one_share(copay: _Cell[Any], percent: _Cell[Any], question: Question) -> tuple[_Cell[Any], _Cell[Any]]:
+    """A copay of the service and a coinsurance of the plan are not one share: the farther one is not the service's."""
+    if not copay.rows or not percent.rows:
+        return copay, percent
+    near, far = _distance(copay.rows[0], question), _distance(percent.rows[0], question)
+    if near < far:
+        return copay, _Cell(why_null=WhyNull.NOT_STATED)
+    return (_Cell(why_null=WhyNull.NOT_STATED), percent) if far < near else (copay, percent)
+
+
+def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: Question) -> _Cell[bool]:
+    """By the share itself; else by a row on the same codes: one that waives it, or a deductible of zero for them."""
+    if (applies := deductible_applies(chosen)) is not None:
+        return _Cell(applies, tuple(row for row in chosen if row.deductible_waived is not None))
+    near = _nearest(chosen or about, question)
+    distance = _distance(near[0], question) if near else _ELSE
+    alike = [row for row in about if _distance(row, question) == distance]
+    waiving = [row for row in alike if row.deductible_waived is not None]
+    if waiving:
+        most = max(_specific(row) for row in waiving)
+        waiving = [row for row in waiving if _specific(row) == most]
+        if (applies := deductible_applies(waiving)) is not None:
+            return _Cell(applies, tuple(waiving))
+        return _Cell(why_null=WhyNull.SEVERAL_SHARES)
+    own = [row for row in alike if row.kind is Kind.DEDUCTIBLE and row.total is not None and is_general(row)]
+    if own and all(row.total == 0 for row in own):
+        return _Cell(False, tuple(own))
+    return _Cell(why_null=WhyNull.NOT_STATED)
+
+
+def _network_of_service(near: Iterable[Benefit], question: Question) -> Network:
     """The provider's own; else in network, as a patient would be sent there; else what was stated for no network."""
     if question.network is not None:
         return question.network
-    stated = {network for row in benefits if row.kind in _STATED_IN for network in _FEEDS[row.network]}
+    stated = {network for row in near if row.kind in _STATED_IN for network in _FEEDS[row.network]}
     return next((one for one in (Network.IN, Network.UNKNOWN) if one in stated), Network.UNKNOWN)
 
 
-def _matching(rows: Iterable[Benefit], question: Question, kind: Kind, part: str) -> _Cell[Any]:
-    stating = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
-    near = [row for row in stating if _distance(row, question) < _ELSE]
+def _matching(rows: Iterable[Benefit], question: Question, kind: Kind) -> _Cell[Any]:
+    (part,) = _STATED_IN[kind]
+    near = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
     fitting = [row for row in near if _fits(row, question)]
     if not fitting:
-        return _Cell(why_null=WhyNull.NOT_STATED if not near else _why_not(near))
+        return _Cell(why_null=WhyNull.NOT_STATED if not near else _why_not(near, part))
     nearest = _nearest(fitting, question)
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
-        return _Cell(why_null=_why_not(near))
+        return _Cell(why_null=_why_not(near, part))
     most = max(_specific(row) for row in nearest)
     return _one([row for row in nearest if _specific(row) == most], part)
 
 
-def _why_not(near: Sequence[Benefit]) -> WhyNull:
-    """Only rows that text or facility narrow, or several of which the inquiry chooses none."""
-    return WhyNull.LIMITED_ROWS_ONLY if all(row.limited_to or row.facility for row in near) else WhyNull.SEVERAL_SHARES
+def _why_not(near: Sequence[Benefit], part: str) -> WhyNull:
+    """Several that only place or provider tell apart, of which the inquiry chooses none; or nothing but narrower rows."""
+    told_apart = {getattr(row, part) for row in near if not row.limited_to and not row.facility}
+    return WhyNull.SEVERAL_SHARES if len(told_apart) > 1 else WhyNull.LIMITED_ROWS_ONLY
 
 
 def _fits(row: Benefit, question: Question) -> bool:
@@ -361,7 +493,8 @@ def _visits(rows: Iterable[Benefit], question: Question) -> _Cell[Quantity]:
     counted = [
         row
         for row in rows
-        if row.quantity is not None
+        if row.kind not in SHARING
+        and row.quantity is not None
         and row.quantity.unit is Unit.VISITS
         and _distance(row, question) < _PLAN
         and _fits(row, question)
