@@ -70,8 +70,8 @@ LIMITS: dict[str, tuple[Kind, Level, Network]] = {
 
 # Coinsurance by network. The copays carry no network in the document, so theirs is unknown.
 SHARES: dict[str, Network] = {"coins(%)InNetwork": Network.IN, "coins(%)OutOfNetwork": Network.OUT}
-COPAYS: dict[str, tuple[str | None, ProviderKind]] = {
-    "copay($)": (None, ProviderKind.PCP),
+COPAYS: dict[str, tuple[str | None, ProviderKind | None]] = {
+    "copay($)": (None, None),
     "copay($)Specialist": ("Specialist", ProviderKind.SPECIALIST),
 }
-"""The description of each, and the kind of provider whose visit it is for."""
+"""The description of each, and the kind of provider that it is limited to."""
