@@ -51,6 +51,12 @@ async def read(sandbox: Sandbox, inquiry_id: str) -> dict[str, Any]:
     return body
 
 
+async def test_the_rows_of_a_reply_may_come_in_another_order(sandbox: Sandbox) -> None:
+    ids = await create(sandbox, inquiry("SHUFFLED1"), inquiry("SHUFFLED2"))
+    echoes = [(await read(sandbox, inquiry_id))["request"]["member_id"] for inquiry_id in ids]
+    assert echoes == ["SHUFFLED2", "SHUFFLED1"]
+
+
 async def finished(sandbox: Sandbox, inquiry_id: str) -> dict[str, Any]:
     for _ in range(1000):
         body = await read(sandbox, inquiry_id)

@@ -64,10 +64,16 @@ class Side:
         self.bodies.append(json.loads(request.content))
         return self.answer(self.bodies[-1])
 
-    async def send(self, name: Any, not_after: SendBy | None = None, mode: str = "live") -> Reply:
+    async def send(self, name: Any, not_after: SendBy | None = None, mode: str = "live", tenant: str = "") -> Reply:
         call = Call("POST", PATH, json=name, commits=True)
         return await self.transport.send(
-            self.vendor, mode, self.connection, call, f"/exchanges/{name}", not_after=not_after
+            self.vendor,
+            mode,
+            self.connection,
+            call,
+            f"/exchanges/{name}",
+            tenant=tenant,
+            not_after=not_after,
         )
 
     async def __aenter__(self) -> Side:
@@ -134,6 +140,13 @@ async def test_modes_are_never_joined() -> None:
     async with Side(echo) as side:
         await asyncio.gather(side.send("a", mode="live"), side.send("b", mode="test"))
     assert sorted(side.bodies) == [["a"], ["b"]]
+
+
+async def test_tenants_are_never_joined() -> None:
+    async with Side(echo) as side:
+        replies = await asyncio.gather(side.send("a", tenant="ten_1"), side.send("b", tenant="ten_2"))
+    assert sorted(side.bodies) == [["a"], ["b"]]
+    assert [reply.body for reply in replies] == [{"id": "a"}, {"id": "b"}]
 
 
 async def test_accounts_are_never_joined() -> None:

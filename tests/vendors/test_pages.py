@@ -11,7 +11,16 @@ from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Vendor
 
 PAGES = Path(__file__).parents[2] / "docs" / "vendors"
-HEADINGS = ["Settings", "No place for", "How it is asked", "Readings", "Limits and quirks", "Events", "Sandbox"]
+HEADINGS = [
+    "Settings",
+    "No place for",
+    "How it is asked",
+    "Readings",
+    "Limits and quirks",
+    "Events",
+    "Sandbox",
+    "Questions before going live",
+]
 
 each_vendor = pytest.mark.parametrize("vendor", VENDORS.values(), ids=VENDORS)
 

@@ -66,7 +66,7 @@ async def kept(told: Callable[[Reply], bool] | None, transport: Replying) -> Any
 
     vendor = VENDORS["healthie"]
     account = VendorAccount(SHARED, None, vendor.name, "test", vendor.connection())
-    conversation = Conversation(cast(Transport, transport), vendor, account, intend, pace)
+    conversation = Conversation(cast(Transport, transport), vendor, account, "ten_1", intend, pace)
 
     def flow() -> Any:
         yield Call("POST", "/graphql", is_about_patient=told)

@@ -5,7 +5,7 @@ listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbo
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
 report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI and
-PAYERDOWN behave as ELIGIBLE. Two starts of a member id exist here only: `CALLFAILED` and `ROWREFUSED`.
+PAYERDOWN behave as ELIGIBLE. Three starts of a member id exist here only: `CALLFAILED`, `ROWREFUSED` and `SHUFFLED`.
 
 Invariant: a batch with one bad row creates nothing; every created row is recorded before the reply goes out.
 """
@@ -45,6 +45,8 @@ _CALL_FAILED = "CALLFAILED"
 """Start of a member id whose call fails: status FAILED, a summary, no results."""
 _ROW_REFUSED = "ROWREFUSED"
 """Start of a member id whose row is answered `"success": false` inside a 200."""
+_SHUFFLED = "SHUFFLED"
+"""Start of a member id in whose batch the rows of the reply come in another order than those of the request."""
 
 _EVENT_ROWS = 25
 """Inquiries in one webhook message; more are split over several."""
@@ -124,6 +126,8 @@ class _CallCenter:
             self.world.record_submission(_NAME, request.external_id or None, request.member_id, inquiry.id)
             begun.setdefault(inquiry.scenario, []).append(inquiry)
             answers.append({"success": True, "inquiry_id": inquiry.id})
+        if any(request.member_id.startswith(_SHUFFLED) for request in requests):
+            answers.reverse()
         for scenario, group in begun.items():
             self.world.spawn(self._call(scenario, group))
         return answers

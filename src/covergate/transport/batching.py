@@ -1,5 +1,7 @@
 """Submissions that are ready at the same moment, joined into the one call that some vendors take (`vendors.vendor.Batching`).
 
+Two tenants are never in one call: a vendor that mixes up its rows must not bring one tenant's patient to another.
+
 Every row ends exactly once: with its part of the reply, or with the error of the joined call. A row whose time to be
 sent has passed is never part of a call, and a caller that stopped waiting does not stop the others.
 """
@@ -29,6 +31,7 @@ class _Row:
     pointer: str
     not_after: SendBy | None
     future: asyncio.Future[Reply]
+    tenant: str
     rounds: int = 0
 
 
@@ -38,39 +41,41 @@ class Batcher:
     def __init__(self, batching: Batching, send: Send) -> None:
         self._batching = batching
         self._send = send
-        self._waiting: list[_Row] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: dict[str, list[_Row]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, call: Call, pointer: str, not_after: SendBy | None) -> Reply:
-        row = _Row(call, pointer, not_after, asyncio.get_running_loop().create_future())
+    async def submit(self, call: Call, pointer: str, not_after: SendBy | None, tenant: str) -> Reply:
+        row = _Row(call, pointer, not_after, asyncio.get_running_loop().create_future(), tenant)
         self._add(row)
         return await row.future
 
     async def aclose(self) -> None:
         """Rows that still wait are not sent; calls under way are cut off."""
-        if self._timer is not None:
-            self._timer.cancel()
-        waiting, self._waiting = self._waiting, []
-        for row in waiting:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        waiting, self._waiting = self._waiting, {}
+        for row in (row for rows in waiting.values() for row in rows):
             _fail(row, VendorUnavailable("shutting_down", sent=False, ours=True))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _add(self, row: _Row) -> None:
-        self._waiting.append(row)
-        if len(self._waiting) >= self._batching.limit:
-            self._flush()
-        elif self._timer is None:
+        waiting = self._waiting.setdefault(row.tenant, [])
+        waiting.append(row)
+        if len(waiting) >= self._batching.limit:
+            self._flush(row.tenant)
+        elif row.tenant not in self._timers:
             wait = self._batching.wait.total_seconds()
-            self._timer = asyncio.get_running_loop().call_later(wait, self._flush, context=Context())
+            loop = asyncio.get_running_loop()
+            self._timers[row.tenant] = loop.call_later(wait, self._flush, row.tenant, context=Context())
 
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        rows, self._waiting = self._waiting, []
+    def _flush(self, tenant: str) -> None:
+        if (timer := self._timers.pop(tenant, None)) is not None:
+            timer.cancel()
+        rows = self._waiting.pop(tenant, [])
         # Its own context: the first row's log fields must not stand on a call of many rows.
         task = asyncio.get_running_loop().create_task(self._settle(rows), context=Context())
         self._tasks.add(task)

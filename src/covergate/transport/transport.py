@@ -146,23 +146,24 @@ class Transport:
         pointer: str,
         *,
         account: str = SHARED,
+        tenant: str = "",
         not_after: SendBy | float | None = None,
     ) -> Reply:
         """A 2xx with a JSON body (or an empty one if that is fine), or a 4xx that may explain itself. Raises VendorError.
 
-        `account` is the id of the account whose `connection` it is.
+        `account` is the id of the account whose `connection` it is; `tenant` keeps tenants' submissions out of one batch.
         `not_after` is when the call must not leave any more. A number is the loop's time, for callers that cannot have
         been paused since they chose it.
         """
         if isinstance(not_after, float):
             not_after = SendBy.at_loop_time(not_after)
         if account == SHARED:
-            return await self._sent(vendor, mode, connection, account, call, pointer, not_after)
+            return await self._sent(vendor, mode, connection, account, tenant, call, pointer, not_after)
         place = (vendor.name, mode, account)
         self._busy[place] = self._busy.pop(place, 0) + 1
         try:
             await self._let_go_of_idle()
-            return await self._sent(vendor, mode, connection, account, call, pointer, not_after)
+            return await self._sent(vendor, mode, connection, account, tenant, call, pointer, not_after)
         finally:
             self._busy[place] -= 1
 
@@ -185,6 +186,7 @@ class Transport:
         mode: str,
         connection: Connection,
         account: str,
+        tenant: str,
         call: Call,
         pointer: str,
         not_after: SendBy | None,
@@ -192,7 +194,7 @@ class Transport:
         batching = vendor.batching
         if batching is None or not call.commits or call.path != batching.path:
             return await self._send(vendor, mode, connection, account, call, pointer, not_after)
-        return await self._batcher(vendor, mode, connection, account).submit(call, pointer, not_after)
+        return await self._batcher(vendor, mode, connection, account).submit(call, pointer, not_after, tenant)
 
     async def run(
         self,

@@ -45,6 +45,7 @@ class Conversation:
     transport: Transport
     vendor: Vendor
     account: VendorAccount
+    tenant_id: str
     intend: Callable[[Call], Awaitable[bool]]
     """Stores the intent; False if the submission is not ours to make, or the process is being stopped."""
     pace: Callable[[], Awaitable[None]]
@@ -96,6 +97,7 @@ class Conversation:
                 call,
                 f"/exchanges/{exchange_id}",
                 account=self.account.id,
+                tenant=self.tenant_id,
                 not_after=not_after,
             )
         except VendorError as error:

@@ -354,6 +354,7 @@ class Engine:
             self.transport,
             step.vendor,
             step.account,
+            v.tenant_id,
             intend,
             pace=lambda: self.rate_limits.take(name, mode, step.vendor.calls_per_second, step.account.id),
         ), intent

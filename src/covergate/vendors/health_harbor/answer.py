@@ -26,6 +26,12 @@ from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallStat
 
 _COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
 
+_MEMBER_FIELDS: dict[str, FailureCode] = {
+    "member_id": FailureCode.MEMBER_ID_INVALID,
+    "dob": FailureCode.MEMBER_DOB_MISMATCH,
+    "patient_name": FailureCode.MEMBER_NAME_MISMATCH,
+}
+
 
 def answer_of(inquiry: Inquiry, reply: Reply) -> Answer | Failure | None:
     """None while the call goes on. `SUCCESS` without results is no answer yet."""
@@ -51,8 +57,11 @@ def rejection_of(reply: Reply) -> Failure:
     rows = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     fields = [str(error["loc"][-1]) for error in rows if isinstance(error.get("loc"), list) and error["loc"]]
     words = [str(error["msg"]) for error in rows if "msg" in error]
+    # Fields of the patient alone: the patient's data is to be mended. With any other beside them the whole request is.
+    codes = [_MEMBER_FIELDS.get(field, FailureCode.REQUEST_REJECTED) for field in fields]
+    code = FailureCode.REQUEST_REJECTED if not codes or FailureCode.REQUEST_REJECTED in codes else codes[0]
     return failure(
-        FailureCode.REQUEST_REJECTED,
+        code,
         vendor_code=", ".join(dict.fromkeys(fields)) or str(reply.status),
         vendor_message="; ".join(words) or None,
     )

@@ -13,6 +13,7 @@ from covergate.eligibility.failure import FailureCode, failure
 from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import (
     Call,
+    CheckFlow,
     FindFlow,
     Flow,
     NotFound,
@@ -21,6 +22,7 @@ from covergate.vendors.flow import (
     ProbeFlow,
     Question,
     Refused,
+    Reply,
     ended,
 )
 from covergate.vendors.health_harbor.answer import answer_of, rejection_of
@@ -58,14 +60,24 @@ def submit(question: Question) -> Flow:
     raise VendorBroken("the reply to a new inquiry is not one row with an id", sent=True, reply=reply)
 
 
-def check(question: Question, ref: str) -> Flow:
-    """A 4xx on an inquiry that was created is no answer: the call may go on, and the deadline rules."""
-    reply = yield Call("GET", f"{_INQUIRIES}/{quote(ref, safe='')}")
-    if not reply.ok:
-        return Pending(ref=ref, again_in=_wait(question))
-    if not isinstance(reply.body, dict) or reply.body.get("id", ref) != ref:
+def check(question: Question, ref: str) -> CheckFlow:
+    """A 4xx on an inquiry that was created is no answer: the call may go on, and the deadline rules.
+
+    The rows that answer a batch name no request, so an id may be another inquiry's of that batch. The inquiry echoes its request:
+    one that is not ours is never answered from, and ours is looked for by its `external_id`.
+    """
+    reply = yield _read(question, ref)
+    if reply.ok and not _is_inquiry(reply, ref):
         raise VendorBroken("the reply is not the inquiry asked for", sent=True, reply=reply)
-    outcome = answer_of(question.inquiry, reply)
+    if reply.ok and not _is_ours(reply.body, question):
+        listed = yield _list(question)
+        own = _own_id(listed, question)
+        if own is None:
+            return NotFound()
+        reply = yield _read(question, own)
+        if reply.ok and not (_is_inquiry(reply, own) and _is_ours(reply.body, question)):
+            raise VendorBroken("the reply is not the inquiry asked for", sent=True, reply=reply)
+    outcome = answer_of(question.inquiry, reply) if reply.ok else None
     return Pending(ref=ref, again_in=_wait(question)) if outcome is None else ended(outcome)
 
 
@@ -76,14 +88,12 @@ def find(question: Question) -> FindFlow:
     that the filter was ignored, as it will be the next time. An empty list proves that there is no such inquiry if an
     earlier one was empty, too, and the last one is late enough: a second inquiry is a second phone call.
     """
-    reply = yield Call("GET", _INQUIRIES, params={"external_id": question.attempt_id, "limit": _LIST_LIMIT})
+    reply = yield _list(question)
     if not reply.ok:
         return NotFound()
-    if not isinstance(reply.body, list):
-        raise VendorBroken("the reply is not a list of inquiries", sent=True, reply=reply)
-    for row in reply.body:
-        if _is_ours(row, question):
-            return Pending(ref=row["id"], again_in=timedelta(0))
+    own = _own_id(reply, question)
+    if own is not None:
+        return Pending(ref=own, again_in=timedelta(0))
     if reply.body:
         return NotFound()
     submitted_at = question.submitted_at or question.now
@@ -98,10 +108,40 @@ def probe(connection: Any) -> ProbeFlow:
     yield Call("GET", f"{_INQUIRIES}/00000000-0000-4000-8000-000000000000")
 
 
+def _read(question: Question, ref: str) -> Call:
+    def about(reply: Reply) -> bool:
+        return not reply.ok or _is_ours(reply.body, question)
+
+    return Call("GET", f"{_INQUIRIES}/{quote(ref, safe='')}", is_about_patient=about)
+
+
+def _list(question: Question) -> Call:
+    def about(reply: Reply) -> bool:
+        rows = reply.body if isinstance(reply.body, list) else [reply.body]
+        return not reply.ok or all(_is_ours(row, question) for row in rows)
+
+    params = {"external_id": question.attempt_id, "limit": _LIST_LIMIT}
+    return Call("GET", _INQUIRIES, params=params, is_about_patient=about)
+
+
+def _own_id(reply: Reply, question: Question) -> str | None:
+    """The id of our inquiry among the listed ones."""
+    if not reply.ok:
+        return None
+    if not isinstance(reply.body, list):
+        raise VendorBroken("the reply is not a list of inquiries", sent=True, reply=reply)
+    return next((str(row["id"]) for row in reply.body if _is_ours(row, question) and row.get("id")), None)
+
+
+def _is_inquiry(reply: Reply, ref: str) -> bool:
+    return isinstance(reply.body, dict) and reply.body.get("id", ref) == ref
+
+
 def _is_ours(row: Any, question: Question) -> bool:
+    """Whether the inquiry echoes our id and the asked patient's number and birth date."""
     patient = question.inquiry.patient
     match row:
-        case {"id": str(), "request": {"external_id": external_id, "member_id": member_id, "dob": dob}}:
+        case {"request": {"external_id": external_id, "member_id": member_id, "dob": dob}}:
             ours = (question.attempt_id, patient.member_id, dashed(patient.date_of_birth))
             return (external_id, member_id, dob) == ours
     return False

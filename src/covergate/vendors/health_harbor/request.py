@@ -44,7 +44,7 @@ def request_of(question: Question) -> dict[str, Any]:
         "insurance": inquiry.payer.name,
         "insurance_payor_id": payor_id(inquiry, question.payer_codes),
         "external_id": question.attempt_id,
-        "diagnosis_codes": list(service.diagnosis_codes),
+        "diagnosis_codes": [_dotted(code) for code in service.diagnosis_codes],
         "place_of_service": PLACES_OF_SERVICE.get(service.place_of_service_code or ""),
         "benefits_query": [query.value for query in benefits_query(inquiry, options)],
         "benefits_codes": list(benefits_codes(inquiry, options)),
@@ -114,9 +114,19 @@ def lacks_codes(inquiry: Inquiry, options: HealthHarborOptions, payer_codes: Map
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """A place of service without a name in the CMS code set cannot be sent."""
-    place = inquiry.service.place_of_service_code
-    return frozenset() if place is None or place in PLACES_OF_SERVICE else frozenset({"/service/place_of_service_code"})
+    """A place of service without a name in the CMS code set cannot be sent, nor an address without a street or a city."""
+    place, address = inquiry.service.place_of_service_code, inquiry.provider.address
+    left_out = set()
+    if place is not None and place not in PLACES_OF_SERVICE:
+        left_out.add("/service/place_of_service_code")
+    if address is not None and _one_line(address) is None:
+        left_out.add("/provider/address")
+    return frozenset(left_out)
+
+
+def _dotted(code: str) -> str:
+    """`F41.1`, as in the document's example: ICD-10-CM has its dot after the third character."""
+    return code if "." in code or len(code) <= 3 else f"{code[:3]}.{code[3:]}"
 
 
 def _one_line(address: Address | None) -> str | None:

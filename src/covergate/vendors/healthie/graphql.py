@@ -61,15 +61,20 @@ def payload(reply: Reply, field: str) -> Node | Failure:
 
 def _refused(errors: list[Node], reply: Reply) -> Failure:
     codes = [code for error in errors if (code := error.at("extensions").text("code").value)]
-    if _RATE_LIMITED in codes:
+    words = [word for error in errors if (word := error.text("message").value)]
+    if _RATE_LIMITED in codes or (not codes and any(_is_rate_limit(word) for word in words)):
         raise VendorRateLimited("too_many_requests", reply=reply)
     if not _UNAUTHORIZED.isdisjoint(codes):
         raise VendorAuthFailed("graphql_unauthorized", reply=reply)
     if not _SERVER_FAULTS.isdisjoint(codes):
         raise VendorUnavailable("graphql_server_error", sent=reply.ok, reply=reply)
-    words = [word for error in errors if (word := error.text("message").value)]
     return failure(
         FailureCode.REQUEST_REJECTED,
         vendor_code=", ".join(dict.fromkeys(codes)) or str(reply.status),
         vendor_message="; ".join(words) or None,
     )
+
+
+def _is_rate_limit(words: str) -> bool:
+    """For an error without a code."""
+    return any(sign in words.casefold() for sign in ("too many requests", "rate limit"))

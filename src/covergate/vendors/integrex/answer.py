@@ -189,8 +189,8 @@ def _shares(fields: Fields) -> list[Benefit]:
 
 def _copays(fields: Fields) -> list[Benefit]:
     return [
-        Benefit(kind=Kind.COPAY, description=description, **row(amount=amount))
-        for key, description in codes.COPAYS.items()
+        Benefit(kind=Kind.COPAY, description=description, provider_kind=provider_kind, **row(amount=amount))
+        for key, (description, provider_kind) in codes.COPAYS.items()
         if (amount := fields.read(key, money))
     ]
 

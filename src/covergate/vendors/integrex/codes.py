@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, Role
+from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, ProviderKind, Role
 
 
 def words_of(text: str) -> list[str]:
@@ -70,4 +70,8 @@ LIMITS: dict[str, tuple[Kind, Level, Network]] = {
 
 # Coinsurance by network. The copays carry no network in the document, so theirs is unknown.
 SHARES: dict[str, Network] = {"coins(%)InNetwork": Network.IN, "coins(%)OutOfNetwork": Network.OUT}
-COPAYS: dict[str, str | None] = {"copay($)": None, "copay($)Specialist": "Specialist"}
+COPAYS: dict[str, tuple[str | None, ProviderKind | None]] = {
+    "copay($)": (None, None),
+    "copay($)Specialist": ("Specialist", ProviderKind.SPECIALIST),
+}
+"""The description of each, and the kind of provider that it is limited to."""

@@ -1,15 +1,16 @@
 """The calls to Integrex: POST gives a ticket, GET asks for its answer every 15 seconds.
 
 Source: "Integrex Health Enhanced Eligibility V2" (PDF). There is neither a search nor an event: a ticket whose reply was
-lost is lost. Version 1 drops an answer 5,000 seconds after the request; version 2 is taken to do the same.
+lost is lost. Version 1 dropped an answer 5,000 seconds after the request; version 2 states no limit, so a ticket is asked for
+until the deadline, or until Integrex says that it is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
+from covergate.eligibility.failure import FailureCode, failure
 from covergate.vendors.document import Node, token
 from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import Call, Flow, Pending, ProbeFlow, Question, Refused, ended
@@ -19,7 +20,7 @@ from covergate.vendors.integrex.request import request_of
 from covergate.vendors.pace import Pace
 
 _PATH = "/api/v2/enhanced-eligibility"
-_ANSWER_KEPT = timedelta(seconds=5000)
+_GONE = 410
 _PACE = Pace(multiples=(1,))
 
 
@@ -36,8 +37,10 @@ def submit(question: Question) -> Flow:
 def check(question: Question, ref: str) -> Flow:
     reply = yield Call("GET", _PATH, params={"id": ref}, headers=_headers(question))
     if reply.status in (202, 404):
-        # An unknown ticket is not documented; ours was given out, so it is waited for until it would have expired.
+        # An unknown ticket is not documented; ours was given out, so it is waited for.
         return _pending(question, ref)
+    if reply.status == _GONE:
+        return Refused(failure(FailureCode.VENDOR_COULD_NOT_ANSWER, vendor_code=f"http_{reply.status}"))
     if not reply.ok:
         return Refused(rejection_of(reply))
     fields = Fields.of(reply)
@@ -61,4 +64,4 @@ def _environment(connection: Any) -> Mapping[str, str] | None:
 
 def _pending(question: Question, ticket: str) -> Pending:
     again_in = _PACE.wait(question.checks, question.connection.poll_seconds)
-    return Pending(ticket, again_in=again_in, expires_in=_ANSWER_KEPT)
+    return Pending(ticket, again_in=again_in)

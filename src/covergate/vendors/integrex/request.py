@@ -44,12 +44,15 @@ def request_of(question: Question) -> dict[str, str]:
 
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
-    """One request has room for one service type and one employer."""
+    """One request has room for one service type and one employer, and for a gender of F or M."""
     sent = _sent_service_type(inquiry)
     count = len(inquiry.service.service_type_codes)
     left_out = {f"/service/service_type_codes/{index}" for index in range(count) if index != sent}
     if inquiry.patient.employer_name not in (None, _employer_name(inquiry)):
         left_out.add("/patient/employer_name")
+    for person, pointer in ((inquiry.patient, "/patient/gender"), (inquiry.subscriber, "/subscriber/gender")):
+        if person is not None and person.gender is not None and _gender(person.gender) is None:
+            left_out.add(pointer)
     return frozenset(left_out)
 
 

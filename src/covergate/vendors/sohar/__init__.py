@@ -10,7 +10,7 @@ from covergate.states import Environment
 from covergate.vendors.sohar.connection import SoharConnection, authenticate
 from covergate.vendors.sohar.events import read_event, verify_event
 from covergate.vendors.sohar.flows import check, list_payers, probe, submit
-from covergate.vendors.sohar.request import sohar_payer_id
+from covergate.vendors.sohar.request import default_deadline, sohar_payer_id
 from covergate.vendors.vendor import AnswersBy, Capabilities, Required, ServiceDates, Vendor
 
 VENDOR = Vendor(
@@ -48,6 +48,7 @@ VENDOR = Vendor(
         "/service/place_of_service_code",
         "/service/specialty",
     ),
+    default_deadline=default_deadline,
     verify_event=verify_event,
     read_event=read_event,
     list_payers=list_payers,

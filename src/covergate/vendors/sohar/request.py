@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.flow import Question
+
+_PAYER_DOWN = timedelta(hours=30)
+"""Sohar says `error.payer` when a payer has been down "for at least 24 hours"; a deadline of 24 hours would come before it."""
+
+
+def default_deadline(question: Question) -> datetime:
+    return question.now + _PAYER_DOWN
 
 
 def request_of(question: Question) -> dict[str, Any]:
