@@ -16,6 +16,7 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.result import Result, ResultPart, Warning_
+from covergate.eligibility.sentinels import without_sentinels
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, summarize
 from covergate.eligibility.terms import CodeType, Coverage, Outcome, OutcomeReason, WarningCode
@@ -68,6 +69,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     `not_asked` is the vendor's fixed list of JSON pointers into the inquiry that it had no place for; `today` is the date in
     America/New_York on which the answer is read.
     """
+    answer = without_sentinels(answer)
     coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
     covered = _service_covered(answer, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:

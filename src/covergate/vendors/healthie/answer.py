@@ -67,15 +67,22 @@ def _stated(
     question: Question, check: Node, response: CheckResponse, reply: Reply, *, unreadable: bool
 ) -> Answer | Failure:
     inquiry = question.inquiry
+    plan = check.at("policy").at("insurance_plan")
+    answered_at = iso_instant(check.text("created_at").value, reply.at)
+    today = today_eastern(answered_at)
     reading = read_271(
-        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=response.message
+        response.rows,
+        inquiry.service,
+        response.aaas,
+        plan_days=response.plan_days,
+        answered_on=today,
+        asking_npi=inquiry.provider.npi,
+        answering_payer=(plan.text("payer_id"), plan.text("payer_name")),
+        vendor_message=response.message,
     )
     if isinstance(reading, Failure):
         return reading
     insured = response.insured or Node(None, check.pointer)
-    plan = check.at("policy").at("insurance_plan")
-    answered_at = iso_instant(check.text("created_at").value, reply.at)
-    today = today_eastern(answered_at)
     error_texts = [words for _, words in response.errors if words]
     accepted = plan.read("is_accepted", lambda value: _ACCEPTED[value] if isinstance(value, bool) else None).value
     warnings = [*reading.warnings]
