@@ -21,6 +21,7 @@ from covergate.eligibility.phrases import apply_phrases
 from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_of
 from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
+from covergate.eligibility.sentinels import without_sentinels
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, question_of, summarize
 from covergate.eligibility.terms import (
@@ -85,7 +86,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     `not_asked` is the vendor's fixed list of JSON pointers into the inquiry that it had no place for; `today` is the date in
     America/New_York on which the answer is read.
     """
-    answer = apply_phrases(answer)
+    answer = apply_phrases(without_sentinels(answer))
     benefits = in_order(answer.benefits)
     plans = plans_of(benefits, inquiry.service)
     answer = _of_the_plan(answer, benefits, plans)

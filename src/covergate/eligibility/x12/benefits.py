@@ -1,8 +1,9 @@
 """EB rows to benefits: total, used and remaining of one benefit stand in rows of their own and are joined here.
 
-Invariant: rows are joined only if nothing has to be guessed. Rows of one (kind, service types, procedures, network, level,
-insurance type, plan name, place of service, period, dates, MSG text) whose numbers agree become one benefit; if two rows
-state different numbers for the same thing, each stays a benefit of its own and the summary reports the conflict.
+Invariant: rows are joined only if nothing has to be guessed (docs/x12.md#joining-rows). Rows with the same codes, network,
+level, plan, place, dates and texts whose numbers agree become one benefit; a row that states only what is used or left joins
+the one total whose texts include its own. If two rows state different numbers for the same thing, each stays a benefit of its
+own and the summary reports the conflict.
 """
 
 from __future__ import annotations
@@ -14,29 +15,38 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from covergate.eligibility.result import Benefit, Quantity
+from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.sourced import NOT_STATED, Sourced, Sources, money, percent, pointers_of
-from covergate.eligibility.terms import AppliesTo, Kind, Level, Network, Period, Unit
+from covergate.eligibility.terms import AppliesTo, AuthorizationNeed, BenefitPlace, Kind, Level, Network, Period, Unit
 from covergate.eligibility.x12.codes import (
     ACCUMULATING,
-    AUTHORIZATION,
+    ACTIVE,
+    DELIVERY_UNITS,
     KINDS,
     LEVELS,
+    MEDICARE_PARTS,
     NETWORKS,
+    PAID_EACH_TIME,
     PERIODS,
+    PLACES,
     QUANTITY_USED,
+    RATE_PERIODS,
+    REQUIRED,
     UNITS,
     Figure,
 )
-from covergate.eligibility.x12.names import EB01_NAMES, EB09_NAMES
+from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
 from covergate.eligibility.x12.rows import (
     BENEFIT_DAYS,
     ELIGIBILITY_DAYS,
     PLAN_DAYS,
     DateRange,
+    Delivery,
     EbRow,
     date_range,
     texts,
 )
+from covergate.eligibility.x12.services import authorization_of
 
 _T = TypeVar("_T")
 
@@ -55,7 +65,10 @@ _ANCHORS: dict[Figure, frozenset[Period]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """One EB row in our words. `period` None: the row names a figure (24, 29) and no period."""
+    """One EB row in our words. `period` None: the row names a figure (24, 29) and no period.
+
+    `within` is the time in which a count of HSD holds, if no period says it ("24 months").
+    """
 
     row: EbRow
     kind: Kind
@@ -63,16 +76,25 @@ class _Facts:
     level: Level
     dates: DateRange
     period: Period | None
+    within: str | None
     amount: Sourced[Decimal]
     percent: Sourced[Decimal]
     money: dict[Figure, Sourced[Decimal]]
     unit: Unit | None
     counts: dict[Figure, Sourced[Decimal]]
-    authorization: bool | None
+    authorization: AuthorizationNeed
+    texts: frozenset[str]
+    subject: Hashable
+    """All that rows of one benefit have in common, except network, texts, dates, unit and period."""
 
     @property
     def has_total(self) -> bool:
         return Figure.TOTAL in self.money or Figure.TOTAL in self.counts
+
+    @property
+    def is_part(self) -> bool:
+        """The row states what is used or left, and no total."""
+        return self.kind in ACCUMULATING and not self.has_total and bool(self.money or self.counts)
 
     @property
     def numbers(self) -> Hashable:
@@ -81,14 +103,38 @@ class _Facts:
             frozenset((figure, number.value) for figure, number in self.counts.items()),
         )
 
+    @property
+    def identity(self) -> Hashable:
+        """What rows of one benefit have in common, except unit and period."""
+        return (self.subject, self.network, self.texts, self.dates.starts_on.value, self.dates.ends_on.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The rows of one benefit, those with a total first."""
+
+    period: Period
+    facts: list[_Facts]
+
+    @property
+    def money(self) -> dict[Figure, Sourced[Decimal]]:
+        return _figures([facts.money for facts in self.facts])
+
+    @property
+    def counts(self) -> dict[Figure, Sourced[Decimal]]:
+        return _figures([facts.counts for facts in self.facts])
+
 
 def benefits_of(rows: Sequence[EbRow]) -> list[Benefit]:
-    """Every row is in exactly one benefit (identical rows share one); the order of `rows` decides only `sources`."""
-    benefits: list[Benefit] = []
-    for alike in _grouped(map(_facts, rows), _identity):
-        for same_unit in _grouped(_with_unit(alike), lambda facts: facts.unit):
-            benefits += [_benefit(joined, period) for period, joined in _by_period(same_unit)]
-    return benefits
+    """Every row is in a benefit (identical rows share one); the order of `rows` decides only `sources`."""
+    facts = _with_their_totals([facts for row in rows for facts in _all_facts(row)])
+    joined = [
+        _Joined(period, together)
+        for alike in _grouped(facts, lambda pair: pair[0])
+        for same_unit in _grouped(_with_unit([one for _, one in alike]), lambda one: one.unit)
+        for period, together in _by_period(same_unit)
+    ]
+    return [_benefit(one) for one in _with_used_of_both(joined)]
 
 
 def read_money(text: Sourced[str], figure: Figure | None) -> Sourced[Decimal]:
@@ -131,31 +177,114 @@ def figure_of(row: EbRow) -> Figure | None:
     return PERIODS[row.eb06.value][1] if row.eb06.value in PERIODS else None
 
 
+def money_figure_of(row: EbRow) -> Figure | None:
+    """Which figure EB07 is; None if it is the amount itself."""
+    kind, figure = KINDS.get(row.code, Kind.OTHER), figure_of(row)
+    is_amount = kind in PAID_EACH_TIME or (figure is Figure.TOTAL and kind not in ACCUMULATING)
+    return None if is_amount else figure
+
+
 def count_figure_of(row: EbRow) -> Figure | None:
     """The same of EB10 alone: there EB09 can say "used" itself (docs/x12.md#eb09)."""
     return Figure.USED if row.eb09.value == QUANTITY_USED else figure_of(row)
 
 
-def _facts(row: EbRow) -> _Facts:
+def _all_facts(row: EbRow) -> list[_Facts]:
+    """Of the row itself and of each HSD; one HSD without another number beside it is the row's own count."""
+    deliveries = [one for one in row.deliveries if one.hsd02]
+    if not deliveries:
+        return [_facts(row)]
+    counted = [_facts(_counted(row, one), one) for one in deliveries]
+    is_the_rows = len(counted) == 1 and not row.eb07 and not row.eb10
+    return counted if is_the_rows else [_facts(row), *counted]
+
+
+def _counted(row: EbRow, delivery: Delivery) -> EbRow:
+    """The row with the count of an HSD as its EB06, EB09 and EB10."""
+    alone = replace(row, eb07=NOT_STATED, eb08=NOT_STATED) if row.eb07 or row.eb10 else row
+    return replace(
+        alone,
+        eb06=NOT_STATED if delivery.hsd03 else delivery.hsd05 | row.eb06,
+        eb09=delivery.hsd01,
+        eb10=delivery.hsd02,
+    )
+
+
+def _facts(row: EbRow, delivery: Delivery | None = None) -> _Facts:
+    """Of a row, or of what it says in one HSD."""
     kind = KINDS.get(row.code, Kind.OTHER)
-    figure, count_figure = figure_of(row), count_figure_of(row)
-    dollars, count = read_money(row.eb07, figure), read_count(row.eb10, count_figure)
-    is_amount = figure is None or (figure is Figure.TOTAL and kind not in ACCUMULATING)
+    money_figure, count_figure = money_figure_of(row), count_figure_of(row)
+    dollars, count = read_money(row.eb07, money_figure), read_count(row.eb10, count_figure)
     counts = {count_figure: count} if count and count_figure is not None else {}
+    period = PERIODS[row.eb06.value][0] if row.eb06.value in PERIODS else Period.UNKNOWN
+    within = None
+    if delivery is not None:
+        period, within = _period_of(delivery, period)
+    network, level = row.eb12.meaning(NETWORKS, Network.UNKNOWN), row.eb02.meaning(LEVELS, Level.UNKNOWN)
+    units = UNITS if delivery is None else DELIVERY_UNITS
+    amount = dollars if money_figure is None else NOT_STATED
+    share = read_percent(row.eb08, row.eb08_is_fraction)
     return _Facts(
         row=row,
         kind=kind,
-        network=row.eb12.meaning(NETWORKS, Network.UNKNOWN),
-        level=row.eb02.meaning(LEVELS, Level.UNKNOWN),
-        dates=date_range(row.days, BENEFIT_DAYS, PLAN_DAYS, ELIGIBILITY_DAYS),
-        period=PERIODS[row.eb06.value][0] if row.eb06.value in PERIODS else Period.UNKNOWN,
-        amount=dollars if is_amount else NOT_STATED,
-        percent=read_percent(row.eb08, row.eb08_is_fraction),
-        money={figure: dollars} if dollars and figure is not None and not is_amount else {},
-        unit=row.eb09.meaning(UNITS, Unit.OTHER) if counts else None,
+        network=network,
+        level=level,
+        dates=_dates(row),
+        period=period,
+        within=within,
+        amount=amount,
+        percent=share,
+        money={money_figure: dollars} if dollars and money_figure is not None else {},
+        unit=row.eb09.meaning(units, Unit.OTHER) if counts else None,
         counts=counts,
-        authorization=row.eb11.meaning(AUTHORIZATION, None),
+        authorization=authorization_of(row),
+        texts=frozenset(texts(row.msgs)),
+        # Amount and percent count: two different copays are two benefits.
+        subject=(
+            row.code,
+            row.service_types,
+            row.procedure_codes,
+            level,
+            row.eb04.value,
+            row.eb05.value,
+            tuple(texts(row.places)),
+            tuple(texts(row.limits)),
+            amount.value,
+            share.value,
+            _named_quantity(row),
+            within,
+        ),
     )
+
+
+def _dates(row: EbRow) -> DateRange:
+    begins = is_entitlement(row)
+    return date_range(row.days, BENEFIT_DAYS, PLAN_DAYS, ELIGIBILITY_DAYS, one_day_begins=begins)
+
+
+def is_entitlement(row: EbRow) -> bool:
+    """Medicare gives the day on which a part begins, and no end, in one day under a range's qualifier."""
+    return row.code in ACTIVE and row.eb04.value in MEDICARE_PARTS
+
+
+def _period_of(delivery: Delivery, stated: Period | None) -> tuple[Period | None, str | None]:
+    """The period of the count of an HSD, and in words the time in which it holds if that is more than one period.
+
+    HSD03 and HSD04 make it a rate (3 visits a week), HSD05 and HSD06 a number of periods (12 months are a year).
+    """
+    if delivery.hsd03:
+        every = delivery.hsd04.value
+        period = delivery.hsd03.meaning(RATE_PERIODS, Period.OTHER)
+        if every in (None, "1"):
+            return period, None
+        return Period.OTHER, f"{every} {period.value}s" if every.isdecimal() else None
+    periods, name = delivery.hsd06.value, delivery.hsd05.value
+    if periods in (None, "1") or stated is None:
+        return stated, None
+    if (name, periods) == ("34", "12"):
+        return Period.YEAR, None
+    counted = EB06_NAMES.get(name or "", "").lower().removesuffix("s")
+    return Period.OTHER, f"{periods} {counted}s" if counted and periods.isdecimal() else None
 
 
 def _grouped(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:
@@ -165,27 +294,99 @@ def _grouped(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T
     return list(groups.values())
 
 
-def _identity(facts: _Facts) -> Hashable:
-    """Everything that rows of one benefit have in common, except unit and period.
+def _with_their_totals(every: list[_Facts]) -> list[tuple[Hashable, _Facts]]:
+    """The identity of the benefit that each row belongs to: its own, or that of the one total that it is a part of."""
+    totals: defaultdict[Hashable, dict[Hashable, list[_Facts]]] = defaultdict(dict)
+    for facts in every:
+        if facts.kind in ACCUMULATING and facts.has_total:
+            totals[facts.subject, facts.network].setdefault(facts.identity, []).append(facts)
+    return [
+        (_joins(facts, totals[facts.subject, facts.network]) if facts.is_part else facts.identity, facts)
+        for facts in every
+    ]
 
-    Amount and percent count: two different copays are two benefits.
-    """
-    row = facts.row
+
+def _joins(part: _Facts, totals: dict[Hashable, list[_Facts]]) -> Hashable:
+    if part.identity in totals:
+        return part.identity
+    fitting = [(identity, total) for identity, group in totals.items() if (total := _total_of(part, group)) is not None]
+    exact = [identity for identity, total in fitting if total.texts == part.texts]
+    candidates = exact or [identity for identity, _ in fitting]
+    return candidates[0] if len(candidates) == 1 else part.identity
+
+
+def _total_of(part: _Facts, group: list[_Facts]) -> _Facts | None:
+    """The first of the totals (they differ in nothing but period and unit) that the part can belong to."""
+    first = group[0]
+    if not part.texts <= first.texts or not _same_days(part.dates, first.dates):
+        return None
+    return next((total for total in group if _same_measure(part, total) and _same_period(part, total)), None)
+
+
+def _same_days(one: DateRange, other: DateRange) -> bool:
+    """A row that states no dates speaks of the same time."""
+    return all(
+        first.value == second.value
+        for first, second in ((one.starts_on, other.starts_on), (one.ends_on, other.ends_on))
+        if first and second
+    )
+
+
+def _same_measure(part: _Facts, total: _Facts) -> bool:
+    if part.money:
+        return Figure.TOTAL in total.money
+    return Figure.TOTAL in total.counts and (part.unit is total.unit or _only_says_used(part))
+
+
+def _same_period(part: _Facts, total: _Facts) -> bool:
+    if part.period is not None:
+        return part.period is total.period
+    return total.period in _ANCHORS[figure_of(part.row) or Figure.TOTAL]
+
+
+def _with_used_of_both(joined: list[_Joined]) -> list[_Joined]:
+    """Payers state what is used once, for both networks: it joins the totals of each whose remaining it explains."""
+    once = [one for one in joined if _states_only_used(one)]
+    if not once:
+        return joined
+    totals: defaultdict[Hashable, list[_Joined]] = defaultdict(list)
+    for one in joined:
+        if one.facts[0].network in (Network.IN, Network.OUT) and one.facts[0].has_total:
+            totals[one.facts[0].subject, one.facts[0].network].append(one)
+    taken: set[int] = set()
+    added: defaultdict[int, list[_Facts]] = defaultdict(list)
+    for used in once:
+        for network in (Network.IN, Network.OUT):
+            fitting = [one for one in totals[used.facts[0].subject, network] if _explains(used, one)]
+            if len(fitting) == 1:
+                added[id(fitting[0])] += used.facts
+                taken.add(id(used))
+    return [
+        replace(one, facts=[*one.facts, *added[id(one)]]) if id(one) in added else one
+        for one in joined
+        if id(one) not in taken
+    ]
+
+
+def _states_only_used(one: _Joined) -> bool:
+    return all(
+        facts.network is Network.BOTH and facts.is_part and {*facts.money, *facts.counts} == {Figure.USED}
+        for facts in one.facts
+    )
+
+
+def _explains(used: _Joined, one: _Joined) -> bool:
+    first, total = used.facts[0], one.facts[0]
+    if not first.texts <= total.texts or not _same_days(first.dates, total.dates) or not _same_measure(first, total):
+        return False
+    numbers = (used.money, one.money) if first.money else (used.counts, one.counts)
+    spent, of = (
+        {figure: number.value for figure, number in figures.items() if number.value is not None} for figures in numbers
+    )
     return (
-        row.code,
-        row.service_types,
-        row.procedure_codes,
-        facts.network,
-        facts.level,
-        row.eb04.value,
-        row.eb05.value,
-        tuple(texts(row.places)),
-        tuple(texts(row.msgs)),
-        facts.dates.starts_on.value,
-        facts.dates.ends_on.value,
-        facts.amount.value,
-        facts.percent.value,
-        _named_quantity(row),
+        Figure.USED not in of
+        and Figure.REMAINING in of
+        and of[Figure.TOTAL] - spent[Figure.USED] == of[Figure.REMAINING]
     )
 
 
@@ -217,16 +418,19 @@ def _by_period(rows: list[_Facts]) -> list[tuple[Period, list[_Facts]]]:
             periods[next(iter(candidates), Period.UNKNOWN)].append(facts)
     return [
         *((period, joined) for period, group in periods.items() for joined in _agreeing(group)),
-        *((Period.UNKNOWN, same) for same in _grouped(ambiguous, lambda facts: (facts.numbers, facts.authorization))),
+        *(
+            (Period.UNKNOWN, same)
+            for same in _grouped(ambiguous, lambda facts: (facts.numbers, facts.authorization, facts.identity))
+        ),
     ]
 
 
 def _agreeing(rows: list[_Facts]) -> list[list[_Facts]]:
-    """All rows as one if no two state different numbers; otherwise each different row apart."""
+    """All rows as one if no two state different numbers or dates; otherwise each different row apart."""
     if len(rows) == 1:
         return [rows]
     groups: list[list[_Facts]] = [rows]
-    if len({facts.authorization for facts in rows} - {None}) > 1:
+    if rows[0].kind not in ACCUMULATING and len({facts.authorization for facts in rows if _is_known(facts)}) > 1:
         groups = _grouped(rows, lambda facts: facts.authorization)
     joined: list[list[_Facts]] = []
     for group in groups:
@@ -234,33 +438,43 @@ def _agreeing(rows: list[_Facts]) -> list[list[_Facts]]:
             len({numbers[figure].value for numbers in stated if figure in numbers}) <= 1
             for stated in ([facts.money for facts in group], [facts.counts for facts in group])
             for figure in Figure
+        ) and all(
+            len({day.value for day in days if day}) <= 1
+            for days in ([facts.dates.starts_on for facts in group], [facts.dates.ends_on for facts in group])
         )
-        joined += [group] if agree else _grouped(group, lambda facts: facts.numbers)
-    return joined
+        joined += [group] if agree else _grouped(group, lambda facts: (facts.numbers, facts.identity))
+    return [sorted(group, key=lambda facts: not facts.has_total) for group in joined]
 
 
-def _benefit(rows: list[_Facts], period: Period) -> Benefit:
-    first = rows[0]
-    row, dates = first.row, first.dates
-    dollars = _figures([facts.money for facts in rows])
-    counts = _figures([facts.counts for facts in rows])
+def _is_known(facts: _Facts) -> bool:
+    return facts.authorization is not AuthorizationNeed.UNKNOWN
+
+
+def _benefit(joined: _Joined) -> Benefit:
+    rows, first = joined.facts, joined.facts[0]
+    row = first.row
+    starts_on = next((facts.dates.starts_on for facts in rows if facts.dates.starts_on), NOT_STATED)
+    ends_on = next((facts.dates.ends_on for facts in rows if facts.dates.ends_on), NOT_STATED)
+    dollars, counts = joined.money, joined.counts
     unit = next((facts.unit for facts in rows if facts.unit), None)
-    authorization = next((facts.authorization for facts in rows if facts.authorization is not None), None)
+    authorization = _agreed_need(rows)
     return Benefit(
         kind=first.kind,
         code=row.code or None,
-        description=_named_quantity(row) or (EB01_NAMES.get(row.code) if first.kind is Kind.OTHER else None),
+        description=_description(first),
         applies_to=AppliesTo.CODES if row.eb03 or row.procedures else AppliesTo.UNKNOWN,
         service_type_codes=texts(row.eb03),
         procedure_codes=texts(row.procedures),
         network=first.network,
         level=first.level,
-        period=period,
+        period=joined.period,
         insurance_type=row.eb04.value,
         plan_name=row.eb05.value,
         place_of_service=",".join(texts(row.places)) or None,
-        starts_on=dates.starts_on.value,
-        ends_on=dates.ends_on.value,
+        place=_place(row),
+        limited_to=texts(row.limits),
+        starts_on=starts_on.value,
+        ends_on=ends_on.value,
         amount=first.amount.value,
         percent=first.percent.value,
         total=dollars.get(Figure.TOTAL, NOT_STATED).value,
@@ -269,10 +483,29 @@ def _benefit(rows: list[_Facts], period: Period) -> Benefit:
         quantity=Quantity(unit=unit, **{figure.value: count.value for figure, count in counts.items()})
         if unit
         else None,
-        authorization_required=authorization,
-        notes=texts(row.msgs),
-        sources=_sources(rows, dollars, counts, has_authorization=authorization is not None),
+        authorization_required=REQUIRED.get(authorization),
+        authorization=authorization,
+        notes=texts(msg for facts in rows for msg in facts.row.msgs),
+        sources=_sources(rows, dollars, counts, authorization),
     )
+
+
+def _agreed_need(rows: list[_Facts]) -> AuthorizationNeed:
+    """What all rows that know it say; if some need one and others do not, one may apply."""
+    needs = {facts.authorization for facts in rows if _is_known(facts)}
+    if len(needs) > 1:
+        return AuthorizationNeed.MAY_APPLY
+    return next(iter(needs), AuthorizationNeed.UNKNOWN)
+
+
+def _place(row: EbRow) -> BenefitPlace | None:
+    places = {PLACES.get(code, BenefitPlace.OTHER) for code in texts(row.places)}
+    return places.pop() if len(places) == 1 else None
+
+
+def _description(facts: _Facts) -> str | None:
+    named = _named_quantity(facts.row) or (EB01_NAMES.get(facts.row.code) if facts.kind is Kind.OTHER else None)
+    return named or (f"within {facts.within}" if facts.within else None)
 
 
 def _figures(stated: list[dict[Figure, Sourced[Decimal]]]) -> dict[Figure, Sourced[Decimal]]:
@@ -284,7 +517,8 @@ def _figures(stated: list[dict[Figure, Sourced[Decimal]]]) -> dict[Figure, Sourc
                 number.value, tuple(pointers_of(numbers.get(figure, NOT_STATED) for numbers in stated))
             )
     total, used = figures.get(Figure.TOTAL, NOT_STATED), figures.get(Figure.USED, NOT_STATED)
-    if total.value is not None and used.value is not None and Figure.REMAINING not in figures:
+    is_limited = total.value is not None and not means_no_limit(total.value)
+    if total.value is not None and is_limited and used.value is not None and Figure.REMAINING not in figures:
         left = max(total.value - used.value, _ZERO)
         figures[Figure.REMAINING] = Sourced(left, total.pointers[:1] + used.pointers[:1])
     return figures
@@ -294,10 +528,10 @@ def _sources(
     facts: list[_Facts],
     dollars: dict[Figure, Sourced[Decimal]],
     counts: dict[Figure, Sourced[Decimal]],
-    *,
-    has_authorization: bool,
+    authorization: AuthorizationNeed,
 ) -> Sources:
     rows = [one.row for one in facts]
+    asking = [one.row.eb11 for one in facts if _is_known(one)]
     stated: dict[str, Iterable[Sourced[Any]]] = {
         "kind": [row.eb01 for row in rows],
         "code": [row.eb01 for row in rows],
@@ -306,10 +540,14 @@ def _sources(
         "insurance_type": [row.eb04 for row in rows],
         "plan_name": [row.eb05 for row in rows],
         "period": [row.eb06 for row in rows],
-        "authorization_required": [row.eb11 for row in rows] if has_authorization else [],
-        "network": [row.eb12 for row in rows],
+        "authorization_required": asking if authorization in REQUIRED else [],
+        "authorization": asking,
+        # Beside the rows of one network, what is used can come from a row for both.
+        "network": [one.row.eb12 for one in facts if one.network is facts[0].network],
         "procedure_codes": [code for row in rows for code in row.procedures],
         "place_of_service": [place for row in rows for place in row.places],
+        "place": [place for row in rows for place in row.places] if _place(rows[0]) else [],
+        "limited_to": [limit for row in rows for limit in row.limits],
         "notes": [msg for row in rows for msg in row.msgs],
         "amount": [one.amount for one in facts],
         "percent": [one.percent for one in facts],

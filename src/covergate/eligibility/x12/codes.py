@@ -10,17 +10,34 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
-from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, Period, Role, Unit
+from covergate.eligibility.terms import (
+    AuthorizationNeed,
+    BenefitPlace,
+    Kind,
+    Level,
+    Network,
+    OtherCoverageKind,
+    PatientRelationship,
+    Period,
+    Role,
+    Unit,
+)
 from covergate.eligibility.x12.names import AAA03_NAMES, EB01_NAMES
 
 # docs/x12.md#eb01
 ACTIVE = frozenset({"1", "2", "3", "4", "5"})
+PLAIN_ACTIVE = "1"
+CAPITATED = frozenset({"2", "3", "4"})
 INACTIVE = frozenset({"6", "7", "8"})
 PENDING_INVESTIGATION = frozenset({"5", "7", "8"})
 NON_COVERED = "I"
+HEALTH_CARE_FACILITY = "X"
 OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
 CANNOT_PROCESS = "V"
+
+# EB03 of the health benefit plan as such.
+WHOLE_PLAN = "30"
 
 # docs/x12.md#eb01; listed codes without an entry are `other`.
 _KINDS: dict[str, Kind] = {
@@ -42,6 +59,9 @@ ACCUMULATING = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX, Kind.LIMITATI
 
 WHOLE_PLAN = "30"
 """EB03 of the health benefit plan as such: to ask for it is to ask for nothing in particular."""
+
+PAID_EACH_TIME = frozenset({Kind.COPAY, Kind.COINSURANCE, Kind.COST_CONTAINMENT})
+"""Kinds whose EB07 is the amount itself even after an EB06 that speaks of what is used or left: that is the count's."""
 
 # docs/x12.md#eb02
 LEVELS: dict[str, Level] = {
@@ -111,11 +131,45 @@ UNITS: dict[str, Unit] = {
     "YY": Unit.YEARS,
 }
 
+# HSD01, and HSD03 that makes the count a rate (docs/x12.md#hsd).
+DELIVERY_UNITS: dict[str, Unit] = {
+    "DY": Unit.DAYS,
+    "FL": Unit.UNITS,
+    "HS": Unit.HOURS,
+    "MN": Unit.MONTHS,
+    "VS": Unit.VISITS,
+}
+RATE_PERIODS: dict[str, Period] = {
+    "DA": Period.DAY,
+    "MO": Period.MONTH,
+    "VS": Period.VISIT,
+    "WK": Period.WEEK,
+    "YR": Period.YEAR,
+}
+
 # docs/x12.md#eb11; U is a stated "unknown".
-AUTHORIZATION: dict[str, bool | None] = {"Y": True, "N": False, "U": None}
+AUTHORIZATION: dict[str, AuthorizationNeed] = {
+    "Y": AuthorizationNeed.REQUIRED,
+    "N": AuthorizationNeed.NOT_REQUIRED,
+    "U": AuthorizationNeed.UNKNOWN,
+}
+REQUIRED: dict[AuthorizationNeed, bool] = {AuthorizationNeed.REQUIRED: True, AuthorizationNeed.NOT_REQUIRED: False}
+"""What the plain true or false beside it says; nothing of the other needs."""
 
 # docs/x12.md#eb12; it speaks of the benefit, never of this provider.
 NETWORKS: dict[str, Network] = {"Y": Network.IN, "N": Network.OUT, "W": Network.BOTH, "U": Network.UNKNOWN}
+
+# CMS's place of service codes; one that is not listed is `other` (docs/x12.md#places).
+PLACES: dict[str, BenefitPlace] = {
+    **dict.fromkeys(("02", "10"), BenefitPlace.TELEHEALTH),
+    **dict.fromkeys(("11", "49", "50", "53", "71", "72"), BenefitPlace.OFFICE),
+    "12": BenefitPlace.HOME,
+    **dict.fromkeys(("19", "22", "24", "52", "62"), BenefitPlace.OUTPATIENT),
+    "20": BenefitPlace.URGENT_CARE,
+    **dict.fromkeys(("21", "31", "34", "51", "55", "56", "61"), BenefitPlace.INPATIENT),
+    "23": BenefitPlace.EMERGENCY,
+    "01": BenefitPlace.PHARMACY,
+}
 
 # docs/x12.md#ins02
 RELATIONSHIPS: dict[str, PatientRelationship] = {
@@ -137,6 +191,8 @@ ENTITY_ROLES: dict[str, Role] = {
     "FA": Role.FACILITY,
     "Y2": Role.MANAGED_CARE,
     "2B": Role.THIRD_PARTY_ADMINISTRATOR,
+    "X3": Role.UTILIZATION_MANAGEMENT,
+    "VER": Role.HOME_PLAN,
 }
 
 # EB01 of the entity's row, if that says more than NM101 (docs/x12.md#entities).
@@ -146,8 +202,36 @@ ROW_ROLES: dict[str, Role] = {
     "X": Role.FACILITY,
 }
 
+# Entities that pay, by NM101: a row that is capitated, or whose EB04 is one of these, names with them a managed care plan.
+PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
+MANAGED_CARE_TYPES = frozenset({"HM", "MC"})
+VENDOR = "VN"
+PROVIDER = "1P"
+INSURED = "IL"
+NO_PAYERS = frozenset({INSURED, PROVIDER, "P3", "FA", "X3", "VER"})
+"""Entities of a row on another payer that are not that payer; 2B administers it and stands for it."""
+
+PHARMACY = frozenset({"88", "89", "90", "91", "92", "B2", "B3", "BW", "BX", "GF", "GN"})
+HOSPICE = "45"
+MEDICARE_PARTS = frozenset({"MA", "MB"})
+
 # NM101 of another payer: its place in the order of payment (docs/x12.md#entities).
 PAYER_ORDERS: dict[str, str] = {"PRP": "primary", "SEP": "secondary", "TTP": "tertiary"}
+
+# EB04 of a row on another payer (docs/x12.md#other-coverage); codes without an entry are `other`.
+OTHER_COVERAGE_KINDS: dict[str, OtherCoverageKind] = {
+    **dict.fromkeys(("12", "13", "14", "15", "16", "41", "42", "43", "47"), OtherCoverageKind.MSP),
+    "HN": OtherCoverageKind.MEDICARE_ADVANTAGE,
+    **dict.fromkeys(("MA", "MB", "MP", "CP", "QM", "HS"), OtherCoverageKind.MEDICARE),
+    "MC": OtherCoverageKind.MEDICAID,
+    "HM": OtherCoverageKind.MANAGED_CARE,
+    **dict.fromkeys(("MH", "MI", "SP"), OtherCoverageKind.SUPPLEMENTAL),
+}
+
+# REF01 of a row on another payer (docs/x12.md#other-coverage).
+PLAN_NUMBER = "18"
+GROUP_NUMBERS = ("6P", "1L")
+MEMBER_NUMBERS = ("1W", "IG")
 
 # docs/x12.md#aaa03; a code that is not listed is `request_rejected`.
 AAA_FAILURES: dict[str, FailureCode] = {

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from covergate.eligibility.derive import warning
@@ -19,19 +21,19 @@ from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
     Benefit,
-    NamedPayer,
     OtherCoverage,
     Plan,
     RelatedEntity,
     ServiceAnswer,
     Warning_,
 )
-from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_of, row
-from covergate.eligibility.terms import Coverage, Role, WarningCode
+from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
+from covergate.eligibility.terms import Coverage, WarningCode
 from covergate.eligibility.x12.benefits import (
     benefits_of,
     count_figure_of,
-    figure_of,
+    is_entitlement,
+    money_figure_of,
     read_count,
     read_money,
     read_percent,
@@ -41,31 +43,34 @@ from covergate.eligibility.x12.codes import (
     AUTHORIZATION,
     CANNOT_PROCESS,
     CONTACT_OTHER_ENTITY,
-    ENTITY_ROLES,
+    DELIVERY_UNITS,
     INACTIVE,
     KINDS,
     LEVELS,
     NETWORKS,
     NON_COVERED,
-    OTHER_PAYER,
-    PAYER_ORDERS,
     PENDING_INVESTIGATION,
     PERIODS,
-    ROW_ROLES,
+    RATE_PERIODS,
     UNITS,
     WHOLE_PLAN,
+    Figure,
     aaa_failure,
 )
+from covergate.eligibility.x12.entities import related_entities_of
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
+from covergate.eligibility.x12.payers import other_coverage_of
 from covergate.eligibility.x12.rows import (
-    BENEFIT_DAYS,
     ELIGIBILITY_DAYS,
-    OTHER_COVERAGE_DAYS,
+    ELIGIBILITY_SPAN,
+    PAID_THROUGH,
     PLAN_DAYS,
+    DateRange,
     Days,
     EbRow,
-    Entity,
     date_range,
+    is_inquiry_span,
+    last_day,
     texts,
 )
 from covergate.eligibility.x12.services import services_of
@@ -93,12 +98,16 @@ def read_271(
     aaas: Sequence[Aaa] = (),
     *,
     plan_days: tuple[Days, ...] = (),
+    answered_on: date | None = None,
+    asking_npi: str | None = None,
+    answering_payer: Iterable[Sourced[str]] = (),
     vendor_code: str | None = None,
     vendor_message: str | None = None,
 ) -> Reading | Failure:
     """`rows` are those about the patient (a dependent's own if there are any); `plan_days` stand outside of any row.
 
-    `service` is the one asked about, whether or not the vendor had a place for it. A failure if rows state no coverage and
+    `service` is the one asked about, whether or not the vendor had a place for it; `asking_npi` is the provider's, and
+    `answering_payer` are id and name of the payer that answers, as far as they are known. A failure if rows state no coverage and
     there is an AAA, or if they say only "cannot process" (EB01 = V). No rows and no AAA is a reading with coverage unknown.
     """
     if aaas and not any(row.code in _SPEAK_OF_COVERAGE for row in rows):
@@ -110,18 +119,23 @@ def read_271(
             vendor_code=vendor_code or CANNOT_PROCESS,
             vendor_message=vendor_message or words or None,
         )
+    known = [day for day in (service.date, service.end_date, answered_on) if day is not None]
+    rows = [_without_inquiry_span(row, known) for row in rows]
     coverage_rows = [row for row in rows if row.code in ACTIVE | INACTIVE and _concerns(row, service)]
     coverage = _coverage(coverage_rows)
     plan_rows = [row for row in coverage_rows if coverage is not Coverage.ACTIVE or row.code in ACTIVE]
+    benefits = benefits_of(rows)
     return Reading(
         coverage=coverage,
-        plan=_plan(plan_rows, plan_days),
+        plan=_plan(plan_rows, tuple(day for day in plan_days if not _is_of_inquiry(day, known))),
         services=services_of(rows, service.place_of_service_code),
-        benefits=benefits_of(rows),
-        other_coverage=[other for row in rows if row.code == OTHER_PAYER for other in _other_coverage(row)],
-        related_entities=[entity for row in rows if row.code != OTHER_PAYER for entity in _related(row)],
+        benefits=benefits,
+        other_coverage=other_coverage_of(rows),
+        related_entities=related_entities_of(
+            rows, service, asking_npi, [text.value for text in answering_payer if text.value]
+        ),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
-        warnings=_warnings(rows, coverage_rows),
+        warnings=[*_warnings(rows, coverage_rows, service), *_impossible(benefits)],
     )
 
 
@@ -139,10 +153,26 @@ def _coverage(coverage_rows: list[EbRow]) -> Coverage:
     return Coverage.INACTIVE if coverage_rows else Coverage.UNKNOWN
 
 
+def _without_inquiry_span(eb: EbRow, known: list[date]) -> EbRow:
+    if not any(is_inquiry_span(day, known) for day in eb.days):
+        return eb
+    return replace(eb, days=tuple(day for day in eb.days if not is_inquiry_span(day, known)))
+
+
+def _is_of_inquiry(day: Days, known: list[date]) -> bool:
+    """Outside of any row the span of eligibility is always the one asked about (docs/x12.md#dates)."""
+    return day.qualifier == ELIGIBILITY_SPAN or is_inquiry_span(day, known)
+
+
 def _plan(rows: list[EbRow], plan_days: tuple[Days, ...]) -> Plan:
-    """Name, type and dates as far as all rows that state them agree."""
+    """Name, type and dates as far as all rows that state them agree; a service's dates only if the plan has none."""
     insurance_type = _agreed(eb.eb04 for eb in rows)
-    dates = date_range(tuple(day for eb in rows for day in eb.days) or plan_days, PLAN_DAYS, ELIGIBILITY_DAYS)
+    of_plan = [eb for eb in rows if not eb.eb03 or WHOLE_PLAN in eb.service_types]
+    dates = _plan_dates(of_plan)
+    if not (dates.starts_on or dates.ends_on):
+        dates = date_range(plan_days, PLAN_DAYS, ELIGIBILITY_DAYS)
+    if not (dates.starts_on or dates.ends_on):
+        dates = _plan_dates(rows)
     return Plan(
         **row(
             name=_agreed(eb.eb05 for eb in rows),
@@ -150,8 +180,15 @@ def _plan(rows: list[EbRow], plan_days: tuple[Days, ...]) -> Plan:
             type_name=insurance_type.then(EB04_NAMES.get),
             starts_on=dates.starts_on,
             ends_on=dates.ends_on,
+            paid_through=last_day((*(day for eb in rows for day in eb.days), *plan_days), PAID_THROUGH),
         )
     )
+
+
+def _plan_dates(rows: list[EbRow]) -> DateRange:
+    days = tuple(day for eb in rows for day in eb.days)
+    begins = bool(rows) and all(is_entitlement(eb) for eb in rows)
+    return date_range(days, PLAN_DAYS, ELIGIBILITY_DAYS, one_day_begins=begins)
 
 
 def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
@@ -162,53 +199,11 @@ def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
     return Sourced(stated[0].value, tuple(sorted(pointer for element in stated for pointer in element.pointers)))
 
 
-def _other_coverage(eb: EbRow) -> list[OtherCoverage]:
-    dates = date_range(eb.days, OTHER_COVERAGE_DAYS, BENEFIT_DAYS, PLAN_DAYS, ELIGIBILITY_DAYS)
-    return [
-        OtherCoverage(
-            **row(
-                order=payer.code.then(PAYER_ORDERS.get),
-                payer=_named(payer),
-                member_id=eb.member_id,
-                qualifier=eb.eb04.then(lambda code: EB04_NAMES.get(code, code)),
-                starts_on=dates.starts_on,
-                ends_on=dates.ends_on,
-            )
-        )
-        for payer in eb.entities or (Entity(),)
-    ]
-
-
-def _named(payer: Entity) -> Sourced[NamedPayer]:
-    number = payer.id | payer.npi
-    return Sourced(NamedPayer(id=number.value, name=payer.name.value), payer.name.pointers + number.pointers)
-
-
-def _related(eb: EbRow) -> list[RelatedEntity]:
-    """The entities that a row names; "contact another entity" is one even if it names none."""
-    if not eb.entities and eb.code == CONTACT_OTHER_ENTITY:
-        return [RelatedEntity(**row(role=eb.eb01.then(lambda _: Role.OTHER)))]
-    return [
-        RelatedEntity(
-            **row(
-                role=eb.eb01.then(ROW_ROLES.get) | entity.code.then(lambda code: ENTITY_ROLES.get(code, Role.OTHER)),
-                entity_code=entity.code,
-                name=entity.name,
-                npi=entity.npi,
-                id=entity.id,
-                phone=entity.phone,
-                fax=entity.fax,
-                address=entity.address,
-            )
-        )
-        for entity in eb.entities
-    ]
-
-
-def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow]) -> list[Warning_]:
+def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Service) -> list[Warning_]:
+    elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY and _concerns(row, service)]
     warnings = [
         *_flag(WarningCode.PENDING_INVESTIGATION, [row for row in coverage_rows if row.code in PENDING_INVESTIGATION]),
-        *_flag(WarningCode.CONTACT_OTHER_ENTITY, [row for row in rows if row.code == CONTACT_OTHER_ENTITY]),
+        *_flag(WarningCode.CONTACT_OTHER_ENTITY, elsewhere),
     ]
     unknown: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
     unreadable: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
@@ -227,6 +222,26 @@ def _flag(code: WarningCode, rows: list[EbRow]) -> list[Warning_]:
     return [warning(code, *pointers_of(row.eb01 for row in rows))] if rows else []
 
 
+def _impossible(benefits: list[Benefit]) -> list[Warning_]:
+    """More left than there is: the figures stand as stated, and are not to be trusted."""
+    return [
+        warning(
+            WarningCode.CONFLICTING_AMOUNTS,
+            *{pointer for name in names for pointer in pointers_at(benefit.sources, name)},
+            detail="more remains than the total",
+        )
+        for benefit in benefits
+        for total, remaining, names in _left(benefit)
+        if total is not None and remaining is not None and remaining > total
+    ]
+
+
+def _left(benefit: Benefit) -> list[tuple[Decimal | None, Decimal | None, tuple[str, ...]]]:
+    dollars = [(benefit.total, benefit.remaining, ("total", "remaining"))]
+    quantity = benefit.quantity
+    return [*dollars, *([(quantity.total, quantity.remaining, ("quantity",))] if quantity else [])]
+
+
 def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
     elements: list[tuple[str, Sourced[str], Container[str]]] = [
         ("EB01", row.eb01, KINDS),
@@ -237,6 +252,9 @@ def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
         ("EB11", row.eb11, AUTHORIZATION),
         ("EB12", row.eb12, NETWORKS),
         *(("EB03", code, EB03_NAMES) for code in row.eb03),
+        *(("HSD01", delivery.hsd01, DELIVERY_UNITS) for delivery in row.deliveries),
+        *(("HSD03", delivery.hsd03, RATE_PERIODS) for delivery in row.deliveries),
+        *(("HSD05", delivery.hsd05, PERIODS) for delivery in row.deliveries),
     ]
     return [
         (name, element) for name, element, table in elements if element.value is not None and element.value not in table
@@ -251,8 +269,9 @@ def _looks_like_a_code(element: Sourced[str]) -> bool:
 
 def _unreadable(row: EbRow) -> list[tuple[str, Sourced[str]]]:
     numbers = (
-        ("EB07", row.eb07, read_money(row.eb07, figure_of(row))),
+        ("EB07", row.eb07, read_money(row.eb07, money_figure_of(row))),
         ("EB08", row.eb08, read_percent(row.eb08, row.eb08_is_fraction)),
         ("EB10", row.eb10, read_count(row.eb10, count_figure_of(row))),
+        *(("HSD02", delivery.hsd02, read_count(delivery.hsd02, Figure.REMAINING)) for delivery in row.deliveries),
     )
     return [(name, element) for name, element, number in numbers if element and not number]

@@ -152,7 +152,11 @@ def texts(elements: Iterable[Sourced[str]]) -> list[str]:
 BENEFIT_DAYS = ("292", "348", "349")
 PLAN_DAYS = ("291", "346", "347")
 ELIGIBILITY_DAYS = ("307", "356", "357")
-OTHER_COVERAGE_DAYS = ("290", "", "")
+OTHER_COVERAGE_DAYS = ("290", "193", "194")
+PAID_THROUGH = "343"
+
+# The qualifiers in which payers repeat the day or the span that was asked about.
+PLAN_SPAN, ELIGIBILITY_SPAN = "291", "307"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +165,31 @@ class DateRange:
     ends_on: Sourced[date] = NOT_STATED
 
 
-def date_range(days: tuple[Days, ...], *families: tuple[str, str, str]) -> DateRange:
-    """Begin and end by the first family that states any; several different days for one of them are none at all."""
+def date_range(days: tuple[Days, ...], *families: tuple[str, str, str], one_day_begins: bool = False) -> DateRange:
+    """Begin and end by the first family that states any; several different days for one of them are none at all.
+
+    A begin that is a range states the end too. One day under the qualifier of a whole range says neither, unless by
+    `one_day_begins`.
+    """
     for whole, begin, end in families if days else ():
-        starts = [(day.first, day.at) for day in days if day.qualifier == begin or _is_whole(day, whole)]
-        ends = [(day.last, day.at) for day in days if day.qualifier == end or _is_whole(day, whole)]
+        starts = [
+            (day.first, day.at)
+            for day in days
+            if day.qualifier == begin or (day.qualifier == whole and (day.is_range or one_day_begins))
+        ]
+        ends = [
+            (day.last, day.at)
+            for day in days
+            if day.qualifier == end or (day.is_range and day.qualifier in (whole, begin))
+        ]
         if starts or ends:
             return DateRange(_only(starts), _only(ends))
     return DateRange()
 
 
-def _is_whole(day: Days, qualifier: str) -> bool:
-    return day.is_range and day.qualifier == qualifier
+def last_day(days: Iterable[Days], qualifier: str) -> Sourced[date]:
+    """The one day that every DTP with this qualifier states (the last of a range)."""
+    return _only([(day.last, day.at) for day in days if day.qualifier == qualifier])
 
 
 def _only(days: list[tuple[date, str]]) -> Sourced[date]:
@@ -180,3 +197,14 @@ def _only(days: list[tuple[date, str]]) -> Sourced[date]:
     if len({day for day, _ in days}) != 1:
         return NOT_STATED
     return Sourced(days[0][0], tuple(sorted(at for _, at in days)))
+
+
+def is_inquiry_span(day: Days, known: Iterable[date]) -> bool:
+    """Whether a plan's or eligibility's DTP begins and ends on one of the `known` days of the inquiry, give or take one.
+
+    Payers repeat there the day (or the span) that was asked about, by their own clock (docs/x12.md#dates).
+    """
+    if day.qualifier not in (PLAN_SPAN, ELIGIBILITY_SPAN):
+        return False
+    begins = any(abs((day.first - one).days) <= 1 for one in known)
+    return begins and any(abs((day.last - one).days) <= 1 for one in known)

@@ -7,14 +7,38 @@ it); a copay on a service does not make it covered, and out-of-network exclusion
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 
-from covergate.eligibility.result import ServiceAnswer
+from covergate.eligibility.result import AuthorizationByNetwork, ServiceAnswer
 from covergate.eligibility.sourced import Sourced, pointers_of
-from covergate.eligibility.terms import CodeType, Network
-from covergate.eligibility.x12.codes import ACTIVE, AUTHORIZATION, INACTIVE, NETWORKS, NON_COVERED
+from covergate.eligibility.terms import AuthorizationNeed, CodeType, Network
+from covergate.eligibility.x12.codes import (
+    ACTIVE,
+    AUTHORIZATION,
+    INACTIVE,
+    NETWORKS,
+    NON_COVERED,
+    PLAIN_ACTIVE,
+    REQUIRED,
+    WHOLE_PLAN,
+)
 from covergate.eligibility.x12.names import EB03_NAMES
 from covergate.eligibility.x12.rows import EbRow, texts
+
+_OF_AUTHORIZATION = re.compile(
+    r"\b(?:pre[ -]?auth|pre[ -]?cert|(?:re)?authori[sz]ation|(?:prior )?auth\b|certification\b)", re.IGNORECASE
+)
+"""Texts about authorization in payers' usual words (docs/x12.md#eb11); all others stay with their benefit."""
+
+
+def authorization_of(row: EbRow) -> AuthorizationNeed:
+    """What EB11 says. On the row of the plan itself "yes" says of no service that it needs one."""
+    need = row.eb11.meaning(AUTHORIZATION, AuthorizationNeed.UNKNOWN)
+    if need is AuthorizationNeed.REQUIRED and row.code == PLAIN_ACTIVE and WHOLE_PLAN in row.service_types:
+        return AuthorizationNeed.MAY_APPLY
+    return need
 
 
 def services_of(rows: Sequence[EbRow], place_of_service: str | None) -> list[ServiceAnswer]:
@@ -35,15 +59,15 @@ def _answer(
 ) -> ServiceAnswer:
     rows = [row for row, _ in mentions]
     covered, deciding = _covered(rows, place_of_service)
-    with_authorization = [row for row in rows if row.eb11.meaning(AUTHORIZATION, None) is not None]
-    required = {row.eb11.meaning(AUTHORIZATION, None) for row in with_authorization}
-    if len(required) != 1:
-        required, with_authorization = {None}, []
-    notes = [msg for row in with_authorization for msg in row.msgs]
+    authorization, asking = _authorization(rows)
+    needs = {need for need in (authorization.in_, authorization.out, authorization.unknown) if need in _KNOWN}
+    required = REQUIRED.get(next(iter(needs))) if len(needs) == 1 else None
+    notes = [msg for row in rows for msg in row.msgs if _OF_AUTHORIZATION.search(msg.value or "")]
     sources = {
         "code": [element for _, element in mentions],
         "covered": [row.eb01 for row in deciding],
-        "authorization_required": [row.eb11 for row in with_authorization],
+        "authorization_required": [] if required is None else [row.eb11 for row in asking],
+        "authorization": [row.eb11 for row in asking],
         "authorization_note": notes,
     }
     return ServiceAnswer(
@@ -51,9 +75,34 @@ def _answer(
         code_type=kind,
         name=EB03_NAMES.get(code) if kind is CodeType.SERVICE_TYPE else None,
         covered=covered,
-        authorization_required=required.pop(),
+        authorization_required=required,
+        authorization=authorization,
         authorization_note=" ".join(texts(notes)) or None,
         sources={name: at for name, elements in sources.items() if (at := pointers_of(elements))},
+    )
+
+
+_KNOWN = frozenset(AuthorizationNeed) - {AuthorizationNeed.UNKNOWN}
+_SPEAKS_OF: dict[Network, tuple[str, ...]] = {
+    Network.IN: ("in_",),
+    Network.OUT: ("out",),
+    Network.BOTH: ("in_", "out"),
+    Network.UNKNOWN: ("unknown",),
+}
+
+
+def _authorization(rows: list[EbRow]) -> tuple[AuthorizationByNetwork, list[EbRow]]:
+    """By network, and the rows that it rests on. If some rows of a network need one and others do not, one may apply."""
+    needs: defaultdict[str, set[AuthorizationNeed]] = defaultdict(set)
+    asking = [row for row in rows if authorization_of(row) in _KNOWN]
+    for row in asking:
+        for name in _SPEAKS_OF[row.eb12.meaning(NETWORKS, Network.UNKNOWN)]:
+            needs[name].add(authorization_of(row))
+    return (
+        AuthorizationByNetwork(
+            **{name: found.pop() if len(found) == 1 else AuthorizationNeed.MAY_APPLY for name, found in needs.items()}
+        ),
+        asking,
     )
 
 

@@ -70,14 +70,24 @@ def _stated(
     question: Question, check: Node, response: CheckResponse, reply: Reply, *, unreadable: bool
 ) -> Answer | Failure:
     inquiry = question.inquiry
-    reading = read_271(
-        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=response.message
-    )
-    if isinstance(reading, Failure):
-        return reading
     plan = check.at("policy").at("insurance_plan")
     answered_at = iso_instant(check.text("created_at").value, reply.at)
     today = today_eastern(answered_at)
+    reading = read_271(
+        response.rows,
+        inquiry.service,
+        response.aaas,
+        plan_days=response.plan_days,
+        answered_on=today,
+        asking_npi=inquiry.provider.npi,
+        answering_payer=(
+            response.payer.get("id", NOT_STATED) | plan.text("payer_id"),
+            response.payer.get("name", NOT_STATED) | plan.text("payer_name"),
+        ),
+        vendor_message=response.message,
+    )
+    if isinstance(reading, Failure):
+        return reading
     error_texts = [words for _, words in response.errors if words]
     accepted = plan.read("is_accepted", lambda value: _ACCEPTED[value] if isinstance(value, bool) else None).value
     warnings = [*reading.warnings]

@@ -31,8 +31,16 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
     message = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
     raw = section.at("raw_response")
     response = read_response(raw.value, raw.pointer)
+    answered_at = section.read("last_checked", _instant).value or received_at
     reading = read_271(
-        response.rows, inquiry.service, response.aaas, plan_days=response.plan_days, vendor_message=message
+        response.rows,
+        inquiry.service,
+        response.aaas,
+        plan_days=response.plan_days,
+        answered_on=today_eastern(answered_at),
+        asking_npi=inquiry.provider.npi,
+        answering_payer=(response.payer_id, response.payer_name),
+        vendor_message=message,
     )
     if isinstance(reading, Reading) and _says_nothing_of_coverage(reading):
         code = aaa_code_of_text(text.value) if text.value else None
@@ -40,7 +48,6 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
             reading = aaa_failure([Aaa(code=code, sources=list(text.pointers))], vendor_message=message)
     if isinstance(reading, Failure):
         return reading
-    answered_at = section.read("last_checked", _instant).value or received_at
     warnings = [*reading.warnings, *_unknown_relationship(response)]
     if response.is_empty:
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, *([raw.pointer] if _is_there(section) else [])))
