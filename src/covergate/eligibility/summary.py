@@ -324,7 +324,8 @@ def _by_level(
             stated[name] = value
     own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
     left = [amount for amount in own.values() if amount is not None]
-    unclear = [reason for name in ("individual", "family") if (reason := cells[name].why_null) not in _CLEAR]
+    reasons = [cells[name].why_null for name in ("individual", "family")]
+    unclear = [reason for reason in reasons if reason is not None and reason not in _CLEAR]
     if unclear:
         notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
     return ByLevel(

@@ -36,9 +36,6 @@ OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
 CANNOT_PROCESS = "V"
 
-# EB03 of the health benefit plan as such.
-WHOLE_PLAN = "30"
-
 # docs/x12.md#eb01; listed codes without an entry are `other`.
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(ACTIVE | INACTIVE, Kind.COVERAGE),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.sourced import NOT_STATED, Sourced
-from covergate.eligibility.x12.codes import ACTIVE, INACTIVE
+from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, WHOLE_PLAN
 from covergate.eligibility.x12.rows import EbRow, Reference
 
 # Field of the result's plan → REF01, the first that is stated.
@@ -15,7 +15,6 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "network_id": ("N6",),
 }
 _GROUP = _NUMBERS["group_number"]
-_WHOLE_PLAN = "30"
 
 
 def plan_numbers(rows: Sequence[EbRow], references: Iterable[Reference] = ()) -> dict[str, Sourced[str]]:
@@ -33,7 +32,7 @@ def plan_numbers(rows: Sequence[EbRow], references: Iterable[Reference] = ()) ->
 
 
 def _states_the_plan(row: EbRow) -> bool:
-    return row.code in ACTIVE | INACTIVE and (not row.eb03 or _WHOLE_PLAN in row.service_types)
+    return row.code in ACTIVE | INACTIVE and (not row.eb03 or WHOLE_PLAN in row.service_types)
 
 
 def _number(references: list[Reference], qualifiers: tuple[str, ...]) -> Sourced[str]:
