@@ -13,7 +13,8 @@ _PAGE = Path(__file__).parents[2] / "docs" / "x12.md"
 
 
 def _tables() -> list[list[list[str]]]:
-    (text,) = [part for part in re.split(r"^## ", _PAGE.read_text(), flags=re.M) if part.startswith("Service type fam")]
+    sections = re.split(r"^## ", _PAGE.read_text(), flags=re.MULTILINE)
+    (text,) = [section for section in sections if section.startswith("Service type families")]
     blocks = [block for block in text.split("\n\n") if block.startswith("|")]
     return [[re.findall("`([^`]+)`", line) for line in block.strip().splitlines()[2:]] for block in blocks]
 

@@ -310,7 +310,7 @@ def test_one_cost_share_for_each_condition() -> None:
     assert shown == {
         (BenefitPlace.OFFICE, ProviderKind.SPECIALIST, money("70"), None),
         (BenefitPlace.OFFICE, ProviderKind.PCP, money("45"), None),
-        (BenefitPlace.TELEHEALTH, None, money("0"), 0),
+        (BenefitPlace.TELEHEALTH, None, money("0"), Decimal(0)),
     }
 
 
