@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from covergate.eligibility.terms import (
 )
 from tests.support.examples import examples
 
-VISIT = {"service_type_codes": ["98"], "place_of_service_code": "11"}
+VISIT: dict[str, Any] = {"service_type_codes": ["98"], "place_of_service_code": "11"}
 
 
 def row(kind: Kind, *codes: str, **fields: Any) -> Benefit:
@@ -289,10 +290,10 @@ def test_authorization_by_the_nearest_rows(rows: list[Benefit], need: str, requi
 
 
 def test_visits_of_the_service() -> None:
-    visits = row(Kind.LIMITATION, "98", quantity=Quantity(unit=Unit.VISITS, total=20, remaining=17))
+    visits = row(Kind.LIMITATION, "98", quantity=Quantity(unit=Unit.VISITS, total=Decimal(20), remaining=Decimal(17)))
     service = quiet(visits, copay("20", "98")).service
     assert service.visits is not None
-    assert (service.visits.total, service.visits.remaining) == (20, 17)
+    assert service.visits.model_dump(mode="json") == {"unit": "visits", "total": 20, "used": None, "remaining": 17}
 
 
 def test_sources_of_the_share_name_the_phrase() -> None:
@@ -309,7 +310,7 @@ def test_one_cost_share_for_each_condition() -> None:
     assert shown == {
         (BenefitPlace.OFFICE, ProviderKind.SPECIALIST, money("70"), None),
         (BenefitPlace.OFFICE, ProviderKind.PCP, money("45"), None),
-        (BenefitPlace.TELEHEALTH, None, money("0"), 0),
+        (BenefitPlace.TELEHEALTH, None, money("0"), Decimal(0)),
     }
 
 
@@ -319,7 +320,7 @@ _OTHERS = [
     deductible("75", "35", remaining="75"),
     deductible("200", "88"),
     row(Kind.OUT_OF_POCKET_MAX, "35", level=Level.FAMILY, total="0"),
-    row(Kind.LIMITATION, "35", quantity=Quantity(unit=Unit.VISITS, total=2)),
+    row(Kind.LIMITATION, "35", quantity=Quantity(unit=Unit.VISITS, total=Decimal(2))),
     row(Kind.NON_COVERED, "AL", code="I"),
     row(Kind.COVERAGE, "88", code="1", authorization_required=True),
 ]

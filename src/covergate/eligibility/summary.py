@@ -224,7 +224,8 @@ def _of_network(
     covered = notes.value(f"{network.value}.covered", _covered(rows, question))
     needs = _nearest([row for row in rows if need_of(row) is not AuthorizationNeed.UNKNOWN], question)
     stated = [row for row in rows if row.kind in _STATED_IN]
-    if not stated and not needs and covered is None:
+    # That a service is covered is said by the result; a network needs something that a patient pays, or a denial.
+    if not stated and not needs and covered is not False:
         notes.why_null.pop(f"{network.value}.covered", None)
         return None
     path = network.value
