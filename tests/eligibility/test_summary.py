@@ -8,10 +8,10 @@ import pytest
 
 from covergate.eligibility.result import Benefit, NetworkSummary
 from covergate.eligibility.sourced import money
-from covergate.eligibility.summary import Question, summarize
+from covergate.eligibility.summary import SharedCostQuestion, summarize
 from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode, WhyNull
 
-ASKED = Question(codes=frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")}))
+ASKED = SharedCostQuestion(codes=frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")}))
 
 
 def copay(amount: str, *codes: str, network: Network = Network.IN, **fields: Any) -> Benefit:

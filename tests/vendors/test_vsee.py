@@ -325,7 +325,7 @@ def test_first_name_count_and_other_limits_of_a_row() -> None:
     (row,) = read_response(
         row_of(
             Name={"@NM101_": "P3", "@NM103_": "JONES", "@NM104_": "CAMERON"},
-            Delivery={"@HSD01_": "VS", "@HSD02_": "20", "@HSD05_": "34", "@HSD06_": "12"},
+            DeliveryPattern={"@HSD01_": "VS", "@HSD02_": "20", "@HSD05_": "34", "@HSD06_": "12"},
             Where=[{"@III01_": "ZZ", "@III02_": "11"}, {"@III01_": "NI", "@III04_": "AUTO ACCIDENT"}],
         ),
         "/raw",

@@ -69,7 +69,7 @@ def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
             coinsurance_percent=next((row.percent for row in rows if row.percent is not None), None),
             deductible_applies=deductible_applies(rows),
             counts_to_out_of_pocket=_agreed(row.counts_to_out_of_pocket for row in rows),
-            authorization=authorization_of(rows),
+            authorization=authorization_among(rows),
             sources={**sources_of(rows, _SOURCES), **_place_sources(rows, place)},
         )
         for place in sorted(places(first)) or (None,)
@@ -133,7 +133,7 @@ def need_of(row: Benefit) -> AuthorizationNeed:
     return _NEEDS[row.authorization_required] if row.authorization is AuthorizationNeed.UNKNOWN else row.authorization
 
 
-def authorization_of(rows: Iterable[Benefit]) -> AuthorizationNeed:
+def authorization_among(rows: Iterable[Benefit]) -> AuthorizationNeed:
     """What the rows agree on; needed for some of them only, or perhaps: it may apply."""
     needs = {need_of(row) for row in rows} - {AuthorizationNeed.UNKNOWN}
     if len(needs) > 1:

@@ -18,7 +18,7 @@ from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.phrases import apply_phrases
-from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_of
+from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_in
 from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
 from covergate.eligibility.sentinels import without_sentinels
@@ -88,7 +88,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     """
     answer = apply_phrases(without_sentinels(answer))
     benefits = in_order(answer.benefits)
-    plans = plans_of(benefits, inquiry.service)
+    plans = plans_in(benefits, inquiry.service)
     answer = _of_the_plan(answer, benefits, plans)
     coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
     covered = _service_covered(answer, inquiry, not_asked)

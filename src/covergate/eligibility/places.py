@@ -6,7 +6,7 @@ from covergate.eligibility.terms import BenefitPlace
 
 _P = BenefitPlace
 
-PLACES: dict[str, BenefitPlace] = {
+BENEFIT_PLACES: dict[str, BenefitPlace] = {
     **dict.fromkeys(("02", "10"), _P.TELEHEALTH),
     **dict.fromkeys(("11", "49", "50", "53", "71", "72"), _P.OFFICE),
     "12": _P.HOME,
@@ -20,4 +20,4 @@ PLACES: dict[str, BenefitPlace] = {
 
 def places_of(codes: str | None) -> frozenset[BenefitPlace]:
     """Of codes joined by commas, as a benefit has them; none for no code."""
-    return frozenset(PLACES.get(code, _P.OTHER) for code in (codes or "").split(",") if code)
+    return frozenset(BENEFIT_PLACES.get(code, _P.OTHER) for code in (codes or "").split(",") if code)

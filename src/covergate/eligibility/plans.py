@@ -49,7 +49,7 @@ class Plans:
         return self.parts[self.of_service[0]] if len(self.of_service) == 1 else None
 
 
-def plans_of(benefits: Sequence[Benefit], service: Service) -> Plans:
+def plans_in(benefits: Sequence[Benefit], service: Service) -> Plans:
     """The plans that coverage rows (EB01 is 1 to 8) found. `service` has a date."""
     groups = [part for group in _groups(benefits) for part in _by_years(group, service.date)]
     groups.sort(key=_Group.order)

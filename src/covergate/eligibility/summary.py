@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from covergate.eligibility.cost_shares import (
     SHARING,
-    authorization_of,
+    authorization_among,
     deductible_applies,
     is_general,
     need_of,
@@ -88,7 +88,7 @@ _ASK_ELSEWHERE = "U"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SharedCostQuestion:
     """What the summary is asked about; `network`: the one that this provider is in, None if nobody said."""
 
     codes: ServiceCodes
@@ -98,9 +98,9 @@ class Question:
     network: Network | None = None
 
 
-def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> Question:
+def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
-    return Question(
+    return SharedCostQuestion(
         codes=codes - {(CodeType.SERVICE_TYPE, WHOLE_PLAN)},
         family=family_of(service),
         places=places_of(service.place_of_service_code),
@@ -140,7 +140,7 @@ class _Notes:
 
 
 def summarize(
-    benefits: Sequence[Benefit], question: Question, this_provider: Network | None = None
+    benefits: Sequence[Benefit], question: SharedCostQuestion, this_provider: Network | None = None
 ) -> tuple[Summary, list[Warning_]]:
     """`benefits` are those of the asked service's plan, and those of no plan in particular."""
     notes = _Notes()
@@ -178,7 +178,7 @@ def _nulls(summary: Summary) -> Iterator[str]:
             yield f"service.{name}"
 
 
-def _heard(near: Sequence[Benefit], question: Question, network: Network) -> list[Benefit]:
+def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Network) -> list[Benefit]:
     """The rows that feed a network, without what lies beyond a denial.
 
     A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit.
@@ -198,7 +198,7 @@ def _heard(near: Sequence[Benefit], question: Question, network: Network) -> lis
     ]
 
 
-def _accumulating(near: Sequence[Benefit], kind: Kind, question: Question) -> list[Benefit]:
+def _accumulating(near: Sequence[Benefit], kind: Kind, question: SharedCostQuestion) -> list[Benefit]:
     """The plan's own rows; if the payer states none in any network, those on the asked service.
 
     A zero for one service is no figure of the plan: it says that the deductible is waived for this service.
@@ -217,7 +217,7 @@ def _accumulating(near: Sequence[Benefit], kind: Kind, question: Question) -> li
 def _of_network(
     rows: list[Benefit],
     accumulating: dict[Kind, list[Benefit]],
-    question: Question,
+    question: SharedCostQuestion,
     network: Network,
     notes: _Notes,
 ) -> NetworkSummary | None:
@@ -242,7 +242,7 @@ def _of_network(
         kind: _by_level([row for row in accumulating[kind] if network in _FEEDS[row.network]], network, kind, notes)
         for kind in _ACCUMULATED
     }
-    authorization = authorization_of(needs)
+    authorization = authorization_among(needs)
     taken: dict[str, Sequence[Benefit]] = {
         "copay": copay_rows if copay is not None else (),
         "coinsurance_percent": percent_rows if percent is not None else (),
@@ -267,7 +267,7 @@ def _required(need: AuthorizationNeed) -> bool | None:
     return {AuthorizationNeed.REQUIRED: True, AuthorizationNeed.NOT_REQUIRED: False}.get(need)
 
 
-def _covered(rows: Iterable[Benefit], question: Question) -> _Cell[bool]:
+def _covered(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
     """False where the payer excludes an asked code, at any place and without a limit, and nothing says the contrary."""
     stated = {
         row.kind is Kind.COVERAGE
@@ -282,7 +282,7 @@ def _covered(rows: Iterable[Benefit], question: Question) -> _Cell[bool]:
     return _Cell(next(iter(stated), None), why_null=None if stated else WhyNull.NOT_STATED)
 
 
-def _general(rows: Iterable[Benefit], question: Question, kind: Kind, part: str) -> _Cell[Any]:
+def _general(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind, part: str) -> _Cell[Any]:
     """The one value of the nearest rows that nothing narrows."""
     near = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
     general = [row for row in near if is_general(row)]
@@ -369,7 +369,7 @@ def _is_of_the_plan(row: Benefit) -> bool:
 # --- the asked service -----------------------------------------------------------------------------------------------
 
 
-def _of_service(near: Sequence[Benefit], question: Question, notes: _Notes) -> ServiceShare:
+def _of_service(near: Sequence[Benefit], question: SharedCostQuestion, notes: _Notes) -> ServiceShare:
     network = _network_of_service(near, question)
     rows = _heard(near, question, network)
     # Some vendors state shares for no network in particular, beside others of a network or of this provider.
@@ -397,7 +397,7 @@ def _of_service(near: Sequence[Benefit], question: Question, notes: _Notes) -> S
         coinsurance_percent=notes.value("service.coinsurance_percent", percent),
         deductible_applies=notes.value("service.deductible_applies", applies),
         visits=notes.value("service.visits", visits),
-        authorization=authorization_of(needs),
+        authorization=authorization_among(needs),
         matched_by=matched_by,
         why=_why(chosen, matched_by, shown),
         sources={
@@ -420,7 +420,9 @@ def _or_else(cell: _Cell[_V], other: _Cell[_V]) -> _Cell[_V]:
     return other if cell.why_null is WhyNull.NOT_STATED else cell
 
 
-def _of_one_share(copay: _Cell[Any], percent: _Cell[Any], question: Question) -> tuple[_Cell[Any], _Cell[Any]]:
+def _of_one_share(
+    copay: _Cell[Any], percent: _Cell[Any], question: SharedCostQuestion
+) -> tuple[_Cell[Any], _Cell[Any]]:
     """A copay of the service and a coinsurance of the plan are not one share: the farther one is not the service's."""
     if not copay.rows or not percent.rows:
         return copay, percent
@@ -430,7 +432,7 @@ def _of_one_share(copay: _Cell[Any], percent: _Cell[Any], question: Question) ->
     return (_Cell(why_null=WhyNull.NOT_STATED), percent) if far < near else (copay, percent)
 
 
-def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: Question) -> _Cell[bool]:
+def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
     """By the share itself; else by a row on the same codes: one that waives it, or a deductible of zero for them."""
     if (applies := deductible_applies(chosen)) is not None:
         return _Cell(applies, tuple(row for row in chosen if row.deductible_waived is not None))
@@ -450,7 +452,7 @@ def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: Q
     return _Cell(why_null=WhyNull.NOT_STATED)
 
 
-def _network_of_service(near: Iterable[Benefit], question: Question) -> Network:
+def _network_of_service(near: Iterable[Benefit], question: SharedCostQuestion) -> Network:
     """The provider's own; else in network, as a patient would be sent there; else what was stated for no network."""
     if question.network is not None:
         return question.network
@@ -458,7 +460,7 @@ def _network_of_service(near: Iterable[Benefit], question: Question) -> Network:
     return next((one for one in (Network.IN, Network.UNKNOWN) if one in stated), Network.UNKNOWN)
 
 
-def _matching(rows: Iterable[Benefit], question: Question, kind: Kind) -> _Cell[Any]:
+def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind) -> _Cell[Any]:
     (part,) = _STATED_IN[kind]
     near = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
     fitting = [row for row in near if _fits(row, question)]
@@ -477,7 +479,7 @@ def _why_not(near: Sequence[Benefit], part: str) -> WhyNull:
     return WhyNull.SEVERAL_SHARES if len(told_apart) > 1 else WhyNull.LIMITED_ROWS_ONLY
 
 
-def _fits(row: Benefit, question: Question) -> bool:
+def _fits(row: Benefit, question: SharedCostQuestion) -> bool:
     """Whether all conditions of the row are those of the inquiry."""
     if row.limited_to or row.facility:
         return False
@@ -491,7 +493,7 @@ def _specific(row: Benefit) -> int:
     return bool(places(row)) * 2 + (row.provider_kind is not None)
 
 
-def _visits(rows: Iterable[Benefit], question: Question) -> _Cell[Quantity]:
+def _visits(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[Quantity]:
     counted = [
         row
         for row in rows
@@ -510,7 +512,7 @@ def _visits(rows: Iterable[Benefit], question: Question) -> _Cell[Quantity]:
     return _Cell(next(iter(quantities.values())), tuple(nearest))
 
 
-def _matched_by(rows: Sequence[Benefit], question: Question) -> MatchedBy | None:
+def _matched_by(rows: Sequence[Benefit], question: SharedCostQuestion) -> MatchedBy | None:
     if not rows:
         return None
     farthest = max(_distance(row, question) for row in rows)
@@ -547,13 +549,13 @@ def _why(rows: Sequence[Benefit], matched_by: MatchedBy | None, network: Network
 # --- how near a row is to the question -------------------------------------------------------------------------------
 
 
-def _nearest(rows: Sequence[Benefit], question: Question) -> list[Benefit]:
+def _nearest(rows: Sequence[Benefit], question: SharedCostQuestion) -> list[Benefit]:
     distances = [_distance(row, question) for row in rows]
     least = min(distances, default=_ELSE)
     return [row for row, distance in zip(rows, distances, strict=True) if distance == least < _ELSE]
 
 
-def _distance(row: Benefit, question: Question) -> int:
+def _distance(row: Benefit, question: SharedCostQuestion) -> int:
     """0 on the asked codes or the vendor's notion of the service; the place of its code in the family; the plan; else."""
     if row.applies_to is AppliesTo.ASKED_SERVICE:
         return 0

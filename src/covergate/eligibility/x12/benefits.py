@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
+from covergate.eligibility.places import places_of
 from covergate.eligibility.result import Benefit, Quantity
 from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.sourced import NOT_STATED, Sourced, Sources, money, percent, pointers_of
@@ -21,6 +22,7 @@ from covergate.eligibility.terms import AppliesTo, AuthorizationNeed, BenefitPla
 from covergate.eligibility.x12.codes import (
     ACCUMULATING,
     ACTIVE,
+    AUTHORIZATION_REQUIRED,
     DELIVERY_UNITS,
     KINDS,
     LEVELS,
@@ -28,10 +30,8 @@ from covergate.eligibility.x12.codes import (
     NETWORKS,
     PAID_EACH_TIME,
     PERIODS,
-    PLACES,
     QUANTITY_USED,
     RATE_PERIODS,
-    REQUIRED,
     UNITS,
     Figure,
 )
@@ -41,7 +41,7 @@ from covergate.eligibility.x12.rows import (
     ELIGIBILITY_DAYS,
     PLAN_DAYS,
     DateRange,
-    Delivery,
+    DeliveryPattern,
     EbRow,
     date_range,
     texts,
@@ -199,7 +199,7 @@ def _all_facts(row: EbRow) -> list[_Facts]:
     return counted if is_the_rows else [_facts(row), *counted]
 
 
-def _counted(row: EbRow, delivery: Delivery) -> EbRow:
+def _counted(row: EbRow, delivery: DeliveryPattern) -> EbRow:
     """The row with the count of an HSD as its EB06, EB09 and EB10."""
     alone = replace(row, eb07=NOT_STATED, eb08=NOT_STATED) if row.eb07 or row.eb10 else row
     return replace(
@@ -210,7 +210,7 @@ def _counted(row: EbRow, delivery: Delivery) -> EbRow:
     )
 
 
-def _facts(row: EbRow, delivery: Delivery | None = None) -> _Facts:
+def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
     """Of a row, or of what it says in one HSD."""
     kind = KINDS.get(row.code, Kind.OTHER)
     money_figure, count_figure = money_figure_of(row), count_figure_of(row)
@@ -267,7 +267,7 @@ def is_entitlement(row: EbRow) -> bool:
     return row.code in ACTIVE and row.eb04.value in MEDICARE_PARTS
 
 
-def _period_of(delivery: Delivery, stated: Period | None) -> tuple[Period | None, str | None]:
+def _period_of(delivery: DeliveryPattern, stated: Period | None) -> tuple[Period | None, str | None]:
     """The period of the count of an HSD, and in words the time in which it holds if that is more than one period.
 
     HSD03 and HSD04 make it a rate (3 visits a week), HSD05 and HSD06 a number of periods (12 months are a year).
@@ -483,7 +483,7 @@ def _benefit(joined: _Joined) -> Benefit:
         quantity=Quantity(unit=unit, **{figure.value: count.value for figure, count in counts.items()})
         if unit
         else None,
-        authorization_required=REQUIRED.get(authorization),
+        authorization_required=AUTHORIZATION_REQUIRED.get(authorization),
         authorization=authorization,
         notes=texts(msg for facts in rows for msg in facts.row.msgs),
         sources=_sources(rows, dollars, counts, authorization),
@@ -499,8 +499,8 @@ def _agreed_need(rows: list[_Facts]) -> AuthorizationNeed:
 
 
 def _place(row: EbRow) -> BenefitPlace | None:
-    places = {PLACES.get(code, BenefitPlace.OTHER) for code in texts(row.places)}
-    return places.pop() if len(places) == 1 else None
+    places = places_of(",".join(texts(row.places)))
+    return next(iter(places)) if len(places) == 1 else None
 
 
 def _description(facts: _Facts) -> str | None:
@@ -540,7 +540,7 @@ def _sources(
         "insurance_type": [row.eb04 for row in rows],
         "plan_name": [row.eb05 for row in rows],
         "period": [row.eb06 for row in rows],
-        "authorization_required": asking if authorization in REQUIRED else [],
+        "authorization_required": asking if authorization in AUTHORIZATION_REQUIRED else [],
         "authorization": asking,
         # Beside the rows of one network, what is used can come from a row for both.
         "network": [one.row.eb12 for one in facts if one.network is facts[0].network],

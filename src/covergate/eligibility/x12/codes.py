@@ -12,7 +12,6 @@ from enum import StrEnum
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.terms import (
     AuthorizationNeed,
-    BenefitPlace,
     Kind,
     Level,
     Network,
@@ -150,23 +149,15 @@ AUTHORIZATION: dict[str, AuthorizationNeed] = {
     "N": AuthorizationNeed.NOT_REQUIRED,
     "U": AuthorizationNeed.UNKNOWN,
 }
-REQUIRED: dict[AuthorizationNeed, bool] = {AuthorizationNeed.REQUIRED: True, AuthorizationNeed.NOT_REQUIRED: False}
+AUTHORIZATION_REQUIRED: dict[AuthorizationNeed, bool] = {
+    AuthorizationNeed.REQUIRED: True,
+    AuthorizationNeed.NOT_REQUIRED: False,
+}
 """What the plain true or false beside it says; nothing of the other needs."""
 
 # docs/x12.md#eb12; it speaks of the benefit, never of this provider.
 NETWORKS: dict[str, Network] = {"Y": Network.IN, "N": Network.OUT, "W": Network.BOTH, "U": Network.UNKNOWN}
 
-# CMS's place of service codes; one that is not listed is `other` (docs/x12.md#places).
-PLACES: dict[str, BenefitPlace] = {
-    **dict.fromkeys(("02", "10"), BenefitPlace.TELEHEALTH),
-    **dict.fromkeys(("11", "49", "50", "53", "71", "72"), BenefitPlace.OFFICE),
-    "12": BenefitPlace.HOME,
-    **dict.fromkeys(("19", "22", "24", "52", "62"), BenefitPlace.OUTPATIENT),
-    "20": BenefitPlace.URGENT_CARE,
-    **dict.fromkeys(("21", "31", "34", "51", "55", "56", "61"), BenefitPlace.INPATIENT),
-    "23": BenefitPlace.EMERGENCY,
-    "01": BenefitPlace.PHARMACY,
-}
 
 # docs/x12.md#ins02
 RELATIONSHIPS: dict[str, PatientRelationship] = {
@@ -202,7 +193,7 @@ ROW_ROLES: dict[str, Role] = {
 # Entities that pay, by NM101: a row that is capitated, or whose EB04 is one of these, names with them a managed care plan.
 PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
 MANAGED_CARE_TYPES = frozenset({"HM", "MC"})
-VENDOR = "VN"
+CONTRACTED_VENDOR = "VN"
 PROVIDER = "1P"
 INSURED = "IL"
 NO_PAYERS = frozenset({INSURED, PROVIDER, "P3", "FA", "X3", "VER"})
@@ -226,7 +217,7 @@ OTHER_COVERAGE_KINDS: dict[str, OtherCoverageKind] = {
 }
 
 # REF01 of a row on another payer (docs/x12.md#other-coverage).
-PLAN_NUMBER = "18"
+PLAN_REFERENCE = "18"
 GROUP_NUMBERS = ("6P", "1L")
 MEMBER_NUMBERS = ("1W", "IG")
 

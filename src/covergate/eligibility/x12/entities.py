@@ -12,6 +12,7 @@ from covergate.eligibility.x12.codes import (
     ACTIVE,
     CAPITATED,
     CONTACT_OTHER_ENTITY,
+    CONTRACTED_VENDOR,
     ENTITY_ROLES,
     HEALTH_CARE_FACILITY,
     HOSPICE,
@@ -21,7 +22,6 @@ from covergate.eligibility.x12.codes import (
     PHARMACY,
     PROVIDER,
     ROW_ROLES,
-    VENDOR,
     WHOLE_PLAN,
 )
 from covergate.eligibility.x12.payers import full_name, is_payer
@@ -82,7 +82,7 @@ def _role_of_contact(eb: EbRow, entity: Entity, service: Service) -> Role:
         return Role.PHARMACY_BENEFIT
     if WHOLE_PLAN not in codes and not codes.isdisjoint(service.service_type_codes):
         return Role.CARVE_OUT
-    return Role.CARVE_OUT_VENDOR if entity.code.value == VENDOR and codes else Role.OTHER
+    return Role.CARVE_OUT_VENDOR if entity.code.value == CONTRACTED_VENDOR and codes else Role.OTHER
 
 
 def _manages_care(eb: EbRow, entity: Entity, itself: set[str]) -> bool:

@@ -25,7 +25,7 @@ from covergate.eligibility.x12.codes import (
     OTHER_PAYER,
     PAYER_ORDERS,
     PHARMACY,
-    PLAN_NUMBER,
+    PLAN_REFERENCE,
 )
 from covergate.eligibility.x12.names import EB04_NAMES
 from covergate.eligibility.x12.rows import (
@@ -111,7 +111,7 @@ def _stated(coverages: list[_Coverage], *, from_medicare: bool) -> OtherCoverage
     eb, dates = coverages[0].row, _dates(coverages[0].row)
     payer = next((one.payer for one in coverages if one.payer), None) or Entity()
     subscriber = next((one.subscriber for one in coverages if one.subscriber), None)
-    plan_number, codes = number_of(eb, (PLAN_NUMBER,)), texts(eb.eb03)
+    plan_number, codes = number_of(eb, (PLAN_REFERENCE,)), texts(eb.eb03)
     member_id = next((one.row.member_id for one in coverages if one.row.member_id), NOT_STATED)
     kind = _kind(eb, plan_number.value, from_medicare=from_medicare)
     return OtherCoverage(

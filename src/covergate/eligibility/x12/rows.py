@@ -68,7 +68,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveryPattern:
     """An HSD segment: a number (`hsd02`) of a unit (`hsd01`) in so many (`hsd06`) of a period (`hsd05`)."""
 
     hsd01: Sourced[str] = NOT_STATED
@@ -124,7 +124,7 @@ class EbRow:
     places: tuple[Sourced[str], ...] = ()
     limits: tuple[Sourced[str], ...] = ()
     days: tuple[Days, ...] = ()
-    deliveries: tuple[Delivery, ...] = ()
+    deliveries: tuple[DeliveryPattern, ...] = ()
     references: tuple[Reference, ...] = ()
     entities: tuple[Entity, ...] = ()
     member_id: Sourced[str] = NOT_STATED

@@ -17,11 +17,11 @@ from covergate.eligibility.terms import AuthorizationNeed, CodeType, Network
 from covergate.eligibility.x12.codes import (
     ACTIVE,
     AUTHORIZATION,
+    AUTHORIZATION_REQUIRED,
     INACTIVE,
     NETWORKS,
     NON_COVERED,
     PLAIN_ACTIVE,
-    REQUIRED,
     WHOLE_PLAN,
 )
 from covergate.eligibility.x12.names import EB03_NAMES
@@ -61,7 +61,7 @@ def _answer(
     covered, deciding = _covered(rows, place_of_service)
     authorization, asking = _authorization(rows)
     needs = {need for need in (authorization.in_, authorization.out, authorization.unknown) if need in _KNOWN}
-    required = REQUIRED.get(next(iter(needs))) if len(needs) == 1 else None
+    required = AUTHORIZATION_REQUIRED.get(next(iter(needs))) if len(needs) == 1 else None
     notes = [msg for row in rows for msg in row.msgs if _OF_AUTHORIZATION.search(msg.value or "")]
     sources = {
         "code": [element for _, element in mentions],

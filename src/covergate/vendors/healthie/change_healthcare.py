@@ -18,7 +18,7 @@ from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer, row
 from covergate.eligibility.terms import PatientRelationship
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, RELATIONSHIPS
 from covergate.eligibility.x12.names import EB06_NAMES
-from covergate.eligibility.x12.rows import Days, Delivery, EbRow, Entity, Reference, dtp, element
+from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp, element
 from covergate.vendors.document import Node, text
 from covergate.vendors.healthie.check_response import (
     CheckResponse,
@@ -237,8 +237,8 @@ def _industries(benefit: Node) -> list[tuple[Sourced[str], bool]]:
     return found
 
 
-def _delivery(delivery: Node) -> Delivery:
-    return Delivery(
+def _delivery(delivery: Node) -> DeliveryPattern:
+    return DeliveryPattern(
         hsd01=_code(delivery, ("quantityQualifierCode", "quantityQualifier"), _UNITS),
         hsd02=_element(delivery, "quantity"),
         hsd03=_code(

@@ -14,7 +14,7 @@ from typing import Any
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
-from covergate.eligibility.x12.rows import Days, Delivery, EbRow, Entity, Reference, dtp
+from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp
 from covergate.vendors.vsee.segments import LoopLevel, Segment, segments
 
 _PLACE_OF_SERVICE = "ZZ"
@@ -181,8 +181,8 @@ def _is_place(segment: Segment) -> bool:
     return segment.text("01") in (_PLACE_OF_SERVICE, None)
 
 
-def _delivery(hsd: Segment) -> Delivery:
-    return Delivery(
+def _delivery(hsd: Segment) -> DeliveryPattern:
+    return DeliveryPattern(
         hsd01=hsd.one("01"),
         hsd02=hsd.one("02"),
         hsd03=hsd.one("03"),
