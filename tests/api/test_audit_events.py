@@ -44,6 +44,7 @@ WALK: list[tuple[str, str, str, Any]] = [
     ("search_verifications", "POST", "/v1/verifications/search", {"member_id": "ELIGIBLE-0001"}),
     ("read_verification", "GET", VER, None),
     ("read_verification_raw", "GET", f"{VER}/raw", None),
+    ("read_verification_answers", "GET", f"{VER}/answers", None),
     ("read_verification_timeline", "GET", f"{VER}/timeline", None),
     ("cancel_verification", "POST", "/v1/verifications/{open}/cancel", None),
     ("resolve_verification", "POST", "/v1/verifications/{stuck}/resolve", {"action": "give_up"}),

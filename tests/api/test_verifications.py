@@ -154,7 +154,6 @@ async def test_list_filters_and_pages(client: httpx.AsyncClient, keys: Keys, pos
         assert await listed(created_before=one["created_at"]) == earlier
     ended = (await client.get("/v1/verifications", params={"outcome": "eligible"}, headers=keys.full)).json()["data"][0]
     assert "intake-0" not in await listed(completed_after=ended["completed_at"])
-    assert await listed(created_after="9999-12-31T23:59:59.999999Z") == []
     assert await listed(completed_after=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == [
         "intake-1",
         "intake-0",

@@ -292,7 +292,7 @@ def test_another_entity_is_to_be_contacted() -> None:
     found = reading(eb(eb01="U", eb03=["MH"], msgs=["CALL THE CARVE OUT"]))
     assert found.coverage is Coverage.UNKNOWN
     assert [warning.code for warning in found.warnings] == [WarningCode.CONTACT_OTHER_ENTITY]
-    assert [entity.role for entity in found.related_entities] == [Role.OTHER]
+    assert [entity.role for entity in found.related_entities] == [Role.CARVE_OUT]
     assert found.benefits[0].notes == ["CALL THE CARVE OUT"]
 
 

@@ -12,13 +12,13 @@ from covergate.eligibility.failure import Failure
 from covergate.vendors.document import Node
 from covergate.vendors.healthie.change_healthcare import change_healthcare
 from covergate.vendors.healthie.check_response import CheckResponse
-from tests.vendors.test_healthie_response import read
+from tests.support.healthie import read_response
 
 ACTIVE = {"code": "1", "serviceTypeCodes": ["30"], "insuranceTypeCode": "PR"}
 
 
 def answered(**document: Any) -> Answer:
-    answer = read({"controlNumber": "1", "benefitsInformation": [ACTIVE]} | document)
+    answer = read_response({"controlNumber": "1", "benefitsInformation": [ACTIVE]} | document)
     assert isinstance(answer, Answer)
     return answer
 
@@ -150,7 +150,7 @@ def test_premiums_are_paid_through_a_day() -> None:
     ],
 )
 def test_errors_of_each_party(party: dict[str, Any], loop: str, code: str) -> None:
-    failure = read({"controlNumber": "1"} | party)
+    failure = read_response({"controlNumber": "1"} | party)
     assert isinstance(failure, Failure)
     assert failure.code == code
     assert [aaa.loop for aaa in failure.aaa] == [loop]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,36 +10,11 @@ from hypothesis import strategies as st
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.failure import Failure
-from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.terms import Coverage
-from covergate.vendors.document import Node
-from covergate.vendors.flow import Question, Reply
-from covergate.vendors.healthie.answer import answer_of
-from covergate.vendors.healthie.connection import HealthieConnection
-from covergate.vendors.healthie.options import HealthieOptions
 from tests.support.examples import examples
+from tests.support.healthie import read_response
 
-NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
-QUESTION = Question(
-    inquiry=Inquiry.model_validate(
-        {
-            "payer": {"id": "60054"},
-            "patient": {"first_name": "Jane", "last_name": "Sample", "date_of_birth": "1990-01-31", "member_id": "W1"},
-        }
-    ).resolved(NOW),
-    options=HealthieOptions(),
-    connection=HealthieConnection.sandbox("http://sandbox", "s"),
-    attempt_id="att_1",
-    patient_key="k",
-    now=NOW,
-)
 ACTIVE = {"benefit_coverage_code": "1", "benefit_code": "30"}
-
-
-def read(response: Any) -> Answer | Failure:
-    text = response if isinstance(response, str) else json.dumps(response)
-    check = Node({"id": "901", "response": text}, "/exchanges/0/body/check")
-    return answer_of(QUESTION, check, Reply(200, {}, b"{}", "/exchanges/0", NOW))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +30,7 @@ def read(response: Any) -> Answer | Failure:
     ],
 )
 def test_forms_of_an_answer(response: Any) -> None:
-    outcome = read(response)
+    outcome = read_response(response)
     assert isinstance(outcome, Answer)
     assert outcome.coverage is Coverage.ACTIVE
     assert len(outcome.benefits) == 1
@@ -74,21 +47,21 @@ def test_forms_of_an_answer(response: Any) -> None:
     ],
 )
 def test_forms_of_an_error(response: Any) -> None:
-    outcome = read(response)
+    outcome = read_response(response)
     assert isinstance(outcome, Failure)
     assert (outcome.code, outcome.vendor_message) == ("member_id_invalid", "x")
 
 
 @pytest.mark.parametrize("response", ["", "null", "[]", "{}", '"text"', "3", "{", "<html>", '{"result": null}'])
 def test_what_is_no_answer_is_unknown(response: str) -> None:
-    outcome = read(response)
+    outcome = read_response(response)
     assert isinstance(outcome, Answer)
     assert outcome.coverage is Coverage.UNKNOWN
     assert [warning.code for warning in outcome.warnings] == ["raw_unparsable"]
 
 
 def test_errors_beside_benefits_are_notes() -> None:
-    outcome = read({"elig": {"benefit": ACTIVE}, "error": {"error_code": "x", "error_mesg": "partial answer"}})
+    outcome = read_response({"elig": {"benefit": ACTIVE}, "error": {"error_code": "x", "error_mesg": "partial answer"}})
     assert isinstance(outcome, Answer)
     assert outcome.coverage is Coverage.ACTIVE
     assert "partial answer" in outcome.notes
@@ -98,7 +71,7 @@ def test_errors_beside_benefits_are_notes() -> None:
     ("written", "share"), [("20", 20), ("0.2", 20), ("1", 100), ("0", 0), ("100", 100), ("1.5", 1.5)]
 )
 def test_percentages_up_to_one_are_fractions(written: str, share: float) -> None:
-    outcome = read({"elig": {"benefit": {"benefit_coverage_code": "A", "benefit_percent": written}}})
+    outcome = read_response({"elig": {"benefit": {"benefit_coverage_code": "A", "benefit_percent": written}}})
     assert isinstance(outcome, Answer)
     (benefit,) = outcome.benefits
     assert benefit.percent is not None
@@ -174,4 +147,4 @@ DOCUMENT = st.recursive(
 @settings(max_examples=examples(300), deadline=None, derandomize=True, database=None)
 @given(DOCUMENT)
 def test_nothing_breaks_the_reading(document: Any) -> None:
-    assert isinstance(read(document), Answer | Failure)
+    assert isinstance(read_response(document), Answer | Failure)

@@ -45,6 +45,7 @@ ACTIONS: dict[str, str] = {
     "resolve_verification": "verification.resolve",
     "read_verification_timeline": "verification.timeline",
     "read_verification_raw": "verification.raw",
+    "read_verification_answers": "verification.answers",
     "list_vendors": "vendor.list",
     "hold_vendor": "vendor.hold",
     "resume_vendor": "vendor.resume",

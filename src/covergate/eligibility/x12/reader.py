@@ -200,7 +200,9 @@ def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
 
 
 def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Service) -> list[Warning_]:
-    elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY and _concerns(row, service)]
+    elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY]
+    if any(row.code in _SPEAK_OF_COVERAGE for row in rows):
+        elsewhere = [row for row in elsewhere if _concerns(row, service)]
     warnings = [
         *_flag(WarningCode.PENDING_INVESTIGATION, [row for row in coverage_rows if row.code in PENDING_INVESTIGATION]),
         *_flag(WarningCode.CONTACT_OTHER_ENTITY, elsewhere),
