@@ -23,6 +23,7 @@ OPERATIONS = "an operator"
 
 ROUTES: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications/{ver}", "verifications:read"),
+    ("GET", "/v1/verifications/{ver}/answers", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/timeline", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/raw", "verifications:raw"),
     ("POST", "/v1/verifications/{ver}/cancel", "verifications:write"),
@@ -194,6 +195,7 @@ PHI = ("ELIGIBLE-0001", "Jane", "Sample", "1990-09-20", '"30.00"')
 """Of the inquiry, and of the documented result."""
 TAKES_OPERATORS = {
     "/v1/verifications/{ver}",
+    "/v1/verifications/{ver}/answers",
     "/v1/verifications/{ver}/timeline",
     "/v1/verifications/{stuck}/resolve",
     "/v1/verifications",
@@ -217,7 +219,8 @@ async def test_each_route_that_takes_operators_tells_no_phi_and_the_others_refus
         assert [phi for phi in PHI if phi in answer.text] == [], (method, path)
     assert (
         await rows(
-            "SELECT 1 FROM audit_events WHERE action IN ('verification.read', 'verification.raw') AND outcome = 'allowed'"
+            "SELECT 1 FROM audit_events WHERE outcome = 'allowed'"
+            " AND action IN ('verification.read', 'verification.raw', 'verification.answers')"
         )
         == []
     )

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
 from covergate.api import (
+    answers,
     audit_events,
     deliveries,
     docs,
@@ -41,6 +42,7 @@ from covergate.verifications.event_rates import EventRates
 
 RESOURCES = (
     verifications.router,
+    answers.router,
     vendors.router,
     vendor_accounts.router,
     payers.router,

@@ -23,6 +23,8 @@ class Described:
     example: Any = None
     headers: tuple[str, ...] = ()
     media_type: str = "application/json"
+    page: str | None = None
+    """An example of the same answer as `text/html`."""
 
 
 REQUEST_HEADERS: dict[str, dict[str, Any]] = {
@@ -127,6 +129,8 @@ def _answer(answer: Described) -> dict[str, Any]:
     if answer.example is not None:
         schema = reference(answer.model) if answer.model is not None else {"type": "string"}
         shown["content"] = {answer.media_type: {"schema": schema, "example": answer.example}}
+    if answer.page is not None:
+        shown["content"]["text/html"] = {"schema": {"type": "string"}, "example": answer.page}
     return shown
 
 

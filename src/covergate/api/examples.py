@@ -9,8 +9,11 @@ import re
 from datetime import date, datetime
 from typing import Any
 
+from covergate.eligibility.answers import answers_of
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.next_steps import shown_steps, steps_by_end, steps_by_result
+from covergate.eligibility.stored import with_every_key
 from covergate.errors import PROBLEMS
 from covergate.states import AttemptState, EventType
 
@@ -83,6 +86,7 @@ _QUEUED: dict[str, Any] = {
     "deadline": _DEADLINE,
     "erased_at": None,
     "attempts": [_ATTEMPT],
+    "next_steps": [],
     "not_asked": ["/provider", "/service/date", "/service/procedure_codes"],
     "late_result": None,
     "failure": None,
@@ -101,7 +105,7 @@ _BODY = "/exchanges/1/body/benefits/0"
 _PERSON: dict[str, Any] = dict.fromkeys(
     ("first_name", "middle_name", "last_name", "date_of_birth", "gender", "member_id", "address")
 )
-RESULT: dict[str, Any] = {
+_STATED: dict[str, Any] = {
     "coverage": "active",
     "service_covered": True,
     "provider_in_network": None,
@@ -188,6 +192,31 @@ RESULT: dict[str, Any] = {
     "notes": [],
     "warnings": [],
 }
+RESULT = with_every_key(
+    {
+        **_STATED,
+        "bill_to": {
+            "payer": {"id": "60054", "name": "Aetna", "phone": None, "address": None, "directory_id": None},
+            "because": "this_payer",
+            "service_type_codes": [],
+            "sources": {},
+        },
+        "summary": {
+            **_STATED["summary"],
+            "service": {
+                "network": "in",
+                "copay": "30.00",
+                "coinsurance_percent": None,
+                "deductible_applies": False,
+                "visits": None,
+                "authorization": "unknown",
+                "matched_by": "code",
+                "why": "stated of the asked service",
+                "sources": {"copay": [f"{_BODY}/copay"]},
+            },
+        },
+    }
+)
 _ANSWERED = {**_ATTEMPT, "vendor_ref": "990cdad8", "state": "answered", "submitted_at": _SUBMITTED, "ended_at": _ENDED}
 _ENDED_ROW = {**_QUEUED, "next_check_at": None, "completed_at": _ENDED}
 _COMPLETED_ROW = {**_ENDED_ROW, "status": "completed", "outcome": "eligible", "attempts": [_ANSWERED]}
@@ -196,9 +225,30 @@ _FAILED_ROW = {
     "status": "failed",
     "attempts": [{**_ANSWERED, "state": "refused", "failure_code": "member_id_invalid"}],
     "failure": failure(FailureCode.MEMBER_ID_INVALID, vendor_code="error.member.id").model_dump(mode="json"),
+    "next_steps": shown_steps(steps_by_end(None, None, FailureCode.MEMBER_ID_INVALID)),
 }
 _INQUIRY = ACCEPTED_VERIFICATION["inquiry"]
-COMPLETED_VERIFICATION: dict[str, Any] = {**_COMPLETED_ROW, "inquiry": _INQUIRY, "result": RESULT}
+_GIVEN_ANSWERS = answers_of(RESULT, "eligible", None)
+_NEXT_STEPS = shown_steps(steps_by_result("eligible", None, RESULT, _GIVEN_ANSWERS))
+COMPLETED_VERIFICATION: dict[str, Any] = {
+    **_COMPLETED_ROW,
+    "inquiry": _INQUIRY,
+    "result": RESULT,
+    "next_steps": _NEXT_STEPS,
+}
+NAMED_ANSWERS: dict[str, Any] = {
+    "object": "answers",
+    "verification_id": _VER,
+    "status": "completed",
+    "outcome": "eligible",
+    "outcome_reason": None,
+    **{name: RESULT[name] for name in ("as_of", "answered_at", "mapping_version")},
+    "answers": [answer.shown() for answer in _GIVEN_ANSWERS],
+    "next_steps": _NEXT_STEPS,
+}
+ANSWERS_PAGE = (
+    '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Coverage</title></head>\n…\n</html>\n'
+)
 RESUBMITTED_VERIFICATION: dict[str, Any] = {
     **_QUEUED,
     "status": "in_progress",

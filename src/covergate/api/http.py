@@ -41,6 +41,8 @@ OtherErrors = Callable[[Request, Sequence[ErrorDetails], Any], Awaitable[list[Fi
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED_OR_SEPARATOR = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|([,;])', re.DOTALL)
 """Linear: a quote that is never closed takes the rest, so that no other begins inside it and is searched to the end again."""
+_WEIGHT = re.compile(r"q=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+MOST_MEDIA_TYPES = 50
 _WAIT = re.compile(r'wait\s*=\s*("?)([0-9]++)\1', re.IGNORECASE)
 
 
@@ -214,6 +216,24 @@ def wait_seconds(request: Request) -> int | None:
                 digits = wait[2].lstrip("0") or "0"
                 return LONGEST_WAIT if len(digits) > 3 else min(int(digits), LONGEST_WAIT)
     return None
+
+
+def prefers_html(request: Request) -> bool:
+    """Whether `Accept` (RFC 9110) likes a page better than JSON; without one, or if it likes both alike, JSON is sent."""
+    qualities = {"text/html": 0.0, "application/json": 0.0}
+    for header in request.headers.getlist("accept"):
+        for wanted in header.split(",")[:MOST_MEDIA_TYPES]:
+            name, *parameters = (part.strip().lower() for part in wanted.split(";"))
+            if name in qualities:
+                qualities[name] = max(qualities[name], _quality(parameters))
+            elif name in ("*/*", "application/*"):
+                qualities["application/json"] = max(qualities["application/json"], _quality(parameters))
+    return qualities["text/html"] > qualities["application/json"]
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    weight = next((value for value in parameters if value.startswith("q=")), "q=1")
+    return float(weight[2:]) if _WEIGHT.fullmatch(weight) else 0.0
 
 
 def _preferences(header: str) -> list[str]:

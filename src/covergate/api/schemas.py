@@ -7,7 +7,7 @@ it differs from its own. Clients are made from these names, so they stay.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -15,10 +15,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from covergate import states
+from covergate.eligibility.answers import QUESTIONS
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Provider, Service, Subscriber
 from covergate.eligibility.result import Result
-from covergate.eligibility.terms import Outcome, OutcomeReason
+from covergate.eligibility.terms import Confidence, NextStepCode, Outcome, OutcomeReason, StepBy
 from covergate.states import (
     ActorKind,
     AttemptState,
@@ -86,6 +87,21 @@ class AttemptShown(Shown, title="Attempt"):
     failure_code: FailureCode | None
 
 
+class NextStep(Shown):
+    """What somebody is to do next."""
+
+    code: NextStepCode
+    message: Annotated[str, Field(description="A constant of the gateway, without PHI")]
+    who: StepBy
+    request: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Of `verify_with_other_payer`: the body of `POST /v1/verifications` for the payer that is to be"
+            " billed, if it is known; `patient.member_id` is null if nobody stated the one that this payer knows"
+        ),
+    ]
+
+
 class VerificationRow(Shown):
     """A verification in a list: without `inquiry` and `result`."""
 
@@ -111,6 +127,13 @@ class VerificationRow(Shown):
         ),
     ]
     attempts: list[AttemptShown]
+    next_steps: Annotated[
+        list[NextStep],
+        Field(
+            description="Empty until it has ended. In lists, and for a caller that may not see PHI, only those that outcome,"
+            " reason and failure code tell"
+        ),
+    ]
     not_asked: Annotated[
         list[str], Field(description="JSON pointers into the inquiry: the fields that the vendor has no place for")
     ]
@@ -134,6 +157,49 @@ class VerificationShown(VerificationRow, title="Verification"):
         Field(description="Null if it is `unreadable`, and for a caller that may not see PHI"),
     ]
     result: Result | None
+
+
+class _AnswerShown(Shown):
+    """One answer. It can be read from the result alone."""
+
+    confidence: Confidence
+    because: Annotated[str, Field(description="A constant of the gateway, without PHI")]
+    sources: Annotated[list[str], Field(description="JSON pointers into the raw replies")]
+
+
+_any_answer: Any = reduce(
+    or_,
+    (
+        create_model(
+            f"{''.join(word.capitalize() for word in question.split('_'))}Answer",
+            __base__=_AnswerShown,
+            __doc__=words,
+            question=(Literal[question.value], ...),  # type: ignore[arg-type]
+            answer=(kind | None, ...),
+        )
+        for question, (words, kind) in QUESTIONS.items()
+    ),
+)
+AnswerShown: Any = create_model(
+    "NamedAnswer",
+    __base__=RootModel[Annotated[_any_answer, Field(discriminator="question")]],
+    __doc__="`question` tells which.",
+)
+
+
+class Answers(Shown):
+    """The fixed questions, answered from the result alone, in their fixed order."""
+
+    object: Literal["answers"]
+    verification_id: Annotated[str, Field(pattern="^ver_")]
+    status: Status
+    outcome: Outcome | None
+    outcome_reason: OutcomeReason | None
+    as_of: Annotated[date | None, Field(description="Of the result; null if there is none")]
+    answered_at: datetime | None
+    mapping_version: str | None
+    answers: Annotated[list[AnswerShown] | None, Field(description="Null for a caller that may not see PHI")]
+    next_steps: list[NextStep]
 
 
 class TimelineEntry(Shown):
@@ -535,6 +601,7 @@ class EventList(_List[Event]):
 ANSWERS: tuple[type[BaseModel], ...] = (
     VerificationShown,
     VerificationList,
+    Answers,
     Timeline,
     Raw,
     ErasureShown,

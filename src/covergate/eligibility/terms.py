@@ -228,3 +228,60 @@ class WarningCode(StrEnum):
     PREMIUM_GRACE_PERIOD = "premium_grace_period"
     HOSPICE_ELECTION = "hospice_election"
     SEVERAL_PLANS_DISAGREE = "several_plans_disagree"
+
+
+class QuestionName(StrEnum):
+    """The fixed questions to a result (docs/answers.md#the-questions), in the order in which a front desk asks them."""
+
+    ACTIVE = "active"
+    WHO_TO_BILL = "who_to_bill"
+    IN_NETWORK = "in_network"
+    COPAY_FOR_THIS_VISIT = "copay_for_this_visit"
+    DEDUCTIBLE_LEFT = "deductible_left"
+    VISITS_LEFT = "visits_left"
+    AUTHORIZATION = "authorization"
+    REFERRAL = "referral"
+    TELEHEALTH = "telehealth"
+    OTHER_INSURANCE = "other_insurance"
+    WHAT_TO_COLLECT = "what_to_collect"
+
+
+class Confidence(StrEnum):
+    """How sure an answer is: said by the payer, concluded from what it said, not said, or said in two ways."""
+
+    STATED = "stated"
+    DERIVED = "derived"
+    NOT_STATED = "not_stated"
+    CONFLICT = "conflict"
+
+
+class NextStepCode(StrEnum):
+    """What somebody is to do after a verification (docs/answers.md#the-steps)."""
+
+    CORRECT_MEMBER_ID = "correct_member_id"
+    CORRECT_MEMBER_DATA = "correct_member_data"
+    CORRECT_PAYER = "correct_payer"
+    CORRECT_PROVIDER = "correct_provider"
+    CORRECT_REQUEST = "correct_request"
+    REVIEW_RECORD = "review_record"
+    ASK_FOR_OTHER_INSURANCE = "ask_for_other_insurance"
+    BILL_OTHER_PAYER = "bill_other_payer"
+    VERIFY_WITH_OTHER_PAYER = "verify_with_other_payer"
+    GET_AUTHORIZATION = "get_authorization"
+    GET_REFERRAL = "get_referral"
+    COLLECT_COPAY = "collect_copay"
+    SELF_PAY_ESTIMATE = "self_pay_estimate"
+    ENROLL_PROVIDER = "enroll_provider"
+    ASK_AGAIN_LATER = "ask_again_later"
+    CALL_PAYER = "call_payer"
+    ASK_OPERATOR = "ask_operator"
+
+
+class StepBy(StrEnum):
+    """Who is to take a step."""
+
+    FRONT_DESK = "front_desk"
+    BILLER = "biller"
+    PROVIDER = "provider"
+    REQUESTER = "requester"
+    OPERATOR = "operator"

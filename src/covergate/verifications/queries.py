@@ -72,10 +72,12 @@ MOST_ENTRIES = 100
 """No step writes more rows of the timeline: with it rows are numbered."""
 
 
-async def read_one(gateway: Gateway, caller: Caller, verification_id: str) -> dict[str, Any]:
+async def read_one(
+    gateway: Gateway, caller: Caller, verification_id: str, action: str = "verification.read"
+) -> dict[str, Any]:
     """The verification as `GET /v1/verifications/{id}` shows it, its PHI only to a caller that may see it.
 
-    Raises Problem `not_found`.
+    `action` is what the audit calls this read. Raises Problem `not_found`.
     """
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise no_such_verification()
@@ -86,7 +88,7 @@ async def read_one(gateway: Gateway, caller: Caller, verification_id: str) -> di
         if not caller.sees_phi:
             return hidden_view(row)
         shown = await opened_view(db, gateway.sealer, row)
-        await audited(db, caller, row, "verification.read", [verification_id])
+        await audited(db, caller, row, action, [verification_id])
     return shown
 
 

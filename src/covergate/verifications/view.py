@@ -14,8 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
+from covergate.eligibility.answers import answers_of, no_answers
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.next_steps import second_request, shown_steps, steps_by_end, steps_by_result
+from covergate.eligibility.stored import with_every_key
 from covergate.states import AttemptState, Status, WaitingFor
 from covergate.timestamps import instant
 from covergate.verifications.seals import EndMismatch, open_end, place_in_verification
@@ -96,6 +99,7 @@ def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> 
         "deadline": instant(row["deadline"]),
         "erased_at": instant(row.get("erased_at")),
         "attempts": [_attempt_view(attempt) for attempt in attempts],
+        "next_steps": shown_steps(steps_by_end(row.get("outcome"), row.get("outcome_reason"), row.get("failure_code"))),
         "not_asked": list(row["not_asked"]),
         "metadata": row["metadata"],
     }
@@ -150,11 +154,16 @@ class _Opening:
         document = self.document(column, ends=ends)
         return None if document is None else orjson.loads(document)
 
+    def result(self, column: str, *, ends: bool = False) -> dict[str, Any] | None:
+        """With the keys of today, whichever version stored it."""
+        stored = self.value(column, ends=ends)
+        return None if stored is None else with_every_key(stored)
+
     def shown(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """These values, with the row's plain columns."""
         shown = {**open_view(self._row, self._row["attempts"] or ()), **values, "unreadable": self.unreadable}
         if "outcome" in self.unreadable:
-            shown |= {"outcome": None, "outcome_reason": None}
+            shown |= {"outcome": None, "outcome_reason": None, "next_steps": []}
         return shown
 
     def _note(self, name: str) -> None:
@@ -178,7 +187,7 @@ def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     """A row of a list: the verification without `inquiry` and `result`. The result is opened to be compared with the row."""
     opening = _Opening(sealer, tenant_id, row)
     opening.document("result", ends=True)
-    late_result = opening.value("late_result")
+    late_result = opening.result("late_result")
     return opening.shown({"late_result": late_result, "failure": _failure(opening, row)})
 
 
@@ -186,11 +195,35 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     """For the tenant that reads it, or that it is sent to."""
     opening = _Opening(sealer, tenant_id, row)
     asked = opening.value("inquiry")
-    result = opening.value("result", ends=True)
-    late_result = opening.value("late_result")
+    result = opening.result("result", ends=True)
+    late_result = opening.result("late_result")
     inquiry = None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn()
     failed = _failure(opening, row)
-    return opening.shown({"late_result": late_result, "failure": failed, "inquiry": inquiry, "result": result})
+    shown = opening.shown({"late_result": late_result, "failure": failed, "inquiry": inquiry, "result": result})
+    return shown if result is None else {**shown, "next_steps": _next_steps(shown)}
+
+
+def _next_steps(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of a verification with a result, which tells more than the end alone."""
+    outcome, reason, result, inquiry = (shown[name] for name in ("outcome", "outcome_reason", "result", "inquiry"))
+    steps = steps_by_result(outcome, reason, result, answers_of(result, outcome, reason))
+    return shown_steps(steps, None if inquiry is None else second_request(result, inquiry))
+
+
+def answers_view(shown: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
+    """The fixed questions, answered from a verification as it is shown; not answered for a caller that may not see PHI."""
+    result, outcome, reason = shown["result"], shown["outcome"], shown["outcome_reason"]
+    answers = no_answers(shown["status"]) if result is None else answers_of(result, outcome, reason)
+    return {
+        "object": "answers",
+        "verification_id": shown["id"],
+        "status": shown["status"],
+        "outcome": outcome,
+        "outcome_reason": reason,
+        **{name: None if result is None else result[name] for name in ("as_of", "answered_at", "mapping_version")},
+        "answers": [answer.shown() for answer in answers] if phi else None,
+        "next_steps": shown["next_steps"],
+    }
 
 
 def _failure(opening: _Opening, row: Mapping[str, Any]) -> Any:
