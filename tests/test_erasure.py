@@ -220,6 +220,7 @@ async def test_nothing_of_the_person_opens_anywhere(world: World) -> None:
         "canceled": 1,
         "inquiries": 5,
         "results": 2,
+        "readings": 0,
         "late_results": 1,
         "failures": 2,
         "raw_replies": 4,

@@ -55,6 +55,7 @@ ERASED_KINDS: dict[str, str] = {
     "canceled": f"SELECT count(*) FROM verifications WHERE id = {_GIVEN} AND {IS_OPEN}",
     "inquiries": f"SELECT count(inquiry_sealed) FROM verifications WHERE id = {_GIVEN}",
     "results": f"SELECT count(*) FROM results WHERE verification_id = {_GIVEN}",
+    "readings": f"SELECT count(sealed) FROM readings WHERE verification_id = {_GIVEN}",
     "late_results": f"SELECT count(late_result_sealed) FROM verifications WHERE id = {_GIVEN}",
     "failures": f"SELECT count(failure_sealed) FROM verifications WHERE id = {_GIVEN}",
     "raw_replies": f"SELECT coalesce(sum(cardinality(contents_sealed)), 0) FROM history WHERE verification_id = {_GIVEN}",
@@ -84,6 +85,7 @@ UPDATE deliveries d SET last_answer_sealed = NULL FROM l WHERE d.id = l.id AND l
 )
 _CONTENT = (
     Query(f"DELETE FROM results WHERE verification_id = {_GIVEN}"),
+    Query(f"DELETE FROM readings WHERE verification_id = {_GIVEN}"),
     # A try that is on the line is not recorded: the partner's answer to a full payload may repeat it.
     Query(f"""
 WITH l AS MATERIALIZED (

@@ -103,6 +103,14 @@ SEALED_COLUMNS = (
         ends=True,
     ),
     SealedColumn(
+        "readings",
+        "sealed",
+        {"verification_id": "text"},
+        ("verifications", "reading"),
+        f"{_OF_TENANT}, v.id AS row_id, v.id AS verification_id",
+        "JOIN verifications v ON v.id = t.verification_id",
+    ),
+    SealedColumn(
         "history",
         "contents_sealed",
         {"verification_id": "text", "n": "int", "at": "timestamptz"},

@@ -39,6 +39,7 @@ KEPT: dict[str, Kept] = {
         Kept("work", "deleted when the verification ends and nothing more is expected"),
         Kept("history", "as `verifications`; COVERGATE_HISTORY_MONTHS is its owners' word that older months may go"),
         Kept("results", _RECORD),
+        Kept("readings", "as `results`, and erased with them"),
         Kept("idempotency_keys", "as long as a client may repeat a create", IDEMPOTENCY_KEPT),
         Kept("vendor_events", "longer than any vendor repeats an event", "30 days", "received_at"),
         Kept("vendor_messages", "as their events", "30 days", "received_at"),

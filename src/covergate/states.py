@@ -105,6 +105,10 @@ class EventType(Sentenced):
         "verification.answered_late",
         "An answer came after the end; it is the verification's `late_result`.",
     )
+    VERIFICATION_RENORMALIZED = (
+        "verification.renormalized",
+        "Today's rules read an ended verification's answer differently; the other reading is its `renormalized`.",
+    )
     VERIFICATION_NEEDS_ATTENTION = (
         "verification.needs_attention",
         "A verification waits for an operator: nobody can tell whether the vendor has it.",

@@ -97,6 +97,7 @@ ACCEPTED_VERIFICATION: dict[str, Any] = {
     **_QUEUED,
     "inquiry": Inquiry.model_validate(_ASKED).without_ssn(),
     "result": None,
+    "renormalized": None,
 }
 
 _MONEY = {"total": "1000.00", "used": None, "remaining": "250.00"}
@@ -234,6 +235,7 @@ COMPLETED_VERIFICATION: dict[str, Any] = {
     **_COMPLETED_ROW,
     "inquiry": _INQUIRY,
     "result": RESULT,
+    "renormalized": None,
     "next_steps": _NEXT_STEPS,
 }
 NAMED_ANSWERS: dict[str, Any] = {
@@ -259,6 +261,7 @@ RESUBMITTED_VERIFICATION: dict[str, Any] = {
     ],
     "inquiry": _INQUIRY,
     "result": None,
+    "renormalized": None,
 }
 CANCELED_VERIFICATION: dict[str, Any] = {
     **_ENDED_ROW,
@@ -266,6 +269,7 @@ CANCELED_VERIFICATION: dict[str, Any] = {
     "attempts": [{**_ANSWERED, "state": "abandoned"}],
     "inquiry": _INQUIRY,
     "result": None,
+    "renormalized": None,
 }
 
 
@@ -313,6 +317,7 @@ ERASURE: dict[str, Any] = {
         "canceled": 1,
         "inquiries": 3,
         "results": 2,
+        "readings": 0,
         "late_results": 0,
         "failures": 0,
         "raw_replies": 4,

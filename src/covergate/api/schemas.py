@@ -37,7 +37,7 @@ from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
 Mode = Literal["test", "live"]
-Unreadable = Literal["inquiry", "result", "late_result", "failure", "outcome"]
+Unreadable = Literal["inquiry", "result", "late_result", "renormalized", "failure", "outcome"]
 
 
 class Shown(BaseModel):
@@ -149,6 +149,16 @@ class VerificationRow(Shown):
     metadata: dict[str, str]
 
 
+class Renormalized(Shown):
+    """The same replies, read again by later rules. The verification's own end stays as it is."""
+
+    mapping_version: str
+    at: datetime
+    outcome: Outcome
+    outcome_reason: OutcomeReason | None
+    result: Result
+
+
 class VerificationShown(VerificationRow, title="Verification"):
     """A question about one patient and its answer. An end never changes. Null, [] and "unknown" mean *not stated*, never zero."""
 
@@ -157,6 +167,10 @@ class VerificationShown(VerificationRow, title="Verification"):
         Field(description="Null if it is `unreadable`, and for a caller that may not see PHI"),
     ]
     result: Result | None
+    renormalized: Annotated[
+        Renormalized | None,
+        Field(description="What later rules read differently; null if nothing, or nobody had it read"),
+    ]
 
 
 class _AnswerShown(Shown):
@@ -234,12 +248,13 @@ class Raw(Shown):
 
 class Erased(Shown):
     """How much of each kind. `canceled`: verifications that were open; `raw_replies` and `event_bodies` are the vendors',
-    `full_payloads` those of webhooks, `partner_answers` what endpoints answered."""
+    `readings` those of results by later rules, `full_payloads` those of webhooks, `partner_answers` what endpoints answered."""
 
     verifications: int
     canceled: int
     inquiries: int
     results: int
+    readings: int
     late_results: int
     failures: int
     raw_replies: int

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import accounts, audit, encryption, keys, operators, patients, payers, tenants, vendors
+from covergate.cli import accounts, audit, encryption, keys, operators, patients, payers, results, tenants, vendors
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -34,6 +34,7 @@ app.add_typer(operators.app, name="operators")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(payers.app, name="payers")
 app.add_typer(patients.app, name="patients")
+app.add_typer(results.app, name="results")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(vendors.app, name="vendors")

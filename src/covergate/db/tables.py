@@ -402,6 +402,17 @@ results = Table(
     Column("sealed", LargeBinary, nullable=False, comment="compressed before it was sealed"),
 )
 
+# Another reading of the same replies, by later rules than those that made the result (verifications/renormalize.py).
+readings = Table(
+    "readings",
+    metadata,
+    Column("verification_id", Text, ForeignKey("verifications.id", ondelete="CASCADE"), primary_key=True),
+    Column("mapping_version", Text, nullable=False, comment="of the rules that read the stored replies again"),
+    Column("at", Timestamp, nullable=False, server_default=now),
+    Column("sealed", LargeBinary, comment="outcome, reason and result of that reading; NULL: as the result"),
+    Column("announced_at", Timestamp, comment="when its event was made; NULL: nobody asked for it"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

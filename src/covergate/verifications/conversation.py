@@ -21,7 +21,7 @@ from covergate.outbound.send_by import SendBy
 from covergate.transport.transport import Transport, redact
 from covergate.vendors.account import VendorAccount
 from covergate.vendors.errors import UNREADABLE, VendorBroken, VendorError
-from covergate.vendors.flow import Call, Flow, Progress, Reply
+from covergate.vendors.flow import Answered, Call, Flow, Progress, Reply
 from covergate.vendors.vendor import Vendor
 from covergate.verifications.model import Exchange
 from covergate.verifications.shape import shape_of
@@ -150,6 +150,28 @@ def replay(submit: Callable[[], Flow], stored: Sequence[tuple[str, Reply]]) -> P
         progress = _replayed(submit(), stored[start:])
         if progress is not None:
             return progress
+    return None
+
+
+def replayed_answer(
+    flow_of: Callable[[], Generator[Call, Reply, Any]], stored: Sequence[tuple[str, Reply]]
+) -> Answered | None:
+    """The answer that a flow which submits nothing makes of the last stored replies that fit it; None if it makes none."""
+    for start in reversed(range(len(stored))):
+        flow = flow_of()
+        try:
+            call = next(flow)
+            for label, reply in stored[start:]:
+                if call.label != label or call.commits:
+                    break
+                call = flow.send(reply)
+        except StopIteration as stop:
+            if isinstance(stop.value, Answered):
+                return stop.value
+        except (VendorError, *UNREADABLE):
+            pass
+        finally:
+            flow.close()
     return None
 
 

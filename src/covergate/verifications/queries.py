@@ -289,7 +289,9 @@ async def list_verifications(
 def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, Any]:
     if caller.sees_phi:
         return list_view(gateway.sealer, caller.tenant_id, row)
-    return {name: value for name, value in hidden_view(row).items() if name not in ("inquiry", "result")}
+    return {
+        name: value for name, value in hidden_view(row).items() if name not in ("inquiry", "result", "renormalized")
+    }
 
 
 def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:

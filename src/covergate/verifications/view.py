@@ -36,7 +36,7 @@ CURRENT_STATUS = "coalesce(v.status, w.status)"
 CURRENT_VENDOR = "coalesce(w.vendor, v.vendor)"
 JOINED = (
     "verifications v LEFT JOIN work w ON w.verification_id = v.id AND w.late_tries IS NULL"
-    " LEFT JOIN results r ON r.verification_id = v.id"
+    " LEFT JOIN results r ON r.verification_id = v.id LEFT JOIN readings n ON n.verification_id = v.id"
 )
 """Expressions and columns are over these tables."""
 
@@ -52,7 +52,10 @@ COLUMNS = (
 )
 
 
-SEALED = "v.inquiry_sealed, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed"
+SEALED = (
+    "v.inquiry_sealed, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed, n.sealed AS reading_sealed,"
+    " n.mapping_version AS reading_rules, n.at AS reading_at"
+)
 
 
 ATTEMPTS = """(
@@ -122,6 +125,7 @@ def created_view(row: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
         "inquiry": inquiry.without_ssn() if phi else None,
         "result": None,
         "late_result": None,
+        "renormalized": None,
         "failure": None,
         "unreadable": [],
     }
@@ -167,6 +171,7 @@ class _Opening:
         return shown
 
     def _note(self, name: str) -> None:
+        name = "renormalized" if name == "reading" else name
         if name not in self.unreadable:
             self.unreadable.append(name)
 
@@ -178,6 +183,7 @@ def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
         "inquiry": None,
         "result": None,
         "late_result": None,
+        "renormalized": None,
         "failure": _bare_failure(row),
         "unreadable": [],
     }
@@ -199,8 +205,29 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     late_result = opening.result("late_result")
     inquiry = None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn()
     failed = _failure(opening, row)
-    shown = opening.shown({"late_result": late_result, "failure": failed, "inquiry": inquiry, "result": result})
+    shown = opening.shown(
+        {
+            "late_result": late_result,
+            "renormalized": _reading(opening, row),
+            "failure": failed,
+            "inquiry": inquiry,
+            "result": result,
+        }
+    )
     return shown if result is None else {**shown, "next_steps": _next_steps(shown)}
+
+
+def _reading(opening: _Opening, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What later rules read in the same replies, if that is something else."""
+    reading = opening.value("reading")
+    if reading is None:
+        return None
+    return {
+        "mapping_version": row["reading_rules"],
+        "at": instant(row["reading_at"]),
+        **{name: reading[name] for name in ("outcome", "outcome_reason")},
+        "result": with_every_key(reading["result"]),
+    }
 
 
 def _next_steps(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -238,7 +265,7 @@ def _bare_failure(row: Mapping[str, Any]) -> Any:
 
 def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:
     """What `Sealer.meet` is to be shown before these rows are."""
-    columns = ("inquiry_sealed", "result_sealed", "late_result_sealed", "failure_sealed")
+    columns = ("inquiry_sealed", "result_sealed", "late_result_sealed", "failure_sealed", "reading_sealed")
     return [row.get(column) for row in rows for column in columns]
 
 
