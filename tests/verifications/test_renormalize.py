@@ -12,14 +12,14 @@ from covergate.access.audit import command_line
 from covergate.eligibility.derive import MAPPING_VERSION
 from covergate.eligibility.stored import with_every_key
 from covergate.erasure import erase_patient
-from covergate.verifications.renormalize import Scope, differences_between, renormalize
+from covergate.verifications.renormalize import ReadingScope, differences_between, renormalize
 from covergate.verifications.seals import STAMPED, place_in_verification, seal_end
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, OTHER_TENANT, TENANT
 from tests.support.requests import PATIENT
 from tests.support.wire import Wire
 
-EVERYTHING = Scope()
+EVERYTHING = ReadingScope()
 LATER = ("plans", "cost_shares", "bill_to", "mapping_version", "sources")
 """Keys that an older result lacks."""
 
@@ -86,8 +86,8 @@ async def test_it_is_announced_on_request_once(engine: Engine) -> None:
     assert await engine.events() == ["verification.completed", "verification.renormalized"]
 
 
-@pytest.mark.parametrize("scope", [Scope(tenant_id=OTHER_TENANT), Scope(vendor="sohar")])
-async def test_others_are_left_alone(engine: Engine, scope: Scope) -> None:
+@pytest.mark.parametrize("scope", [ReadingScope(tenant_id=OTHER_TENANT), ReadingScope(vendor="sohar")])
+async def test_others_are_left_alone(engine: Engine, scope: ReadingScope) -> None:
     await answered_by_older_rules(engine)
     assert (await renormalize(engine.gateway, scope, dry_run=False)).read == 0
 

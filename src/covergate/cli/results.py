@@ -48,7 +48,7 @@ def renormalize(
     from covergate import startup
     from covergate.access.tenants import list_tenants
     from covergate.access.vendor_accounts import refresh_accounts
-    from covergate.verifications.renormalize import Scope
+    from covergate.verifications.renormalize import ReadingScope
     from covergate.verifications.renormalize import renormalize as read_again
 
     async def run() -> ReadAgain:
@@ -57,7 +57,7 @@ def renormalize(
             if tenant is not None and not ids:
                 raise ConfigurationError("there is no such tenant: see `covergate tenants list`")
             await refresh_accounts(gateway)
-            scope = Scope(ids[0] if ids else None, vendor, day)
+            scope = ReadingScope(ids[0] if ids else None, vendor, day)
             return await read_again(gateway, scope, dry_run=dry_run, announces=announce)
 
     done = startup.run(run())

@@ -70,7 +70,7 @@ _ANNOUNCED = Query("UPDATE readings SET announced_at = now() WHERE verification_
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ReadingScope:
     """Which verifications; None: all of them. `since` is the instant from which on they ended."""
 
     tenant_id: str | None = None
@@ -105,7 +105,7 @@ class NotReadAgain(Exception):
     """There is nothing to read again; the reason is a constant."""
 
 
-async def renormalize(gateway: Gateway, scope: Scope, *, dry_run: bool, announces: bool = False) -> ReadAgain:
+async def renormalize(gateway: Gateway, scope: ReadingScope, *, dry_run: bool, announces: bool = False) -> ReadAgain:
     """Reads again what today's rules have not read yet; a dry run writes nothing but the audit."""
     done = ReadAgain(dry_run)
     values = {"tenant": scope.tenant_id, "vendor": scope.vendor, "since": scope.since}
