@@ -64,9 +64,9 @@ _LOCK = Query("SELECT id FROM verifications WHERE id = :id AND erased_at IS NULL
 _KEEP = Query("""
 INSERT INTO readings (verification_id, mapping_version, sealed) VALUES (:id, :rules, :sealed)
 ON CONFLICT (verification_id) DO UPDATE
-SET mapping_version = excluded.mapping_version, sealed = excluded.sealed, at = now(), announced_at = NULL
+SET mapping_version = excluded.mapping_version, sealed = excluded.sealed, at = clock_timestamp(), announced_at = NULL
 WHERE readings.mapping_version <> excluded.mapping_version""")
-_ANNOUNCED = Query("UPDATE readings SET announced_at = now() WHERE verification_id = ANY(CAST(:ids AS text[]))")
+_ANNOUNCED = Query("UPDATE readings SET announced_at = clock_timestamp() WHERE verification_id = ANY(CAST(:ids AS text[]))")
 
 
 @dataclass(frozen=True, slots=True)
