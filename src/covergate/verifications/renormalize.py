@@ -66,7 +66,9 @@ INSERT INTO readings (verification_id, mapping_version, sealed) VALUES (:id, :ru
 ON CONFLICT (verification_id) DO UPDATE
 SET mapping_version = excluded.mapping_version, sealed = excluded.sealed, at = clock_timestamp(), announced_at = NULL
 WHERE readings.mapping_version <> excluded.mapping_version""")
-_ANNOUNCED = Query("UPDATE readings SET announced_at = clock_timestamp() WHERE verification_id = ANY(CAST(:ids AS text[]))")
+_ANNOUNCED = Query(
+    "UPDATE readings SET announced_at = clock_timestamp() WHERE verification_id = ANY(CAST(:ids AS text[]))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class NotReadAgain(Exception):
 async def renormalize(gateway: Gateway, scope: ReadingScope, *, dry_run: bool, announces: bool = False) -> ReadAgain:
     """Reads again what today's rules have not read yet; a dry run writes nothing but the audit."""
     done = ReadAgain(dry_run)
-    values = {"tenant": scope.tenant_id, "vendor": scope.vendor, "since": scope.since}
+    values: dict[str, Any] = {"tenant": scope.tenant_id, "vendor": scope.vendor, "since": scope.since}
     values |= {"rules": MAPPING_VERSION, "after": "", "batch": BATCH}
     while True:
         async with gateway.connection() as db:
@@ -176,7 +178,7 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
             replies = await stored_replies(db, gateway.sealer, v)
         except SealError:
             raise NotReadAgain("a raw reply does not open") from None
-    if not replies:
+    if not replies or v.result is None:
         raise NotReadAgain("its raw replies are gone")
     await gateway.know_tenants()
     # As it was when the last reply came.
