@@ -17,7 +17,7 @@ def upgrade() -> None:
 CREATE TABLE readings (
   verification_id text NOT NULL,
   mapping_version text NOT NULL,
-  at timestamptz NOT NULL DEFAULT now(),
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
   sealed bytea,
   announced_at timestamptz,
   CONSTRAINT pk_readings PRIMARY KEY (verification_id),

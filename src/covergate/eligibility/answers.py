@@ -157,7 +157,7 @@ class ResultReading:
     def visit_cost(self) -> _Found | None:
         """The share of the asked service; that of the network only if nothing was concluded of the service."""
         if self._states_cost(self.service):
-            return _Found(_cost(self.service, self.service["network"]), _pointers(self.service))
+            return _Found(_cost(self.service, self.service["network"]), _pointers(self.service, *_COST))
         if self.why("service") or not self._states_cost(self.cell):
             return None
         cost = {**self.cell, "deductible_applies": None}
@@ -189,6 +189,7 @@ class ResultReading:
         return min((amount for amount in left.values() if amount is not None), key=Decimal, default=None)
 
 
+_COST = ("copay", "coinsurance_percent", "deductible_applies")
 _LEVELS = ("individual", "family", "unknown_level")
 
 

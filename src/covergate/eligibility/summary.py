@@ -292,6 +292,13 @@ def _general(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind, 
     # A row nearer to the service that something narrows says that the plan's general share is not the service's.
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
         return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
+    # Beside an office visit of 50 a visit of 0 is no visit in general: places and kinds of provider that differ are shares.
+    apart = [row for row in near if not (row.limited_to or row.facility) and row not in general]
+    beside = _nearest(apart, question)
+    if beside and _distance(beside[0], question) == _distance(nearest[0], question):
+        values = {getattr(row, part) for row in (*nearest, *beside)}
+        if len(values) > 1:
+            return _Cell(rows=tuple(nearest), why_null=WhyNull.SEVERAL_SHARES)
     return _one(nearest, part)
 
 

@@ -64,9 +64,11 @@ _LOCK = Query("SELECT id FROM verifications WHERE id = :id AND erased_at IS NULL
 _KEEP = Query("""
 INSERT INTO readings (verification_id, mapping_version, sealed) VALUES (:id, :rules, :sealed)
 ON CONFLICT (verification_id) DO UPDATE
-SET mapping_version = excluded.mapping_version, sealed = excluded.sealed, at = now(), announced_at = NULL
+SET mapping_version = excluded.mapping_version, sealed = excluded.sealed, at = clock_timestamp(), announced_at = NULL
 WHERE readings.mapping_version <> excluded.mapping_version""")
-_ANNOUNCED = Query("UPDATE readings SET announced_at = now() WHERE verification_id = ANY(CAST(:ids AS text[]))")
+_ANNOUNCED = Query(
+    "UPDATE readings SET announced_at = clock_timestamp() WHERE verification_id = ANY(CAST(:ids AS text[]))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
             replies = await stored_replies(db, gateway.sealer, v)
         except SealError:
             raise NotReadAgain("a raw reply does not open") from None
-    if not replies:
+    if not replies or v.result is None:
         raise NotReadAgain("its raw replies are gone")
     await gateway.know_tenants()
     # As it was when the last reply came.
@@ -188,8 +190,6 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
     if answered is None:
         raise NotReadAgain("its raw replies make no answer by today's rules")
     derived = derive(answered.answer, step.question.inquiry, step.not_asked, step.question.today)
-    if v.result is None:
-        raise NotReadAgain("it has no result")
     end = {"outcome": v.outcome, "outcome_reason": v.outcome_reason, "result": orjson.loads(v.result)}
     return end, derived
 
