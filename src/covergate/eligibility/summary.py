@@ -325,7 +325,11 @@ def _by_level(
             stated[name] = value
     own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
     left = [amount for amount in own.values() if amount is not None]
-    unclear = [reason for name in ("individual", "family") if (reason := cells[name].why_null) not in _CLEAR]
+    unclear = [
+        reason
+        for name in ("individual", "family")
+        if (reason := cells[name].why_null) is not None and reason is not WhyNull.NOT_STATED
+    ]
     if unclear:
         notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
     return ByLevel(
@@ -333,9 +337,6 @@ def _by_level(
         embedded=False if "family" in stated and cells["individual"].why_null is WhyNull.NOT_STATED else None,
         effective_remaining=min(left) if left and not unclear else None,
     ), {name: cell.rows for name, cell in cells.items() if cell.value is not None}
-
-
-_CLEAR: tuple[WhyNull | None, ...] = (None, WhyNull.NOT_STATED)
 
 
 def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
