@@ -130,6 +130,11 @@ def test_a_waived_deductible_leaves_the_plans_deductible() -> None:
     assert (summary.service.copay, summary.service.deductible_applies) == (money("25"), False)
 
 
+def test_a_deductible_waived_for_one_service_is_no_plan_without_a_deductible() -> None:
+    summary = quiet(deductible("0", "98"), copay("25", "98"))
+    assert (inside(summary).deductible.individual, summary.service.deductible_applies) == (None, False)
+
+
 @pytest.mark.parametrize(
     "asked",
     [
