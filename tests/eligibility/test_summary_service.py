@@ -82,7 +82,7 @@ def test_a_share_of_preventive_colonoscopy_is_not_that_of_imaging() -> None:
         service_type_codes=["62"],
         place_of_service_code="22",
     )
-    assert (inside(summary).coinsurance_percent, summary.service.coinsurance_percent) == (10, 10)
+    assert (inside(summary).coinsurance_percent, summary.service.coinsurance_percent) == (Decimal(10), Decimal(10))
     family = inside(summary).deductible.family
     assert family is not None
     assert (family.total, inside(summary).deductible.individual) == (money("1500"), None)
@@ -92,7 +92,7 @@ def test_a_share_of_preventive_colonoscopy_is_not_that_of_imaging() -> None:
 def test_a_share_at_home_is_not_that_of_a_stay() -> None:
     at_home = share(0, "69", place_of_service="12", limited_to=["Breast-Feeding Equipment"])
     summary = quiet(share(10, "69"), at_home, service_type_codes=["69"], place_of_service_code="21")
-    assert (inside(summary).coinsurance_percent, summary.service.coinsurance_percent) == (10, 10)
+    assert (inside(summary).coinsurance_percent, summary.service.coinsurance_percent) == (Decimal(10), Decimal(10))
 
 
 def test_a_share_of_drugs_alone_leaves_the_cell_empty() -> None:
@@ -128,6 +128,11 @@ def test_a_waived_deductible_leaves_the_plans_deductible() -> None:
     assert (individual.total, individual.remaining) == (money("1500"), money("1500"))
     assert inside(summary).deductible.family is None
     assert (summary.service.copay, summary.service.deductible_applies) == (money("25"), False)
+
+
+def test_a_deductible_waived_for_one_service_is_no_plan_without_a_deductible() -> None:
+    summary = quiet(deductible("0", "98"), copay("25", "98"))
+    assert (inside(summary).deductible.individual, summary.service.deductible_applies) == (None, False)
 
 
 @pytest.mark.parametrize(

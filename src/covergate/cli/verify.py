@@ -147,6 +147,9 @@ def _result(result: Json) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
+_LEVELS = ("individual", "family", "unknown_level")
+
+
 def _summary(summary: Json) -> str:
     told = []
     if summary["copay"] is not None:
@@ -154,10 +157,11 @@ def _summary(summary: Json) -> str:
     if summary["coinsurance_percent"] is not None:
         told.append(f"coinsurance {summary['coinsurance_percent']:g}%")
     for name in ("deductible", "out_of_pocket_max"):
-        for level, limit in (summary[name] or {}).items():
-            if limit is None:
+        for level in _LEVELS:
+            if (limit := summary[name][level]) is None:
                 continue
             amounts = [f"{part} ${limit[part]}" for part in ("total", "used", "remaining") if limit[part] is not None]
+            amounts += ["no limit"] if limit["unlimited"] else []
             words = f"{name.replace('_', ' ')}" + ("" if level == "unknown_level" else f", {level}")
             told.append(f"{words}: {', '.join(amounts)}")
     if summary["authorization_required"] is not None:

@@ -108,6 +108,8 @@ def sources_of(rows: Iterable[Benefit], fields: dict[str, str]) -> Sources:
     sources: Sources = {}
     for name, field in fields.items():
         stated = [row.sources[field] for row in rows if field in row.sources]
+        if not stated:
+            continue
         pointers = sorted({pointer for row in rows for pointer in pointers_at(row.sources, field)})
         phrases = {source.by if isinstance(source, PhraseSource) else None for source in stated}
         by = phrases.pop() if len(phrases) == 1 else None

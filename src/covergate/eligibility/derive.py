@@ -119,7 +119,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         plans=parts,
         bill_to=billing.bill_to,
         summary=summary,
-        cost_shares=in_order(cost_shares_of(benefits)),
+        cost_shares=in_order(cost_shares_of(rows)),
         mapping_version=MAPPING_VERSION,
         services=in_order(answer.services),
         benefits=benefits,

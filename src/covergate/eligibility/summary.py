@@ -332,8 +332,11 @@ def _by_level(
             stated[name] = value
     own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
     left = [amount for amount in own.values() if amount is not None]
-    reasons = [cells[name].why_null for name in ("individual", "family")]
-    unclear = [reason for reason in reasons if reason is not None and reason not in _CLEAR]
+    unclear = [
+        reason
+        for name in ("individual", "family")
+        if (reason := cells[name].why_null) is not None and reason is not WhyNull.NOT_STATED
+    ]
     if unclear:
         notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
     return ByLevel(
@@ -341,9 +344,6 @@ def _by_level(
         embedded=False if "family" in stated and cells["individual"].why_null is WhyNull.NOT_STATED else None,
         effective_remaining=min(left) if left and not unclear else None,
     ), {name: cell.rows for name, cell in cells.items() if cell.value is not None}
-
-
-_CLEAR: tuple[WhyNull | None, ...] = (None, WhyNull.NOT_STATED)
 
 
 def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
@@ -477,7 +477,12 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
         return _Cell(why_null=_why_not(near, part))
     most = max(_specific(row) for row in nearest)
-    return _one([row for row in nearest if _specific(row) == most], part)
+    chosen = [row for row in nearest if _specific(row) == most]
+    # Words that nobody explains, on a row for just this place, may say more of this visit than a row for any place.
+    here = [row for row in near if row.limited_to and places(row) & question.places]
+    if most < _AT_THE_PLACE and any(getattr(row, part) != getattr(chosen[0], part) for row in _nearest(here, question)):
+        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
+    return _one(chosen, part)
 
 
 def _why_not(near: Sequence[Benefit], part: str) -> WhyNull:
@@ -496,8 +501,11 @@ def _fits(row: Benefit, question: SharedCostQuestion) -> bool:
     return not where or bool(where & question.places)
 
 
+_AT_THE_PLACE = 2
+
+
 def _specific(row: Benefit) -> int:
-    return bool(places(row)) * 2 + (row.provider_kind is not None)
+    return bool(places(row)) * _AT_THE_PLACE + (row.provider_kind is not None)
 
 
 def _visits(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[Quantity]:
