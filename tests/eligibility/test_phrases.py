@@ -251,9 +251,9 @@ def test_tiers(texts: tuple[str, ...], tier: str | None) -> None:
     assert (row.tier, row.limited_to) == (tier, [])
 
 
-def test_two_tiers_on_one_row_narrow_it() -> None:
+def test_a_row_of_two_tiers_is_of_none() -> None:
     row = read("MAXIMUM SAVINGS", "STANDARD SAVINGS")
-    assert (row.tier, row.limited_to) == (None, ["MAXIMUM SAVINGS", "STANDARD SAVINGS"])
+    assert (row.tier, row.limited_to) == (None, [])
 
 
 def test_a_stated_condition_stands_and_other_words_narrow_the_row() -> None:

@@ -42,7 +42,9 @@ class Billing:
     is_carved_out: bool = False
 
 
-def billing_of(answer: Answer, inquiry: Inquiry, coverage: Coverage, program: Program) -> Billing:
+def billing_of(
+    answer: Answer, inquiry: Inquiry, coverage: Coverage, program: Program, *, one_plan: bool = True
+) -> Billing:
     """`coverage` and `program` are those of the plan of the asked service."""
     itself = _names_of(answer, inquiry)
     others = [one for one in answer.other_coverage if _concerns(one, inquiry) and not _is_one_of(one.payer, itself)]
@@ -55,9 +57,9 @@ def billing_of(answer: Answer, inquiry: Inquiry, coverage: Coverage, program: Pr
         _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program)]),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
-        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry)),
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry, one_plan=one_plan)),
         _entities(BillToReason.CARVE_OUT, carved),
-        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry)),
+        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry, one_plan=one_plan)),
     ]
     reasons = tuple(one for one in found if one is not None)
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if coverage is Coverage.ACTIVE else None
@@ -87,12 +89,14 @@ def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
     return one.kind is kind and one.order not in _PAYS_LATER
 
 
-def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry) -> list[RelatedEntity]:
-    """Those named for an asked service; without one, those named for the plan as such."""
+def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry, *, one_plan: bool) -> list[RelatedEntity]:
+    """Those named for an asked service; without one, of an answer with one plan, those named for the plan as such."""
     of_role = [one for one in entities if one.role is role]
     asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
     named = [one for one in of_role if not asked.isdisjoint(one.service_type_codes)]
-    return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
+    if named or not one_plan:
+        return named
+    return [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
 
 
 def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool:

@@ -100,7 +100,8 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     parts = _parts(answer, benefits, coverage, plans)
     of_service = [parts[index] for index in plans.of_service] or parts
     programs = {part.program for part in of_service}
-    billing = billing_of(answer, inquiry, coverage, programs.pop() if len(programs) == 1 else Program.UNKNOWN)
+    program = programs.pop() if len(programs) == 1 else Program.UNKNOWN
+    billing = billing_of(answer, inquiry, coverage, program, one_plan=len(parts) <= 1)
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
     if coverage is Coverage.ACTIVE:
         warnings += _limits(of_service, inquiry)

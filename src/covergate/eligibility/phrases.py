@@ -277,7 +277,8 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str
         said = _said(row, texts, name)
         if united is not None and name in united:
             said += [(united[name], one.phrase) for _, one in general or listed if one.values.get(name) == united[name]]
-        if said and not gained.add(name, said):
+        # A row that lists all its tiers is as wide as they are.
+        if said and not gained.add(name, said) and name != "tier":
             narrowing |= {text.text for text in texts if name in text.fields}
     return narrowing
 

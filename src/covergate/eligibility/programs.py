@@ -37,6 +37,7 @@ _LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
     (Program.VISION, re.compile(r"\bvision\b|\boptical\b|\beyemed\b|\bspectera\b|\beye ?(care|wear)|\bvsp\b")),
     (Program.PHARMACY, re.compile(r"\bpharmac|\bprescription|\brx\b|\bdrug")),
 )
+_TRANSPORT = re.compile(r"\btransport")
 _MEDICAL_NAME = re.compile(r"\bmedical\b|\bhealth ?(plan|care)|\bmajor med")
 _MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd?\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
 _MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-?cal\b")
@@ -52,6 +53,8 @@ def program_of(
     A name says "dental", "vision" or "pharmacy" only of a plan that names no service of another line.
     """
     words, line = folded(name), line_of(service_types)
+    if _TRANSPORT.search(words):
+        return Program.OTHER
     named = [program for program, pattern in _LINE_NAMES if pattern.search(words)]
     if named and not _MEDICAL_NAME.search(words) and not _speaks_of_another(named[0], service_types):
         return named[0]

@@ -292,13 +292,11 @@ def _general(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind, 
     # A row nearer to the service that something narrows says that the plan's general share is not the service's.
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
         return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
-    # Beside an office visit of 50 a visit of 0 is no visit in general: places and kinds of provider that differ are shares.
-    apart = [row for row in near if not (row.limited_to or row.facility) and row not in general]
-    beside = _nearest(apart, question)
-    if beside and _distance(beside[0], question) == _distance(nearest[0], question):
-        values = {getattr(row, part) for row in (*nearest, *beside)}
-        if len(values) > 1:
-            return _Cell(rows=tuple(nearest), why_null=WhyNull.SEVERAL_SHARES)
+    # Where office visits have a share of their own, another one without a place is not what a visit costs.
+    in_office = [row for row in near if BenefitPlace.OFFICE in places(row) and not row.limited_to]
+    beside = [row for row in in_office if _distance(row, question) == _distance(nearest[0], question)]
+    if beside and {getattr(row, part) for row in beside} != {getattr(row, part) for row in nearest}:
+        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     return _one(nearest, part)
 
 
@@ -478,10 +476,6 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
         return _Cell(why_null=_why_not(near, part))
     most = max(_specific(row) for row in nearest)
     chosen = [row for row in nearest if _specific(row) == most]
-    # Words that nobody explains, on a row for just this place, may say more of this visit than a row for any place.
-    here = [row for row in near if row.limited_to and places(row) & question.places]
-    if most < _AT_THE_PLACE and any(getattr(row, part) != getattr(chosen[0], part) for row in _nearest(here, question)):
-        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     return _one(chosen, part)
 
 
@@ -501,11 +495,8 @@ def _fits(row: Benefit, question: SharedCostQuestion) -> bool:
     return not where or bool(where & question.places)
 
 
-_AT_THE_PLACE = 2
-
-
 def _specific(row: Benefit) -> int:
-    return bool(places(row)) * _AT_THE_PLACE + (row.provider_kind is not None)
+    return bool(places(row)) * 2 + (row.provider_kind is not None)
 
 
 def _visits(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[Quantity]:
