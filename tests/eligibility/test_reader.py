@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -11,56 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Aaa, Failure, FailureCode
-from covergate.eligibility.inquiry import Inquiry, Service
-from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.terms import Coverage, Kind, Network, Period, Role, Unit, WarningCode
 from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
 from covergate.eligibility.x12.reader import Reading, read_271
-from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
+from covergate.eligibility.x12.rows import Days, Entity, dtp, element
+from tests.support.eb_rows import MH, answer_of, eb, reading, rows
 from tests.support.examples import examples
-
-NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
-MH = Service(service_type_codes=("MH",))
-
-
-def rows(*specs: dict[str, Any]) -> list[EbRow]:
-    """`eb03`, `msgs`, `procedures`, `places` as lists of texts, `days` as (qualifier, text); pointers are `/<row>/<name>/<n>`."""
-    return [row(index, **spec) for index, spec in enumerate(specs)]
-
-
-def row(index: int, **spec: Any) -> EbRow:
-    fields: dict[str, Any] = {}
-    for name, value in spec.items():
-        at = f"/{index}/{name}"
-        if name in ("eb03", "msgs", "procedures", "places"):
-            fields[name] = tuple(Sourced(text, (f"{at}/{place}",)) for place, text in enumerate(value))
-        elif name == "days":
-            found = (dtp(qualifier, text, f"{at}/{place}") for place, (qualifier, text) in enumerate(value))
-            fields[name] = tuple(days for days in found if days)
-        elif name.startswith("eb") and name != "eb08_is_fraction":
-            fields[name] = element(value, at)
-        else:
-            fields[name] = value
-    return EbRow(**fields)
-
-
-def reading(*specs: dict[str, Any], service: Service = MH, aaas: tuple[Aaa, ...] = ()) -> Reading:
-    found = read_271(rows(*specs), service, aaas)
-    assert isinstance(found, Reading)
-    return found
 
 
 def refusal(*specs: dict[str, Any], aaas: tuple[Aaa, ...] = ()) -> Failure:
     found = read_271(rows(*specs), MH, aaas)
     assert isinstance(found, Failure)
     return found
-
-
-def eb(**elements: Any) -> dict[str, Any]:
-    return elements
 
 
 @pytest.mark.parametrize(
@@ -434,18 +399,7 @@ INQUIRY = Inquiry.model_validate(
 
 
 def derived(reading: Reading) -> dict[str, Any]:
-    answer = Answer(
-        coverage=reading.coverage,
-        as_of=date(2026, 11, 21),
-        answered_at=NOW,
-        plan=reading.plan,
-        services=reading.services,
-        benefits=reading.benefits,
-        other_coverage=reading.other_coverage,
-        related_entities=reading.related_entities,
-        notes=reading.notes,
-        warnings=reading.warnings,
-    )
+    answer = answer_of(reading)
     return derive(answer, INQUIRY, frozenset(), date(2026, 11, 21)).result.model_dump(mode="json")
 
 
