@@ -356,6 +356,17 @@ SPECS = st.lists(
             "procedures": st.lists(st.sampled_from(["90837", "90846"]), max_size=1),
             "msgs": st.lists(st.sampled_from(["A", "B"]), max_size=2),
             "places": st.lists(st.sampled_from(["10", "11"]), max_size=1),
+            "limits": st.lists(st.sampled_from(["A", "B"]), max_size=1),
+            "entities": st.lists(
+                st.fixed_dictionaries(
+                    {"code": st.sampled_from(["PR", "PRP", "IL", "VN", "1P"])},
+                    optional={"name": st.sampled_from(["ONE", "OTHER"]), "id": st.sampled_from(["1", "2"])},
+                ),
+                max_size=2,
+            ),
+            "references": st.lists(
+                st.tuples(st.sampled_from(["6P", "1L", "18", "1W"]), st.sampled_from(["1", "H9999"])), max_size=2
+            ),
             "days": st.lists(
                 st.tuples(
                     st.sampled_from(["291", "292", "307", "346", "347", "348", "349", "472"]),
@@ -380,6 +391,23 @@ ACCUMULATORS = st.lists(
             "eb09": st.sampled_from(["VS", "DY", "99"]),
             "eb10": st.sampled_from(["8", "20", "-1"]),
             "eb11": st.sampled_from(["Y", "N"]),
+            "eb12": st.sampled_from(["Y", "N", "W"]),
+            "msgs": st.lists(st.sampled_from(["A", "B"]), max_size=2),
+            "days": st.lists(
+                st.tuples(st.sampled_from(["291", "346", "347"]), st.sampled_from(["20260101", "20261121-20261121"])),
+                max_size=1,
+            ),
+            "deliveries": st.lists(
+                st.fixed_dictionaries(
+                    {"hsd01": st.sampled_from(["VS", "DY"]), "hsd02": st.sampled_from(["8", "20"])},
+                    optional={
+                        "hsd03": st.just("WK"),
+                        "hsd05": st.sampled_from(["23", "29", "34"]),
+                        "hsd06": st.sampled_from(["1", "12", "24"]),
+                    },
+                ),
+                max_size=2,
+            ),
         },
     ),
     max_size=7,
@@ -478,8 +506,11 @@ def test_any_date_text_is_read_or_left(qualifier: Any, text: Any) -> None:
 
 
 def _pointed(specs: list[dict[str, Any]], pointer: str) -> str:
-    _, index, name = pointer.split("/")[:3]
-    return str(specs[int(index)][name])
+    _, index, *path = pointer.split("/")
+    value: Any = specs[int(index)]
+    for step in path:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return str(value)
 
 
 def _readings(texts: list[str], name: str) -> set[Decimal]:
