@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from covergate.eligibility.terms import AuthorizationNeed, Network, Period, WarningCode
+from covergate.eligibility.terms import AuthorizationNeed, Network, Period, Unit, WarningCode
 from tests.support.eb_rows import eb, reading
 
 
@@ -19,7 +19,7 @@ def deductible(**more: Any) -> dict[str, Any]:
 def figures(*specs: dict[str, Any]) -> list[tuple[Network, str | None, str | None, str | None]]:
     shown = [benefit.model_dump(mode="json") for benefit in reading(*specs).benefits]
     found = [tuple(one[name] for name in ("network", "total", "used", "remaining")) for one in shown]
-    return sorted(found, key=repr)  # type: ignore[arg-type]
+    return sorted(found, key=repr)
 
 
 EXPLAINED = deductible(
@@ -29,7 +29,7 @@ EXPLAINED = deductible(
 
 def test_what_is_left_joins_the_total_that_the_payer_explains() -> None:
     (benefit,) = reading(EXPLAINED, deductible(eb06="29", eb07="0")).benefits
-    assert (benefit.total, benefit.remaining, benefit.period) == (1000, 0, Period.CALENDAR_YEAR)
+    assert (benefit.total, benefit.remaining, benefit.period) == (Decimal(1000), Decimal(0), Period.CALENDAR_YEAR)
     assert benefit.starts_on is not None
     assert benefit.notes == ["ALL OTHER PROVIDERS", "DED INCLUDED IN OOP"]
     assert benefit.sources["remaining"] == ["/1/eb07"]
@@ -115,9 +115,9 @@ def test_joining_does_not_depend_on_the_order() -> None:
 
 def test_a_copay_beside_days_that_are_left_is_the_amount_itself() -> None:
     (benefit,) = reading(eb(eb01="B", eb03=["47"], eb04="MA", eb06="29", eb07="248", eb09="DY", eb10="30")).benefits
-    assert (benefit.amount, benefit.remaining) == (248, None)
+    assert (benefit.amount, benefit.remaining) == (Decimal(248), None)
     assert benefit.quantity is not None
-    assert (benefit.quantity.unit, benefit.quantity.remaining) == ("days", 30)
+    assert (benefit.quantity.unit, benefit.quantity.remaining) == (Unit.DAYS, Decimal(30))
 
 
 def test_visits_with_and_without_authorization_are_one_limit() -> None:
@@ -126,7 +126,7 @@ def test_visits_with_and_without_authorization_are_one_limit() -> None:
         visits | eb(eb06="23", eb11="Y"), visits | eb(eb06="23", eb11="N"), visits | eb(eb06="29")
     ).benefits
     assert benefit.quantity is not None
-    assert (benefit.quantity.total, benefit.quantity.remaining) == (70, 70)
+    assert (benefit.quantity.total, benefit.quantity.remaining) == (Decimal(70), Decimal(70))
     assert (benefit.authorization, benefit.authorization_required) == (AuthorizationNeed.MAY_APPLY, None)
     assert benefit.sources["authorization"] == ["/0/eb11", "/1/eb11"]
 
@@ -134,7 +134,7 @@ def test_visits_with_and_without_authorization_are_one_limit() -> None:
 def test_more_left_than_the_total_stands_and_is_warned_of() -> None:
     found = reading(deductible(eb06="23", eb07="1000"), deductible(eb06="29", eb07="1200"))
     (benefit,) = found.benefits
-    assert (benefit.total, benefit.remaining) == (1000, 1200)
+    assert (benefit.total, benefit.remaining) == (Decimal(1000), Decimal(1200))
     assert [(one.code, one.sources) for one in found.warnings] == [
         (WarningCode.CONFLICTING_AMOUNTS, ["/0/eb07", "/1/eb07"])
     ]
@@ -159,7 +159,7 @@ def limit(**hsd: str) -> dict[str, Any]:
 def test_visits_of_a_delivery(hsd: dict[str, str], period: Period, within: str | None) -> None:
     (benefit,) = reading(limit(hsd01="VS", hsd02="20", **hsd)).benefits
     assert benefit.quantity is not None
-    assert (benefit.quantity.unit, benefit.quantity.total) == ("visits", 20)
+    assert (benefit.quantity.unit, benefit.quantity.total) == (Unit.VISITS, Decimal(20))
     assert (benefit.period, benefit.description) == (period, within)
     assert benefit.sources["quantity"] == ["/0/deliveries/0/hsd02"]
 
@@ -169,7 +169,7 @@ def test_visits_that_are_left_by_a_delivery_join_the_total() -> None:
         limit(hsd01="VS", hsd02="30", hsd05="21", hsd06="1"), limit(hsd01="VS", hsd02="12", hsd05="29")
     ).benefits
     assert benefit.quantity is not None
-    assert (benefit.quantity.total, benefit.quantity.remaining) == (30, 12)
+    assert (benefit.quantity.total, benefit.quantity.remaining) == (Decimal(30), Decimal(12))
 
 
 def test_a_delivery_beside_a_copay_is_a_benefit_of_its_own() -> None:

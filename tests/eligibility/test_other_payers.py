@@ -163,8 +163,14 @@ def test_another_entity_is_warned_of_if_it_is_about_what_was_asked(
     codes: list[str], asked: tuple[str, ...], warned: bool
 ) -> None:
     found = reading(
+        eb(eb01="1", eb03=["30"]),
         eb(eb01="U", eb03=codes, entities=[{"code": "VN", "name": "EXAMPLE VENDOR"}]),
         service=Service(service_type_codes=asked),
     )
     assert [one.code for one in found.warnings] == [WarningCode.CONTACT_OTHER_ENTITY] * warned
     assert len(found.related_entities) == 1
+
+
+def test_another_entity_is_warned_of_if_the_answer_says_nothing_else() -> None:
+    found = reading(eb(eb01="U", eb03=["35"]))
+    assert [one.code for one in found.warnings] == [WarningCode.CONTACT_OTHER_ENTITY]

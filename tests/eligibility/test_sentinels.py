@@ -65,7 +65,8 @@ def test_no_end(day: date) -> None:
     )
     found = without_sentinels(answer)
     assert found.plan.paid_through is None
-    for part in (found.plan, *found.other_coverage, *found.benefits):
+    parts: list[Plan | OtherCoverage | Benefit] = [found.plan, *found.other_coverage, *found.benefits]
+    for part in parts:
         assert (part.ends_on, part.open_ended, part.sources) == (None, True, {"open_ended": ["/e"]})
 
 
