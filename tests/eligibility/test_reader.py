@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -11,56 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Aaa, Failure, FailureCode
-from covergate.eligibility.inquiry import Inquiry, Service
-from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.terms import Coverage, Kind, Network, Period, Role, Unit, WarningCode
 from covergate.eligibility.x12.names import EB01_NAMES, EB06_NAMES, EB09_NAMES
 from covergate.eligibility.x12.reader import Reading, read_271
-from covergate.eligibility.x12.rows import Days, EbRow, Entity, dtp, element
+from covergate.eligibility.x12.rows import Days, Entity, dtp, element
 from tests.support.examples import examples
-
-NOW = datetime(2026, 11, 21, 17, tzinfo=UTC)
-MH = Service(service_type_codes=("MH",))
-
-
-def rows(*specs: dict[str, Any]) -> list[EbRow]:
-    """`eb03`, `msgs`, `procedures`, `places` as lists of texts, `days` as (qualifier, text); pointers are `/<row>/<name>/<n>`."""
-    return [row(index, **spec) for index, spec in enumerate(specs)]
-
-
-def row(index: int, **spec: Any) -> EbRow:
-    fields: dict[str, Any] = {}
-    for name, value in spec.items():
-        at = f"/{index}/{name}"
-        if name in ("eb03", "msgs", "procedures", "places"):
-            fields[name] = tuple(Sourced(text, (f"{at}/{place}",)) for place, text in enumerate(value))
-        elif name == "days":
-            found = (dtp(qualifier, text, f"{at}/{place}") for place, (qualifier, text) in enumerate(value))
-            fields[name] = tuple(days for days in found if days)
-        elif name.startswith("eb") and name != "eb08_is_fraction":
-            fields[name] = element(value, at)
-        else:
-            fields[name] = value
-    return EbRow(**fields)
-
-
-def reading(*specs: dict[str, Any], service: Service = MH, aaas: tuple[Aaa, ...] = ()) -> Reading:
-    found = read_271(rows(*specs), service, aaas)
-    assert isinstance(found, Reading)
-    return found
+from tests.support.stated_rows import MH, answer_of, eb, reading, rows
 
 
 def refusal(*specs: dict[str, Any], aaas: tuple[Aaa, ...] = ()) -> Failure:
     found = read_271(rows(*specs), MH, aaas)
     assert isinstance(found, Failure)
     return found
-
-
-def eb(**elements: Any) -> dict[str, Any]:
-    return elements
 
 
 @pytest.mark.parametrize(
@@ -391,6 +356,17 @@ SPECS = st.lists(
             "procedures": st.lists(st.sampled_from(["90837", "90846"]), max_size=1),
             "msgs": st.lists(st.sampled_from(["A", "B"]), max_size=2),
             "places": st.lists(st.sampled_from(["10", "11"]), max_size=1),
+            "limits": st.lists(st.sampled_from(["A", "B"]), max_size=1),
+            "entities": st.lists(
+                st.fixed_dictionaries(
+                    {"code": st.sampled_from(["PR", "PRP", "IL", "VN", "1P"])},
+                    optional={"name": st.sampled_from(["ONE", "OTHER"]), "id": st.sampled_from(["1", "2"])},
+                ),
+                max_size=2,
+            ),
+            "references": st.lists(
+                st.tuples(st.sampled_from(["6P", "1L", "18", "1W"]), st.sampled_from(["1", "H9999"])), max_size=2
+            ),
             "days": st.lists(
                 st.tuples(
                     st.sampled_from(["291", "292", "307", "346", "347", "348", "349", "472"]),
@@ -415,6 +391,23 @@ ACCUMULATORS = st.lists(
             "eb09": st.sampled_from(["VS", "DY", "99"]),
             "eb10": st.sampled_from(["8", "20", "-1"]),
             "eb11": st.sampled_from(["Y", "N"]),
+            "eb12": st.sampled_from(["Y", "N", "W"]),
+            "msgs": st.lists(st.sampled_from(["A", "B"]), max_size=2),
+            "days": st.lists(
+                st.tuples(st.sampled_from(["291", "346", "347"]), st.sampled_from(["20260101", "20261121-20261121"])),
+                max_size=1,
+            ),
+            "deliveries": st.lists(
+                st.fixed_dictionaries(
+                    {"hsd01": st.sampled_from(["VS", "DY"]), "hsd02": st.sampled_from(["8", "20"])},
+                    optional={
+                        "hsd03": st.just("WK"),
+                        "hsd05": st.sampled_from(["23", "29", "34"]),
+                        "hsd06": st.sampled_from(["1", "12", "24"]),
+                    },
+                ),
+                max_size=2,
+            ),
         },
     ),
     max_size=7,
@@ -434,18 +427,7 @@ INQUIRY = Inquiry.model_validate(
 
 
 def derived(reading: Reading) -> dict[str, Any]:
-    answer = Answer(
-        coverage=reading.coverage,
-        as_of=date(2026, 11, 21),
-        answered_at=NOW,
-        plan=reading.plan,
-        services=reading.services,
-        benefits=reading.benefits,
-        other_coverage=reading.other_coverage,
-        related_entities=reading.related_entities,
-        notes=reading.notes,
-        warnings=reading.warnings,
-    )
+    answer = answer_of(reading)
     return derive(answer, INQUIRY, frozenset(), date(2026, 11, 21)).result.model_dump(mode="json")
 
 
@@ -524,8 +506,11 @@ def test_any_date_text_is_read_or_left(qualifier: Any, text: Any) -> None:
 
 
 def _pointed(specs: list[dict[str, Any]], pointer: str) -> str:
-    _, index, name = pointer.split("/")[:3]
-    return str(specs[int(index)][name])
+    _, index, *path = pointer.split("/")
+    value: Any = specs[int(index)]
+    for step in path:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return str(value)
 
 
 def _readings(texts: list[str], name: str) -> set[Decimal]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from covergate.eligibility import sentinels
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.x12 import codes, names, rows
 
@@ -57,7 +60,10 @@ def coverage_of(code: str) -> str:
         ("EB06", 3, {code: figure for code, (_, figure) in codes.PERIODS.items()}),
         ("EB09", 1, names.EB09_NAMES),
         ("EB09", 2, codes.UNITS),
+        ("EB11", 2, codes.AUTHORIZATION),
         ("EB12", 2, codes.NETWORKS),
+        ("HSD", 2, codes.DELIVERY_UNITS),
+        ("Other coverage", 1, codes.OTHER_COVERAGE_KINDS),
         ("INS02", 2, codes.RELATIONSHIPS),
     ],
 )
@@ -65,8 +71,15 @@ def test_one_column(heading: str, number: int, table: Mapping[str, object]) -> N
     assert column(heading, number) == shown(table)
 
 
-def test_authorization() -> None:
-    assert column("EB11", 2) == shown(codes.AUTHORIZATION)
+def test_rates() -> None:
+    assert column("HSD", 2, 1) == shown(codes.RATE_PERIODS)
+
+
+def test_sentinels() -> None:
+    amounts, day, from_year = (row[0] for row in tables("Sentinels")[0])
+    assert {Decimal(amount.strip(" `")) for amount in amounts.split(",")} == sentinels.NO_LIMIT
+    assert {date.fromisoformat(day)} == sentinels.NO_END
+    assert f"any day of `{sentinels.NO_END_FROM_YEAR}` or later" == from_year
 
 
 def test_follow_up() -> None:

@@ -277,6 +277,7 @@ def _contradicts(group: _Group, asked: Service) -> bool:
 def _of_service(groups: list[_Group], stated: list[Coverage], service: Service) -> list[int]:
     """The plans that can have the asked service, narrowed as long as some are left."""
     candidates = _of_asked_line(groups, service)
+    # A plan that speaks of other services alone tells nothing of this one beside a plan that speaks of all.
     candidates = [index for index in candidates if _speaks(groups[index], service)] or candidates
     candidates = [index for index in candidates if _holds(groups[index], service.date)] or candidates
     part = _medicare_part(service)
@@ -286,8 +287,6 @@ def _of_service(groups: list[_Group], stated: list[Coverage], service: Service) 
     full = [index for index in candidates if not _is_limited(groups[index])]
     if any(stated[index] is Coverage.ACTIVE for index in full):
         candidates = full
-    # A plan that speaks of other services alone tells nothing of this one beside a plan that speaks of all.
-    candidates = [index for index in candidates if _speaks(groups[index], service)] or candidates
     named = [index for index in candidates if any(_names(row, service) for row in groups[index].founders)]
     if len({stated[index] for index in candidates}) == 1:
         return named or candidates
