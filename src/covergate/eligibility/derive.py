@@ -161,13 +161,12 @@ def _of_the_plan(answer: Answer, benefits: list[Benefit], plans: Plans) -> Answe
     """The answer as that of the plan of the asked service: its coverage, its plan, what it says of services."""
     if plans.coverage is None:
         return answer
-    changes: dict[str, object] = {"coverage": plans.coverage}
+    of_service = [plans.parts[index] for index in plans.of_service]
+    changes: dict[str, object] = {"coverage": plans.coverage, "plan": _plan(answer.plan, benefits, of_service)}
     if plans.elsewhere:
         rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
         others = [benefits[index] for index in sorted(plans.elsewhere)]
         changes["services"] = [_of_these(service, rows, others) for service in answer.services]
-    if len(plans.parts) > 1:
-        changes["plan"] = _plan(answer.plan, benefits, [plans.parts[index] for index in plans.of_service])
     return answer.model_copy(update=changes)
 
 

@@ -60,7 +60,7 @@ def plans_in(benefits: Sequence[Benefit], service: Service) -> Plans:
     coverages = {stated[index] if _speaks(groups[index], service) else Coverage.UNKNOWN for index in chosen}
     clashing = [index for index in chosen if len(coverages) > 1 or _contradicts(groups[index], service)]
     elsewhere = {index for place, group in enumerate(groups) if place not in chosen for index in group.indexes}
-    parts = [_part(group, coverage) for group, coverage in zip(groups, stated, strict=True)]
+    parts = [_part(group, coverage, service) for group, coverage in zip(groups, stated, strict=True)]
     return Plans(
         parts=parts,
         of_service=tuple(chosen),
@@ -277,6 +277,7 @@ def _contradicts(group: _Group, asked: Service) -> bool:
 def _of_service(groups: list[_Group], stated: list[Coverage], service: Service) -> list[int]:
     """The plans that can have the asked service, narrowed as long as some are left."""
     candidates = _of_asked_line(groups, service)
+    candidates = [index for index in candidates if _speaks(groups[index], service)] or candidates
     candidates = [index for index in candidates if _holds(groups[index], service.date)] or candidates
     part = _medicare_part(service)
     if any(groups[index].program is part for index in candidates):
@@ -348,8 +349,10 @@ def _names_services(group: _Group) -> bool:
     return any(set(row.service_type_codes) - {WHOLE_PLAN} for row in group.founders)
 
 
-def _part(group: _Group, coverage: Coverage) -> PlanPart:
-    rows = group.speaks_of_plan() or group.founders
+def _part(group: _Group, coverage: Coverage, asked: Service) -> PlanPart:
+    """Its dates are those of the rows on the plan, a service's only if these have none."""
+    plan, service = _telling(group, asked)
+    rows = plan if any(row.starts_on or row.ends_on for row in plan) else [*plan, *service]
     starts_on, ends_on = _only(row.starts_on for row in rows), _only(row.ends_on for row in rows)
     sources: Sources = {
         name: pointers

@@ -39,8 +39,8 @@ _LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
 )
 _TRANSPORT = re.compile(r"\btransport")
 _MEDICAL_NAME = re.compile(r"\bmedical\b|\bhealth ?(plan|care)|\bmajor med")
-_MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd?\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
-_MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-?cal\b")
+_MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
+_MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-cal\b")
 _MANAGED = re.compile(r"\bmanaged care\b|\bmco\b|\bhmo\b")
 _CAPITATED = frozenset({"2", "3", "4"})
 
