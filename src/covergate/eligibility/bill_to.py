@@ -104,7 +104,8 @@ def _is_primary(one: OtherCoverage, program: Program) -> bool:
     if one.kind in _NOT_BESIDE:
         return False
     if program in _PAYS_AFTER_OTHERS and one.kind is not OtherCoverageKind.MEDICAID:
-        return one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
+        is_stated = one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
+        return is_stated and one.order not in _PAYS_LATER
     return one.order == "primary"
 
 

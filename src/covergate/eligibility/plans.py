@@ -118,12 +118,15 @@ class _Group:
     founders: list[Benefit] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     benefits: list[Benefit] = field(default_factory=list)
+    _program: Program | None = None
 
     @property
     def program(self) -> Program:
-        types = {code for row in self.founders for code in row.service_type_codes}
-        codes = {row.code or "" for row in self.founders}
-        return program_of(self.insurance_type, self.name, types, codes, self.payer_name)
+        if self._program is None:
+            types = {code for row in self.founders for code in row.service_type_codes}
+            codes = {row.code or "" for row in self.founders}
+            self._program = program_of(self.insurance_type, self.name, types, codes, self.payer_name)
+        return self._program
 
     @property
     def line(self) -> Program:
@@ -134,6 +137,7 @@ class _Group:
         self.benefits.append(row)
         if _founds(row):
             self.founders.append(row)
+        self._program = None
         self.insurance_type = self.insurance_type or row.insurance_type
         self.name = self.name or row.plan_name
 
