@@ -115,6 +115,23 @@ def test_the_payer_to_bill(
         assert bill_to.payer.directory_id is None
 
 
+def test_who_manages_another_plan_is_not_billed() -> None:
+    lines = [
+        eb("1**30^98*MC*STATE PLAN"),
+        eb("3**30^60*HM*NON EMERGENCY TRANSPORTATION", nm1=["PR*GOOD DRIVERS"]),
+    ]
+    bill_to, found = billed(lines, "98")
+    assert bill_to is not None and (bill_to.because, found) == (BillToReason.THIS_PAYER, set())
+
+
+def test_the_name_of_the_payer_tells_medicaid_where_no_code_does() -> None:
+    lines = [eb("1**30**BASIC"), eb("R**30*OT", nm1=["PR*FIRST INSURANCE"]), eb("R**30*OT", nm1=["IL*SAMPLE*W9"])]
+    for name, because in (("STATE MEDICAID", "other_primary"), ("STATE MUTUAL", "this_payer")):
+        bill_to, _ = billed(lines, payer=PayerAnswer(name=name))
+        assert bill_to is not None and bill_to.because == because
+        assert bill_to.payer.name == ("FIRST INSURANCE" if because == "other_primary" else name)
+
+
 def test_two_payers_that_could_be_meant_are_none() -> None:
     bill_to, found = billed([*MEDICARE, GROUP_PLAN, LIABILITY])
     assert bill_to is not None

@@ -147,6 +147,13 @@ def test_the_part_of_medicare_is_that_of_the_place(place: str | None, part: str 
     assert WarningCode.LIMITED_BENEFIT not in warned(derived)
 
 
+def test_the_deductible_of_part_a_is_not_that_of_an_office_visit() -> None:
+    lines = [eb("1**30^98*MB"), eb("C**30*MA**26*1288"), eb("C*IND*30*MB**23*166*****U")]
+    summary = concluded(lines, inquiry("98", place_of_service_code="11")).result.summary
+    assert summary.unknown is not None
+    assert (summary.unknown.deductible.unknown_level, summary.unknown.deductible.individual is None) == (None, False)
+
+
 def test_without_part_b_an_office_visit_is_not_covered_by_part_a() -> None:
     derived = concluded([eb("1**30*MA"), eb("6**30*MB")], inquiry(place_of_service_code="11"))
     assert (derived.outcome, derived.reason) == (Outcome.INELIGIBLE, OutcomeReason.INACTIVE)

@@ -33,6 +33,8 @@ from tests.support.eb_rows import Row, concluded, eb, inquiry, warned
         (None, None, ["30"], Program.MEDICAL),
         ("WC", None, ["30"], Program.OTHER),
         (None, "ANYTHING", [], Program.UNKNOWN),
+        ("HM", "NON EMERGENCY TRANSPORTATION", ["30", "60"], Program.OTHER),
+        ("HM", "CHOICE WITH TRANSPORTATION", ["30", "98"], Program.MEDICAL),
     ],
 )
 def test_program(insurance_type: str | None, name: str | None, codes: list[str], program: Program) -> None:

@@ -13,7 +13,15 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.plans import asked_line, holds
 from covergate.eligibility.programs import line_of
-from covergate.eligibility.result import BillTo, NamedPayer, OtherCoverage, PayerAnswer, PayerToBill, RelatedEntity
+from covergate.eligibility.result import (
+    Benefit,
+    BillTo,
+    NamedPayer,
+    OtherCoverage,
+    PayerAnswer,
+    PayerToBill,
+    RelatedEntity,
+)
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
 from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
@@ -43,12 +51,22 @@ class Billing:
 
 
 def billing_of(
-    answer: Answer, inquiry: Inquiry, coverage: Coverage, program: Program, *, one_plan: bool = True
+    answer: Answer,
+    inquiry: Inquiry,
+    coverage: Coverage,
+    program: Program,
+    rows: Sequence[Benefit] = (),
+    elsewhere: Sequence[Benefit] = (),
 ) -> Billing:
-    """`coverage` and `program` are those of the plan of the asked service."""
+    """`coverage`, `program` and `rows` are those of the plan of the asked service, `elsewhere` the rows of other plans."""
     itself = _names_of(answer, inquiry)
     others = [one for one in answer.other_coverage if _concerns(one, inquiry) and not _is_one_of(one.payer, itself)]
-    entities = [one for one in answer.related_entities if not _is_one_of(one, itself)]
+    named_elsewhere = _service_types(elsewhere) - _service_types(rows)
+    entities = [
+        one
+        for one in answer.related_entities
+        if not _is_one_of(one, itself) and frozenset(one.service_type_codes) not in named_elsewhere
+    ]
     carved = [one for one in entities if _is_carved_out(one, answer, inquiry)]
     advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE)]
@@ -57,13 +75,18 @@ def billing_of(
         _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program)]),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
-        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry, one_plan=one_plan)),
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry)),
         _entities(BillToReason.CARVE_OUT, carved),
-        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry, one_plan=one_plan)),
+        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry)),
     ]
     reasons = tuple(one for one in found if one is not None)
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if coverage is Coverage.ACTIVE else None
     return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, inquiry))
+
+
+def _service_types(rows: Sequence[Benefit]) -> set[frozenset[str]]:
+    """Of coverage rows, whose entities carry the same ones."""
+    return {frozenset(row.service_type_codes) for row in rows if row.kind is Kind.COVERAGE and row.service_type_codes}
 
 
 def _concerns(one: OtherCoverage, inquiry: Inquiry) -> bool:
@@ -81,7 +104,8 @@ def _is_primary(one: OtherCoverage, program: Program) -> bool:
     if one.kind in _NOT_BESIDE:
         return False
     if program in _PAYS_AFTER_OTHERS and one.kind is not OtherCoverageKind.MEDICAID:
-        return one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
+        is_stated = one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
+        return is_stated and one.order not in _PAYS_LATER
     return one.order == "primary"
 
 
@@ -89,14 +113,12 @@ def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
     return one.kind is kind and one.order not in _PAYS_LATER
 
 
-def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry, *, one_plan: bool) -> list[RelatedEntity]:
-    """Those named for an asked service; without one, of an answer with one plan, those named for the plan as such."""
+def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry) -> list[RelatedEntity]:
+    """Those named for an asked service; without one, those named for the plan as such."""
     of_role = [one for one in entities if one.role is role]
     asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
     named = [one for one in of_role if not asked.isdisjoint(one.service_type_codes)]
-    if named or not one_plan:
-        return named
-    return [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
+    return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
 
 
 def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool:
@@ -151,7 +173,8 @@ def _bill_to(
 
 
 def _one(payers: Sequence[PayerToBill]) -> PayerToBill:
-    """The payer that all of these are, with what they agree on; none if they are several."""
+    """The payer that all of these are, with what they agree on; none if they are several. One without a name is no other."""
+    payers = [payer for payer in payers if payer.id or payer.name] or payers
     if len({(payer.id, _folded(payer.name)) for payer in payers}) > 1:
         return PayerToBill()
     phones = {payer.phone for payer in payers if payer.phone}

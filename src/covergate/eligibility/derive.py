@@ -88,7 +88,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     """
     answer = apply_phrases(without_sentinels(answer))
     benefits = in_order(answer.benefits)
-    plans = plans_in(benefits, inquiry.service)
+    plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = _of_the_plan(answer, benefits, plans)
     coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
     covered = _service_covered(answer, inquiry, not_asked)
@@ -101,13 +101,14 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     of_service = [parts[index] for index in plans.of_service] or parts
     programs = {part.program for part in of_service}
     program = programs.pop() if len(programs) == 1 else Program.UNKNOWN
-    billing = billing_of(answer, inquiry, coverage, program, one_plan=len(parts) <= 1)
+    rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
+    others = [row for index, row in enumerate(benefits) if index in plans.elsewhere]
+    billing = billing_of(answer, inquiry, coverage, program, rows, others)
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
     if coverage is Coverage.ACTIVE:
         warnings += _limits(of_service, inquiry)
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
-    rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
     in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
     question = question_of(inquiry.service, asked_codes(inquiry, frozenset()), in_network)
@@ -220,7 +221,7 @@ def _parts(answer: Answer, benefits: list[Benefit], coverage: Coverage, plans: P
     sources = {**part.sources, **{name: stated.sources[name] for name in added if name in stated.sources}}
     program = part.program
     if program is Program.UNKNOWN:
-        program = program_of(added.get("type"), added.get("name"), ())
+        program = program_of(added.get("type"), added.get("name"), (), payer_name=answer.payer.name)
     update = {**added, "sources": sources, "program": program, "open_ended": part.open_ended or stated.open_ended}
     return [part.model_copy(update=update)]
 

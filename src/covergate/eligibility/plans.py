@@ -23,7 +23,15 @@ from covergate.eligibility.programs import (
 from covergate.eligibility.result import Benefit, PlanPart
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import Coverage, Kind, Network, Program
-from covergate.eligibility.x12.codes import ACTIVE, CONTACT_OTHER_ENTITY, INACTIVE, NON_COVERED, OTHER_PAYER, WHOLE_PLAN
+from covergate.eligibility.x12.codes import (
+    ACTIVE,
+    CONTACT_OTHER_ENTITY,
+    INACTIVE,
+    MEDICARE_PARTS,
+    NON_COVERED,
+    OTHER_PAYER,
+    WHOLE_PLAN,
+)
 
 _INPATIENT_PLACES = frozenset({"21", "31", "34", "51", "55", "56", "61"})
 _INPATIENT_SERVICES = frozenset({"48", "49", "54", "A7", "AB", "AG"})
@@ -49,9 +57,9 @@ class Plans:
         return self.parts[self.of_service[0]] if len(self.of_service) == 1 else None
 
 
-def plans_in(benefits: Sequence[Benefit], service: Service) -> Plans:
+def plans_in(benefits: Sequence[Benefit], service: Service, payer_name: str | None = None) -> Plans:
     """The plans that coverage rows (EB01 is 1 to 8) found. `service` has a date."""
-    groups = [part for group in _groups(benefits) for part in _by_years(group, service.date)]
+    groups = [part for group in _groups(benefits, payer_name) for part in _by_years(group, service.date)]
     groups.sort(key=_Group.order)
     if not groups:
         return Plans(parts=[])
@@ -60,6 +68,7 @@ def plans_in(benefits: Sequence[Benefit], service: Service) -> Plans:
     coverages = {stated[index] if _speaks(groups[index], service) else Coverage.UNKNOWN for index in chosen}
     clashing = [index for index in chosen if len(coverages) > 1 or _contradicts(groups[index], service)]
     elsewhere = {index for place, group in enumerate(groups) if place not in chosen for index in group.indexes}
+    elsewhere |= _of_other_part(benefits, [groups[index] for index in chosen])
     parts = [_part(group, coverage, service) for group, coverage in zip(groups, stated, strict=True)]
     return Plans(
         parts=parts,
@@ -68,6 +77,13 @@ def plans_in(benefits: Sequence[Benefit], service: Service) -> Plans:
         disagree=sorted({at for index in clashing for at in _kinds(groups[index].founders)}) if clashing else None,
         elsewhere=frozenset(elsewhere),
     )
+
+
+def _of_other_part(benefits: Sequence[Benefit], chosen: Sequence[_Group]) -> set[int]:
+    """The rows of the part of Medicare that does not have the service: payers state them without a coverage row, too."""
+    types = {group.insurance_type for group in chosen}
+    other = MEDICARE_PARTS - types if types and types <= MEDICARE_PARTS else frozenset()
+    return {index for index, row in enumerate(benefits) if row.insurance_type in other and row.code != OTHER_PAYER}
 
 
 def holds(starts_on: date | None, ends_on: date | None, day: date | None) -> bool:
@@ -98,14 +114,19 @@ class _Group:
 
     insurance_type: str | None
     name: str | None
+    payer_name: str | None
     founders: list[Benefit] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
     benefits: list[Benefit] = field(default_factory=list)
+    _program: Program | None = None
 
     @property
     def program(self) -> Program:
-        types = {code for row in self.founders for code in row.service_type_codes}
-        return program_of(self.insurance_type, self.name, types, {row.code or "" for row in self.founders})
+        if self._program is None:
+            types = {code for row in self.founders for code in row.service_type_codes}
+            codes = {row.code or "" for row in self.founders}
+            self._program = program_of(self.insurance_type, self.name, types, codes, self.payer_name)
+        return self._program
 
     @property
     def line(self) -> Program:
@@ -116,6 +137,7 @@ class _Group:
         self.benefits.append(row)
         if _founds(row):
             self.founders.append(row)
+        self._program = None
         self.insurance_type = self.insurance_type or row.insurance_type
         self.name = self.name or row.plan_name
 
@@ -133,7 +155,7 @@ class _Group:
 def _line(program: Program) -> Program:
     if program is Program.PART_D:
         return Program.PHARMACY
-    return program if program in LINES else Program.MEDICAL
+    return program if program in LINES or program is Program.OTHER else Program.MEDICAL
 
 
 def _founds(row: Benefit) -> bool:
@@ -155,7 +177,7 @@ def _key(row: Benefit) -> tuple[str, str]:
     return row.insurance_type or "", folded(row.plan_name)
 
 
-def _groups(benefits: Sequence[Benefit]) -> list[_Group]:
+def _groups(benefits: Sequence[Benefit], payer_name: str | None) -> list[_Group]:
     """Rows with a full key first, then those with half a one, then the rest: each joins the one plan that it fits."""
     rows = [(index, row) for index, row in enumerate(benefits) if row.code not in (OTHER_PAYER, CONTACT_OTHER_ENTITY)]
     founding = [(index, row) for index, row in rows if _founds(row)]
@@ -167,25 +189,32 @@ def _groups(benefits: Sequence[Benefit]) -> list[_Group]:
         known = list(found)
         for key, members in groups.items():
             if sum(map(bool, key)) == rank:
-                candidate = _group(members)
+                candidate = _group(members, payer_name)
                 fitting = [one for one in known if rank == 1 and _shares(one, candidate) and one.line is candidate.line]
                 _join(fitting[0], members) if len(fitting) == 1 else found.append(candidate)
     unnamed = groups.get(("", ""), [])
     for line in (Program.MEDICAL, *LINES):
         members = [(index, row) for index, row in unnamed if _row_line(row) is line]
-        fitting = _of_line(found, line)
+        fitting = _of_line([(group, group.line) for group in found], line)
         if members and not fitting:
-            found.append(_group(members))
+            found.append(_group(members, payer_name))
         elif len(fitting) == 1:
             _join(fitting[0], members)
+    lines = [(group, group.line) for group in found]
+    plan_of: dict[tuple[tuple[str, str], frozenset[str]], _Group | None] = {}
     for index, row in rows:
-        if not _founds(row) and (one := _plan_of(row, found)) is not None:
-            one.add(index, row)
+        if not _founds(row):
+            like = _key(row), frozenset(row.service_type_codes)
+            if like not in plan_of:
+                plan_of[like] = _plan_of(row, lines)
+            if (one := plan_of[like]) is not None:
+                one.indexes.append(index)
+                one.benefits.append(row)
     return found
 
 
-def _group(members: list[tuple[int, Benefit]]) -> _Group:
-    group = _Group(None, None)
+def _group(members: list[tuple[int, Benefit]], payer_name: str | None) -> _Group:
+    group = _Group(None, None, payer_name)
     _join(group, members)
     return group
 
@@ -200,14 +229,15 @@ def _shares(one: _Group, other: _Group) -> bool:
     return other.insurance_type in (None, one.insurance_type) and folded(other.name) in ("", folded(one.name))
 
 
-def _of_line(groups: list[_Group], line: Program) -> list[_Group]:
+def _of_line(groups: list[tuple[_Group, Program]], line: Program) -> list[_Group]:
     """The plans of a line; a service of another line is the medical plan's where nothing else has it."""
-    return [one for one in groups if one.line is line] or [one for one in groups if one.line is Program.MEDICAL]
+    return [group for group, of in groups if of is line] or [group for group, of in groups if of is Program.MEDICAL]
 
 
-def _plan_of(row: Benefit, groups: list[_Group]) -> _Group | None:
-    exact = [one for one in groups if _key(row) == (one.insurance_type or "", folded(one.name)) != ("", "")]
-    fitting = exact or _of_line([one for one in groups if _agrees(row, one)], _row_line(row))
+def _plan_of(row: Benefit, groups: list[tuple[_Group, Program]]) -> _Group | None:
+    key = _key(row)
+    exact = [one for one, _ in groups if key == (one.insurance_type or "", folded(one.name)) != ("", "")]
+    fitting = exact or _of_line([one for one in groups if _agrees(row, one[0])], _row_line(row))
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -228,7 +258,7 @@ def _by_years(group: _Group, day: date | None) -> list[_Group]:
             terms.append((first, last))
     if len(terms) < 2:
         return [group]
-    parts = [_Group(group.insurance_type, group.name) for _ in terms]
+    parts = [_Group(group.insurance_type, group.name, group.payer_name) for _ in terms]
     for index, row in zip(group.indexes, group.benefits, strict=True):
         if row.starts_on or row.ends_on:
             within = [part for part, term in zip(parts, terms, strict=True) if _overlap(_span(row), term)]

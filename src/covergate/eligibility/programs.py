@@ -19,7 +19,14 @@ LINES: dict[Program, frozenset[str]] = {
     Program.PHARMACY: frozenset({"88", "89", "90", "91", "92", "B2", "B3", "BW", "BX", "GF", "GN"}),
 }
 
-MEDICAL_LINE = frozenset(Program) - {Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D}
+MEDICAL_LINE = frozenset(Program) - {*LINES, Program.PART_D, Program.OTHER}
+
+_NAMED_SERVICES: dict[Program, frozenset[str]] = {
+    **LINES,
+    Program.PART_D: LINES[Program.PHARMACY],
+    Program.OTHER: frozenset({"56", "57", "58", "59", "60"}),
+}
+"""What a plan that is named after its line can name beside the plan itself; 56 to 59 are transportation, 60 is no service."""
 
 # EB04 (docs/x12.md#plans); a type without an entry does not say the program.
 _BY_TYPE: dict[str, Program] = {
@@ -35,9 +42,9 @@ _LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
     (Program.PART_D, re.compile(r"\bpart d\b|\bpdp\b")),
     (Program.DENTAL, re.compile(r"\bdental|\bdentist|\bdhmo\b|\bdppo\b|\borthodont")),
     (Program.VISION, re.compile(r"\bvision\b|\boptical\b|\beyemed\b|\bspectera\b|\beye ?(care|wear)|\bvsp\b")),
+    (Program.OTHER, re.compile(r"\btransport")),
     (Program.PHARMACY, re.compile(r"\bpharmac|\bprescription|\brx\b|\bdrug")),
 )
-_TRANSPORT = re.compile(r"\btransport")
 _MEDICAL_NAME = re.compile(r"\bmedical\b|\bhealth ?(plan|care)|\bmajor med")
 _MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
 _MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-cal\b")
@@ -46,15 +53,18 @@ _CAPITATED = frozenset({"2", "3", "4"})
 
 
 def program_of(
-    insurance_type: str | None, name: str | None, service_types: Collection[str], coverage_codes: Collection[str] = ()
+    insurance_type: str | None,
+    name: str | None,
+    service_types: Collection[str],
+    coverage_codes: Collection[str] = (),
+    payer_name: str | None = None,
 ) -> Program:
     """The program by EB04, EB05, the service types that the plan's coverage rows name, and their EB01.
 
-    A name says "dental", "vision" or "pharmacy" only of a plan that names no service of another line.
+    A name says "dental", "vision" or "pharmacy" only of a plan that names no service of another line. The payer's name tells
+    Medicaid if EB04 tells nothing.
     """
     words, line = folded(name), line_of(service_types)
-    if _TRANSPORT.search(words):
-        return Program.OTHER
     named = [program for program, pattern in _LINE_NAMES if pattern.search(words)]
     if named and not _MEDICAL_NAME.search(words) and not _speaks_of_another(named[0], service_types):
         return named[0]
@@ -63,7 +73,9 @@ def program_of(
     by_type = _BY_TYPE.get(insurance_type or "")
     if by_type in (None, Program.MEDICAL) and _MEDICARE_ADVANTAGE.search(words):
         return Program.MEDICARE_ADVANTAGE
-    if by_type is Program.MEDICAID or (by_type in (None, Program.MEDICAL) and _MEDICAID.search(words)):
+    words_of_payer = folded(payer_name) if by_type is None else ""
+    says_medicaid = _MEDICAID.search(words) or _MEDICAID.search(words_of_payer)
+    if by_type is Program.MEDICAID or (by_type in (None, Program.MEDICAL) and says_medicaid):
         is_managed = insurance_type == "HM" or _MANAGED.search(words) or not _CAPITATED.isdisjoint(coverage_codes)
         return Program.MEDICAID_MCO if is_managed else Program.MEDICAID
     return by_type or (Program.MEDICAL if service_types else Program.UNKNOWN)
@@ -78,7 +90,7 @@ def line_of(service_types: Collection[str]) -> Program | None:
 
 
 def _speaks_of_another(program: Program, service_types: Collection[str]) -> bool:
-    own = LINES[Program.PHARMACY if program is Program.PART_D else program]
+    own = _NAMED_SERVICES[program]
     return bool(set(service_types) - {WHOLE_PLAN} - own)
 
 
