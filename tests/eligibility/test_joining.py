@@ -78,6 +78,17 @@ def test_the_total_with_the_same_texts_goes_before_one_with_more() -> None:
     ]
 
 
+def test_dates_of_the_total_do_not_hide_its_texts() -> None:
+    bare, narrower = (
+        deductible(eb06="23", eb07="0", days=[("346", "20260101")]),
+        deductible(eb06="23", eb07="75", msgs=["NON-EMERGENCY"]),
+    )
+    assert figures(bare, narrower, deductible(eb06="29", eb07="0")) == [
+        ("in", "0.00", None, "0.00"),
+        ("in", "75.00", None, None),
+    ]
+
+
 def test_remaining_figures_of_two_years_are_two_benefits() -> None:
     years = [
         deductible(eb06="29", eb07="0", days=[("292", year)]) for year in ("20250101-20251231", "20260101-20261231")
