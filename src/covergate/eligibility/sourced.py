@@ -63,7 +63,8 @@ NOT_STATED: Sourced[Any] = Sourced(None)
 
 def pointers_of(fields: Iterable[Sourced[Any]]) -> list[str]:
     """The pointers of the stated ones of these, sorted, each once."""
-    return sorted({pointer for field in fields if field.value is not None for pointer in field.pointers})
+    pointers = {pointer for field in fields if field.value is not None for pointer in field.pointers}
+    return sorted(pointers) if len(pointers) > 1 else list(pointers)
 
 
 def row(**fields: Sourced[Any]) -> dict[str, Any]:

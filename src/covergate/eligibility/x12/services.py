@@ -32,6 +32,9 @@ _OF_AUTHORIZATION = re.compile(
 )
 """Texts about authorization in payers' usual words (docs/x12.md#eb11); all others stay with their benefit."""
 
+_Mention = tuple[EbRow, Sourced[str], list[Sourced[str]]]
+"""A row, the code by which it speaks of the service, and its texts about authorization."""
+
 
 def authorization_of(row: EbRow) -> AuthorizationNeed:
     """What EB11 says. On the row of the plan itself "yes" says of no service that it needs one."""
@@ -46,25 +49,24 @@ def services_of(rows: Sequence[EbRow], place_of_service: str | None) -> list[Ser
 
     `place_of_service` is the one asked about, None if it is not known where the service will be.
     """
-    mentions: dict[tuple[CodeType, str], list[tuple[EbRow, Sourced[str]]]] = {}
+    mentions: dict[tuple[CodeType, str], list[_Mention]] = {}
     for row in rows:
+        notes = [msg for msg in row.msgs if _OF_AUTHORIZATION.search(msg.value or "")]
         kind = CodeType.PROCEDURE if row.procedures else CodeType.SERVICE_TYPE
         for code in row.procedures or row.eb03:
-            mentions.setdefault((kind, code.value or ""), []).append((row, code))
+            mentions.setdefault((kind, code.value or ""), []).append((row, code, notes))
     return [_answer(kind, code, mentions[kind, code], place_of_service) for kind, code in sorted(mentions)]
 
 
-def _answer(
-    kind: CodeType, code: str, mentions: list[tuple[EbRow, Sourced[str]]], place_of_service: str | None
-) -> ServiceAnswer:
-    rows = [row for row, _ in mentions]
+def _answer(kind: CodeType, code: str, mentions: list[_Mention], place_of_service: str | None) -> ServiceAnswer:
+    rows = [row for row, _, _ in mentions]
     covered, deciding = _covered(rows, place_of_service)
     authorization, asking = _authorization(rows)
     needs = {need for need in (authorization.in_, authorization.out, authorization.unknown) if need in _KNOWN}
     required = AUTHORIZATION_REQUIRED.get(next(iter(needs))) if len(needs) == 1 else None
-    notes = [msg for row in rows for msg in row.msgs if _OF_AUTHORIZATION.search(msg.value or "")]
+    notes = [msg for _, _, found in mentions for msg in found]
     sources = {
-        "code": [element for _, element in mentions],
+        "code": [element for _, element, _ in mentions],
         "covered": [row.eb01 for row in deciding],
         "authorization_required": [] if required is None else [row.eb11 for row in asking],
         "authorization": [row.eb11 for row in asking],
