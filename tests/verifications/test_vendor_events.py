@@ -118,11 +118,12 @@ async def test_a_lost_reply_is_found_by_its_event(engine: Engine, wire: Wire) ->
 HARBOR = "/health_harbor/api/v0/mental_health"
 
 
+def under_way(inquiry_id: str, echo: str) -> dict[str, Any]:
+    return {"id": inquiry_id, "status": "IN_PROGRESS", "request": {"external_id": echo}}
+
+
 def call_begins(*echoes: str) -> Inbound:
-    inquiries = [
-        {"id": f"i{number}", "status": "IN_PROGRESS", "request": {"external_id": echo}}
-        for number, echo in enumerate(echoes, 1)
-    ]
+    inquiries = [under_way(f"i{number}", echo) for number, echo in enumerate(echoes, 1)]
     body = json.dumps({"inquiries": inquiries}).encode()
     secret = hashlib.sha256(b"sandbox:health_harbor").hexdigest()
     headers = {"x-healthharbor-signature": hmac.digest(secret.encode(), body, "sha256").hex()}
@@ -134,14 +135,15 @@ async def test_an_event_that_brings_nothing_settles_a_lost_reply(engine: Engine,
     """That the call begins says that there is an inquiry, and which. Parked: a person was to find that out."""
     wire.on(f"POST {HARBOR}/batch_inquiries", httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {HARBOR}/inquiries", (200, [{"id": "another"}]))
-    wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
     id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
+    attempt_id = (await engine.view(id_))["attempts"][0]["id"]
+    wire.on(f"GET {HARBOR}/inquiries/i1", (200, under_way("i1", attempt_id)))
     if parked:
         await engine.run_sql("UPDATE work SET lookup_after = clock_timestamp()")
         await engine.step()
         assert (await engine.view(id_))["waiting_for"]["kind"] == "operator"
-    await receive(engine.gateway, "health_harbor", call_begins((await engine.view(id_))["attempts"][0]["id"]))
+    await receive(engine.gateway, "health_harbor", call_begins(attempt_id))
     assert await engine.work.steps(within_seconds=0) == [id_]  # not at the look-up that was planned, or the deadline
     view = await engine.view(id_)
     assert (view["attempts"][0]["state"], view["attempts"][0]["vendor_ref"]) == ("waiting", "i1")
@@ -156,11 +158,11 @@ async def test_an_event_that_brings_nothing_while_the_submission_is_under_way(en
 
     async def submitting(request: httpx.Request) -> httpx.Response:
         echo = json.loads(request.content)[0]["external_id"]
+        wire.on(f"GET {HARBOR}/inquiries/i1", (200, under_way("i1", echo)))
         await receive(engine.gateway, "health_harbor", call_begins(echo))
         raise httpx.RemoteProtocolError("cut")
 
     wire.on(f"POST {HARBOR}/batch_inquiries", submitting)
-    wire.on(f"GET {HARBOR}/inquiries/i1", (200, {"id": "i1", "status": "IN_PROGRESS"}))
     id_ = await engine.create(**FOR_HARBOR)
     await engine.step()
     for _ in range(2):

@@ -138,12 +138,12 @@ def _is_inquiry(reply: Reply, ref: str) -> bool:
 
 
 def _is_ours(row: Any, question: Question) -> bool:
-    """Whether the inquiry echoes our id and the asked patient's number and birth date."""
+    """Whether the inquiry echoes our id, and no other patient's number or birth date."""
     patient = question.inquiry.patient
+    ours = {"member_id": patient.member_id, "dob": dashed(patient.date_of_birth)}
     match row:
-        case {"request": {"external_id": external_id, "member_id": member_id, "dob": dob}}:
-            ours = (question.attempt_id, patient.member_id, dashed(patient.date_of_birth))
-            return (external_id, member_id, dob) == ours
+        case {"request": {"external_id": question.attempt_id, **echo}}:
+            return all(echo.get(name, value) == value for name, value in ours.items())
     return False
 
 
