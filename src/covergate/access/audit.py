@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access.caller import NOWHERE, Caller, Origin
 from covergate.db.kept import Kept
-from covergate.db.page import Page, page
+from covergate.db.page import Page, page, plan_for_values
 from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
 from covergate.states import ActorKind, AuditOutcome, SubjectKind
@@ -148,7 +148,7 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
 async def list_own(gateway: Gateway, caller: Caller, filters: AuditFilters, after: str | None, limit: int) -> Page:
     """The tenant's own rows in the key's mode, and those of both modes, newest first. Reading them is audited, too."""
     bounds = {"tenant_id": caller.tenant_id, "mode": caller.mode, "after": after}
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
         rows = await _matching(db, filters, bounds, limit + 1)
         await record(db, caller, "audit.list")
     return page(rows, limit, lambda row: str(row.id), _view)
@@ -156,7 +156,7 @@ async def list_own(gateway: Gateway, caller: Caller, filters: AuditFilters, afte
 
 async def list_all(gateway: Gateway, filters: AuditFilters, tenant_id: str | None, limit: int) -> list[Record]:
     """Of the whole gateway, or of one tenant, newest first. Reading them is audited, too."""
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
         rows = await _matching(db, filters, {"tenant_id": tenant_id}, limit)
         await record(db, command_line(tenant_id), "audit.list")
     return rows
@@ -171,6 +171,7 @@ async def _matching(db: AsyncConnection, filters: AuditFilters, bounds: dict[str
         f" subject_id, outcome, count FROM audit_events WHERE {conditions} ORDER BY id DESC LIMIT :limit",
         **{name: _CONDITIONS[name][1] for name in asked},
     )
+    await plan_for_values(db)
     return await query.all(db, {**asked, "limit": limit})
 
 

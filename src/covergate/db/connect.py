@@ -84,6 +84,8 @@ async def connect(
         "jit": "off",
         # To plan a statement of many arrays anew costs as much as to run it.
         "plan_cache_mode": "force_generic_plan",
+        # No statement of ours reads so much that two more processes would pay.
+        "max_parallel_workers_per_gather": "0",
         "statement_timeout": f"{statement_timeout_seconds}s",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
     }

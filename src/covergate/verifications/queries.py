@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller
-from covergate.db.page import Page, page
+from covergate.db.page import Page, page, plan_for_values
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query, Record
 from covergate.errors import Problem
@@ -274,7 +274,8 @@ async def list_verifications(
         **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
     )
     values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "limit": limit + 1, **wanted}
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
+        await plan_for_values(db)
         rows = await query.all(db, values)
         searched = filters.member_id is not None or filters.date_of_birth is not None
         read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]

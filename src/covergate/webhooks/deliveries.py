@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller
-from covergate.db.page import Page, page
+from covergate.db.page import Page, page, plan_for_values
 from covergate.db.queue import announce
 from covergate.db.sql import Query
 from covergate.errors import Problem
@@ -51,8 +51,9 @@ WHERE id = :id""")
 
 async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, after: str | None, limit: int) -> Page:
     """Newest first. Raises Problem `not_found`."""
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
         await find(db, caller, endpoint_id)
+        await plan_for_values(db)
         values = {"endpoint_id": endpoint_id, "after": after, "limit": limit + 1}
         rows = await _LIST.all(db, values)
     return page(rows, limit, lambda row: str(row.id), _view)

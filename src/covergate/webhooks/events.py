@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.db.database import after_commit
-from covergate.db.page import Page, page
+from covergate.db.page import Page, page, plan_for_values
 from covergate.db.queue import LEASE_SECONDS, announce
 from covergate.db.sealing import Place, Sealer
 from covergate.db.sql import Query, Record
@@ -291,7 +291,8 @@ async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], af
         "types": list(types) or None,
         "limit": limit + 1,
     }
-    async with gateway.connection() as db:
+    async with gateway.transaction() as db:
+        await plan_for_values(db)
         settled = await _SETTLED.scalar(db)
         rows = await _LIST.all(db, {**values, "settled": settled})
     rows = list(takewhile(lambda row: bool(row.settled), rows))
