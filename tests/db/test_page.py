@@ -17,7 +17,8 @@ async def test_a_small_tenants_list_does_not_walk_a_large_tenants_rows(gateway: 
     async with gateway.database.apart(pool_size=1, application_name="list") as database:
         one = replace(gateway, database=database)
         own = await accept(one)
-        columns = "mode, deadline, metadata, not_asked, member_digest, birth_digest, inquiry_digest, digest_key_id, inquiry_sealed"
+        digests = "member_digest, birth_digest, inquiry_digest, digest_key_id"
+        columns = f"mode, deadline, metadata, not_asked, inquiry_sealed, {digests}"
         await run_sql(
             one,
             f"INSERT INTO verifications (id, tenant_id, vendor, {columns})"
