@@ -84,7 +84,10 @@ async def connect(
         "jit": "off",
         # To plan a statement of many arrays anew costs as much as to run it.
         "plan_cache_mode": "force_generic_plan",
-        # No statement of ours reads so much that two more processes would pay.
+        # A plan is made once, perhaps while its table was empty, and has to be good when it is not: it goes by an index,
+        # as every statement of ours can. A plain index scan also forgets dead entries on its way, a bitmap scan does not.
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
         "max_parallel_workers_per_gather": "0",
         "statement_timeout": f"{statement_timeout_seconds}s",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
