@@ -52,10 +52,14 @@ def main() -> None:
         Path(scratch).chmod(0o711)  # started by root, PostgreSQL runs as another user
         set_up = stack.enter_context(stage.set_up(Path(scratch)))
         watch.roots.add(set_up.postgres.pid)
-        gateways = [stack.enter_context(gateway.running(set_up, "gateway", OWN))]
-        if asked.before:
-            gateways.append(stack.enter_context(gateway.running(set_up, "earlier", asked.before.absolute())))
-        full = stack.enter_context(gateway.running(set_up, "filled", OWN))
+        versions = {"gateway": OWN} | ({"earlier": asked.before.absolute()} if asked.before else {})
+        gateways, full = (
+            [
+                stack.enter_context(gateway.running(set_up, f"{name}{ending}", version))
+                for name, version in versions.items()
+            ]
+            for ending in ("", "_filled")
+        )
         stack.enter_context(watch)
         say(f"set up in {time.monotonic() - started:.0f} s")
         uvloop.run(Run(set_up, gateways, full, asked.part or PARTS, found, say).measure())

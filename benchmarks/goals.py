@@ -73,7 +73,6 @@ def judge(found: Findings) -> list[Goal]:
 
 def _earlier(found: Findings, before: Measured) -> Before:
     """The earlier version, in turns with this one."""
-    known = Before()
     return Before(
         share=_spread(_shares(found, before), 2),
         cpu=f"{_spread(_cpu(before), 1)} ({_parts(before)})",
@@ -83,9 +82,10 @@ def _earlier(found: Findings, before: Measured) -> Before:
         second_worker=_spread(_second_worker(before), 0, sign=True),
         memory=_peaks(before),
         webhooks=_spread(before.webhooks, 0),
-        **{name: f"{getattr(known, name)}, another run" for name in (
-            "full_accept", "full_list", "full_claim", "full_end_to_end")},
-    )  # fmt: skip
+        full_accept=_kept(found.beside_full_before.get("accept"))[0],
+        full_list=_kept(found.beside_full_before.get("list"))[0],
+        full_end_to_end=_kept(found.beside_full_before.get("end to end"))[0],
+    )
 
 
 def _shares(found: Findings, measured: Measured) -> list[float]:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-from benchmarks import measurements, rows
-from benchmarks.gateway import Gateway, working
+from benchmarks import machine, measurements
+from benchmarks.gateway import Gateway, fill, working
 from benchmarks.load import percentile
 from benchmarks.measurements import Bare, EndToEnd, Step
 from benchmarks.stage import Stage
@@ -15,8 +15,8 @@ from benchmarks.stage import Stage
 RATES = (10, 50, 100, 200, 400)
 ALWAYS = 200
 """Up to this rate there is a goal, kept up with or not."""
-EARLIER_ROUNDS, EARLIER_LOAD_ROUNDS = 3, 1
-"""An earlier version is slower, and only its medians are wanted."""
+EARLIER_ROUNDS, EARLIER_LOAD_ROUNDS, EARLIER_FULL_ROUNDS = 3, 1, 2
+"""An earlier version is slower, and only its medians are wanted. Its claim is not measured: it may be a library's."""
 PARTS = ("accept", "end-to-end", "load", "webhooks", "full")
 
 
@@ -75,16 +75,19 @@ class Findings:
     bare: list[Bare] = field(default_factory=list)
     webhooks_floor: list[Bare] = field(default_factory=list)
     beside_full: dict[str, Pair] = field(default_factory=dict)
+    beside_full_before: dict[str, Pair] = field(default_factory=dict)
+    disk: list[float] = field(default_factory=list)
+    """Seconds that the disk alone took to flush 8 kB, each time."""
     filled: str = ""
 
 
 @dataclass
 class Run:
-    """`gateways`: the one under test and perhaps an earlier version; `full`: the first one's twin whose tables get filled."""
+    """`gateways`: the one under test and perhaps an earlier version; `full`: their twins, whose tables get filled."""
 
     stage: Stage
     gateways: list[Gateway]
-    full: Gateway
+    full: list[Gateway]
     parts: Collection[str]
     found: Findings
     say: Callable[[str], None]
@@ -143,6 +146,7 @@ class Run:
     async def _load(self) -> None:
         size = self.found.size
         for number in range(size.load_rounds):
+            self.found.disk += machine.flushes(self.stage.directory, size.step_seconds)
             for gateway, measured in self._each(number, EARLIER_LOAD_ROUNDS):
                 with working(gateway):
                     await measurements.end_to_end(gateway, 200)
@@ -170,28 +174,32 @@ class Run:
 
     async def _beside_full(self) -> None:
         size, found = self.found.size, self.found
-        empty, full = self.gateways[0], self.full
-        for gateway in (empty, full):
-            with working(gateway):
-                await measurements.end_to_end(gateway, 200)
-        self.say("filling the tables")
-        found.filled = await rows.fill(full.database_url, size.ended, size.parked)
-        self.say(found.filled)
+        pairs = list(zip(self.gateways, self.full, (found.beside_full, found.beside_full_before), strict=False))
+        for empty, full, _ in pairs:
+            for gateway in (empty, full):
+                with working(gateway):
+                    await measurements.end_to_end(gateway, 200)
+            self.say(f"filling the tables of {full.name}")
+            filled = await fill(full, size.ended, size.parked)
+            self.say(filled)
+            found.filled = found.filled or filled
         measures: dict[str, Callable[[Gateway], Awaitable[float]]] = {
             "accept": lambda gateway: measurements.accept(gateway, size.accepts),
             "list": lambda gateway: measurements.listing(gateway, size.pages),
             "claim": lambda gateway: measurements.claiming(gateway, size.claims),
             "end to end": self._worked_on,
         }
-        for gateway in (empty, full):  # caches are cold
-            for name in ("accept", "list", "claim"):
-                await measures[name](gateway)
+        for empty, full, _ in pairs:  # caches are cold
+            for gateway in (empty, full):
+                for name in ("accept", "list"):
+                    await measures[name](gateway)
         for number in range(size.full_rounds):
             for name, measure in measures.items():
-                pair = found.beside_full.setdefault(name, Pair())
-                for gateway in (empty, full) if number % 2 else (full, empty):
-                    (pair.full if gateway is full else pair.empty).append(await measure(gateway))
-                self.say(f"{name}: empty {pair.empty[-1]:.0f}/s, full {pair.full[-1]:.0f}/s")
+                for empty, full, shares in pairs[: 2 if number < EARLIER_FULL_ROUNDS and name != "claim" else 1]:
+                    pair = shares.setdefault(name, Pair())
+                    for gateway in (empty, full) if number % 2 else (full, empty):
+                        (pair.full if gateway is full else pair.empty).append(await measure(gateway))
+                    self.say(f"{name}: {empty.name} {pair.empty[-1]:.0f}/s, {full.name} {pair.full[-1]:.0f}/s")
 
     async def _worked_on(self, gateway: Gateway) -> float:
         with working(gateway):

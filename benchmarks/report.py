@@ -98,6 +98,12 @@ def _circumstances(found: Findings, watch: Watch, seconds: float) -> str:
     late = [step.late for steps in found.now.steps.values() for step in steps if step.kept_up]
     if late:
         told.append(f"The steady load's requests were sent at most {max(late) * 1000:.0f} ms after their turn (p99).")
+    if found.disk:
+        told.append(
+            "The disk alone flushed 8 kB in"
+            f" {', '.join(f'{percentile(found.disk, share) * 1000:.1f}' for share in (50, 99, 99.9, 100))} ms"
+            " (p50, p99, p99.9, longest)."
+        )
     told.append(found.filled)
     return _fill(" ".join(filter(None, told)))
 
@@ -144,6 +150,11 @@ def _turns(found: Findings) -> str:
     ]
     for name, pair in found.beside_full.items():
         rows += [(f"{name}, empty tables", pair.empty), (f"{name}, full tables", pair.full)]
+    for name, pair in found.beside_full_before.items():
+        rows += [
+            (f"{name}, empty tables: earlier version", pair.empty),
+            (f"{name}, full tables: earlier version", pair.full),
+        ]
     listed = [
         f"| {name} | {_number(min(values))} | {_number(statistics.median(values))} | {_number(max(values))} |"
         for name, values in sorted(rows, key=lambda row: row[0].partition(":")[0])

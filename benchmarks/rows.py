@@ -4,11 +4,14 @@
 verification, sealed values included (nothing here opens them), with ids older than any real one and digests, references and
 times of their own. The parked ones wait for their vendor and are due in two days. Long sealed values are cut to
 `SEALED_BYTES`: whole they would be another 14 GB, in TOAST tables that no measured path reads.
+
+`python -m benchmarks.rows URL ENDED PARKED` fills a database of this version: so the benchmark of a later one does it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -258,3 +261,7 @@ async def announce(gateway: Gateway, news: News) -> None:
 
 async def give_up_deliveries(gateway: Gateway) -> None:
     await run(gateway, _GIVE_UP)
+
+
+if __name__ == "__main__":
+    print(asyncio.run(fill(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
