@@ -19,10 +19,10 @@ from covergate.eligibility.terms import (
     Role,
     WarningCode,
 )
-from tests.support.eb_rows import Row, concluded, eb, inquiry, warned, without_sources
+from tests.support.stated_rows import Row, concluded, eb, inquiry, warned, without_sources
 
 MEDICARE = [eb("1**30*MA"), eb("1**30*MB")]
-ADVANTAGE = eb("R**30*HN*ADVANTAGE PLAN", nm1=["PRP*GOOD HEALTH MA"], ref=["18*H0001-001"])
+ADVANTAGE = eb("R**30*HN*ADVANTAGE PLAN", nm1=["PRP*GOOD HEALTH MA"], references=[("18", "H0001-001")])
 GROUP_PLAN = eb("R**30*12", nm1=["PRP*WORKERS INSURANCE*77777"])
 LIABILITY = eb("R**30*14", nm1=["PR*AUTO INSURANCE"])
 ELSEWHERE = {
@@ -51,7 +51,7 @@ def billed(lines: list[Row], *codes: str, **more: Any) -> tuple[BillTo | None, s
         ),
         # A drug plan pays for drugs alone.
         (
-            [*MEDICARE, eb("R**88*OT*S0001-001", nm1=["PRP*DRUG PLAN"], ref=["18*S0001-001"])],
+            [*MEDICARE, eb("R**88*OT*S0001-001", nm1=["PRP*DRUG PLAN"], references=[("18", "S0001-001")])],
             ("98",),
             "this_payer",
             None,

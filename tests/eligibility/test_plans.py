@@ -14,8 +14,8 @@ from covergate.eligibility.derive import Derived, derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.result import Benefit, Plan, Result
 from covergate.eligibility.terms import Coverage, Kind, Level, Network, Outcome, OutcomeReason, Program, WarningCode
-from tests.support.eb_rows import TODAY, Row, concluded, eb, inquiry, warned, without_sources
 from tests.support.examples import examples
+from tests.support.stated_rows import TODAY, Row, concluded, eb, inquiry, warned, without_sources
 
 ENDED_BESIDE_VISION = [
     eb("6**30*HM*CHOICE PLUS"),

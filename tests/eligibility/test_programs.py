@@ -9,7 +9,7 @@ import pytest
 from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Plan
 from covergate.eligibility.terms import Outcome, Program, WarningCode
-from tests.support.eb_rows import Row, concluded, eb, inquiry, warned
+from tests.support.stated_rows import Row, concluded, eb, inquiry, warned
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_active_for_a_part_only_is_said(
     assert (WarningCode.LIMITED_BENEFIT in warned(derived)) is is_limited
     if is_limited:
         (found,) = [one for one in derived.result.warnings if one.code is WarningCode.LIMITED_BENEFIT]
-        assert found.sources == (["/0/eb05"] if "CLEAR" in lines[0].text else found.sources) != []
+        assert found.sources == (["/0/eb05"] if "CLEAR" in lines[0].get("eb05", "") else found.sources) != []
         assert derived.outcome is Outcome.ELIGIBLE
 
 

@@ -1,4 +1,4 @@
-"""EB rows written short, for the tests of what an X12 answer states."""
+"""EB rows written short, and what is read from them and concluded of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,51 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from covergate.eligibility.answer import Answer
+from covergate.eligibility.derive import Derived, derive
 from covergate.eligibility.failure import Aaa
-from covergate.eligibility.inquiry import Service
+from covergate.eligibility.inquiry import Inquiry, Service
 from covergate.eligibility.sourced import Sourced
+from covergate.eligibility.terms import WarningCode
 from covergate.eligibility.x12.reader import Reading, read_271
 from covergate.eligibility.x12.rows import DeliveryPattern, EbRow, Entity, Reference, dtp, element
 
+Row = dict[str, Any]
+
+TODAY = date(2026, 11, 21)
 MH = Service(service_type_codes=("MH",))
 _LISTS = ("eb03", "msgs", "procedures", "places", "limits")
 
 
-def eb(**elements: Any) -> dict[str, Any]:
-    return elements
+def eb(segment: str = "", *days: tuple[str, str], nm1: Sequence[str] = (), **elements: Any) -> Row:
+    """By its elements, or as a segment without its name (`1**30*HM*CHOICE PLUS`), its DTP, NM1 (`VN*CARELON*C1`)."""
+    spec: Row = {}
+    for number, text in enumerate(segment.split("*"), start=1):
+        if text:
+            spec[f"eb{number:02}"] = text.split("^") if number == 3 else text
+    if days:
+        spec["days"] = days
+    if nm1:
+        spec["entities"] = [dict(zip(("code", "name", "id"), one.split("*"), strict=False)) for one in nm1]
+    return spec | elements
 
 
-def rows(*specs: dict[str, Any]) -> list[EbRow]:
+def inquiry(*codes: str, payer: dict[str, str] | None = None, **service: Any) -> Inquiry:
+    """Jane's, for a service on 2026-11-21; by default service type 30 of payer 60054."""
+    return Inquiry.model_validate(
+        {
+            "payer": payer or {"id": "60054"},
+            "patient": {
+                "first_name": "Jane",
+                "last_name": "Sample",
+                "date_of_birth": "1990-09-20",
+                "member_id": "W1",
+            },
+            "service": {"date": "2026-11-21", "service_type_codes": codes or ("30",)} | service,
+        }
+    )
+
+
+def rows(*specs: Row) -> list[EbRow]:
     """`eb03`, `msgs` and the like as lists of texts, `days` as (qualifier, text); pointers are `/<row>/<name>/<n>`.
 
     `entities` and `deliveries` are dicts of texts, `references` (qualifier, number).
@@ -65,22 +95,36 @@ def _elements(texts: dict[str, str], at: str) -> dict[str, Any]:
     return {name: element(text, f"{at}/{name}") for name, text in texts.items()}
 
 
-def reading(*specs: dict[str, Any], service: Service = MH, aaas: tuple[Aaa, ...] = (), **more: Any) -> Reading:
+def reading(*specs: Row, service: Service = MH, aaas: tuple[Aaa, ...] = (), **more: Any) -> Reading:
     found = read_271(rows(*specs), service, aaas, **more)
     assert isinstance(found, Reading)
     return found
 
 
-def answer_of(reading: Reading) -> Answer:
-    return Answer(
-        coverage=reading.coverage,
-        as_of=date(2026, 11, 21),
-        answered_at=datetime(2026, 11, 21, 17, tzinfo=UTC),
-        plan=reading.plan,
-        services=reading.services,
-        benefits=reading.benefits,
-        other_coverage=reading.other_coverage,
-        related_entities=reading.related_entities,
-        notes=reading.notes,
-        warnings=reading.warnings,
-    )
+def answer_of(reading: Reading, **more: Any) -> Answer:
+    fields: dict[str, Any] = {
+        "coverage": reading.coverage,
+        "plan": reading.plan,
+        "services": reading.services,
+        "benefits": reading.benefits,
+        "other_coverage": reading.other_coverage,
+        "related_entities": reading.related_entities,
+        "notes": reading.notes,
+        "warnings": reading.warnings,
+    }
+    return Answer(as_of=TODAY, answered_at=datetime(2026, 11, 21, 17, tzinfo=UTC), **{**fields, **more})
+
+
+def concluded(lines: Sequence[Row], asked: Inquiry | None = None, **more: Any) -> Derived:
+    asked = asked or inquiry()
+    return derive(answer_of(reading(*lines, service=asked.service), **more), asked, frozenset(), TODAY)
+
+
+def warned(derived: Derived) -> set[WarningCode]:
+    return {warning.code for warning in derived.result.warnings}
+
+
+def without_sources(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_sources(one) for name, one in value.items() if name != "sources"}
+    return [without_sources(one) for one in value] if isinstance(value, list) else value
