@@ -22,9 +22,10 @@ that it does not name is one that the answer does not state, or states in a way 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,14 +189,7 @@ _REFS = {"vsee": f"{_USER}:{_CHECK}", "healthie": _POLICY, "integrex": "1", "soh
 def with_rows(one: Sample, change: Callable[[list[Any]], list[Any]]) -> Sample:
     """The sample with its benefit rows changed: EB loops, or the elements of the list that its document has for them."""
     if "segments" in one.reply:
-        segments: list[str] = one.reply["segments"]
-        loops = benefit_loops(segments)
-        if not loops:
-            return one
-        first = segments.index(loops[0][0])
-        last = first + sum(len(loop) for loop in loops)
-        rows = [segment for loop in change(loops) for segment in loop]
-        return replace(one, reply={"segments": [*segments[:first], *rows, *segments[last:]]})
+        return replace(one, reply={"segments": list(_with_loops(one.reply["segments"], change))})
     changed = copy.deepcopy(one.reply)
     for path in _LISTS:
         place: Any = changed
@@ -204,6 +198,17 @@ def with_rows(one: Sample, change: Callable[[list[Any]], list[Any]]) -> Sample:
         if isinstance(place.get(path[-1]), list):
             place[path[-1]] = change(place[path[-1]])
     return replace(one, reply=changed)
+
+
+def _with_loops(segments: list[str], change: Callable[[list[Any]], list[Any]]) -> Iterator[str]:
+    """Of each person apart."""
+    starts = [index for index, segment in enumerate(segments) if segment.startswith("HL*")]
+    for first, last in pairwise([0, *starts, len(segments)]):
+        party = segments[first:last]
+        loops = benefit_loops(party)
+        rows = [segment for loop in change(loops) for segment in loop] if loops else []
+        before = party.index(loops[0][0]) if loops else len(party)
+        yield from (*party[:before], *rows, *party[before + sum(map(len, loops)) :])
 
 
 _LISTS = (

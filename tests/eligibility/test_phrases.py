@@ -199,6 +199,13 @@ def test_a_copay_for_both_kinds_of_visit_is_one_for_any() -> None:
     assert (row.provider_kind, row.place, row.limited_to) == (None, None, [])
 
 
+def test_a_kind_of_provider_above_some_services_of_a_list_narrows_only_these() -> None:
+    listed = ("Specialist Visit or Evaluation in Office", "Primary Care Visit or Evaluation in Office")
+    row = read("Patient's Primary Care Physician", "GYN Office VS", *listed)
+    assert (row.place, row.provider_kind, row.limited_to) == (BenefitPlace.OFFICE, None, [])
+    assert read("Patient's Primary Care Physician", listed[0]).limited_to != []
+
+
 def test_services_at_different_places_narrow_the_row() -> None:
     texts = ("Specialist Visit or Evaluation in Office", "Telemedicine Specialist Visit")
     row = read(*texts)

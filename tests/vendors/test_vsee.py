@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
-from covergate.eligibility.failure import Failure
+from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Inquiry
 from covergate.errors import ConfigurationError
 from covergate.gateway import connections_of
@@ -198,6 +198,42 @@ def test_levels_by_hl_where_the_names_say_nothing() -> None:
     }
     named = [segment for segment in segments(tree, "") if segment.name == "NM1"]
     assert [segment.level for segment in named] == [LoopLevel.SUBSCRIBER, LoopLevel.DEPENDENT]
+
+
+def _child(first_name: str, born: str, code: str) -> dict[str, Any]:
+    return {
+        "HierarchicalLevel": {"@HL03_": "23"},
+        "Name": {
+            "Name": {"@NM101_": "03", "@NM103_": "SAMPLE", "@NM104_": first_name},
+            "Demographics": {"DMGSegment": {"@DMG02_": born}},
+            "EligibilityOrBenefitInformation": {"EligibilityOrBenefitInformation": {"@EB01_": code, "@EB03_": "30"}},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("children", "coverage"),
+    [
+        ([("JANE", "19900920", "1"), ("PETER", "19930704", "6")], "active"),
+        ([("PETER", "19930704", "1"), ("JANE", "19900920", "6")], "inactive"),
+        ([("JANE", "19900920", "1"), ("PETRA", "19900920", "6")], "active"),
+        ([("JANE", "19900920", "1"), ("JANE", "19900920", "6")], None),
+        ([("PAUL", "19910101", "1"), ("PETER", "19930704", "1")], None),
+        ([("PAUL", "19910101", "1")], "active"),
+    ],
+    ids=["the first", "the second", "twins", "namesakes", "two strangers", "one with another birthday"],
+)
+def test_of_several_dependents_only_the_one_who_was_asked_about_counts(
+    children: list[tuple[str, str, str]], coverage: str | None
+) -> None:
+    raw = {"DependentDetail": [_child(*child) for child in children]}
+    answer = answer_of(section(raw), INQUIRY, "1", NOW)
+    if coverage is None:
+        assert isinstance(answer, Failure)
+        assert answer.code is FailureCode.MEMBER_AMBIGUOUS
+    else:
+        assert isinstance(answer, Answer)
+        assert answer.coverage == coverage
 
 
 def test_a_very_deep_tree_is_walked() -> None:

@@ -33,5 +33,10 @@ def _differing(member: Member, person: Patient | Subscriber, numbers: set[str]) 
     return fields
 
 
+def is_named(stated: str | None, asked: str) -> bool:
+    """Whether a name is the one that was asked with, by the same measure."""
+    return stated is not None and _plain(stated) == _plain(asked)
+
+
 def _plain(words: str) -> str:
     return "".join(character for character in words.casefold() if character.isalnum())

@@ -274,7 +274,9 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str
     if listed and (not general or united is None):
         narrowing |= {text.text for text, _ in listed}
     for name in fields.intersection(_SCOPE):
-        said = _said(row, texts, name)
+        # Above some services of a list that has several kinds of it, the field is a heading and narrows only these.
+        is_heading = united is not None and name not in united and len({one.values.get(name) for _, one in general}) > 1
+        said = [] if is_heading else _said(row, texts, name)
         if united is not None and name in united:
             said += [(united[name], one.phrase) for _, one in general or listed if one.values.get(name) == united[name]]
         # A row that lists all its tiers is as wide as they are.

@@ -1,6 +1,6 @@
 """AdvancedMD's 271 in our words: EB rows, AAA rejects, the persons. Its meaning is left to `eligibility/x12/reader.py`.
 
-Invariant: of subscriber and dependent, only segments at the patient's own level are about the patient.
+Invariant: of subscriber and dependents, only the patient's own segments are about the patient.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from datetime import date
 from typing import Any
 
 from covergate.eligibility.failure import Aaa
+from covergate.eligibility.inquiry import Patient
+from covergate.eligibility.members import is_named
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp
@@ -48,7 +50,10 @@ class InsuredPerson:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`references` are the persons' REF; `plan_days` and `notes` are those of the patient's level; all outside EB loops."""
+    """`references` are the persons' REF; `plan_days` and `notes` are the patient's own; all outside EB loops.
+
+    `is_ambiguous`: there are several dependents, and none can be told to be the patient.
+    """
 
     rows: list[EbRow]
     aaas: list[Aaa]
@@ -61,15 +66,20 @@ class Response:
     notes: tuple[Sourced[str], ...]
     trace_number: Sourced[str]
     verification_number: Sourced[str]
+    is_ambiguous: bool = False
 
     @property
     def is_empty(self) -> bool:
         return not (self.rows or self.aaas or self.subscriber or self.dependent)
 
 
-def read_response(raw: Any, at: str) -> Response:
+def read_response(raw: Any, at: str, patient: Patient | None = None) -> Response:
     """Reads `raw_response`, which stands at the JSON pointer `at`."""
     every = segments(raw, at)
+    dependents = _dependents(every)
+    asked = _asked_about(dependents, patient)
+    if len(dependents) > 1:
+        every = [segment for segment in every if segment.level is not LoopLevel.DEPENDENT or segment.party == asked]
     level = (
         LoopLevel.DEPENDENT if any(segment.level is LoopLevel.DEPENDENT for segment in every) else LoopLevel.SUBSCRIBER
     )
@@ -96,7 +106,28 @@ def read_response(raw: Any, at: str) -> Response:
         ),
         trace_number=_first(own, "TRN", "02") | _first(outside, "BHT", "03"),
         verification_number=_verification_number(group),
+        is_ambiguous=len(dependents) > 1 and asked is None,
     )
+
+
+def _dependents(every: Sequence[Segment]) -> dict[str, InsuredPerson]:
+    """By their parties."""
+    own: dict[str, list[Segment]] = {}
+    for segment in every:
+        if segment.level is LoopLevel.DEPENDENT and segment.loop is None:
+            own.setdefault(segment.party, []).append(segment)
+    persons = {party: _person(around, LoopLevel.DEPENDENT) for party, around in own.items()}
+    return {party: person for party, person in persons.items() if person is not None}
+
+
+def _asked_about(dependents: dict[str, InsuredPerson], patient: Patient | None) -> str | None:
+    """The one who was born on the patient's day; of twins the one with the patient's first name."""
+    if patient is None:
+        return None
+    born = [party for party, person in dependents.items() if birth_date(person) == patient.date_of_birth]
+    if len(born) > 1:
+        born = [party for party in born if is_named(dependents[party].first_name.value, patient.first_name)]
+    return born[0] if len(born) == 1 else None
 
 
 def _as_note(segment: Segment) -> Sourced[str]:

@@ -30,7 +30,9 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
     text, words = section.text("eligibility_response"), section.text("eligibility_text").value
     message = " ".join(dict.fromkeys(part for part in (text.value, words) if part)) or None
     raw = section.at("raw_response")
-    response = read_response(raw.value, raw.pointer)
+    response = read_response(raw.value, raw.pointer, inquiry.patient)
+    if response.is_ambiguous:
+        return failure(FailureCode.MEMBER_AMBIGUOUS, vendor_message=message)
     answered_at = section.read("last_checked", _instant).value or received_at
     reading = read_271(
         response.rows,

@@ -50,13 +50,17 @@ _LEVELS_BY_WORD = {
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`loop` is the same for all segments of one EB loop, None outside any; `at` is the object that holds it."""
+    """`loop` is the same for all segments of one EB loop, None outside any; `at` is the object that holds it.
+
+    `party` is the object of the person or organization that it is about: there may be several dependents.
+    """
 
     name: str
     elements: Mapping[str, tuple[Sourced[str], ...]]
     level: LoopLevel | None
     loop: str | None
     at: str = ""
+    party: str = ""
 
     def one(self, position: str) -> Sourced[str]:
         return next(iter(self.elements.get(position, ())), NOT_STATED)
@@ -75,6 +79,7 @@ class _Place:
     level: LoopLevel | None
     loop: str | None
     is_the_loops_own: bool = False
+    party: str = ""
 
 
 def segments(raw: Any, at: str) -> list[Segment]:
@@ -88,8 +93,9 @@ def segments(raw: Any, at: str) -> list[Segment]:
             waiting += reversed(_below(place))
         elif isinstance(place.value, list):
             waiting += [
-                _Place(value, pointer(place.at, index), place.level, place.loop, place.is_the_loops_own)
+                _Place(value, at, place.level, place.loop, place.is_the_loops_own, _party_in(place, at))
                 for index, value in reversed(list(enumerate(place.value)))
+                for at in (pointer(place.at, index),)
             ]
     return every
 
@@ -106,7 +112,7 @@ def _own_segments(place: _Place) -> list[Segment]:
         if elements:
             grouped.setdefault(match[1], {})[position] = elements
     loop = _loop_of(place)
-    return [Segment(name, elements, place.level, loop, place.at) for name, elements in grouped.items()]
+    return [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
 
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
@@ -127,15 +133,23 @@ def _loop_of(place: _Place) -> str | None:
 
 def _below(place: _Place) -> list[_Place]:
     """The children. An object opens a loop for all below it if just one child is an EB segment."""
-    level = _level_of_hl(place.value) or place.level
+    level = _level_of_hl(place.value)
+    party = place.at if level else place.party
+    level = level or place.level
     ebs = sum(_is_eb(child) for value in place.value.values() for child in _as_list(value))
     opens = ebs == 1 and not _is_eb(place.value)
     loop = place.at if opens else _loop_of(place)
     return [
-        _Place(value, pointer(place.at, key), _LEVELS_BY_WORD.get(key, level), loop, opens)
+        _Place(value, at, _LEVELS_BY_WORD.get(key, level), loop, opens, at if key in _LEVELS_BY_WORD else party)
         for key, value in place.value.items()
         if isinstance(value, (Mapping, list)) and not _NAME.fullmatch(key)
+        for at in (pointer(place.at, key),)
     ]
+
+
+def _party_in(place: _Place, at: str) -> str:
+    """Of a list of parties each element is one."""
+    return at if place.at == place.party else place.party
 
 
 def _is_eb(value: Any) -> bool:
