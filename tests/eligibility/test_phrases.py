@@ -41,7 +41,7 @@ from tests.support.linear import TEXTS, check_linear
 ENTRIES = read_phrases(resources.files(phrases.__package__ or "").joinpath("phrases.toml").read_text("utf-8"))
 NO_BOOK = Book()
 CODES = {Kind.COPAY: "B", Kind.COINSURANCE: "A", Kind.DEDUCTIBLE: "C", Kind.OUT_OF_POCKET_MAX: "G"}
-CODES |= {Kind.LIMITATION: "F", Kind.COVERAGE: "1"}
+CODES |= {Kind.LIMITATION: "F", Kind.COVERAGE: "1", Kind.NON_COVERED: "I"}
 
 
 def stated(*notes: str, kind: Kind = Kind.COPAY, codes: tuple[str, ...] = ("98",), **fields: Any) -> Benefit:
@@ -217,6 +217,17 @@ def test_a_visit_to_a_chiropractor_is_general_only_for_chiropractic() -> None:
     assert read("Chiropractor Visit or Evaluation in Office").limited_to == [
         "Chiropractor Visit or Evaluation in Office"
     ]
+
+
+def test_urgent_care_among_emergency_services_is_general_at_its_place() -> None:
+    both = read("Urgent Care", codes=("86", "UC"))
+    assert (both.place, both.limited_to) == (BenefitPlace.URGENT_CARE, [])
+    assert read("Urgent Care", codes=("86",)).limited_to == ["Urgent Care"]
+
+
+def test_words_narrow_an_exclusion() -> None:
+    assert read("EXCLUSION", kind=Kind.NON_COVERED).limited_to == ["EXCLUSION"]
+    assert read("FACILITY AND PHYSICIAN BENEFIT", kind=Kind.NON_COVERED).limited_to == []
 
 
 def test_services_that_a_deductible_applies_to_do_not_narrow_it() -> None:

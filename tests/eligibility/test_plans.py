@@ -254,3 +254,16 @@ def test_a_block_of_another_line_changes_no_medical_conclusion(
         lines = [eb("1**30*HM*GOLD"), *lines]
     alone, beside = concluded(lines, inquiry(*codes)), concluded([*lines, *block], inquiry(*codes))
     assert medical_cells(alone) == medical_cells(beside)
+
+
+def test_figures_of_another_year_are_no_figures_of_this() -> None:
+    lines = [
+        eb("1**30*HM*CHOICE PLUS"),
+        eb("C*IND*30***23*2000*****Y", ("292", "20250101-20251231")),
+        eb("C*IND*30***23*1500*****Y", ("292", "20260101-20261231")),
+        eb("B**98***27*20*****Y", ("349", "20260630")),
+    ]
+    summary = concluded(lines, inquiry("98")).result.summary
+    assert summary.in_ is not None
+    assert summary.in_.deductible.individual is not None
+    assert (summary.in_.deductible.individual.total, summary.service.copay) == (1500, None)

@@ -75,6 +75,18 @@ def test_exclusion_at_another_place_of_service(place: str, covered: bool) -> Non
     assert service.covered is covered
 
 
+@pytest.mark.parametrize(
+    ("exclusion", "covered"),
+    [(eb("I**MH"), False), (eb("I**MH", msgs=["COUPLES"]), None), (eb("I**MH", limits=["Group"]), None)],
+    ids=["of all of it", "in words", "in a code"],
+)
+def test_words_on_an_exclusion_leave_open_what_is_covered(exclusion: dict[str, Any], covered: bool | None) -> None:
+    (service,) = reading(eb("1**MH"), exclusion).services
+    assert service.covered is covered
+    (alone,) = reading(exclusion).services
+    assert alone.covered is False
+
+
 def test_a_row_on_a_procedure_does_not_speak_of_the_service_type_beside_it() -> None:
     found = reading(eb(eb01="1", eb03=["MH"]), eb(eb01="I", eb03=["MH"], procedures=["90846"]))
     assert [(service.code, service.covered) for service in found.services] == [("90846", False), ("MH", True)]

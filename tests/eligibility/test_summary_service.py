@@ -191,6 +191,47 @@ def test_a_specialist_pays_more_than_the_general_copay() -> None:
     assert inside(quiet(*rows, **VISIT, specialty="PSY")).copay == money("30")
 
 
+SPECIALIST = copay("50", "96", provider_kind=ProviderKind.SPECIALIST)
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "expected"),
+    [
+        ([copay("25", "98"), SPECIALIST], VISIT | {"specialty": "WMT"}, "50"),
+        ([copay("25", "98"), SPECIALIST], VISIT | {"specialty": "PRC"}, "25"),
+        ([copay("25", "98"), SPECIALIST], VISIT, "25"),
+        ([copay("25", "98"), share(20, "96", provider_kind=ProviderKind.SPECIALIST)], VISIT | {"specialty": "WMT"}, None),
+        ([copay("25", "98"), copay("60", "98", provider_kind=ProviderKind.SPECIALIST), SPECIALIST],
+         VISIT | {"specialty": "WMT"}, "60"),
+        ([copay("25", "98"), SPECIALIST], {"service_type_codes": ["A6"], "specialty": "PSY"}, None),
+        ([copay("25", "98"), copay("20", "MH"), SPECIALIST], {"service_type_codes": ["A6"], "specialty": "PSY"}, "20"),
+        ([SPECIALIST], {"service_type_codes": ["62"], "specialty": "WMT"}, None),
+    ],
+)  # fmt: skip
+def test_a_specialist_who_is_priced_as_a_physician(
+    rows: list[Benefit], asked: dict[str, Any], expected: str | None
+) -> None:
+    assert quiet(*rows, **asked).service.copay == (money(expected) if expected else None)
+
+
+def test_an_office_visit_says_nothing_of_urgent_care() -> None:
+    urgent = {"service_type_codes": ["UC"], "place_of_service_code": "20", "specialty": "UGC"}
+    assert quiet(copay("30", "98"), **urgent).service.copay is None
+
+
+@pytest.mark.parametrize(("total", "applies"), [("0", False), ("250", True)])
+def test_a_deductible_of_the_services_own(total: str, applies: bool) -> None:
+    summary = quiet(copay("25", "98"), deductible(total, "98"), deductible("1500", "30"))
+    assert summary.service.deductible_applies is applies
+
+
+def test_words_on_an_exclusion_of_what_is_covered_exclude_a_part() -> None:
+    covered = row(Kind.COVERAGE, "98", code="1", network=Network.UNKNOWN)
+    part = row(Kind.NON_COVERED, "98", code="I", limited_to=["MARRIAGE COUNSELING"])
+    assert inside(quiet(part, copay("25", "98"))).covered is False
+    assert inside(quiet(covered, part, copay("25", "98"))).covered is None
+
+
 def test_a_copay_of_no_network_stands_beside_a_coinsurance_in_network() -> None:
     specialist = copay("50", network=Network.UNKNOWN, provider_kind=ProviderKind.SPECIALIST)
     general = copay("30", network=Network.UNKNOWN)

@@ -35,7 +35,12 @@ def places(row: Benefit) -> frozenset[BenefitPlace]:
 
 def is_general(row: Benefit) -> bool:
     """Whether nothing narrows the row but its codes and its network."""
-    return not (row.limited_to or row.facility or row.provider_kind or row.place or row.place_of_service)
+    return not row.limited_to and is_anywhere(row)
+
+
+def is_anywhere(row: Benefit) -> bool:
+    """Whether the row holds at any place and for any provider."""
+    return not (row.facility or row.provider_kind or row.place or row.place_of_service)
 
 
 def _shares(rows: Sequence[Benefit]) -> list[CostShare]:

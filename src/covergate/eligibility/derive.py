@@ -101,9 +101,10 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     of_service = [parts[index] for index in plans.of_service] or parts
     programs = {part.program for part in of_service}
     program = programs.pop() if len(programs) == 1 else Program.UNKNOWN
-    rows = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
+    of_plan = [row for index, row in enumerate(benefits) if index not in plans.elsewhere]
     others = [row for index, row in enumerate(benefits) if index in plans.elsewhere]
-    billing = billing_of(answer, inquiry, coverage, program, rows, others)
+    billing = billing_of(answer, inquiry, coverage, program, of_plan, others)
+    rows = [row for row in of_plan if holds(row.starts_on, row.ends_on, inquiry.service_date)]
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
     if coverage is Coverage.ACTIVE:
         warnings += _limits(of_service, inquiry)

@@ -286,8 +286,10 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str
 
 
 def _narrows(phrase: Phrase, row: Benefit) -> bool:
-    is_general = bool(row.service_type_codes) and phrase.general_for.issuperset(row.service_type_codes)
-    return phrase.limited and not is_general
+    """A phrase that names a place may stand on a row that is on other services too: the place keeps them apart."""
+    general = phrase.general_for.intersection(row.service_type_codes)
+    is_general = len(general) == len(row.service_type_codes) or phrase.says.place is not None
+    return phrase.limited and not (general and is_general)
 
 
 def _is_of_the_plan(row: Benefit) -> bool:
@@ -344,7 +346,7 @@ class _Gained:
 
     def row(self, narrowing: set[str]) -> Benefit:
         changes, sources = self.values, self.sources
-        is_limit = self.stated.kind is Kind.LIMITATION and self.stated.code is not None
+        is_limit = self.stated.kind in (Kind.LIMITATION, Kind.NON_COVERED) and self.stated.code is not None
         if narrowing and (is_limit or self.stated.kind in _COSTS):
             changes["limited_to"] = sorted(narrowing.union(self.stated.limited_to))
             sources["limited_to"] = sorted({*pointers_at(self.stated.sources, "limited_to"), *self.pointers})

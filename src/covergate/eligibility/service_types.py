@@ -19,6 +19,10 @@ _OCCUPATIONAL_THERAPY = ("AD", "AE", "AC")
 _SPEECH_THERAPY = ("AF", "AC")
 _OFFICE_VISIT = ("98", "BY", "BZ")
 
+VISITS = frozenset(_OFFICE_VISIT)
+PHYSICIAN = "96"
+"""Physicians as a whole. Where a payer prices specialists there, its visit without a kind is none to a specialist."""
+
 
 @dataclass(frozen=True, slots=True)
 class Procedures:
@@ -70,7 +74,7 @@ SPECIALTIES: dict[Specialty, tuple[str, ...]] = {
     Specialty.PSY: _MENTAL_HEALTH,
     Specialty.SLP: _SPEECH_THERAPY,
     Specialty.SUD: _SUBSTANCE_USE,
-    Specialty.UGC: ("UC", "98"),
+    Specialty.UGC: ("UC",),
 }
 """Without an entry payers have no service type of their own for the specialty."""
 

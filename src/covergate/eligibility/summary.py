@@ -19,6 +19,7 @@ from covergate.eligibility.cost_shares import (
     SHARING,
     authorization_among,
     deductible_applies,
+    is_anywhere,
     is_general,
     need_of,
     places,
@@ -36,7 +37,7 @@ from covergate.eligibility.result import (
     Summary,
     Warning_,
 )
-from covergate.eligibility.service_types import family_of, provider_kind_of
+from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import (
     AppliesTo,
@@ -80,8 +81,8 @@ _STATED_IN: dict[Kind, tuple[str, ...]] = {
 """The fields of a benefit that hold the summary's values, by kind."""
 _CONFLICT = "Several different values were stated for {field} ({network} network); see benefits."
 
-_PLAN, _ELSE = 1_000, 2_000
-"""Distances: below, the place of a code in the family; the plan as a whole; something else."""
+_PHYSICIAN, _PLAN, _ELSE = 900, 1_000, 2_000
+"""Distances: below, the place of a code in the family; a kind of physician; the plan as a whole; something else."""
 _YEARLY = frozenset({Period.CALENDAR_YEAR, Period.SERVICE_YEAR, Period.YEAR, Period.CONTRACT, Period.UNKNOWN})
 _ASK_ELSEWHERE = "U"
 """EB01 of a row that sends its services to another payer."""
@@ -96,6 +97,10 @@ class SharedCostQuestion:
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
     network: Network | None = None
+
+    @property
+    def is_visit(self) -> bool:
+        return not VISITS.isdisjoint(self.family) or any(code in VISITS for _, code in self.codes)
 
 
 def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> SharedCostQuestion:
@@ -147,7 +152,7 @@ def summarize(
     near = [row for row in benefits if _distance(row, question) < _ELSE]
     accumulated = {kind: _accumulating(near, kind, question) for kind in _ACCUMULATED}
     networks = {
-        network: _of_network(_heard(near, question, network), accumulated, question, network, notes)
+        network: _of_network(_heard(near, question, network), near, accumulated, question, network, notes)
         for network in (Network.IN, Network.OUT, Network.UNKNOWN)
     }
     parts: dict[str, Any] = {network.value: part for network, part in networks.items()}
@@ -188,7 +193,7 @@ def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Netwo
         for row in near
         if (row.kind is Kind.NON_COVERED or row.code == _ASK_ELSEWHERE)
         and row.network in (network, Network.BOTH, Network.UNKNOWN)
-        and is_general(row)
+        and is_anywhere(row)
     ]
     barrier = min(denials, default=_ELSE)
     return [
@@ -216,12 +221,13 @@ def _accumulating(near: Sequence[Benefit], kind: Kind, question: SharedCostQuest
 
 def _of_network(
     rows: list[Benefit],
+    near: Sequence[Benefit],
     accumulating: dict[Kind, list[Benefit]],
     question: SharedCostQuestion,
     network: Network,
     notes: _Notes,
 ) -> NetworkSummary | None:
-    covered = notes.value(f"{network.value}.covered", _covered(rows, question))
+    covered = notes.value(f"{network.value}.covered", _covered(rows, near, question))
     needs = _nearest([row for row in rows if need_of(row) is not AuthorizationNeed.UNKNOWN], question)
     stated = [row for row in rows if row.kind in _STATED_IN]
     # That a service is covered is said by the result; a network needs something that a patient pays, or a denial.
@@ -267,19 +273,31 @@ def _required(need: AuthorizationNeed) -> bool | None:
     return {AuthorizationNeed.REQUIRED: True, AuthorizationNeed.NOT_REQUIRED: False}.get(need)
 
 
-def _covered(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
-    """False where the payer excludes an asked code, at any place and without a limit, and nothing says the contrary."""
+def _covered(rows: Iterable[Benefit], near: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
+    """False where the payer excludes an asked code, at any place, and nothing says the contrary.
+
+    Words on an exclusion of what is covered otherwise, in whatever network, exclude a part of it.
+    """
+    is_covered = any(_tells_coverage(row, question) for row in near)
     stated = {
         row.kind is Kind.COVERAGE
         for row in rows
-        if row.kind in (Kind.COVERAGE, Kind.NON_COVERED)
-        and row.code not in INACTIVE
-        and is_general(row)
-        and _distance(row, question) == 0
+        if _tells_coverage(row, question)
+        or (
+            row.kind is Kind.NON_COVERED
+            and is_anywhere(row)
+            and not (row.limited_to and is_covered)
+            and _distance(row, question) == 0
+        )
     }
     if len(stated) > 1:
         return _Cell(why_null=WhyNull.CONFLICT)
     return _Cell(next(iter(stated), None), why_null=None if stated else WhyNull.NOT_STATED)
+
+
+def _tells_coverage(row: Benefit, question: SharedCostQuestion) -> bool:
+    is_active = row.kind is Kind.COVERAGE and row.code not in INACTIVE
+    return is_active and is_general(row) and _distance(row, question) == 0
 
 
 def _general(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind, part: str) -> _Cell[Any]:
@@ -438,7 +456,7 @@ def _of_one_share(
 
 
 def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
-    """By the share itself; else by a row on the same codes: one that waives it, or a deductible of zero for them."""
+    """By the share itself; else by a row on the same codes: one that waives it, or their own deductible, zero or not."""
     if (applies := deductible_applies(chosen)) is not None:
         return _Cell(applies, tuple(row for row in chosen if row.deductible_waived is not None))
     near = _nearest(chosen or about, question)
@@ -446,14 +464,13 @@ def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: S
     alike = [row for row in about if _distance(row, question) == distance]
     waiving = [row for row in alike if row.deductible_waived is not None]
     if waiving:
-        most = max(_specific(row) for row in waiving)
-        waiving = [row for row in waiving if _specific(row) == most]
+        waiving = _most_specific(waiving)
         if (applies := deductible_applies(waiving)) is not None:
             return _Cell(applies, tuple(waiving))
         return _Cell(why_null=WhyNull.SEVERAL_SHARES)
-    own = [row for row in alike if row.kind is Kind.DEDUCTIBLE and row.total is not None and is_general(row)]
-    if own and all(row.total == 0 for row in own):
-        return _Cell(False, tuple(own))
+    own = _most_specific([row for row in alike if row.kind is Kind.DEDUCTIBLE and row.total is not None])
+    if len({row.total == 0 for row in own}) == 1:
+        return _Cell(own[0].total != 0, tuple(own))
     return _Cell(why_null=WhyNull.NOT_STATED)
 
 
@@ -471,12 +488,40 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     fitting = [row for row in near if _fits(row, question)]
     if not fitting:
         return _Cell(why_null=WhyNull.NOT_STATED if not near else _why_not(near, part))
-    nearest = _nearest(fitting, question)
+    nearest = _most_specific(_nearest(fitting, question))
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
         return _Cell(why_null=_why_not(near, part))
-    most = max(_specific(row) for row in nearest)
-    chosen = [row for row in nearest if _specific(row) == most]
-    return _one(chosen, part)
+    return _of_the_kind(rows, nearest, question, part) or _one(nearest, part)
+
+
+def _of_the_kind(
+    rows: Iterable[Benefit], nearest: Sequence[Benefit], question: SharedCostQuestion, part: str
+) -> _Cell[Any] | None:
+    """If the payer prices the asked kind of physician apart from the visits that it states for any kind.
+
+    A visit has that price; of a service that only may be paid as a visit it is not known whether it does.
+    """
+    of_any_kind = {
+        getattr(row, part)
+        for row in nearest
+        if row.provider_kind is None and not VISITS.isdisjoint(row.service_type_codes)
+    }
+    apart = [
+        row for row in rows if row.kind in SHARING and _distance(row, question) == _PHYSICIAN and _fits(row, question)
+    ]
+    if not of_any_kind or not apart:
+        return None
+    stating = _most_specific([row for row in apart if getattr(row, part) is not None])
+    if _distance(nearest[0], question) == 0:
+        return _one(stating, part) if stating else _Cell(why_null=WhyNull.NOT_STATED)
+    if {getattr(row, part) for row in stating} == of_any_kind:
+        return None
+    return _Cell(why_null=WhyNull.SEVERAL_SHARES)
+
+
+def _most_specific(rows: list[Benefit]) -> list[Benefit]:
+    most = max((_specific(row) for row in rows), default=0)
+    return [row for row in rows if _specific(row) == most]
 
 
 def _why_not(near: Sequence[Benefit], part: str) -> WhyNull:
@@ -576,4 +621,6 @@ def _distance(row: Benefit, question: SharedCostQuestion) -> int:
         for place, code in enumerate(question.family, start=1):
             if code in row.service_type_codes:
                 return place
+        if question.is_visit and PHYSICIAN in row.service_type_codes and row.provider_kind is not None:
+            return _PHYSICIAN if row.provider_kind is question.provider_kind else _ELSE
     return _PLAN if WHOLE_PLAN in row.service_type_codes else _ELSE

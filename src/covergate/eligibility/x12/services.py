@@ -113,6 +113,9 @@ def _covered(rows: list[EbRow], place_of_service: str | None) -> tuple[bool | No
     active = [row for row in rows if row.code in ACTIVE]
     excluded = [row for row in rows if row.code == NON_COVERED and not _only_out_of_network(row)]
     here = [row for row in excluded if not row.places or place_of_service in texts(row.places)]
+    # Words on an exclusion beside a coverage of the same service exclude a part of it, nobody knows which.
+    if active and here and all(row.msgs or row.limits for row in here):
+        return None, []
     if here:
         return False, here
     if active:
