@@ -266,4 +266,5 @@ def test_figures_of_another_year_are_no_figures_of_this() -> None:
     summary = concluded(lines, inquiry("98")).result.summary
     assert summary.in_ is not None
     assert summary.in_.deductible.individual is not None
-    assert (summary.in_.deductible.individual.total, summary.service.copay) == (1500, None)
+    assert summary.in_.deductible.individual.total == 1500
+    assert summary.service.copay is None
