@@ -34,7 +34,7 @@ import orjson
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import Derived, derive
 from covergate.eligibility.failure import Failure
-from covergate.eligibility.inquiry import today_eastern
+from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.vendors import VENDORS
 from covergate.vendors.flow import Answered, Question, Refused, drive
 from tests.support.flows import flow, question, reply
@@ -144,6 +144,11 @@ def _question(one: Sample) -> _Json:
         inquiry["subscriber"] = _SUBSCRIBER
     at = one.answered_at.isoformat()
     return {"inquiry": inquiry, "now": at, "submitted_at": at}
+
+
+def inquiry_of(one: Sample) -> Inquiry:
+    told = question(VENDORS[one.vendor], _question(one))
+    return told.inquiry
 
 
 def _vsee(one: Sample, told: Question) -> _Json:

@@ -6,7 +6,7 @@ a row states is one of its share: place, kind of provider, tier, facility, the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
 
 from covergate.eligibility.places import places_of
@@ -15,17 +15,28 @@ from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind
 
 SHARING = frozenset({Kind.COPAY, Kind.COINSURANCE})
-_CONDITIONS = ("network", "service_type_codes", "procedure_codes", "provider_kind", "tier", "facility", "limited_to")
 
 
 def cost_shares_of(benefits: Iterable[Benefit]) -> list[CostShare]:
     """One for each condition and amount; copay and coinsurance of one condition stand together if there is one of each."""
-    alike: dict[str, list[Benefit]] = {}
+    alike: dict[Hashable, list[Benefit]] = {}
     for row in benefits:
         if row.kind in SHARING and (row.amount is not None or row.percent is not None):
-            key = repr([getattr(row, name) for name in _CONDITIONS] + sorted(places(row)))
-            alike.setdefault(key, []).append(row)
+            alike.setdefault(_conditions(row), []).append(row)
     return [share for rows in alike.values() for share in _shares(rows)]
+
+
+def _conditions(row: Benefit) -> Hashable:
+    return (
+        row.network,
+        tuple(row.service_type_codes),
+        tuple(row.procedure_codes),
+        row.provider_kind,
+        row.tier,
+        row.facility,
+        tuple(row.limited_to),
+        places(row),
+    )
 
 
 def places(row: Benefit) -> frozenset[BenefitPlace]:
@@ -110,6 +121,9 @@ def sources_of(rows: Iterable[Benefit], fields: dict[str, str]) -> Sources:
     A value that only one phrase states keeps its name.
     """
     rows = list(rows)
+    if len(rows) == 1:
+        of_row = rows[0].sources
+        return {name: of_row[field] for name, field in fields.items() if pointers_at(of_row, field)}
     sources: Sources = {}
     for name, field in fields.items():
         stated = [row.sources[field] for row in rows if field in row.sources]

@@ -359,10 +359,17 @@ def _outcome(
 
 def in_order(parts: list[_P]) -> list[_P]:
     """Sorted by content; `sources` only break ties, so that equal parts stay in a fixed order too."""
-    return sorted(parts, key=_content) if len(parts) > 1 else parts
+    if len(parts) < 2:
+        return parts
+    contents = [part.model_dump_json(exclude=_SOURCES) for part in parts]
+    order = sorted(range(len(parts)), key=contents.__getitem__)
+    if len(set(contents)) < len(parts):
+        order.sort(key=lambda index: (contents[index], _sources(parts[index])))
+    return [parts[index] for index in order]
 
 
-def _content(part: ResultPart) -> tuple[bytes, bytes]:
-    fields = part.model_dump(mode="json")
-    sources = fields.pop("sources", None)
-    return orjson.dumps(fields), orjson.dumps(sources, option=orjson.OPT_SORT_KEYS)
+_SOURCES = {"sources"}
+
+
+def _sources(part: ResultPart) -> bytes:
+    return orjson.dumps(part.model_dump(mode="json", include=_SOURCES), option=orjson.OPT_SORT_KEYS)

@@ -71,26 +71,29 @@ class Phrase(ResultPart):
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
-    """Phrases that are plain words, by these, and the others with their compiled patterns."""
-
-    plain: dict[str, tuple[Phrase, ...]] = field(default_factory=dict)
-    patterns: tuple[tuple[re.Pattern[str], Phrase], ...] = ()
-
-    def find(self, folded: str) -> list[_Match]:
-        """All phrases that the whole text is."""
-        matches = [_Match(phrase, _values(phrase, {})) for phrase in self.plain.get(folded, ())]
-        for pattern, phrase in self.patterns:
-            match = pattern.fullmatch(folded)
-            if match is not None:
-                matches.append(_Match(phrase, _values(phrase, match.groupdict())))
-        return matches
-
-
-@dataclass(frozen=True, slots=True)
 class _Match:
     phrase: Phrase
     values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Phrases that are plain words, by these, and the others with their compiled patterns; `any_of` is all of these."""
+
+    plain: dict[str, tuple[_Match, ...]] = field(default_factory=dict)
+    patterns: tuple[tuple[re.Pattern[str], _Match], ...] = ()
+    any_of: re.Pattern[str] | None = None
+
+    def find(self, folded: str) -> list[_Match]:
+        """All phrases that the whole text is."""
+        matches = [*self.plain.get(folded, ())]
+        # Most texts are plain words or nothing at all: one pattern says so in place of all.
+        if self.any_of is not None and self.any_of.fullmatch(folded):
+            for pattern, match in self.patterns:
+                if (found := pattern.fullmatch(folded)) is not None:
+                    groups = found.groupdict()
+                    matches.append(_Match(match.phrase, _values(match.phrase, groups)) if groups else match)
+        return matches
 
 
 def _values(phrase: Phrase, groups: dict[str, str]) -> dict[str, Any]:
@@ -105,14 +108,17 @@ def _values(phrase: Phrase, groups: dict[str, str]) -> dict[str, Any]:
 
 
 def make_book(phrases: Iterable[Phrase]) -> Book:
-    plain: defaultdict[str, list[Phrase]] = defaultdict(list)
-    patterns: list[tuple[re.Pattern[str], Phrase]] = []
+    plain: defaultdict[str, list[_Match]] = defaultdict(list)
+    patterns: list[tuple[re.Pattern[str], _Match]] = []
     for phrase in phrases:
+        match = _Match(phrase, _values(phrase, {}))
         if re.search(r"[\\^$.|?*+()\[\]{}]", phrase.pattern):
-            patterns.append((re.compile(phrase.pattern), phrase))
+            patterns.append((re.compile(phrase.pattern), match))
         else:
-            plain[phrase.pattern].append(phrase)
-    return Book({words: tuple(those) for words, those in plain.items()}, tuple(patterns))
+            plain[phrase.pattern].append(match)
+    unnamed = [re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern, _ in patterns]
+    any_of = re.compile("|".join(f"(?:{one})" for one in unnamed)) if unnamed else None
+    return Book({words: tuple(those) for words, those in plain.items()}, tuple(patterns), any_of)
 
 
 def read_phrases(content: str) -> list[Phrase]:
@@ -153,7 +159,8 @@ def apply_phrases(answer: Answer, book: Book = BOOK) -> Answer:
 class _Text:
     """A message with the phrases that its parts are; `fields` are those that they speak of.
 
-    `ambiguous` holds the parts that are several phrases. `is_explained`: each part is one at least.
+    `ambiguous` holds the parts that are several phrases. `is_explained`: each part is one at least. `lists`: one of these
+    is a service of a list; `narrows`: or it is a limit.
     """
 
     text: str
@@ -162,6 +169,7 @@ class _Text:
     ambiguous: tuple[list[_Match], ...]
     is_explained: bool
     lists: bool
+    narrows: bool
 
     @classmethod
     def of(cls, text: str, parts: list[list[_Match]]) -> _Text:
@@ -173,6 +181,7 @@ class _Text:
             ambiguous=tuple(part for part in parts if len(part) > 1),
             is_explained=all(parts),
             lists=any(match.phrase.one_of for match in matches),
+            narrows=any(match.phrase.one_of or match.phrase.limited for match in matches),
         )
 
 
@@ -262,6 +271,8 @@ def _holds_for_all(texts: list[_Text], name: str) -> bool:
 def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str]:
     """Adds tier, place and provider kind; returns the texts that narrow the row beyond these."""
     row = gained.stated
+    if fields.isdisjoint(_SCOPE) and not any(text.narrows for text in texts):
+        return set()
     narrowing = {
         text.text for text in texts for match in text.matches if not match.phrase.one_of and _narrows(match.phrase, row)
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from covergate.eligibility.terms import BenefitPlace
 
 _P = BenefitPlace
@@ -18,6 +20,7 @@ BENEFIT_PLACES: dict[str, BenefitPlace] = {
 }
 
 
+@lru_cache(256)
 def places_of(codes: str | None) -> frozenset[BenefitPlace]:
     """Of codes joined by commas, as a benefit has them; none for no code."""
     return frozenset(BENEFIT_PLACES.get(code, _P.OTHER) for code in (codes or "").split(",") if code)

@@ -51,7 +51,7 @@ class Sourced(Generic[_T]):
         return self if self.value is not None else other
 
     def then(self, convert: Callable[[_T], _U | None]) -> Sourced[_U]:
-        return Sourced(None if self.value is None else convert(self.value), self.pointers)
+        return NOT_STATED if self.value is None else Sourced(convert(self.value), self.pointers)
 
     def meaning(self, table: Mapping[_T, _U], otherwise: _U) -> _U:
         """The table's entry for this code, `otherwise` for a code that is not stated or not in the table."""

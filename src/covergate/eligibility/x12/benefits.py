@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from covergate.eligibility.places import places_of
 from covergate.eligibility.result import Benefit, Quantity
@@ -63,8 +63,7 @@ _ANCHORS: dict[Figure, frozenset[Period]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     """One EB row in our words. `period` None: the row names a figure (24, 29) and no period.
 
     `within` is the time in which a count of HSD holds, if no period says it ("24 months").
@@ -86,6 +85,8 @@ class _Facts:
     texts: frozenset[str]
     subject: Hashable
     """All that rows of one benefit have in common, except network, texts, dates, unit and period."""
+    identity: Hashable
+    """All that they have in common, except unit and period."""
 
     @property
     def has_total(self) -> bool:
@@ -102,11 +103,6 @@ class _Facts:
             frozenset((figure, number.value) for figure, number in self.money.items()),
             frozenset((figure, number.value) for figure, number in self.counts.items()),
         )
-
-    @property
-    def identity(self) -> Hashable:
-        """What rows of one benefit have in common, except unit and period."""
-        return (self.subject, self.network, self.texts, self.dates.starts_on.value, self.dates.ends_on.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +220,28 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
     units = UNITS if delivery is None else DELIVERY_UNITS
     amount = dollars if money_figure is None else NOT_STATED
     share = read_percent(row.eb08, row.eb08_is_fraction)
+    dates, words = _dates(row), frozenset(texts(row.msgs))
+    # Amount and percent count: two different copays are two benefits.
+    subject = (
+        row.code,
+        row.service_types,
+        row.procedure_codes,
+        level,
+        row.eb04.value,
+        row.eb05.value,
+        tuple(texts(row.places)),
+        tuple(texts(row.limits)),
+        amount.value,
+        share.value,
+        _named_quantity(row),
+        within,
+    )
     return _Facts(
         row=row,
         kind=kind,
         network=network,
         level=level,
-        dates=_dates(row),
+        dates=dates,
         period=period,
         within=within,
         amount=amount,
@@ -238,22 +250,9 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         unit=row.eb09.meaning(units, Unit.OTHER) if counts else None,
         counts=counts,
         authorization=authorization_of(row),
-        texts=frozenset(texts(row.msgs)),
-        # Amount and percent count: two different copays are two benefits.
-        subject=(
-            row.code,
-            row.service_types,
-            row.procedure_codes,
-            level,
-            row.eb04.value,
-            row.eb05.value,
-            tuple(texts(row.places)),
-            tuple(texts(row.limits)),
-            amount.value,
-            share.value,
-            _named_quantity(row),
-            within,
-        ),
+        texts=words,
+        subject=subject,
+        identity=(subject, network, words, dates.starts_on.value, dates.ends_on.value),
     )
 
 
@@ -398,7 +397,7 @@ def _with_unit(alike: list[_Facts]) -> list[_Facts]:
     if len(units) != 1:
         return alike
     (unit,) = units
-    return [replace(facts, unit=unit) if _only_says_used(facts) else facts for facts in alike]
+    return [facts._replace(unit=unit) if _only_says_used(facts) else facts for facts in alike]
 
 
 def _only_says_used(facts: _Facts) -> bool:
@@ -407,6 +406,8 @@ def _only_says_used(facts: _Facts) -> bool:
 
 def _by_period(rows: list[_Facts]) -> list[tuple[Period, list[_Facts]]]:
     """Rows to be joined, by period; a figure without a period joins the one period whose total it can belong to."""
+    if len(rows) == 1:
+        return [(rows[0].period or Period.UNKNOWN, rows)]
     anchors = {facts.period for facts in rows if facts.has_total and facts.period}
     periods: defaultdict[Period, list[_Facts]] = defaultdict(list)
     ambiguous: list[_Facts] = []
@@ -530,31 +531,41 @@ def _sources(
     counts: dict[Figure, Sourced[Decimal]],
     authorization: AuthorizationNeed,
 ) -> Sources:
-    rows = [one.row for one in facts]
-    asking = [one.row.eb11 for one in facts if _is_known(one)]
-    stated: dict[str, Iterable[Sourced[Any]]] = {
-        "kind": [row.eb01 for row in rows],
-        "code": [row.eb01 for row in rows],
-        "level": [row.eb02 for row in rows],
-        "service_type_codes": [code for row in rows for code in row.eb03],
-        "insurance_type": [row.eb04 for row in rows],
-        "plan_name": [row.eb05 for row in rows],
-        "period": [row.eb06 for row in rows],
-        "authorization_required": asking if authorization in AUTHORIZATION_REQUIRED else [],
-        "authorization": asking,
-        # Beside the rows of one network, what is used can come from a row for both.
-        "network": [one.row.eb12 for one in facts if one.network is facts[0].network],
-        "procedure_codes": [code for row in rows for code in row.procedures],
-        "place_of_service": [place for row in rows for place in row.places],
-        "place": [place for row in rows for place in row.places] if _place(rows[0]) else [],
-        "limited_to": [limit for row in rows for limit in row.limits],
-        "notes": [msg for row in rows for msg in row.msgs],
-        "amount": [one.amount for one in facts],
-        "percent": [one.percent for one in facts],
-        "starts_on": [one.dates.starts_on for one in facts],
-        "ends_on": [one.dates.ends_on for one in facts],
-    }
-    sources: Sources = {name: at for name, elements in stated.items() if (at := pointers_of(elements))}
+    """The pointers of all rows, by the benefit's fields."""
+    found: dict[str, set[str]] = {}
+    for one in facts:
+        row = one.row
+        for name, element in (
+            ("kind", row.eb01),
+            ("code", row.eb01),
+            ("level", row.eb02),
+            ("insurance_type", row.eb04),
+            ("plan_name", row.eb05),
+            ("period", row.eb06),
+            # Beside the rows of one network, what is used can come from a row for both.
+            ("network", row.eb12 if one.network is facts[0].network else NOT_STATED),
+            ("authorization", row.eb11 if _is_known(one) else NOT_STATED),
+            ("amount", one.amount),
+            ("percent", one.percent),
+            ("starts_on", one.dates.starts_on),
+            ("ends_on", one.dates.ends_on),
+        ):
+            if element.value is not None:
+                found.setdefault(name, set()).update(element.pointers)
+        for name, elements in (
+            ("service_type_codes", row.eb03),
+            ("procedure_codes", row.procedures),
+            ("place_of_service", row.places),
+            ("limited_to", row.limits),
+            ("notes", row.msgs),
+        ):
+            if elements:
+                found.setdefault(name, set()).update(*(element.pointers for element in elements if element))
+    sources: Sources = {name: sorted(at) for name, at in found.items() if at}
+    if "place_of_service" in sources and _place(facts[0].row):
+        sources["place"] = sources["place_of_service"]
+    if "authorization" in sources and authorization in AUTHORIZATION_REQUIRED:
+        sources["authorization_required"] = sources["authorization"]
     sources |= {figure.value: list(number.pointers) for figure, number in dollars.items()}
     if counts:
         sources["quantity"] = pointers_of(counts.values())

@@ -246,21 +246,29 @@ def _left(benefit: Benefit) -> list[tuple[Decimal | None, Decimal | None, tuple[
 
 def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
     elements: list[tuple[str, Sourced[str], Container[str]]] = [
-        ("EB01", row.eb01, KINDS),
-        ("EB02", row.eb02, LEVELS),
-        ("EB04", row.eb04, EB04_NAMES),
-        ("EB06", row.eb06, PERIODS),
-        ("EB09", row.eb09, UNITS),
-        ("EB11", row.eb11, AUTHORIZATION),
-        ("EB12", row.eb12, NETWORKS),
-        *(("EB03", code, EB03_NAMES) for code in row.eb03),
-        *(("HSD01", delivery.hsd01, DELIVERY_UNITS) for delivery in row.deliveries),
-        *(("HSD03", delivery.hsd03, RATE_PERIODS) for delivery in row.deliveries),
-        *(("HSD05", delivery.hsd05, PERIODS) for delivery in row.deliveries),
+        (name, getattr(row, name.lower()), table) for name, table in _CODED
     ]
+    elements += [("EB03", code, EB03_NAMES) for code in row.eb03]
+    elements += [(name, getattr(one, name.lower()), table) for one in row.deliveries for name, table in _HSD_CODED]
     return [
         (name, element) for name, element, table in elements if element.value is not None and element.value not in table
     ]
+
+
+_CODED: tuple[tuple[str, Container[str]], ...] = (
+    ("EB01", KINDS),
+    ("EB02", LEVELS),
+    ("EB04", EB04_NAMES),
+    ("EB06", PERIODS),
+    ("EB09", UNITS),
+    ("EB11", AUTHORIZATION),
+    ("EB12", NETWORKS),
+)
+_HSD_CODED: tuple[tuple[str, Container[str]], ...] = (
+    ("HSD01", DELIVERY_UNITS),
+    ("HSD03", RATE_PERIODS),
+    ("HSD05", PERIODS),
+)
 
 
 def _looks_like_a_code(element: Sourced[str]) -> bool:
@@ -270,10 +278,11 @@ def _looks_like_a_code(element: Sourced[str]) -> bool:
 
 
 def _unreadable(row: EbRow) -> list[tuple[str, Sourced[str]]]:
-    numbers = (
-        ("EB07", row.eb07, read_money(row.eb07, money_figure_of(row))),
-        ("EB08", row.eb08, read_percent(row.eb08, row.eb08_is_fraction)),
-        ("EB10", row.eb10, read_count(row.eb10, count_figure_of(row))),
-        *(("HSD02", delivery.hsd02, read_count(delivery.hsd02, Figure.REMAINING)) for delivery in row.deliveries),
-    )
-    return [(name, element) for name, element, number in numbers if element and not number]
+    found = [("HSD02", one.hsd02) for one in row.deliveries if not read_count(one.hsd02, Figure.REMAINING)]
+    if row.eb07 and not read_money(row.eb07, money_figure_of(row)):
+        found.append(("EB07", row.eb07))
+    if row.eb08 and not read_percent(row.eb08, row.eb08_is_fraction):
+        found.append(("EB08", row.eb08))
+    if row.eb10 and not read_count(row.eb10, count_figure_of(row)):
+        found.append(("EB10", row.eb10))
+    return [(name, element) for name, element in found if element]

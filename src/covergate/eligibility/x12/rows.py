@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 from covergate.eligibility.result import PostalAddress
@@ -97,7 +98,7 @@ class Entity:
     address: Sourced[PostalAddress] = NOT_STATED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EbRow:
     """The EB segment and its loop. `eb03` and `procedures` (from EB13) are already split into single codes.
 
@@ -129,23 +130,24 @@ class EbRow:
     entities: tuple[Entity, ...] = ()
     member_id: Sourced[str] = NOT_STATED
 
-    @property
+    @cached_property
     def code(self) -> str:
         """EB01, "" if the row has none."""
         return self.eb01.value or ""
 
-    @property
+    @cached_property
     def service_types(self) -> frozenset[str]:
         return frozenset(texts(self.eb03))
 
-    @property
+    @cached_property
     def procedure_codes(self) -> frozenset[str]:
         return frozenset(texts(self.procedures))
 
 
 def texts(elements: Iterable[Sourced[str]]) -> list[str]:
     """The different texts of the elements, sorted."""
-    return sorted({element.value for element in elements if element.value is not None})
+    found = {element.value for element in elements if element.value is not None}
+    return sorted(found) if len(found) > 1 else list(found)
 
 
 # DTP01: the qualifiers of a whole range, its begin and its end (docs/x12.md#dates).
@@ -163,6 +165,9 @@ PLAN_SPAN, ELIGIBILITY_SPAN = "291", "307"
 class DateRange:
     starts_on: Sourced[date] = NOT_STATED
     ends_on: Sourced[date] = NOT_STATED
+
+
+_NO_DATES = DateRange()
 
 
 def date_range(days: tuple[Days, ...], *families: tuple[str, str, str], one_day_begins: bool = False) -> DateRange:
@@ -184,7 +189,7 @@ def date_range(days: tuple[Days, ...], *families: tuple[str, str, str], one_day_
         ]
         if starts or ends:
             return DateRange(_only(starts), _only(ends))
-    return DateRange()
+    return _NO_DATES
 
 
 def last_day(days: Iterable[Days], qualifier: str) -> Sourced[date]:

@@ -50,8 +50,11 @@ def services_of(rows: Sequence[EbRow], place_of_service: str | None) -> list[Ser
     `place_of_service` is the one asked about, None if it is not known where the service will be.
     """
     mentions: dict[tuple[CodeType, str], list[_Mention]] = {}
+    of_authorization = {
+        text for text in texts(msg for row in rows for msg in row.msgs) if _OF_AUTHORIZATION.search(text)
+    }
     for row in rows:
-        notes = [msg for msg in row.msgs if _OF_AUTHORIZATION.search(msg.value or "")]
+        notes = [msg for msg in row.msgs if msg.value in of_authorization] if of_authorization else []
         kind = CodeType.PROCEDURE if row.procedures else CodeType.SERVICE_TYPE
         for code in row.procedures or row.eb03:
             mentions.setdefault((kind, code.value or ""), []).append((row, code, notes))

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer
 from covergate.eligibility.x12.rows import element
 
 _NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
 """`@EB01_EligibilityOrBenefitInformationCode` → EB, 01; `@EB13_02_…` → EB, 13, 02."""
+_KEYS = 2048
+"""Different keys that are remembered: an answer repeats a few dozen, hundreds of times."""
 
 
 class LoopLevel(StrEnum):
@@ -48,8 +50,7 @@ _LEVELS_BY_WORD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """`loop` is the same for all segments of one EB loop, None outside any; `at` is the object that holds it.
 
     `party` is the object of the person or organization that it is about: there may be several dependents.
@@ -72,8 +73,7 @@ class Segment:
         return self.one(position).value
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     value: Any
     at: str
     level: LoopLevel | None
@@ -88,7 +88,7 @@ def segments(raw: Any, at: str) -> list[Segment]:
     waiting = [_Place(raw, at, None, None)]
     while waiting:
         place = waiting.pop()
-        if isinstance(place.value, Mapping):
+        if isinstance(place.value, dict):
             every += _own_segments(place)
             waiting += reversed(_below(place))
         elif isinstance(place.value, list):
@@ -104,24 +104,31 @@ def _own_segments(place: _Place) -> list[Segment]:
     """The segments whose elements are keys of this very object: nearly always one or none."""
     grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
     for key, value in place.value.items():
-        match = _NAME.fullmatch(key)
-        if match is None:
-            continue
-        position = match[2] if match[3] is None else f"{match[2]}.{match[3]}"
-        elements = _elements(value, pointer(place.at, key))
-        if elements:
-            grouped.setdefault(match[1], {})[position] = elements
+        if (named := _named(key)) is not None and (elements := _elements(value, pointer(place.at, key))):
+            grouped.setdefault(named[0], {})[named[1]] = elements
+    if not grouped:
+        return []
     loop = _loop_of(place)
     return [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
 
 
+@lru_cache(_KEYS)
+def _named(key: str) -> tuple[str, str] | None:
+    """Segment and position of the element that a key names; None if it names none."""
+    match = _NAME.fullmatch(key)
+    if match is None:
+        return None
+    return match[1], match[2] if match[3] is None else f"{match[2]}.{match[3]}"
+
+
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     """An attribute, or one or several children with text (`#text` if such a child has attributes too)."""
-    values: Iterable[tuple[Any, str]] = [(value, at)]
     if isinstance(value, list):
-        values = [(one, pointer(at, index)) for index, one in enumerate(value)]
+        values: Iterable[tuple[Any, str]] = [(one, pointer(at, index)) for index, one in enumerate(value)]
     elif isinstance(value, dict):
         values = [(value.get("#text"), pointer(at, "#text"))]
+    else:
+        return (only,) if (only := element(value, at)) else ()
     elements = (element(one, where) for one, where in values)
     return tuple(one for one in elements if one)
 
@@ -136,13 +143,17 @@ def _below(place: _Place) -> list[_Place]:
     level = _level_of_hl(place.value)
     party = place.at if level else place.party
     level = level or place.level
-    ebs = sum(_is_eb(child) for value in place.value.values() for child in _as_list(value))
-    opens = ebs == 1 and not _is_eb(place.value)
-    loop = place.at if opens else _loop_of(place)
+    below = [
+        (key, value) for key, value in place.value.items() if isinstance(value, (dict, list)) and _named(key) is None
+    ]
+    if not below:
+        return []
+    is_eb = _is_eb(place.value)
+    opens = not is_eb and _ebs(place.value) == 1
+    loop = place.at if opens or (is_eb and not place.is_the_loops_own) else place.loop
     return [
         _Place(value, at, _LEVELS_BY_WORD.get(key, level), loop, opens, at if key in _LEVELS_BY_WORD else party)
-        for key, value in place.value.items()
-        if isinstance(value, (Mapping, list)) and not _NAME.fullmatch(key)
+        for key, value in below
         for at in (pointer(place.at, key),)
     ]
 
@@ -153,7 +164,21 @@ def _party_in(place: _Place, at: str) -> str:
 
 
 def _is_eb(value: Any) -> bool:
-    return isinstance(value, dict) and any(key.lstrip("@").startswith("EB01") for key in value)
+    return isinstance(value, dict) and any(map(_is_of_eb, value))
+
+
+@lru_cache(_KEYS)
+def _is_of_eb(key: str) -> bool:
+    return key.lstrip("@").startswith("EB01")
+
+
+def _ebs(value: Mapping[str, Any]) -> int:
+    """How many of the children are EB segments."""
+    return sum(
+        sum(map(_is_eb, child)) if isinstance(child, list) else _is_eb(child)
+        for child in value.values()
+        if isinstance(child, (dict, list))
+    )
 
 
 def _level_of_hl(value: Mapping[str, Any]) -> LoopLevel | None:
@@ -164,7 +189,3 @@ def _level_of_hl(value: Mapping[str, Any]) -> LoopLevel | None:
                 if key.startswith("@HL03") and isinstance(code, str) and code in _LEVELS_BY_CODE:
                     return _LEVELS_BY_CODE[code]
     return None
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
