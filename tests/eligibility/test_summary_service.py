@@ -219,9 +219,10 @@ def test_an_office_visit_says_nothing_of_urgent_care() -> None:
     assert quiet(copay("30", "98"), **urgent).service.copay is None
 
 
-@pytest.mark.parametrize(("total", "applies"), [("0", False), ("250", True)])
-def test_a_deductible_of_the_services_own(total: str, applies: bool) -> None:
-    summary = quiet(copay("25", "98"), deductible(total, "98"), deductible("1500", "30"))
+@pytest.mark.parametrize(("total", "applies"), [("0", False), ("250", None)])
+def test_a_deductible_of_a_specialists_own(total: str, applies: bool | None) -> None:
+    own = deductible(total, "98", provider_kind=ProviderKind.SPECIALIST)
+    summary = quiet(copay("25", "98"), own, deductible("1500", "30"), **VISIT, specialty="WMT")
     assert summary.service.deductible_applies is applies
 
 

@@ -456,7 +456,7 @@ def _of_one_share(
 
 
 def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
-    """By the share itself; else by a row on the same codes: one that waives it, or their own deductible, zero or not."""
+    """By the share itself; else by a row on the same codes: one that waives it, or a deductible of zero for them."""
     if (applies := deductible_applies(chosen)) is not None:
         return _Cell(applies, tuple(row for row in chosen if row.deductible_waived is not None))
     near = _nearest(chosen or about, question)
@@ -469,8 +469,8 @@ def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: S
             return _Cell(applies, tuple(waiving))
         return _Cell(why_null=WhyNull.SEVERAL_SHARES)
     own = _most_specific([row for row in alike if row.kind is Kind.DEDUCTIBLE and row.total is not None])
-    if len({row.total == 0 for row in own}) == 1:
-        return _Cell(own[0].total != 0, tuple(own))
+    if own and all(row.total == 0 for row in own):
+        return _Cell(False, tuple(own))
     return _Cell(why_null=WhyNull.NOT_STATED)
 
 
