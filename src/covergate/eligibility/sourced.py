@@ -13,6 +13,7 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 _CENT = Decimal("0.01")
+_TOO_MUCH = Decimal(10) ** 9
 
 
 class PhraseSource(BaseModel):
@@ -91,14 +92,17 @@ def pointer(prefix: str, *path: Any) -> str:
 
 
 def money(value: str | int | float | Decimal | None) -> Decimal | None:
-    """US dollars with two decimals, from vendors' spellings (`$1,234.5`, `30`); None for blank, unreadable or negative."""
+    """US dollars with two decimals, from vendors' spellings (`$1,234.5`, `30`).
+
+    None for what is blank, unreadable, negative or of ten digits, which no benefit has.
+    """
     if value is None or isinstance(value, bool):
         return None
     try:
         amount = Decimal(str(value).replace("$", "").replace(",", "").replace(" ", ""))
     except InvalidOperation:
         return None
-    if not amount.is_finite() or amount < 0 or amount >= Decimal(10) ** 10:
+    if not amount.is_finite() or amount < 0 or amount >= _TOO_MUCH:
         return None
     return amount.quantize(_CENT, rounding=ROUND_HALF_UP)
 

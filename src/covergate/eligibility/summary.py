@@ -245,7 +245,14 @@ def _of_network(
     copay, copay_rows = share(Kind.COPAY, "copay", "amount")
     percent, percent_rows = share(Kind.COINSURANCE, "coinsurance_percent", "percent")
     levels = {
-        kind: _by_level([row for row in accumulating[kind] if network in _FEEDS[row.network]], network, kind, notes)
+        kind: _by_level(
+            [row for row in accumulating[kind] if network in _FEEDS[row.network]],
+            network,
+            kind,
+            notes,
+            # Also one without a figure that could be read says that there is one.
+            of_persons=any(row.kind is kind and row.level is Level.INDIVIDUAL for row in rows),
+        )
         for kind in _ACCUMULATED
     }
     authorization = authorization_among(needs)
@@ -334,7 +341,7 @@ def _condition(row: Benefit) -> str:
 
 
 def _by_level(
-    rows: list[Benefit], network: Network, kind: Kind, notes: _Notes
+    rows: list[Benefit], network: Network, kind: Kind, notes: _Notes, *, of_persons: bool
 ) -> tuple[ByLevel, dict[str, tuple[Benefit, ...]]]:
     """The cells, and by their names the rows that they were taken from."""
     cells = {name: _accumulated([row for row in rows if row.level is level]) for level, name in _LEVELS.items()}
@@ -357,7 +364,7 @@ def _by_level(
         notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
     return ByLevel(
         **stated,
-        embedded=False if "family" in stated and cells["individual"].why_null is WhyNull.NOT_STATED else None,
+        embedded=False if "family" in stated and not of_persons else None,
         effective_remaining=min(left) if left and not unclear else None,
     ), {name: cell.rows for name, cell in cells.items() if cell.value is not None}
 

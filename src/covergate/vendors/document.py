@@ -74,6 +74,20 @@ def remaining(value: Any) -> Decimal | None:
     return Decimal("0.00") if negative else money(value)
 
 
+def unreadable(
+    read: Callable[[str, Callable[[Any], Any]], Sourced[Any]], convert: Callable[[Any], Any], *keys: str
+) -> list[str]:
+    """The pointers to what stands in the place of a number and is none ("N/A" is no number either, and says nothing).
+
+    `read` is that of a node.
+    """
+    return [at for key in keys if read(key, _figure) and not (found := read(key, convert)) for at in found.pointers]
+
+
+def _figure(value: Any) -> bool | None:
+    return True if not isinstance(value, str) or any(map(str.isdecimal, value)) else None
+
+
 def iso_date(value: Any) -> date | None:
     return _day(value, "%Y-%m-%d")
 

@@ -157,7 +157,7 @@ def read_count(text: Sourced[str], figure: Figure | None) -> Sourced[Decimal]:
             count = Decimal(written.replace(",", ""))
         except InvalidOperation:
             return None
-        if not count.is_finite() or count >= 10**10:
+        if not count.is_finite() or count >= 10**9:
             return None
         if count < 0:
             return _ZERO if figure is Figure.REMAINING else None

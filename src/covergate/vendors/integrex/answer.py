@@ -40,7 +40,7 @@ from covergate.eligibility.x12.codes import (
     aaa_failure,
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB04_NAMES
-from covergate.vendors.document import Node, iso_date, joined, remaining, row, token
+from covergate.vendors.document import Node, iso_date, joined, remaining, row, token, unreadable
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
@@ -135,7 +135,7 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
         references=References(vendor_id=fields.read("integrexId", token).value),
         payer_status=PayerStatus(code=fields.text("requestStatusCode").value, text=fields.text("requestStatus").value),
         notes=[f"responseDate: {day}" for day in (fields.read("responseDate", token).value,) if day],
-        warnings=_warnings(fields, reading),
+        warnings=[*_warnings(fields, reading), *_unreadable(fields)],
     )
 
 
@@ -193,6 +193,15 @@ def _copays(fields: Fields) -> list[Benefit]:
         for key, (description, provider_kind) in codes.COPAYS.items()
         if (amount := fields.read(key, money))
     ]
+
+
+def _unreadable(fields: Fields) -> list[Warning_]:
+    pointers = [
+        *unreadable(fields.read, money, *codes.LIMITS, *codes.COPAYS),
+        *unreadable(fields.read, remaining, *(f"{key}Remaining" for key in codes.LIMITS)),
+        *unreadable(fields.read, percent, *codes.SHARES),
+    ]
+    return [warning(WarningCode.RAW_UNPARSABLE, *pointers, detail="amounts")] if pointers else []
 
 
 def _plan(fields: Fields) -> Plan:

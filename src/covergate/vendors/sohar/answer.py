@@ -41,7 +41,7 @@ from covergate.eligibility.terms import (
 )
 from covergate.eligibility.x12.codes import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
 from covergate.eligibility.x12.names import EB04_NAMES
-from covergate.vendors.document import Node, american_date, remaining, row, text, token
+from covergate.vendors.document import Node, american_date, remaining, row, text, token, unreadable
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.sohar import codes
 from covergate.vendors.sohar.request import sohar_payer_id
@@ -77,7 +77,7 @@ def _refusal(status: str, reason: str | None) -> Failure:
 
 
 def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
-    warnings = _unknown_codes(body)
+    warnings = [*_unknown_codes(body), *_unreadable(body)]
     coverage, covered, without_reason = _coverage(body)
     payer = _payer(body)
     asked_id = sohar_payer_id(question.inquiry, question.payer_codes)
@@ -112,6 +112,9 @@ def _coverage(body: Node) -> tuple[Coverage, bool | None, bool]:
     return Coverage.UNKNOWN, None, True
 
 
+_LIMITS = {Kind.DEDUCTIBLE: "deductible", Kind.OUT_OF_POCKET_MAX: "outOfPocket"}
+
+
 def _amounts(benefit: Node) -> list[Benefit]:
     about: dict[str, Any] = {
         "applies_to": AppliesTo.ASKED_SERVICE,
@@ -123,7 +126,7 @@ def _amounts(benefit: Node) -> list[Benefit]:
         (Kind.COPAY, benefit, {"amount": benefit.read("copay", money)}),
         (Kind.COINSURANCE, benefit, {"percent": benefit.read("coinsurance", _fraction)}),
     ]
-    for kind, key in ((Kind.DEDUCTIBLE, "deductible"), (Kind.OUT_OF_POCKET_MAX, "outOfPocket")):
+    for kind, key in _LIMITS.items():
         limit = benefit.at(key)
         amounts = {"total": limit.read("total", money), "remaining": limit.read("remaining", remaining)}
         rows.append((kind, limit, amounts))
@@ -137,6 +140,21 @@ def _amounts(benefit: Node) -> list[Benefit]:
         for kind, node, amounts in rows
         if any(amounts.values())
     ]
+
+
+def _unreadable(body: Node) -> list[Warning_]:
+    pointers = [
+        at
+        for benefit in body.rows("benefits")
+        for found in (
+            unreadable(benefit.read, money, "copay"),
+            unreadable(benefit.read, _fraction, "coinsurance"),
+            *(unreadable(benefit.at(key).read, money, "total") for key in _LIMITS.values()),
+            *(unreadable(benefit.at(key).read, remaining, "remaining") for key in _LIMITS.values()),
+        )
+        for at in found
+    ]
+    return [warning(WarningCode.RAW_UNPARSABLE, *pointers, detail="amounts")] if pointers else []
 
 
 def _plan(body: Node) -> Plan:
