@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.failure import Failure
+from covergate.eligibility.failure import Failure, FailureCode
 from covergate.vendors.document import Node
 from covergate.vendors.healthie.change_healthcare import change_healthcare
 from covergate.vendors.healthie.check_response import CheckResponse
@@ -120,6 +120,25 @@ def test_plan_payer_and_persons() -> None:
     assert (answer.patient.first_name, answer.patient.relationship) == ("JANE", "child")
     assert answer.subscriber is not None and answer.subscriber.first_name == "JOHN"
     assert answer.references.trace_number == "T-1"
+
+
+@pytest.mark.parametrize(
+    ("children", "first_name"),
+    [
+        ([("PETER", "19930704"), ("JANE", "19900131")], "JANE"),
+        ([("PETRA", "19900131"), ("JANE", "19900131")], "JANE"),
+        ([("JANE", "19900131"), ("JANE", "19900131")], None),
+        ([("PAUL", "19910101"), ("PETER", "19930704")], None),
+    ],
+    ids=["by birth date", "twins", "namesakes", "two strangers"],
+)
+def test_several_dependents(children: list[tuple[str, str]], first_name: str | None) -> None:
+    dependents = [{"firstName": name, "lastName": "SAMPLE", "dateOfBirth": born} for name, born in children]
+    found = read_response({"controlNumber": "1", "benefitsInformation": [ACTIVE], "dependents": dependents})
+    if first_name is None:
+        assert isinstance(found, Failure) and found.code is FailureCode.MEMBER_AMBIGUOUS
+    else:
+        assert isinstance(found, Answer) and found.patient.first_name == first_name
 
 
 def test_the_group_of_a_row_that_states_the_plan() -> None:

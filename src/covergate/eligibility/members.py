@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
+from typing import TypeVar
+
 from covergate.eligibility.inquiry import Inquiry, Patient, Subscriber
 from covergate.eligibility.result import Member
 from covergate.eligibility.sourced import pointers_at
+
+_K = TypeVar("_K")
 
 
 def differences(inquiry: Inquiry, patient: Member, subscriber: Member | None) -> list[str] | None:
@@ -33,9 +39,15 @@ def _differing(member: Member, person: Patient | Subscriber, numbers: set[str]) 
     return fields
 
 
-def is_named(stated: str | None, asked: str) -> bool:
-    """Whether a name is the one that was asked with, by the same measure."""
-    return stated is not None and _plain(stated) == _plain(asked)
+def asked_about(persons: Mapping[_K, tuple[date | None, str | None]], patient: Patient) -> _K | None:
+    """Of several persons, by birth date and first name, the one born on the patient's day; of twins the patient's namesake.
+
+    None if that is nobody, or still more than one.
+    """
+    born = [key for key, (day, _) in persons.items() if day == patient.date_of_birth]
+    if len(born) > 1:
+        born = [key for key in born if _plain(persons[key][1] or "") == _plain(patient.first_name)]
+    return born[0] if len(born) == 1 else None
 
 
 def _plain(words: str) -> str:

@@ -12,6 +12,7 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
+from covergate.eligibility.members import asked_about
 from covergate.eligibility.result import Member, PayerAnswer, References
 from covergate.eligibility.sourced import NOT_STATED
 from covergate.eligibility.terms import PatientRelationship, WarningCode
@@ -88,6 +89,8 @@ def _stated(
     )
     if isinstance(reading, Failure):
         return reading
+    if response.dependents and _dependent_asked_about(response, inquiry) is None:
+        return failure(FailureCode.MEMBER_AMBIGUOUS, vendor_message=response.message)
     error_texts = [words for _, words in response.errors if words]
     accepted = plan.read("is_accepted", lambda value: _ACCEPTED[value] if isinstance(value, bool) else None).value
     warnings = [*reading.warnings]
@@ -117,16 +120,15 @@ def _stated(
     )
 
 
+def _dependent_asked_about(response: CheckResponse, inquiry: Inquiry) -> int | None:
+    dependents = {place: (one.date_of_birth, one.first_name) for place, one in enumerate(response.dependents)}
+    return 0 if len(dependents) == 1 else asked_about(dependents, inquiry.patient)
+
+
 def _patient(response: CheckResponse, inquiry: Inquiry) -> Member:
     """The dependent that the answer names; if it names none, the insured person, provided that is how it was asked."""
-    asked = inquiry.patient
-    named = [
-        dependent
-        for dependent in response.dependents
-        if len(response.dependents) == 1 or dependent.date_of_birth == asked.date_of_birth
-    ]
-    if len(named) == 1:
-        return named[0]
-    if inquiry.subscriber or response.dependents or response.insured is None:
+    if response.dependents:
+        return response.dependents[_dependent_asked_about(response, inquiry) or 0]
+    if inquiry.subscriber or response.insured is None:
         return Member()
     return response.insured.model_copy(update={"relationship": PatientRelationship.SELF})

@@ -13,7 +13,7 @@ from typing import Any
 
 from covergate.eligibility.failure import Aaa
 from covergate.eligibility.inquiry import Patient
-from covergate.eligibility.members import is_named
+from covergate.eligibility.members import asked_about
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp
@@ -77,7 +77,8 @@ def read_response(raw: Any, at: str, patient: Patient | None = None) -> Response
     """Reads `raw_response`, which stands at the JSON pointer `at`."""
     every = segments(raw, at)
     dependents = _dependents(every)
-    asked = _asked_about(dependents, patient)
+    born = {party: (birth_date(person), person.first_name.value) for party, person in dependents.items()}
+    asked = asked_about(born, patient) if patient is not None else None
     if len(dependents) > 1:
         every = [segment for segment in every if segment.level is not LoopLevel.DEPENDENT or segment.party == asked]
     level = (
@@ -118,16 +119,6 @@ def _dependents(every: Sequence[Segment]) -> dict[str, InsuredPerson]:
             own.setdefault(segment.party, []).append(segment)
     persons = {party: _person(around, LoopLevel.DEPENDENT) for party, around in own.items()}
     return {party: person for party, person in persons.items() if person is not None}
-
-
-def _asked_about(dependents: dict[str, InsuredPerson], patient: Patient | None) -> str | None:
-    """The one who was born on the patient's day; of twins the one with the patient's first name."""
-    if patient is None:
-        return None
-    born = [party for party, person in dependents.items() if birth_date(person) == patient.date_of_birth]
-    if len(born) > 1:
-        born = [party for party in born if is_named(dependents[party].first_name.value, patient.first_name)]
-    return born[0] if len(born) == 1 else None
 
 
 def _as_note(segment: Segment) -> Sourced[str]:
