@@ -172,6 +172,44 @@ def test_a_telemedicine_copay_is_one_for_telehealth() -> None:
     assert (row.place, row.provider_kind, row.limited_to) == (BenefitPlace.TELEHEALTH, None, [])
 
 
+@pytest.mark.parametrize(
+    ("text", "stated", "network", "narrows"),
+    [
+        ("IN NETWORK", Network.UNKNOWN, Network.IN, False),
+        ("IN NETWORK", Network.IN, Network.IN, False),
+        ("IN NETWORK", Network.OUT, Network.OUT, True),
+        ("Non-Participating Provider", Network.UNKNOWN, Network.OUT, False),
+        ("OUT OF NETWORK", Network.BOTH, Network.BOTH, True),
+    ],
+)
+def test_a_text_names_the_network_if_the_row_does_not(
+    text: str, stated: Network, network: Network, narrows: bool
+) -> None:
+    row = read(text, network=stated)
+    assert (row.network, row.limited_to) == (network, [text] if narrows else [])
+
+
+def test_a_text_that_asks_for_authorization_leaves_the_copay() -> None:
+    row = read("PRIOR AUTHORIZATION REQUIRED")
+    assert (row.authorization, row.limited_to) == (AuthorizationNeed.MAY_APPLY, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "kind"),
+    [
+        ("PRIMARY CARE", None, ProviderKind.PCP),
+        ("PCP OFFICE VISIT", None, ProviderKind.PCP),
+        ("SPECIALIST OFFICE VISIT", None, ProviderKind.SPECIALIST),
+        ("TELEMEDICINE", BenefitPlace.TELEHEALTH, None),
+        ("Virtual Visits", BenefitPlace.TELEHEALTH, None),
+        ("OFFICE VISIT", BenefitPlace.OFFICE, None),
+    ],
+)
+def test_the_usual_words_for_kinds_of_visit(text: str, place: BenefitPlace | None, kind: ProviderKind | None) -> None:
+    row = read(text)
+    assert (row.place, row.provider_kind, row.limited_to) == (place, kind, [])
+
+
 def test_a_list_of_services_is_as_wide_as_its_widest() -> None:
     row = read("Walk In Clinic Visit", "Telemedicine General Medicine Visit", "Telemedicine Specialist Visit")
     assert (row.place, row.provider_kind, row.limited_to) == (BenefitPlace.TELEHEALTH, None, [])

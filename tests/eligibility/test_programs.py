@@ -89,7 +89,9 @@ def test_active_for_a_part_only_is_said(
     if is_limited:
         (found,) = [one for one in derived.result.warnings if one.code is WarningCode.LIMITED_BENEFIT]
         assert found.sources == (["/0/eb05"] if "CLEAR" in lines[0].get("eb05", "") else found.sources) != []
-        assert derived.outcome is Outcome.ELIGIBLE
+        is_of_another_line = "CLEAR" in lines[0].get("eb05", "")
+        assert derived.outcome is (Outcome.UNKNOWN if is_of_another_line else Outcome.ELIGIBLE)
+        assert (derived.result.bill_to is None) is is_of_another_line
 
 
 @pytest.mark.parametrize(

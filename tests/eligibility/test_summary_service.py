@@ -336,6 +336,20 @@ def test_authorization_by_the_nearest_rows(rows: list[Benefit], need: str, requi
     assert (cells.authorization, cells.authorization_required) == (need, required)
 
 
+def test_visits_where_nothing_else_is_stated() -> None:
+    visits = Quantity(unit=Unit.VISITS, remaining=Decimal(12))
+    assert quiet(row(Kind.LIMITATION, "98", quantity=visits)).service.visits == visits
+
+
+def test_visits_of_the_year_beside_those_of_a_day() -> None:
+    year, day = (Quantity(unit=Unit.VISITS, total=Decimal(number)) for number in (20, 1))
+    rows = [
+        row(Kind.LIMITATION, "98", quantity=year, period=Period.CALENDAR_YEAR),
+        row(Kind.LIMITATION, "98", quantity=day, period=Period.DAY),
+    ]
+    assert quiet(*rows).service.visits == year
+
+
 def test_visits_of_the_service() -> None:
     visits = row(Kind.LIMITATION, "98", quantity=Quantity(unit=Unit.VISITS, total=Decimal(20), remaining=Decimal(17)))
     service = quiet(visits, copay("20", "98")).service

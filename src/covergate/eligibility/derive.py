@@ -106,6 +106,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     billing = billing_of(answer, inquiry, coverage, program, of_plan, others)
     rows = [row for row in of_plan if holds(row.starts_on, row.ends_on, inquiry.service_date)]
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
+    is_other_line = _are_of_another_line(of_service, inquiry)
     if coverage is Coverage.ACTIVE:
         warnings += _limits(of_service, inquiry)
     if plans.disagree is not None:
@@ -120,7 +121,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         coverage=coverage,
         service_covered=covered,
         plans=parts,
-        bill_to=billing.bill_to,
+        bill_to=None if is_other_line and not billing.reasons else billing.bill_to,
         summary=summary,
         cost_shares=in_order(cost_shares_of(rows)),
         mapping_version=MAPPING_VERSION,
@@ -133,7 +134,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         warnings=in_order([*answer.warnings, *warnings]),
     )
     outcome, reason = _outcome(coverage, covered, answer.ineligible_without_reason)
-    if plans.disagree is not None:
+    if plans.disagree is not None or (outcome is Outcome.ELIGIBLE and is_other_line):
         outcome, reason = Outcome.UNKNOWN, None
     elif billing.is_carved_out and coverage is not Coverage.INACTIVE:
         outcome, reason = Outcome.UNKNOWN, OutcomeReason.CARVED_OUT
@@ -282,8 +283,14 @@ def _limit_of(part: PlanPart, inquiry: Inquiry) -> str | None:
         return "Medicare Part A"
     if part.program is Program.MEDICARE_B and is_inpatient(inquiry.service):
         return "Medicare Part B"
-    is_another = part.program is not Program.UNKNOWN and part.program not in asked_line(inquiry.service)
-    return f"{part.program.value.replace('_', ' ')} plan" if is_another and part.program in _OTHER_LINES else None
+    is_another = _are_of_another_line([part], inquiry)
+    return f"{part.program.value.replace('_', ' ')} plan" if is_another else None
+
+
+def _are_of_another_line(parts: list[PlanPart], inquiry: Inquiry) -> bool:
+    """Active are only plans that have nothing like the asked service: of vision, dental care or drugs."""
+    others = _OTHER_LINES - asked_line(inquiry.service)
+    return bool(parts) and all(part.program in others for part in parts)
 
 
 _OTHER_LINES = frozenset({Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D})

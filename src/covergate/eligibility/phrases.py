@@ -19,12 +19,12 @@ from typing import Any
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.result import Benefit, ResultPart, Warning_
 from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
-from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, ProviderKind, WarningCode
+from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, ProviderKind, WarningCode
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 from covergate.eligibility.x12.names import EB03_NAMES
 
 _OF_THE_ANSWER = ("provider_in_network", "referral_required")
-_SCOPE = ("tier", "place", "provider_kind")
+_SCOPE = ("network", "tier", "place", "provider_kind")
 """Fields that say of whom or where a row speaks: what two texts dispute narrows the row."""
 _BESIDES = ("deductible_waived", "counts_to_out_of_pocket", "shared_with", "authorization")
 _ACCUMULATORS = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX})
@@ -43,6 +43,7 @@ class PhraseFields(ResultPart):
     referral_required: bool | None = None
     deductible_waived: bool | None = None
     counts_to_out_of_pocket: bool | None = None
+    network: Network | None = None
     tier: str | None = None
     place: BenefitPlace | None = None
     provider_kind: ProviderKind | None = None
@@ -349,7 +350,7 @@ class _Gained:
         stated = getattr(self.stated, name)
         if name == "authorization" and self.stated.authorization_required is not None:
             return True
-        if stated is not None and stated != [] and stated is not AuthorizationNeed.UNKNOWN:
+        if stated not in (None, [], AuthorizationNeed.UNKNOWN, Network.UNKNOWN):
             return bool(stated == value)
         self.values[name] = list(value) if isinstance(value, tuple) else value
         self.sources[name] = PhraseSource(pointers=self.pointers, by=min(phrase.name for _, phrase in strong))

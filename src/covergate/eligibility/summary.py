@@ -485,7 +485,8 @@ def _network_of_service(near: Iterable[Benefit], question: SharedCostQuestion) -
     """The provider's own; else in network, as a patient would be sent there; else what was stated for no network."""
     if question.network is not None:
         return question.network
-    stated = {network for row in near if row.kind in _STATED_IN for network in _FEEDS[row.network]}
+    telling = [row for row in near if row.kind in _STATED_IN] or [row for row in near if row.quantity is not None]
+    stated = {network for row in telling for network in _FEEDS[row.network]}
     return next((one for one in (Network.IN, Network.UNKNOWN) if one in stated), Network.UNKNOWN)
 
 
@@ -564,6 +565,8 @@ def _visits(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[Quan
     if not counted:
         return _Cell(why_null=WhyNull.NOT_STATED)
     nearest = _nearest(counted, question)
+    # So many a day are beside those of the year, not instead of them.
+    nearest = [row for row in nearest if row.period in _YEARLY] or nearest
     quantities = {row.quantity.model_dump_json(): row.quantity for row in nearest if row.quantity is not None}
     if len(quantities) > 1:
         return _Cell(rows=tuple(nearest), why_null=WhyNull.SEVERAL_SHARES)
