@@ -20,8 +20,8 @@ own, and the people in them are invented. Beside each answer stands what a bille
 
 The files are in `tests/corpus/`. `tests/corpus/test_corpus.py` also holds that every null of a summary is
 explained, that the order of the rows changes nothing but `sources`, that an added dental, vision or pharmacy
-plan changes no other cell, and that every source leads to the value. `python -m tests.corpus --write` writes
-this page; a test holds it up to date.
+plan changes no other cell, and that every source leads to the value, for these questions and for six others that
+each answer is asked. `python -m tests.corpus --write` writes this page; a test holds it up to date.
 
 An accumulator is total / used / remaining; `-` is not stated.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from covergate.eligibility.sourced import pointers_at
+from covergate.eligibility.terms import Program, WarningCode
 from tests.corpus.page import PAGE, page
 from tests.corpus.reading import NETWORKS, differences, null_cells, reading
 from tests.corpus.samples import Sample, names, read, sample, with_block, with_rows
@@ -99,8 +101,7 @@ def test_another_plan_changes_no_cell_of_the_asked_service(one: Sample, kind: st
     if services & set(one.asked.get("service_type_codes", [])):
         pytest.skip("this is what was asked")
     before, after = reading(read(one)), reading(read(with_block(one, block)))
-    compared = ("outcome", "outcome_reason", "coverage", "bill_to", "plan", "service", *NETWORKS)
-    assert {key: after[key] for key in compared} == {key: before[key] for key in compared}
+    assert {key: after[key] for key in _MEDICAL} == {key: before[key] for key in _MEDICAL}
 
 
 @each_answer
@@ -154,6 +155,42 @@ def _number(value: Any) -> Decimal | None:
         return Decimal(str(value))
     except InvalidOperation:
         return None
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "the plan": {"service_type_codes": ["30"]},
+    "primary care": {"service_type_codes": ["98"], "place_of_service_code": "11", "specialty": "PRC"},
+    "psychotherapy by video": {"procedure_codes": ["90837"], "place_of_service_code": "02", "specialty": "PSY"},
+    "urgent care": {"service_type_codes": ["UC"], "place_of_service_code": "20", "specialty": "UGC"},
+    "imaging": {"service_type_codes": ["62"], "procedure_codes": ["70551"], "place_of_service_code": "22"},
+    "a stay": {"service_type_codes": ["48"], "place_of_service_code": "21"},
+}
+"""Questions that any of the answers may be asked; nobody has written down what a biller reads for each."""
+
+REPLIES = {orjson.dumps(one.reply): one for one in SAMPLES.values() if "failure" not in one.biller}
+
+
+@pytest.mark.parametrize("asked", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("one", REPLIES.values(), ids=lambda one: one.name)
+def test_any_other_question_is_answered_with_the_same_care(one: Sample, asked: dict[str, Any]) -> None:
+    of_person = {name: value for name, value in one.asked.items() if name in ("date", "npi", "of_a_dependent")}
+    other = replace(one, asked=of_person | asked)
+    found = read(other)
+    assert found.derived is not None
+    result = found.derived.result
+    assert not [warned for warned in result.warnings if warned.code is WarningCode.CONFLICTING_AMOUNTS]
+    assert [path for path in null_cells(result) if path not in result.summary.why_null] == []
+    assert all(_agrees(value, [_resolved(found.raw, at) for at in pointers]) for _, value, pointers in _sourced(result))
+    assert _but_for_sources(with_rows(other, lambda rows: rows[::-1])) == _but_for_sources(other)
+    if not any(plan.program in _OTHER_LINES for plan in result.plans):
+        before = reading(found)
+        for _, block in BLOCKS.values():
+            after = reading(read(with_block(other, block)))
+            assert {name: after[name] for name in _MEDICAL} == {name: before[name] for name in _MEDICAL}
+
+
+_OTHER_LINES = (Program.DENTAL, Program.VISION, Program.PHARMACY)
+_MEDICAL = ("outcome", "outcome_reason", "coverage", "bill_to", "plan", "service", *NETWORKS)
 
 
 def test_the_page_is_up_to_date() -> None:

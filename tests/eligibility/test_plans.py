@@ -268,3 +268,13 @@ def test_figures_of_another_year_are_no_figures_of_this() -> None:
     assert summary.in_.deductible.individual is not None
     assert summary.in_.deductible.individual.total == 1500
     assert summary.service.copay is None
+
+
+def test_a_dental_plan_alone_says_nothing_of_an_office_visit() -> None:
+    dental = [eb("1**35*PR*SMILES"), eb("C*IND*35*PR*SMILES*23*50*****Y")]
+    vision = [eb("1**30**SPECTERA VISION PLAN"), eb("G*IND*30**SPECTERA VISION PLAN*23*0*****Y")]
+    alone, beside = (concluded(lines, inquiry("98")) for lines in (dental, [*dental, *vision]))
+    for found in (alone, beside):
+        assert (found.outcome, found.result.coverage) == (Outcome.UNKNOWN, Coverage.UNKNOWN)
+        assert (found.result.summary.in_, found.result.plan.name) == (None, None)
+        assert WarningCode.LIMITED_BENEFIT in warned(found)

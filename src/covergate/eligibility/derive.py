@@ -107,7 +107,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
     rows = [row for row in of_plan if holds(row.starts_on, row.ends_on, inquiry.service_date)]
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
     is_other_line = _are_of_another_line(of_service, inquiry)
-    if coverage is Coverage.ACTIVE:
+    if coverage is Coverage.ACTIVE or (is_other_line and any(part.coverage is Coverage.ACTIVE for part in parts)):
         warnings += _limits(of_service, inquiry)
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))

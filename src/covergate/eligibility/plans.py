@@ -73,7 +73,7 @@ def plans_in(benefits: Sequence[Benefit], service: Service, payer_name: str | No
     return Plans(
         parts=parts,
         of_service=tuple(chosen),
-        coverage=(Coverage.UNKNOWN if clashing else coverages.pop()) if chosen else None,
+        coverage=coverages.pop() if chosen and not clashing else Coverage.UNKNOWN,
         disagree=sorted({at for index in clashing for at in _kinds(groups[index].founders)}) if clashing else None,
         elsewhere=frozenset(elsewhere),
     )
@@ -328,13 +328,13 @@ def _of_service(groups: list[_Group], stated: list[Coverage], service: Service) 
 
 
 def _of_asked_line(groups: list[_Group], service: Service) -> list[int]:
+    """Plans of other lines alone (dental, vision) have what was asked only if that is no service in particular."""
     programs = asked_line(service)
     every = range(len(groups))
-    return (
-        [index for index in every if groups[index].program in programs]
-        or [index for index in every if groups[index].line is Program.MEDICAL]
-        or list(every)
-    )
+    fitting = [index for index in every if groups[index].program in programs]
+    fitting = fitting or [index for index in every if groups[index].line is Program.MEDICAL]
+    of_no_service = WHOLE_PLAN in service.service_type_codes and not service.procedure_codes
+    return fitting or (list(every) if of_no_service else [])
 
 
 def _medicare_part(service: Service) -> Program | None:
