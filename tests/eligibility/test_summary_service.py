@@ -214,6 +214,14 @@ def test_a_specialist_who_is_priced_as_a_physician(
     assert quiet(*rows, **asked).service.copay == (money(expected) if expected else None)
 
 
+def test_the_deductible_of_physicians_is_that_of_a_visit() -> None:
+    of_physicians = deductible(None, "96", remaining="0")
+    found = inside(quiet(of_physicians)).deductible.individual
+    assert found is not None and found.remaining == money("0")
+    found = inside(quiet(of_physicians, deductible("1500", "30"))).deductible.individual
+    assert found is not None and (found.total, found.remaining) == (money("1500"), None)
+
+
 def test_an_office_visit_says_nothing_of_urgent_care() -> None:
     urgent = {"service_type_codes": ["UC"], "place_of_service_code": "20", "specialty": "UGC"}
     assert quiet(copay("30", "98"), **urgent).service.copay is None

@@ -631,6 +631,14 @@ def _distance(row: Benefit, question: SharedCostQuestion) -> int:
         for place, code in enumerate(question.family, start=1):
             if code in row.service_type_codes:
                 return place
-        if question.is_visit and PHYSICIAN in row.service_type_codes and row.provider_kind is not None:
-            return _PHYSICIAN if row.provider_kind is question.provider_kind else _ELSE
+        if _is_of_physicians(row, question):
+            return _PHYSICIAN
     return _PLAN if WHOLE_PLAN in row.service_type_codes else _ELSE
+
+
+def _is_of_physicians(row: Benefit, question: SharedCostQuestion) -> bool:
+    """What physicians as a whole have of a visit: the price of the asked kind, and a deductible."""
+    if not question.is_visit or PHYSICIAN not in row.service_type_codes or WHOLE_PLAN in row.service_type_codes:
+        return False
+    is_of_any = row.provider_kind is None and row.kind in _ACCUMULATED
+    return is_of_any or row.provider_kind is question.provider_kind is not None
