@@ -286,6 +286,12 @@ def test_a_text_that_no_phrase_explains_narrows_a_cost(text: str, kind: Kind) ->
     assert read(text, kind=Kind.COVERAGE).limited_to == []
 
 
+@pytest.mark.parametrize("text", ["CALENDAR YEAR", "Per Person", "Medical", "INCLUDES DEDUCTIBLE", "Blue Choice"])
+def test_words_that_name_the_year_the_person_or_the_plan_narrow_nothing(text: str) -> None:
+    assert read(text, kind=Kind.DEDUCTIBLE, codes=("30",), plan_name="BLUE CHOICE PPO").limited_to == []
+    assert read(f"{text} HOSPITAL", kind=Kind.DEDUCTIBLE, codes=("30",), plan_name="BLUE CHOICE PPO").limited_to != []
+
+
 def test_a_disclaimer_narrows_nothing() -> None:
     text = "CO-PAY, COINSURANCE, DEDUCTIBLE OR OUT OF POCKET AMOUNTS ARE FOR THE DATE OF INQUIRY ONLY."
     assert read(text).limited_to == []

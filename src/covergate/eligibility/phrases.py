@@ -215,7 +215,7 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
     texts = [reader.read(note) for note in sorted(set(row.notes))]
     pointers = pointers_at(row.sources, "notes")
     disputed = {text.text for text in texts if text.ambiguous and _is_disputed(text, pointers, warnings)}
-    narrowing = disputed | {text.text for text in texts if not text.is_explained}
+    narrowing = disputed | {text.text for text in texts if not (text.is_explained or _names_the_plan(text.text, row))}
     texts = [text for text in texts if text.text not in disputed]
     fields = {name for text in texts for name in text.fields}
     gained = _Gained(row, pointers)
@@ -225,6 +225,11 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
         if said and _holds_for_all(texts, name):
             gained.add(name, said)
     return gained.row(narrowing)
+
+
+def _names_the_plan(text: str, row: Benefit) -> bool:
+    """Words of the plan's own name tell the row from no other of the plan."""
+    return row.plan_name is not None and set(fold_text(text).split()) <= set(fold_text(row.plan_name).split())
 
 
 def _is_disputed(text: _Text, pointers: list[str], warnings: list[Warning_]) -> bool:
