@@ -47,6 +47,7 @@ SCENARIOS: dict[str, Ending] = {
     "BADDOB": Ending("failed", "member_dob_mismatch"),
     "PAYERDOWN": Ending("failed", "payer_unavailable"),
     "BADNPI": Ending("failed", "provider_not_recognized"),
+    "BADPAYER": Ending("failed", "payer_not_recognized"),
     "NEVER": Ending("failed", "deadline_exceeded"),
     "BROKENJSON": Ending("failed", "vendor_protocol_error"),
     "DROPREPLY": ELIGIBLE,
@@ -68,6 +69,7 @@ NOT_APPLICABLE = {
     ("health_harbor", "BADDOB"),
     ("health_harbor", "PAYERDOWN"),
     ("health_harbor", "BADNPI"),
+    ("health_harbor", "BADPAYER"),
     ("healthie", "DUPLICATEEVENT"),
     ("healthie", "NOEVENT"),
 }
