@@ -50,6 +50,11 @@ class Directory:
         for payer in payers:
             for electronic_id in payer.electronic_ids:
                 self._by_electronic_id[electronic_id.upper()].append(payer)
+        self._by_alias: defaultdict[str, list[DirectoryPayer]] = defaultdict(list)
+        """As written, ids that a vendor lists beside a payer's own are among them."""
+        for payer in payers:
+            for alias in payer.aliases:
+                self._by_alias[alias].append(payer)
         self._names = Names(
             (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
         )
@@ -63,7 +68,7 @@ class Directory:
             return _filled(asked, payer)
         if asked.id is not None:
             # One that vendors share without being the same payer would give the wrong codes: then none.
-            payers = self._by_electronic_id.get(asked.id.upper(), [])
+            payers = self._by_electronic_id.get(asked.id.upper()) or self._by_alias.get(asked.id, [])
             return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked, is_unknown=not payers)
         name = asked.name or ""
         called = self._names.called(name)

@@ -176,7 +176,7 @@ class Acceptance:
         if intake.payer.candidates:
             raise Problem(
                 "payer_ambiguous",
-                "no single payer goes by exactly this name: give the directory_id of the right one, or its electronic id as payer.id",
+                "no single payer goes by exactly this name: give the right one's directory_id, or its electronic id as payer.id",
                 [
                     FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
                     for payer in intake.payer.candidates
