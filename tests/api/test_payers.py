@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 
 from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
@@ -124,6 +125,13 @@ async def test_an_unknown_name_is_not_told_as_a_missing_id(client: httpx.AsyncCl
     (error,) = answer.json()["errors"]
     assert error["pointer"] == "/payer/name"
     assert "GET /v1/payers" in error["message"]
+
+
+@pytest.mark.parametrize("payer_id", ["Blue Cross", "6", "60054;", "x" * 41])
+async def test_an_id_has_the_form_of_an_id(client: httpx.AsyncClient, keys: Keys, body: Body, payer_id: str) -> None:
+    answer = await client.post("/v1/verifications", json=body(payer={"id": payer_id}), headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/payer/id"]
 
 
 async def test_an_unknown_payer_is_asked_as_it_was_named(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
