@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 
 from covergate.access.api_keys import create_key
 from covergate.gateway import Gateway
@@ -74,7 +75,7 @@ async def test_a_payer_named_in_any_way_is_asked_by_its_codes(
         answer = await client.post("/v1/verifications", json=body(payer=payer), headers=keys.full)
         assert answer.status_code == 202
         asked = answer.json()["inquiry"]["payer"]
-        assert (asked["id"], asked["directory_id"]) == ("60054", payer.get("directory_id"))
+        assert (asked["id"], asked["directory_id"]) == ("60054", None if "id" in payer else AETNA)
     # VSee's carrier code comes from the directory; a payer without one cannot be asked there.
     address = {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"}
     patient = {**body()["patient"], "gender": "F", "address": address}
@@ -105,6 +106,32 @@ async def test_an_unknown_directory_id_is_listed_with_all_that_is_wrong(
         "/service/date",
         "/service/place_of_service_code",
     }
+
+
+async def test_a_misspelt_name_is_not_taken_for_the_nearest_payer(
+    client: httpx.AsyncClient, keys: Keys, body: Body
+) -> None:
+    answer = await client.post("/v1/verifications", json=body(payer={"name": "Aetnaa"}), headers=keys.full)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "payer_ambiguous")
+    (candidate,) = problem["errors"]
+    assert (candidate["code"], candidate["pointer"]) == ("candidate", "/payer/name")
+    assert candidate["message"] == f"may be Aetna ({AETNA})"
+
+
+async def test_an_unknown_name_is_not_told_as_a_missing_id(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
+    answer = await client.post("/v1/verifications", json=body(payer={"name": "Sample Trust"}), headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (422, "missing_for_vendor")
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "/payer/name"
+    assert "GET /v1/payers" in error["message"]
+
+
+@pytest.mark.parametrize("payer_id", ["Blue Cross", "6", "60054;", "x" * 41])
+async def test_an_id_has_the_form_of_an_id(client: httpx.AsyncClient, keys: Keys, body: Body, payer_id: str) -> None:
+    answer = await client.post("/v1/verifications", json=body(payer={"id": payer_id}), headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/payer/id"]
 
 
 async def test_an_unknown_payer_is_asked_as_it_was_named(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:

@@ -47,6 +47,7 @@ SCENARIOS: dict[str, Ending] = {
     "BADDOB": Ending("failed", "member_dob_mismatch"),
     "PAYERDOWN": Ending("failed", "payer_unavailable"),
     "BADNPI": Ending("failed", "provider_not_recognized"),
+    "BADPAYER": Ending("failed", "payer_not_recognized"),
     "NEVER": Ending("failed", "deadline_exceeded"),
     "BROKENJSON": Ending("failed", "vendor_protocol_error"),
     "DROPREPLY": ELIGIBLE,
@@ -68,6 +69,7 @@ NOT_APPLICABLE = {
     ("health_harbor", "BADDOB"),
     ("health_harbor", "PAYERDOWN"),
     ("health_harbor", "BADNPI"),
+    ("health_harbor", "BADPAYER"),
     ("healthie", "DUPLICATEEVENT"),
     ("healthie", "NOEVENT"),
 }
@@ -170,6 +172,26 @@ async def test_the_answer_says_what_the_vendor_stated(asked: Asked, vendor: str)
     assert result["summary"][COPAY[vendor]]["copay"] == "30.00"
     deductible = result["summary"][DEDUCTIBLE[vendor]]["deductible"]["individual"]
     assert (deductible["total"], deductible["remaining"]) == ("1000.00", "250.00")
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes", "directory_id"),
+    [
+        ({"payer": {"id": "60054"}}, set(), None),
+        ({"payer": {"id": "99999"}}, {"payer_not_in_directory"}, None),
+        ({"payer": {"id": "nopayer"}}, {"payer_not_in_directory"}, None),
+        ({"payer": {"name": "Aetna"}}, {"payer_matched_by_name"}, "pyr_01m80aq8c7epyshsw0x172jhr7"),
+        ({"service": {"service_type_codes": ["ZZ"]}}, {"unknown_code"}, None),
+    ],
+)
+async def test_a_doubtful_question_is_told_in_the_result(
+    house: House, changes: dict[str, Any], codes: set[str], directory_id: str | None
+) -> None:
+    seen = await house.settled(await house.create("integrex", "ELIGIBLE-doubtful", **changes))
+    told = {warning["code"]: warning for warning in seen["result"]["warnings"]}
+    assert told.keys() & {"payer_not_in_directory", "payer_matched_by_name", "unknown_code"} == codes
+    assert seen["inquiry"]["payer"]["directory_id"] == directory_id
+    assert "ZZ" in told["unknown_code"]["message"] if "unknown_code" in codes else True
 
 
 async def test_no_webhook_had_a_wrong_signature(house: House, asked: Asked) -> None:

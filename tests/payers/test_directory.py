@@ -7,7 +7,7 @@ import pytest
 from covergate.eligibility.inquiry import Payer as Asked
 from covergate.gateway import Gateway
 from covergate.payers import directory, store
-from covergate.payers.directory import Directory, DirectoryCache, Named
+from covergate.payers.directory import Directory, DirectoryCache
 from covergate.payers.store import DirectoryPayer
 
 AETNA = DirectoryPayer("pyr_1", "Aetna", ("60054",), ("Aetna Health Plans",), {"vsee": {"carrier_code": "car7551"}})
@@ -48,20 +48,46 @@ def known() -> Directory:
         ),
         ({"id": "12345", "name": "Aetna"}, {"id": "12345", "name": "Aetna", "directory_id": None}, {}),
         ({"id": "99999"}, {"id": "99999", "name": None, "directory_id": None}, {}),
-        ({"name": "AETNA"}, {"id": "60054", "name": "AETNA", "directory_id": None}, AETNA.vendors),
+        ({"name": "AETNA"}, {"id": "60054", "name": "AETNA", "directory_id": "pyr_1"}, AETNA.vendors),
         (
             {"name": "aetna health plans"},
-            {"id": "60054", "name": "aetna health plans", "directory_id": None},
+            {"id": "60054", "name": "aetna health plans", "directory_id": "pyr_1"},
             AETNA.vendors,
         ),
-        ({"name": "BCBS of Texas"}, {"id": "84980", "name": "BCBS of Texas", "directory_id": None}, TEXAS.vendors),
+        ({"name": "BCBS of Texas"}, {"id": "84980", "name": "BCBS of Texas", "directory_id": "pyr_2"}, TEXAS.vendors),
         # Nobody the directory knows: the vendor may.
         ({"name": "Somebody Else"}, {"id": None, "name": "Somebody Else", "directory_id": None}, {}),
         ({"name": "Blue Cross"}, {"id": None, "name": "Blue Cross", "directory_id": None}, {}),
     ],
 )
 def test_named(known: Directory, asked: dict[str, Any], filled: dict[str, Any], codes: Any) -> None:
-    assert known.named(Asked(**asked)) == Named(Asked(**filled), codes)
+    named = known.named(Asked(**asked))
+    assert (named.payer, named.codes, named.wrong, named.candidates) == (Asked(**filled), codes, (), ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "by_name", "is_unknown"),
+    [
+        ({"directory_id": "pyr_1"}, None, False),
+        ({"id": "60054"}, None, False),
+        ({"id": "99999"}, None, False),  # several have it
+        ({"id": "12345", "name": "Aetna"}, None, True),
+        ({"id": "aetna"}, None, True),
+        ({"name": "aetna"}, AETNA, False),
+        ({"name": "Somebody Else"}, None, True),
+    ],
+)
+def test_how_a_payer_was_found(
+    known: Directory, asked: dict[str, Any], by_name: DirectoryPayer | None, is_unknown: bool
+) -> None:
+    named = known.named(Asked(**asked))
+    assert (named.by_name, named.is_unknown) == (by_name, is_unknown)
+
+
+@pytest.mark.parametrize("name", ["Aetnaa", "Aetna Heatlh Plans"])
+def test_a_misspelt_name_is_never_taken_for_the_nearest(known: Directory, name: str) -> None:
+    named = known.named(Asked(name=name))
+    assert (named.codes, named.candidates, named.by_name) == ({}, (AETNA,), None)
 
 
 def test_an_unknown_directory_id_is_wrong(known: Directory) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 
+from covergate.eligibility.inquiry import Payer
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.payers.sync import LONGEST_PAYER_NAME, Synced, sync_all, sync_if_due, usable
@@ -101,6 +102,17 @@ async def test_an_electronic_id_decides(syncer: Syncer, lists: Lists) -> None:
     assert (arizona.name, arizona.vendors["sohar"]) == ("Health Choice Arizona", {"payer_id": "H9999"})
     # In live mode nobody told that.
     assert (await known.directory("live")).search("H9999", None) == []
+
+
+async def test_a_payer_is_found_by_the_ids_that_its_vendor_lists_beside_its_own(syncer: Syncer, lists: Lists) -> None:
+    lists.sohar = [plan("87726", "UnitedHealthcare", ids=("UHC01",)), plan("S1", "Sample Trust", ids=("S1A", "S1B"))]
+    await syncer("test")
+    known = await DirectoryCache(syncer.gateway).directory("test")
+    for alias_id, payer_id in (("UHC01", "87726"), ("S1B", "S1")):
+        named = known.named(Payer(id=alias_id))
+        assert (named.codes["sohar"], named.is_unknown) == ({"payer_id": payer_id}, False)
+    assert [payer.name for payer in known.search("UHC01", None)] == ["UnitedHealthcare"]
+    assert known.named(Payer(id="sample trust")).is_unknown
 
 
 async def test_the_vendors_list_comes_before_the_seed_in_its_mode(syncer: Syncer, lists: Lists) -> None:

@@ -309,6 +309,7 @@ async def test_inactive_is_a_single_benefit_and_not_covered_names_the_service(sa
         ("BADDOB1", "71", False),
         ("PAYERDOWN1", "42", True),
         ("BADNPI1", "51", False),
+        ("BADPAYER1", "79", False),
     ],
 )
 async def test_a_refusal_is_a_claim_md_error(sandbox: Sandbox, member_id: str, code: str, is_list: bool) -> None:

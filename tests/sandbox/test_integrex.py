@@ -257,6 +257,7 @@ async def test_an_inactive_plan_has_ended_and_names_no_amounts(sandbox: Sandbox)
         ("BADDOB1", "71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
         ("PAYERDOWN1", "42", "Unable to Respond at Current Time"),
         ("BADNPI1", "51", "Provider Not on File"),
+        ("BADPAYER1", "79", "Invalid Participant Identification"),
     ],
 )
 async def test_a_payers_refusal_says_nothing_of_coverage(

@@ -21,6 +21,7 @@ NAMES = [
     "BADDOB",
     "PAYERDOWN",
     "BADNPI",
+    "BADPAYER",
     "NEVER",
     "BROKENJSON",
     "DROPREPLY",

@@ -306,6 +306,7 @@ async def test_a_dependents_benefits_stand_in_the_dependent_loop(sandbox: Sandbo
         ("BADDOB1", "spouse", "71", "Patient birth date does not match that for the patient in the database"),
         ("PAYERDOWN1", "self", "42", "Unable to respond at current time."),
         ("BADNPI1", "self", "51", "Provider not on file"),
+        ("BADPAYER1", "self", "79", "Invalid participant identification"),
     ],
 )
 async def test_a_refusal_has_an_aaa_and_its_text_and_no_benefits(

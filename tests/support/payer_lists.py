@@ -43,8 +43,8 @@ def carrier(code: str, name: str) -> dict[str, str]:
     return {"id": code, "name": name}
 
 
-def plan(payer_id: str, name: str, *aliases: str) -> dict[str, Any]:
-    return {"payerId": payer_id, "payerName": name, "aliasPayerIds": [], "aliasPayerNames": list(aliases)}
+def plan(payer_id: str, name: str, *aliases: str, ids: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"payerId": payer_id, "payerName": name, "aliasPayerIds": list(ids), "aliasPayerNames": list(aliases)}
 
 
 @dataclass

@@ -6,6 +6,7 @@ rows changes only `sources`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
@@ -54,7 +55,7 @@ _MESSAGES: dict[WarningCode, str] = {
     WarningCode.MEMBER_DATA_DIFFERS: "The member data in the answer differs from what was asked.",
     WarningCode.CONTACT_OTHER_ENTITY: "The payer refers to another entity for this benefit; see related_entities.",
     WarningCode.RAW_UNPARSABLE: "The vendor's reply could not be read; it is kept in raw.",
-    WarningCode.PAYER_NOT_IN_DIRECTORY: "The payer id is not in the payer directory; it was sent as it is.",
+    WarningCode.PAYER_NOT_IN_DIRECTORY: "The payer directory does not list this payer; it was asked for as it was named.",
     WarningCode.PAYER_MATCHED_BY_NAME: "The payer was found by its name alone; see inquiry.payer.directory_id.",
     WarningCode.OTHER_PAYER_PRIMARY: "Another payer pays first; see bill_to and other_coverage.",
     WarningCode.MANAGED_CARE_PLAN_PAYS: "A managed care plan pays for this service; see bill_to.",
@@ -73,6 +74,13 @@ def warning(code: WarningCode, *sources: str, detail: str | None = None) -> Warn
     return Warning_(code=code, message=message, sources=sorted(sources))
 
 
+def request_warning(code: WarningCode, detail: str | None = None) -> Warning_:
+    """A warning about the request itself, which no reply is the source of."""
+    if code is WarningCode.UNKNOWN_CODE:
+        return Warning_(code=code, message=f"The request has a service type code that is not known. ({detail})")
+    return warning(code, detail=detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Derived:
     result: Result
@@ -80,11 +88,17 @@ class Derived:
     reason: OutcomeReason | None
 
 
-def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: date) -> Derived:
+def derive(
+    answer: Answer,
+    inquiry: Inquiry,
+    not_asked: frozenset[str],
+    today: date,
+    of_request: Sequence[Warning_] = (),
+) -> Derived:
     """The result and its outcome (docs/api.md#3-the-verification, docs/api.md#4-the-result).
 
     `not_asked` is the vendor's fixed list of JSON pointers into the inquiry that it had no place for; `today` is the date in
-    America/New_York on which the answer is read.
+    America/New_York on which the answer is read. `of_request`: warnings about the request.
     """
     answer = apply_phrases(without_sentinels(answer))
     benefits = in_order(answer.benefits)
@@ -131,7 +145,7 @@ def derive(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], today: d
         related_entities=in_order(answer.related_entities),
         authorizations=in_order(answer.authorizations),
         notes=sorted(set(answer.notes)),
-        warnings=in_order([*answer.warnings, *warnings]),
+        warnings=in_order([*answer.warnings, *warnings, *of_request]),
     )
     outcome, reason = _outcome(coverage, covered, answer.ineligible_without_reason)
     if plans.disagree is not None or (outcome is Outcome.ELIGIBLE and is_other_line):

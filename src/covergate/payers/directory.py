@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from covergate.eligibility import inquiry
 from covergate.errors import FieldError
@@ -28,13 +28,16 @@ class Named:
     """The payer of a request, looked up.
 
     `payer` has id and name filled in if the directory knows them; stated values stay as stated. `codes` are each vendor's
-    own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous name may mean.
+    own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous or misspelt name may mean.
+    `by_name`: the payer that the name alone led to. `is_unknown`: the directory has none of this id or name.
     """
 
     payer: inquiry.Payer
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     wrong: tuple[FieldError, ...] = ()
     candidates: tuple[DirectoryPayer, ...] = ()
+    by_name: DirectoryPayer | None = None
+    is_unknown: bool = False
 
 
 class Directory:
@@ -47,6 +50,11 @@ class Directory:
         for payer in payers:
             for electronic_id in payer.electronic_ids:
                 self._by_electronic_id[electronic_id.upper()].append(payer)
+        self._by_alias: defaultdict[str, list[DirectoryPayer]] = defaultdict(list)
+        """As written, ids that a vendor lists beside a payer's own are among them."""
+        for payer in payers:
+            for alias in payer.aliases:
+                self._by_alias[alias].append(payer)
         self._names = Names(
             (payer.id, name, name == payer.name) for payer in payers for name in (payer.name, *payer.aliases)
         )
@@ -60,16 +68,20 @@ class Directory:
             return _filled(asked, payer)
         if asked.id is not None:
             # One that vendors share without being the same payer would give the wrong codes: then none.
-            payers = self._by_electronic_id.get(asked.id.upper(), [])
-            return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked)
+            payers = self._by_electronic_id.get(asked.id.upper()) or self._by_alias.get(asked.id, [])
+            return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked, is_unknown=not payers)
         name = asked.name or ""
-        meant = self._names.meant(name)
-        if len(meant) == 1:
-            return _filled(asked, self._by_id[meant[0]])
+        called = self._names.called(name)
+        if len(called) == 1:
+            payer = self._by_id[called[0]]
+            found = _filled(asked.model_copy(update={"directory_id": payer.id}), payer)
+            return replace(found, by_name=payer)
+        # A misspelt name is never taken for the nearest payer: a person says which one it is.
+        meant = called or self._names.misspelt(name)
         # A part of a single payer's name says nothing: there may be others that the directory does not know.
         several = meant or self._names.named_in_part(name)
-        if len(several) < 2:
-            return Named(asked)
+        if not meant and len(several) < 2:
+            return Named(asked, is_unknown=True)
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
 
     def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:

@@ -144,6 +144,13 @@ class Names:
         )
         return tuple(payer_id for payer_id, score in scores if score > scores[0][1] - MARGIN)
 
+    def misspelt(self, name: str) -> tuple[str, ...]:
+        """The payers whose names are close to this one in spelling, the closest first."""
+        key = key_of(name)
+        entries = (self._entries[at] for at in self._near(key, DOUBTFUL))
+        near = ((payer_id, other) for payer_id, other in entries if _protected(key) == _protected(other))
+        return tuple(id_ for id_, _ in self._best((id_, fuzz.ratio(key.ordered, other.ordered)) for id_, other in near))
+
     def named_in_part(self, name: str) -> tuple[str, ...]:
         """The payers whose names have all of these words, the closest first."""
         key = key_of(name)

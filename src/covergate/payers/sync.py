@@ -144,7 +144,11 @@ def usable(listed: Sequence[ListedPayer]) -> list[ListedPayer]:
             continue
         electronic_id = row.electronic_id if row.electronic_id and _fit(row.electronic_id, LONGEST_PAYER_CODE) else None
         aliases = tuple(alias for alias in row.aliases if _fit(alias, LONGEST_PAYER_NAME))
-        rows.setdefault(_key(row.codes), replace(row, electronic_id=electronic_id, aliases=aliases))
+        alias_ids = tuple(alias for alias in row.alias_ids if _fit(alias, LONGEST_PAYER_CODE))
+        rows.setdefault(
+            _key(row.codes),
+            replace(row, electronic_id=electronic_id, aliases=aliases, alias_ids=alias_ids),
+        )
     return list(rows.values())
 
 
@@ -171,6 +175,7 @@ def compared(
             known.learn_name(payer_id, row.name, is_main=True)
         changes.codes.append((row.codes, payer_id))
         changes.aliases += [(payer_id, name) for name in (row.name, *row.aliases) if known.learn_name(payer_id, name)]
+        changes.aliases += [(payer_id, alias_id) for alias_id in row.alias_ids]
         if row.electronic_id is not None and known.learn_electronic_id(payer_id, row.electronic_id):
             changes.electronic_ids.append((payer_id, row.electronic_id))
     return changes

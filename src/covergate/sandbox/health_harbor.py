@@ -4,8 +4,8 @@ Source: its OpenAPI document of `batch_inquiries` (errors are FastAPI's), and th
 listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbor.md).
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
-report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI and
-PAYERDOWN behave as ELIGIBLE. Three starts of a member id exist here only: `CALLFAILED`, `ROWREFUSED` and `SHUFFLED`.
+report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI,
+BADPAYER and PAYERDOWN behave as ELIGIBLE. Three starts of a member id exist here only: `CALLFAILED`, `ROWREFUSED` and `SHUFFLED`.
 
 Invariant: a batch with one bad row creates nothing; every created row is recorded before the reply goes out.
 """

@@ -28,6 +28,7 @@ _ERRORS = {
     Scenario.BADDOB: ("71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
     Scenario.PAYERDOWN: ("42", "Unable to Respond at Current Time"),
     Scenario.BADNPI: ("51", "Provider Not on File"),
+    Scenario.BADPAYER: ("79", "Invalid Participant Identification"),
 }
 _DEPENDENT_ERRORS = {Scenario.BADNAME: ("65", "Invalid/Missing Patient Name")}
 _ERRORS_AS_A_LIST = frozenset({Scenario.BADNAME, Scenario.PAYERDOWN})

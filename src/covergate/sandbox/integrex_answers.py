@@ -23,6 +23,7 @@ _REFUSALS: dict[Scenario, tuple[str, str]] = {
     Scenario.BADDOB: ("71", "Patient Birth Date Does Not Match That for the Patient on the Database"),
     Scenario.PAYERDOWN: ("42", "Unable to Respond at Current Time"),
     Scenario.BADNPI: ("51", "Provider Not on File"),
+    Scenario.BADPAYER: ("79", "Invalid Participant Identification"),
 }
 
 # X12 271 EB01 codes with their names.

@@ -29,6 +29,7 @@ class Scenario(StrEnum):
     BADDOB = "BADDOB"
     PAYERDOWN = "PAYERDOWN"
     BADNPI = "BADNPI"
+    BADPAYER = "BADPAYER"
     NEVER = "NEVER"
     """The vendor works on it for ever and says nothing."""
     BROKENJSON = "BROKENJSON"

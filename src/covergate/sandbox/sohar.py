@@ -94,6 +94,9 @@ class _Sohar:
         echo = body.get("id")
         member_id: str = patient["memberId"]
         scenario = scenario_of(member_id)
+        if scenario is Scenario.BADPAYER:
+            self.world.record_submission("sohar", echo, member_id, "")
+            raise _InvalidRequest("payerId")
         person = (member_id, patient["firstName"], patient["lastName"])
         if scenario is Scenario.RATELIMIT and self.world.once(("sohar", "429", echo or person)):
             retry_after = str(self.world.settings.rate_limit_seconds)

@@ -23,6 +23,7 @@ _REJECT_CODES = {
     Scenario.BADDOB: "71",
     Scenario.PAYERDOWN: "42",
     Scenario.BADNPI: "51",
+    Scenario.BADPAYER: "79",
 }
 """AAA03 of the refused scenarios."""
 
@@ -37,6 +38,7 @@ _REJECT_TEXTS = {
     "71": "Patient birth date does not match that for the patient in the database",
     "72": "Invalid/Missing subscriber/insured ID",
     "73": "Invalid/Missing subscriber/insured name",
+    "79": "Invalid participant identification",
 }
 _SUCCESS_TEXT = "Success / Reject reason not found"
 
@@ -174,7 +176,7 @@ def _edi(check: CompletedCheck) -> _Json:
 def _transaction_set(check: CompletedCheck) -> _Json:
     is_dependent = check.respparty != "self"
     code = _reject_code(check)
-    refused_at = {None: "", "42": "payer", "51": "provider", "72": "subscriber", "73": "subscriber"}.get(
+    refused_at = {None: "", "42": "payer", "79": "payer", "51": "provider", "72": "subscriber", "73": "subscriber"}.get(
         code, "dependent" if is_dependent else "subscriber"
     )
 
@@ -224,7 +226,7 @@ def _transaction_set(check: CompletedCheck) -> _Json:
             },
         },
     }
-    if code in ("42", "51"):
+    if code in ("42", "51", "79"):
         return transaction
     transaction["SubscriberDetail"] = {
         "HierarchicalLevel": _level("3", "2", "22", is_dependent),

@@ -186,6 +186,8 @@ class ListedPayer:
     codes: Mapping[str, str]
     electronic_id: str | None = None
     aliases: tuple[str, ...] = ()
+    alias_ids: tuple[str, ...] = ()
+    """Ids that the vendor takes for the payer beside its own; other vendors may mean another payer by them."""
 
 
 PayersFlow: TypeAlias = Generator[Call, Reply, Sequence[ListedPayer]]

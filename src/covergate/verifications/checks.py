@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from covergate.access.caller import Caller
 from covergate.eligibility.inquiry import Inquiry, is_past
 from covergate.eligibility.sourced import pointer
+from covergate.eligibility.terms import WarningCode
+from covergate.eligibility.x12.names import EB03_NAMES
 from covergate.errors import FieldError
 from covergate.payers.directory import Named
 from covergate.vendors import VENDORS
@@ -93,11 +95,26 @@ def errors_beyond_fields(
     return [error for error in errors if not _concerns(error, touched)]
 
 
+def warnings_of(intake: Intake) -> list[tuple[WarningCode, str | None]]:
+    """What may make the answer one to another question, with a detail; told in the result."""
+    warnings: list[tuple[WarningCode, str | None]] = []
+    if intake.payer.is_unknown:
+        warnings.append((WarningCode.PAYER_NOT_IN_DIRECTORY, None))
+    if intake.payer.by_name is not None:
+        warnings.append((WarningCode.PAYER_MATCHED_BY_NAME, intake.payer.by_name.name))
+    unknown = [code for code in intake.inquiry.service.service_type_codes if code not in EB03_NAMES]
+    return warnings + [(WarningCode.UNKNOWN_CODE, code) for code in dict.fromkeys(unknown)]
+
+
 def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:
     """Why this vendor cannot be asked; empty if it can."""
     request, inquiry = intake.request, intake.inquiry
     missing = vendor.missing_fields(inquiry, request.options_of(vendor.name), intake.payer.codes.get(vendor.name) or {})
     errors = [FieldError(row.code, row.message, pointer=row.pointer, vendor=vendor.name) for row in missing]
+    if intake.payer.is_unknown and inquiry.payer.id is None:
+        message = "no payer goes by this name: give payer.id, or the directory_id of one that GET /v1/payers lists"
+        unknown = FieldError(REQUIRED, message, pointer="/payer/name", vendor=vendor.name)
+        errors = [unknown if error.pointer == "/payer/id" else error for error in errors]
     if vendor.capabilities.service_dates is ServiceDates.TODAY and is_past(inquiry.service_date, intake.now):
         message = f"must not be past: {vendor.title} answers for today"
         errors.append(FieldError("unsupported", message, pointer="/service/date", vendor=vendor.name))

@@ -24,7 +24,7 @@ from covergate.payers.directory import Named
 from covergate.states import ActorKind, AttemptState, AuditOutcome, Status, SubjectKind, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
-from covergate.verifications.checks import Intake, errors_of, naming_records
+from covergate.verifications.checks import Intake, errors_of, naming_records, warnings_of
 from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
@@ -176,7 +176,7 @@ class Acceptance:
         if intake.payer.candidates:
             raise Problem(
                 "payer_ambiguous",
-                "several payers go by this name: name the right one by directory_id or by its electronic id",
+                "no single payer goes by exactly this name: give the right one's directory_id, or its electronic id as payer.id",
                 [
                     FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
                     for payer in intake.payer.candidates
@@ -338,6 +338,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
         "payer_codes": {name: dict(codes) for name, codes in intake.payer.codes.items()},
         "patient_key": patient_key,
+        "warnings": [[code.value, detail] for code, detail in warnings_of(intake)],
     }
     deadline = request.deadline
     if deadline is None and vendor.default_deadline is not None:

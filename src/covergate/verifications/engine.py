@@ -21,8 +21,9 @@ from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query
-from covergate.eligibility.derive import derive
+from covergate.eligibility.derive import derive, request_warning
 from covergate.eligibility.failure import FailureCode, failure
+from covergate.eligibility.terms import WarningCode
 from covergate.gateway import Gateway
 from covergate.states import AttemptState, WaitingFor
 from covergate.transport.transport import Transport
@@ -445,7 +446,8 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         look_ups=v.attempt.look_ups,
         payer_codes=asked.payer_codes.get(vendor.name) or {},
     )
-    return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today))
+    warnings = tuple(request_warning(WarningCode(code), detail) for code, detail in asked.warnings)
+    return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today), warnings)
 
 
 def _concluded(step: Step, outcome: object) -> Any:
@@ -453,7 +455,7 @@ def _concluded(step: Step, outcome: object) -> Any:
     if not isinstance(outcome, Answered):
         return None
     try:
-        return derive(outcome.answer, step.question.inquiry, step.not_asked, step.question.today)
+        return derive(outcome.answer, step.question.inquiry, step.not_asked, step.question.today, step.warnings)
     # Broad on purpose: whatever is wrong with our code, the reply was paid for.
     except Exception as error:
         raise NotInterpreted from error

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from covergate.eligibility.derive import Derived
 from covergate.eligibility.failure import Failure
 from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.result import Warning_
 from covergate.states import OPEN_STATUSES, AttemptState, EventType, Status, TimelineType, WaitingFor
 from covergate.vendor_health.circuit_breaker import Admission
 from covergate.vendors.account import VendorAccount
@@ -152,6 +153,8 @@ class Step:
     account: VendorAccount
     question: Question
     not_asked: frozenset[str]
+    warnings: tuple[Warning_, ...] = ()
+    """About the request itself."""
 
 
 # --- what a step can bring besides what a flow returns --------------------------------------------------------------

@@ -189,7 +189,7 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
     answered = _answer_in(step, v.attempt.vendor_ref, replies)
     if answered is None:
         raise NotReadAgain("its raw replies make no answer by today's rules")
-    derived = derive(answered.answer, step.question.inquiry, step.not_asked, step.question.today)
+    derived = derive(answered.answer, step.question.inquiry, step.not_asked, step.question.today, step.warnings)
     end = {"outcome": v.outcome, "outcome_reason": v.outcome_reason, "result": orjson.loads(v.result)}
     return end, derived
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from covergate.eligibility.inquiry import CONTROL, Inquiry, Text, invalid
+from covergate.eligibility.inquiry import CONTROL, Inquiry, Pattern, Payer, Text, invalid
 from covergate.vendors import VENDORS
 
 DEFAULT_DEADLINE = timedelta(hours=24)
@@ -73,9 +73,29 @@ class Routing(BaseModel):
     )
 
 
+class AskedPayer(Payer):
+    """Named by electronic payer id (`60054`), by name, or by the directory's own id (`pyr_…`).
+
+    The form of an id is asked of new requests only: what was accepted before stays readable.
+    """
+
+    id: (
+        Annotated[
+            str,
+            Text(40),
+            Pattern(
+                r"^[0-9A-Za-z][0-9A-Za-z._-]{1,39}$",
+                "must be an electronic payer id of 2 to 40 letters, digits, - . or _, e.g. 60054; a name goes into name",
+            ),
+        ]
+        | None
+    ) = None
+
+
 class CreateVerification(Inquiry):
     """`external_id` and `metadata` must not hold PHI: both appear in thin webhooks. `external_id` need not be unique."""
 
+    payer: AskedPayer
     external_id: Annotated[str, Text(64)] | None = None
     retry_of: Annotated[str, Text(40)] | None = None
     vendor: Annotated[str, Text(40)] | None = None

@@ -128,6 +128,8 @@ class Asked:
     vendor_options: dict[str, Any]
     payer_codes: dict[str, Any]
     patient_key: str
+    warnings: list[tuple[str, str | None]]
+    """About the request itself: (code, detail)."""
 
 
 @dataclass(slots=True)
@@ -162,6 +164,7 @@ def asked_of(sealer: Sealer, claimed: Claimed) -> Asked:
             opened["vendor_options"],
             opened["payer_codes"],
             opened["patient_key"],
+            opened.get("warnings", []),
         )
     return claimed.asked
 

@@ -64,17 +64,20 @@ def list_payers(connection: Any) -> PayersFlow:
 
 
 def _listed_payer(row: Node) -> ListedPayer | None:
-    payer_id, name, aliases = row.read("payerId", token).value, row.text("payerName").value, row.at("aliasPayerNames")
+    payer_id, name = row.read("payerId", token).value, row.text("payerName").value
     if payer_id is None or name is None:
         return None
     return ListedPayer(
         name=name,
         codes={"payer_id": payer_id},
         electronic_id=payer_id,
-        aliases=tuple(alias for alias in aliases.value if isinstance(alias, str))
-        if isinstance(aliases.value, list)
-        else (),
+        aliases=_texts(row.at("aliasPayerNames").value),
+        alias_ids=_texts(row.at("aliasPayerIds").value),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def _wait(question: Question, look: int) -> timedelta:
