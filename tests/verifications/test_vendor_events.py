@@ -183,6 +183,14 @@ async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: W
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
+async def test_what_the_event_itself_tells_is_in_the_timeline_as_the_vendors_word(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await receive(engine.gateway, "sohar", event())
+    told = [entry["message"] for entry in await engine.entries(id_) if entry["type"] == "vendor_event"]
+    assert told == ["the vendor sent verification.updated: complete.eligible"]
+
+
 async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: Wire) -> None:
     wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
     id_ = await engine.create(vendor="sohar")

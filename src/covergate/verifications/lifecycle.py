@@ -307,7 +307,7 @@ def go_on_waiting(v: Verification) -> Change:
     return _reschedule(v, v.now, WaitingFor.VENDOR, TimelineType.SUBMISSION_FOUND, "the vendor has the submission")
 
 
-def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool) -> Change:
+def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool, said: str | None = None) -> Change:
     """The vendor told us something: look now, or as soon as the running step is done.
 
     An event that does not wake may still settle an interrupted submission: the vendor has it.
@@ -317,8 +317,15 @@ def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool) ->
     change = _after_event(v, wakes=wakes)
     v = change.verification
     at = v.next_check_at if v.open else None
-    entry = TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {kind}", v.waiting_for, at)
-    return replace(change, entries=(*change.entries, entry))
+    return replace(change, entries=(*change.entries, event_row(kind, said, v.waiting_for, at)))
+
+
+def event_row(
+    kind: str, said: str | None, waiting_for: WaitingFor | None = None, at: datetime | None = None
+) -> TimelineRow:
+    """What the vendor sent, and its own word for how the work stands."""
+    sent = f"the vendor sent {kind}"
+    return TimelineRow(TimelineType.VENDOR_EVENT, sent if said is None else f"{sent}: {said}", waiting_for, at)
 
 
 def _after_event(v: Verification, *, wakes: bool) -> Change:
