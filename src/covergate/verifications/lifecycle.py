@@ -348,17 +348,31 @@ def _after_event(v: Verification, *, wakes: bool) -> Change:
 
 def answered_late(v: Verification, late_result: bytes) -> Change:
     """An answer after the end: kept beside it and announced, except for what the partner canceled."""
+    if v.status is Status.CANCELED or v.answered_late:
+        return _late_in_raw_only(v, "answer")
+    return _kept_beside(replace(v, answered_late=True), "an answer", "late_result", late_result=late_result)
 
-    def noted(said: str) -> tuple[TimelineRow, ...]:
-        return (TimelineRow(TimelineType.ANSWERED_LATE, said),)
 
-    if v.status is Status.CANCELED:
-        return Change(v, noted("an answer came after the cancellation; see raw"))
-    if v.answered_late:
-        return Change(v, noted("another answer came after the end; see raw"))
-    entries = noted("an answer came after the end; see late_result")
-    v = replace(v, answered_late=True)
-    return Change(v, entries, (EventType.VERIFICATION_ANSWERED_LATE,), late_result=late_result)
+def refused_late(v: Verification, why: Failure) -> Change:
+    """A refusal after the end, kept and announced like a late answer; one that the end or a late answer settles is not news."""
+    if v.answered_late or v.failure_code == why.code:
+        return Change(v)
+    if v.status is Status.CANCELED or v.refused_late:
+        return _late_in_raw_only(v, "refusal")
+    kept = replace(v, refused_late=True)
+    return _kept_beside(kept, f"a refusal ({why.code.value})", "late_failure", late_failure=why)
+
+
+def _late_in_raw_only(v: Verification, what: str) -> Change:
+    canceled = v.status is Status.CANCELED
+    article = "an" if what[0] in "aeiou" else "a"
+    said = f"{article} {what} came after the cancellation" if canceled else f"another {what} came after the end"
+    return Change(v, (TimelineRow(TimelineType.ANSWERED_LATE, f"{said}; see raw"),))
+
+
+def _kept_beside(v: Verification, what: str, where: str, **brings: Any) -> Change:
+    entry = TimelineRow(TimelineType.ANSWERED_LATE, f"{what} came after the end; see {where}")
+    return Change(v, (entry,), (EventType.VERIFICATION_ANSWERED_LATE,), **brings)
 
 
 def stray(v: Verification, submission: Submission | None, *, replied: bool) -> Change:
