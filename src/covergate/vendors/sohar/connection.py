@@ -27,6 +27,8 @@ class SoharConnection(Connection):
     client_secret: str = Field(default="", repr=False)
     webhook_secret: str = Field(default="", repr=False)
     poll_seconds: float = Field(default=2.0, ge=0)
+    payers_path: str = Field(default="/v1/payers", pattern="^/")
+    """Of the payer list, which no page shows."""
 
     @classmethod
     def sandbox(cls, url: str, secret: str) -> SoharConnection:
