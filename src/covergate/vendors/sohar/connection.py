@@ -21,6 +21,7 @@ class SoharConnection(Connection):
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_SOHAR_")
     required: ClassVar[tuple[str, ...]] = ("client_id", "client_secret")
+    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds", "payers_path")
 
     base_url: str = "https://api.soharhealth.com"
     client_id: str = ""
