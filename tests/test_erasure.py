@@ -112,7 +112,7 @@ class World:
                     await deliverer.deliver(await self.hooks.take(id_))
 
     async def end(self, id_: str, late: bool = False) -> None:
-        """It fails, with the vendor's own words about the person; `late`: then an answer comes."""
+        """It fails, with the vendor's own words about the person; then an answer comes if it is `late`, else another refusal."""
         async with self.gateway.transaction() as db:
             v = (await store.lock(db, self.gateway.sealer, [id_]))[id_]
             why = failure_of(FailureCode.MEMBER_NOT_FOUND, vendor_message=f"no {NAME} here")
@@ -126,6 +126,11 @@ class World:
                 v = (await store.lock(db, self.gateway.sealer, [id_]))[id_]
                 result = {**examples.RESULT, "patient": {**examples.RESULT["patient"], "last_name": NAME}}
                 await apply(db, self.gateway.sealer, [lifecycle.answered_late(v, orjson.dumps(result))])
+            return
+        async with self.gateway.transaction() as db:
+            v = (await store.lock(db, self.gateway.sealer, [id_]))[id_]
+            why = failure_of(FailureCode.MEMBER_ID_INVALID, vendor_message=f"this is not {NAME}'s")
+            await apply(db, self.gateway.sealer, [lifecycle.refused_late(v, why)])
 
     async def build(self, caller: Caller = CALLER, person: dict[str, Any] | None = None) -> list[str]:
         """Completed, completed by reuse, failed, answered late and open: five of one patient."""
@@ -203,6 +208,7 @@ async def test_nothing_of_the_person_opens_anywhere(world: World) -> None:
         "verifications.inquiry_sealed",
         "verifications.late_result_sealed",
         "verifications.failure_sealed",
+        "verifications.late_failure_sealed",
         "results.sealed",
         "history.contents_sealed",
         "vendor_messages.body_sealed",
@@ -222,11 +228,11 @@ async def test_nothing_of_the_person_opens_anywhere(world: World) -> None:
         "results": 2,
         "readings": 0,
         "late_results": 1,
-        "failures": 2,
+        "failures": 3,
         "raw_replies": 4,
         "event_bodies": 1,
-        "full_payloads": 5,
-        "partner_answers": 20,
+        "full_payloads": 6,
+        "partner_answers": 24,
         "idempotency_keys": 1,
     }
     audited = await world.engine.rows("SELECT subject_id, request_id FROM audit_events WHERE action = 'patient.erase'")
@@ -239,7 +245,9 @@ async def test_what_was_erased_shows_its_end_and_is_not_found_by_search(world: W
     await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
     for id_ in (first, reused, failed, late, still_open):
         shown = await read_one(world.gateway, CALLER, id_)
-        assert [shown[name] for name in ("inquiry", "result", "late_result", "external_id")] == [None] * 4
+        assert [shown[name] for name in ("inquiry", "result", "late_result", "late_failure", "external_id")] == [
+            None
+        ] * 5
         assert shown["erased_at"] is not None and shown["metadata"] == {} and shown["attempts"]
     assert (await read_one(world.gateway, CALLER, first))["outcome"] == "eligible"
     shown = await read_one(world.gateway, CALLER, failed)

@@ -57,7 +57,7 @@ ERASED_KINDS: dict[str, str] = {
     "results": f"SELECT count(*) FROM results WHERE verification_id = {_GIVEN}",
     "readings": f"SELECT count(sealed) FROM readings WHERE verification_id = {_GIVEN}",
     "late_results": f"SELECT count(late_result_sealed) FROM verifications WHERE id = {_GIVEN}",
-    "failures": f"SELECT count(failure_sealed) FROM verifications WHERE id = {_GIVEN}",
+    "failures": f"SELECT count(failure_sealed) + count(late_failure_sealed) FROM verifications WHERE id = {_GIVEN}",
     "raw_replies": f"SELECT coalesce(sum(cardinality(contents_sealed)), 0) FROM history WHERE verification_id = {_GIVEN}",
     "event_bodies": f"SELECT count(*) FROM vendor_messages WHERE id IN ({_EVENT_BODIES})",
     "full_payloads": f"SELECT count(full_sealed) FROM events WHERE verification_id = {_GIVEN}",
@@ -96,8 +96,8 @@ UPDATE deliveries d SET step = step + 1 FROM l WHERE d.id = l.id AND status = '{
     Query(f"""
 DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS})"""),
     Query(f"""
-UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL, member_digest = '',
-  birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp()
+UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL,
+  late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp()
 WHERE id = {_GIVEN}"""),
 )
 _PARTNERS_WORDS = (

@@ -87,6 +87,13 @@ SEALED_COLUMNS = (
     ),
     SealedColumn(
         "verifications",
+        "late_failure_sealed",
+        _ID,
+        ("verifications", "late_failure"),
+        "t.tenant_id AS owner, t.mode, t.id AS row_id, t.id AS verification_id",
+    ),
+    SealedColumn(
+        "verifications",
         "failure_sealed",
         _ID,
         ("verifications", "failure"),

@@ -90,7 +90,7 @@ class TimelineType(Sentenced):
     VENDOR_EVENT = "vendor_event", "The vendor sent a webhook."
     FOLLOWING = "following", "Waits for the answer to another verification of the same question."
     NOT_FOLLOWING = "not_following", "Asks the vendor itself: the followed one brings no answer."
-    ANSWERED_LATE = "answered_late", "An answer came after the end."
+    ANSWERED_LATE = "answered_late", "An answer or a refusal came after the end."
     STRAY_REPLY = "stray_reply", "An attempt that was given up brought a reply."
     STRAY_END = "stray_end", "An attempt that was given up ended without a reply."
 
@@ -103,7 +103,7 @@ class EventType(Sentenced):
     VERIFICATION_CANCELED = "verification.canceled", "A verification was canceled."
     VERIFICATION_ANSWERED_LATE = (
         "verification.answered_late",
-        "An answer came after the end; it is the verification's `late_result`.",
+        "An answer or a refusal came after the end; it is the verification's `late_result` or `late_failure`.",
     )
     VERIFICATION_RENORMALIZED = (
         "verification.renormalized",

@@ -122,9 +122,17 @@ async def test_a_misspelt_name_is_not_taken_for_the_nearest_payer(
 async def test_an_unknown_name_is_not_told_as_a_missing_id(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
     answer = await client.post("/v1/verifications", json=body(payer={"name": "Sample Trust"}), headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (422, "missing_for_vendor")
-    (error,) = answer.json()["errors"]
-    assert error["pointer"] == "/payer/name"
+    error, *_ = answer.json()["errors"]
+    assert (error["code"], error["pointer"]) == ("not_found", "/payer/name")
     assert "GET /v1/payers" in error["message"]
+
+
+async def test_an_unknown_name_is_told_beside_those_like_it(client: httpx.AsyncClient, keys: Keys, body: Body) -> None:
+    answer = await client.post("/v1/verifications", json=body(payer={"name": "Sample Aetna Trust"}), headers=keys.full)
+    told, *candidates = answer.json()["errors"]
+    assert told["code"] == "not_found"
+    assert f"may be Aetna ({AETNA})" in [candidate["message"] for candidate in candidates]
+    assert {candidate["code"] for candidate in candidates} == {"candidate"}
 
 
 @pytest.mark.parametrize("payer_id", ["Blue Cross", "6", "60054;", "x" * 41])

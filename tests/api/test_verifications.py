@@ -359,7 +359,7 @@ async def test_a_422_lists_everything_at_once(client: httpx.AsyncClient, keys: K
     [
         ({"vendor": "nobody"}, "invalid_request", ["/vendor"]),
         ({"payer": {}}, "invalid_request", ["/payer"]),
-        ({"payer": {"name": "Nobody's Health Plan"}}, "missing_for_vendor", ["/payer/id"]),
+        ({"payer": {"name": "Qwertz"}}, "missing_for_vendor", ["/payer/name"]),
         ({"vendor": "integrex", "provider": {}}, "missing_for_vendor", ["/provider/npi"]),
         ({"retry_of": "ver_00000000000000000000000000"}, "invalid_request", ["/retry_of"]),
         ({"retry_of": "nonsense"}, "invalid_request", ["/retry_of"]),

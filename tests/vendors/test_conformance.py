@@ -4,7 +4,7 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
 
     {"title", "flow": "submit" | "check" | "find", "ref", "question", "not_asked", "first_exchange", "exchanges", "progress"}
     {"title", "question", "missing": [pointer, …]}
-    {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …}]}
+    {"title", "event": {"method", "path", "query", "headers", "body" | "text"}, "events": [{"dedupe_key", "kind", …, "said"?}]}
 
 `question`: `inquiry` as in docs/api.md#2-the-request, `options`, `connection` (overrides), `attempt_id`, `patient_key`, `now`,
 `submitted_at`, `checks`, `look_ups`, `payer_codes`; all but the inquiry optional.
@@ -203,6 +203,7 @@ def test_event(vendor: str, case: dict[str, Any]) -> None:
             "ref": event.ref,
             "echo": event.echo,
             "wakes": event.wakes,
+            **({} if event.said is None else {"said": event.said}),
         }
         for event in read_event(inbound)
     ]

@@ -183,6 +183,14 @@ async def test_an_event_that_brings_nothing_wakes_nobody(engine: Engine, wire: W
     assert await engine.timeline(id_) == ["created", "submitted", "vendor_event"]
 
 
+async def test_what_the_event_itself_tells_is_in_the_timeline_as_the_vendors_word(engine: Engine) -> None:
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await receive(engine.gateway, "sohar", event())
+    told = [entry["message"] for entry in await engine.entries(id_) if entry["type"] == "vendor_event"]
+    assert told == ["the vendor sent verification.updated: complete.eligible"]
+
+
 async def test_an_event_closes_what_waits_for_an_operator(engine: Engine, wire: Wire) -> None:
     wire.on(SUBMIT, httpx.RemoteProtocolError("cut"))
     id_ = await engine.create(vendor="sohar")
@@ -220,6 +228,64 @@ async def test_an_answer_after_the_deadline_is_late(engine: Engine) -> None:
     view = await engine.view(id_)
     assert (view["status"], view["result"], view["late_result"]["coverage"]) == ("failed", None, "active")
     assert await engine.events() == ["verification.failed", "verification.answered_late"]
+
+
+async def test_a_refusal_after_the_deadline_is_kept_beside_the_end(engine: Engine, wire: Wire) -> None:
+    """The payer was away for longer than the verification had time."""
+    refusal = {"verificationId": REF, "status": "error.payer", "statusReason": "TRY_TOMORROW"}
+    wire.on(READ, (200, refusal))
+    id_ = await too_late(engine)
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["failure"]["code"], view["result"]) == ("failed", "deadline_exceeded", None)
+    assert {name: view["late_failure"][name] for name in ("code", "vendor_code", "vendor_message")} == {
+        "code": "payer_unavailable",
+        "vendor_code": "error.payer",
+        "vendor_message": "TRY_TOMORROW",
+    }
+    assert view["late_result"] is None
+    assert await engine.events() == ["verification.failed", "verification.answered_late"]
+    told = [entry["message"] for entry in await engine.entries(id_) if entry["type"] == "answered_late"]
+    assert told == ["a refusal (payer_unavailable) came after the end; see late_failure"]
+
+
+async def test_a_late_refusal_that_is_repeated_is_announced_once(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (200, answer("error.payer")), (200, answer("error.payer")), (200, answer()))
+    id_ = await too_late(engine)
+    await engine.step()
+    await receive(engine.gateway, "sohar", event(message_id="msg_2"))
+    await engine.step()
+    assert await engine.events() == ["verification.failed", "verification.answered_late"]
+    await receive(engine.gateway, "sohar", event(message_id="msg_3"))
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["late_failure"]["code"], view["late_result"]["coverage"]) == ("payer_unavailable", "active")
+    assert await engine.events() == ["verification.failed", *["verification.answered_late"] * 2]
+
+
+async def test_the_refusal_that_ended_it_is_no_late_one(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (200, answer("error.member.id")))
+    id_ = await engine.create(vendor="sohar")
+    for _ in range(2):
+        await engine.step()
+    await receive(engine.gateway, "sohar", event(message_id="msg_2"))
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["failure"]["code"], view["late_failure"]) == ("member_id_invalid", None)
+    assert await engine.events() == ["verification.failed"]
+
+
+async def test_a_refusal_after_the_cancellation_is_in_timeline_and_raw_only(engine: Engine, wire: Wire) -> None:
+    wire.on(READ, (200, answer("error.payer")))
+    id_ = await engine.create(vendor="sohar")
+    await engine.step()
+    await cancel(engine.gateway, CALLER, id_)
+    await receive(engine.gateway, "sohar", event())
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["late_failure"]) == ("canceled", None)
+    assert await engine.events() == ["verification.canceled"]
+    assert "answered_late" in await engine.timeline(id_)
 
 
 async def too_late(engine: Engine) -> str:

@@ -89,6 +89,7 @@ _QUEUED: dict[str, Any] = {
     "next_steps": [],
     "not_asked": ["/provider", "/service/date", "/service/procedure_codes"],
     "late_result": None,
+    "late_failure": None,
     "failure": None,
     "unreadable": [],
     "metadata": {"clinic": "north"},

@@ -37,7 +37,7 @@ from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
 
 Mode = Literal["test", "live"]
-Unreadable = Literal["inquiry", "result", "late_result", "renormalized", "failure", "outcome"]
+Unreadable = Literal["inquiry", "result", "late_result", "late_failure", "renormalized", "failure", "outcome"]
 
 
 class Shown(BaseModel):
@@ -123,7 +123,8 @@ class VerificationRow(Shown):
     erased_at: Annotated[
         datetime | None,
         Field(
-            description="When what tells of the patient was erased: `inquiry`, `result` and `late_result` are null then"
+            description="When what tells of the patient was erased: `inquiry`, `result`, `late_result` and `late_failure`"
+            " are null then"
         ),
     ]
     attempts: list[AttemptShown]
@@ -138,6 +139,7 @@ class VerificationRow(Shown):
         list[str], Field(description="JSON pointers into the inquiry: the fields that the vendor has no place for")
     ]
     late_result: Annotated[Result | None, Field(description="An answer that came after the end")]
+    late_failure: Annotated[Failure | None, Field(description="A refusal that came after the end")]
     failure: Failure | None
     unreadable: Annotated[
         list[Unreadable],

@@ -192,6 +192,7 @@ verifications = Table(
     Column("inquiry_sealed", LargeBinary, comment="inquiry, vendor options, payer codes; NULL once it was erased"),
     Column("late_result_sealed", LargeBinary),
     Column("failure_sealed", LargeBinary),
+    Column("late_failure_sealed", LargeBinary, comment="a refusal that came after the end"),
     Column("raw_erased_at", Timestamp, comment="when the vendor's raw replies were erased"),
     Column("erased_at", Timestamp, comment="when everything that tells of the patient was"),
     one_of("mode", "test", "live"),

@@ -29,7 +29,8 @@ class Named:
 
     `payer` has id and name filled in if the directory knows them; stated values stay as stated. `codes` are each vendor's
     own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous or misspelt name may mean.
-    `by_name`: the payer that the name alone led to. `is_unknown`: the directory has none of this id or name.
+    `by_name`: the payer that the name alone led to. `is_unknown`: the directory has none of this id or name; `resembling` are
+    those with a name somewhat like it.
     """
 
     payer: inquiry.Payer
@@ -38,6 +39,7 @@ class Named:
     candidates: tuple[DirectoryPayer, ...] = ()
     by_name: DirectoryPayer | None = None
     is_unknown: bool = False
+    resembling: tuple[DirectoryPayer, ...] = ()
 
 
 class Directory:
@@ -81,7 +83,8 @@ class Directory:
         # A part of a single payer's name says nothing: there may be others that the directory does not know.
         several = meant or self._names.named_in_part(name)
         if not meant and len(several) < 2:
-            return Named(asked, is_unknown=True)
+            resembling = tuple(self._by_id[id_] for id_, _ in self._names.resembling(name))
+            return Named(asked, is_unknown=True, resembling=resembling)
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
 
     def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:

@@ -67,6 +67,11 @@ def token(value: Any) -> str | None:
     return trimmed if trimmed is not None and re.fullmatch(r"[!-~]{1,100}", trimmed) else None
 
 
+def status_word(value: Any) -> str | None:
+    """A status, known or not, fit for the timeline: letters joined by dots, hyphens or underscores, e.g. `error.payer`."""
+    return value if isinstance(value, str) and re.fullmatch(r"(?=.{1,40}$)[A-Za-z]+([._-][A-Za-z]+)*", value) else None
+
+
 def remaining(value: Any) -> Decimal | None:
     """An amount that is left: below zero, nothing is."""
     written = str(value).strip()

@@ -12,6 +12,9 @@ class VendorEvent:
 
     It names the submission by the vendor's reference, by the echo of our attempt id, or both. `kind` is the vendor's own word
     for the timeline. `wakes` is false for events that only belong in the timeline.
+
+    `said` is what the message already tells of where the work stands, for the timeline: a phrase that the adapter has in a
+    table, or a bare status (`document.status_word`), so never anything about the patient. None if it tells nothing.
     """
 
     dedupe_key: str
@@ -19,6 +22,7 @@ class VendorEvent:
     ref: str | None = None
     echo: str | None = None
     wakes: bool = True
+    said: str | None = None
 
 
 class ForgedEvent(Exception):

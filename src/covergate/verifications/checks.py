@@ -22,13 +22,16 @@ from covergate.eligibility.terms import WarningCode
 from covergate.eligibility.x12.names import EB03_NAMES
 from covergate.errors import FieldError
 from covergate.payers.directory import Named
+from covergate.payers.store import DirectoryPayer
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import ServiceDates, Vendor
 from covergate.verifications.request import CreateVerification
 
 SHORTEST_DEADLINE = timedelta(seconds=5)
 LONGEST_DEADLINE = timedelta(days=14)
-REQUIRED = "required"
+REQUIRED, NOT_FOUND = "required", "not_found"
+MISSING = frozenset({REQUIRED, NOT_FOUND})
+"""The codes of what a vendor needs and the request does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def errors_of(intake: Intake, *, shared: Collection[str], retry_of_exists: bool 
         *intake.payer.wrong,
     ]
     if not retry_of_exists:
-        errors.append(FieldError("not_found", "must be the id of an earlier verification", pointer="/retry_of"))
+        errors.append(FieldError(NOT_FOUND, "must be the id of an earlier verification", pointer="/retry_of"))
     if errors:
         settled = {error.pointer for error in errors} | ({"/payer/id", "/payer/name"} if intake.payer.wrong else set())
         errors += _errors_for_named_vendor(intake, settled)
@@ -106,6 +109,11 @@ def warnings_of(intake: Intake) -> list[tuple[WarningCode, str | None]]:
     return warnings + [(WarningCode.UNKNOWN_CODE, code) for code in dict.fromkeys(unknown)]
 
 
+def candidate(payer: DirectoryPayer, vendor: str | None = None) -> FieldError:
+    """A payer that the request's name may mean."""
+    return FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name", vendor=vendor)
+
+
 def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:
     """Why this vendor cannot be asked; empty if it can."""
     request, inquiry = intake.request, intake.inquiry
@@ -113,8 +121,10 @@ def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:
     errors = [FieldError(row.code, row.message, pointer=row.pointer, vendor=vendor.name) for row in missing]
     if intake.payer.is_unknown and inquiry.payer.id is None:
         message = "no payer goes by this name: give payer.id, or the directory_id of one that GET /v1/payers lists"
-        unknown = FieldError(REQUIRED, message, pointer="/payer/name", vendor=vendor.name)
+        unknown = FieldError(NOT_FOUND, message, pointer="/payer/name", vendor=vendor.name)
         errors = [unknown if error.pointer == "/payer/id" else error for error in errors]
+        if unknown in errors:
+            errors += [candidate(payer, vendor.name) for payer in intake.payer.resembling]
     if vendor.capabilities.service_dates is ServiceDates.TODAY and is_past(inquiry.service_date, intake.now):
         message = f"must not be past: {vendor.title} answers for today"
         errors.append(FieldError("unsupported", message, pointer="/service/date", vendor=vendor.name))

@@ -24,7 +24,7 @@ from covergate.payers.directory import Named
 from covergate.states import ActorKind, AttemptState, AuditOutcome, Status, SubjectKind, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
-from covergate.verifications.checks import Intake, errors_of, naming_records, warnings_of
+from covergate.verifications.checks import Intake, candidate, errors_of, naming_records, warnings_of
 from covergate.verifications.history import entries_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
@@ -177,10 +177,7 @@ class Acceptance:
             raise Problem(
                 "payer_ambiguous",
                 "no single payer goes by exactly this name: give the right one's directory_id, or its electronic id as payer.id",
-                [
-                    FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name")
-                    for payer in intake.payer.candidates
-                ],
+                [candidate(payer) for payer in intake.payer.candidates],
             )
         await gateway.know_tenants()
         values = _values(gateway, intake, route_of(gateway, intake))

@@ -307,7 +307,7 @@ def go_on_waiting(v: Verification) -> Change:
     return _reschedule(v, v.now, WaitingFor.VENDOR, TimelineType.SUBMISSION_FOUND, "the vendor has the submission")
 
 
-def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool) -> Change:
+def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool, said: str | None = None) -> Change:
     """The vendor told us something: look now, or as soon as the running step is done.
 
     An event that does not wake may still settle an interrupted submission: the vendor has it.
@@ -317,8 +317,15 @@ def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool) ->
     change = _after_event(v, wakes=wakes)
     v = change.verification
     at = v.next_check_at if v.open else None
-    entry = TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {kind}", v.waiting_for, at)
-    return replace(change, entries=(*change.entries, entry))
+    return replace(change, entries=(*change.entries, event_row(kind, said, v.waiting_for, at)))
+
+
+def event_row(
+    kind: str, said: str | None, waiting_for: WaitingFor | None = None, at: datetime | None = None
+) -> TimelineRow:
+    """What the vendor sent, and its own word for how the work stands."""
+    sent = f"the vendor sent {kind}"
+    return TimelineRow(TimelineType.VENDOR_EVENT, sent if said is None else f"{sent}: {said}", waiting_for, at)
 
 
 def _after_event(v: Verification, *, wakes: bool) -> Change:
@@ -341,17 +348,31 @@ def _after_event(v: Verification, *, wakes: bool) -> Change:
 
 def answered_late(v: Verification, late_result: bytes) -> Change:
     """An answer after the end: kept beside it and announced, except for what the partner canceled."""
+    if v.status is Status.CANCELED or v.answered_late:
+        return _late_in_raw_only(v, "answer")
+    return _kept_beside(replace(v, answered_late=True), "an answer", "late_result", late_result=late_result)
 
-    def noted(said: str) -> tuple[TimelineRow, ...]:
-        return (TimelineRow(TimelineType.ANSWERED_LATE, said),)
 
-    if v.status is Status.CANCELED:
-        return Change(v, noted("an answer came after the cancellation; see raw"))
-    if v.answered_late:
-        return Change(v, noted("another answer came after the end; see raw"))
-    entries = noted("an answer came after the end; see late_result")
-    v = replace(v, answered_late=True)
-    return Change(v, entries, (EventType.VERIFICATION_ANSWERED_LATE,), late_result=late_result)
+def refused_late(v: Verification, why: Failure) -> Change:
+    """A refusal after the end, kept and announced like a late answer; one that the end or a late answer settles is not news."""
+    if v.answered_late or v.failure_code == why.code:
+        return Change(v)
+    if v.status is Status.CANCELED or v.refused_late:
+        return _late_in_raw_only(v, "refusal")
+    kept = replace(v, refused_late=True)
+    return _kept_beside(kept, f"a refusal ({why.code.value})", "late_failure", late_failure=why)
+
+
+def _late_in_raw_only(v: Verification, what: str) -> Change:
+    canceled = v.status is Status.CANCELED
+    article = "an" if what[0] in "aeiou" else "a"
+    said = f"{article} {what} came after the cancellation" if canceled else f"another {what} came after the end"
+    return Change(v, (TimelineRow(TimelineType.ANSWERED_LATE, f"{said}; see raw"),))
+
+
+def _kept_beside(v: Verification, what: str, where: str, **brings: Any) -> Change:
+    entry = TimelineRow(TimelineType.ANSWERED_LATE, f"{what} came after the end; see {where}")
+    return Change(v, (entry,), (EventType.VERIFICATION_ANSWERED_LATE,), **brings)
 
 
 def stray(v: Verification, submission: Submission | None, *, replied: bool) -> Change:

@@ -104,6 +104,7 @@ class Verification:
     exchange_count: int
     late_tries: int | None
     answered_late: bool
+    refused_late: bool
     now: datetime
     attempt: Attempt
     result: bytes | None = field(default=None, repr=False)
@@ -288,7 +289,8 @@ class Report:
 class Change:
     """What follows from a report, an event or a person's word: data that `commit.apply` writes down.
 
-    `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written.
+    `verification` is the row as it shall be. `result` and `late_result` are JSON documents, sealed when written, as is
+    `late_failure`.
     `rescheduled`: its next step is due at `next_check_at`; `kept`: the worker makes it itself. `stray`:
     `verification.attempt` is an earlier one. `late_look_in`: an answer after the end is to be fetched, as try `late_tries`;
     `late_look_of`: the step of the look that this comes of, which is the last one if no other follows.
@@ -301,6 +303,7 @@ class Change:
     successor: Successor | None = None
     result: bytes | None = field(default=None, repr=False)
     late_result: bytes | None = field(default=None, repr=False)
+    late_failure: Failure | None = field(default=None, repr=False)
     failure: Failure | None = field(default=None, repr=False)
     rescheduled: bool = False
     kept: bool = False

@@ -233,13 +233,15 @@ def follow_up(report: Report, v: Verification) -> Change:
 
 
 def follow_up_late(report: Report, v: Verification) -> Change:
-    """The verification is not the one that the report was made for any more: only an answer after its end matters."""
+    """The verification is not the one that the report was made for any more: only what comes after its end matters."""
     match report.outcome:
         case Answered() if not v.open and report.conclusion is not None:
             late_result = _document(report.conclusion)
             if v.result is not None and _gist(v.result) == _gist(late_result):
                 return Change(v)
             return lifecycle.answered_late(v, late_result)
+        case Refused(why) if not v.open:
+            return lifecycle.refused_late(v, why)
         case Unheard(again_in, tries, waiting_for) if not v.open:
             return Change(v, late_look_in=again_in, late_tries=tries, late_waits_for=waiting_for)
         case _:

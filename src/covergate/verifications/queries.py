@@ -260,7 +260,7 @@ async def list_verifications(
     """The rows older than the verification `after`. `action` is what the audit calls this read.
 
     A search by member id or birth date tells something of every verification it finds, and also if it finds none; a list
-    opens PHI only where there is a failure in the vendor's words or a late result.
+    opens PHI only where there is a failure in the vendor's words or something that came late.
     """
     await gateway.meet(caller.tenant_id)
     wanted = _wanted(gateway, caller, filters)
@@ -269,7 +269,8 @@ async def list_verifications(
         conditions.append("v.id < :after")
         wanted["after"] = after
     query = Query(
-        f"SELECT {COLUMNS}, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed, {ATTEMPTS} FROM {JOINED}"
+        f"SELECT {COLUMNS}, r.sealed AS result_sealed, v.late_result_sealed, v.late_failure_sealed, v.failure_sealed,"
+        f" {ATTEMPTS} FROM {JOINED}"
         f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
         **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
     )
@@ -278,7 +279,8 @@ async def list_verifications(
         await plan_for_values(db)
         rows = await query.all(db, values)
         searched = filters.member_id is not None or filters.date_of_birth is not None
-        read = [row["id"] for row in rows[:limit] if searched or row["late_result_sealed"] or row["failure_sealed"]]
+        opened = ("late_result_sealed", "late_failure_sealed", "failure_sealed")
+        read = [row["id"] for row in rows[:limit] if searched or any(row[column] for column in opened)]
         if caller.sees_phi:
             if searched and not read:
                 await audit.record(db, caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)

@@ -12,7 +12,7 @@ from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
 from covergate.vendors.vendor import Vendor
-from covergate.verifications.checks import REQUIRED, Intake, errors_for_vendor
+from covergate.verifications.checks import MISSING, Intake, errors_for_vendor
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _named_vendor(gateway: Gateway, intake: Intake) -> Vendor:
     reasons = errors_for_vendor(vendor, intake)
     if not reasons:
         return vendor
-    missing = any(reason.code == REQUIRED for reason in reasons)
+    missing = any(reason.code in MISSING for reason in reasons)
     raise Problem(
         "missing_for_vendor" if missing else "unsupported_by_vendor",
         f"{vendor.title} needs more than was given" if missing else f"{vendor.title} cannot answer this inquiry",

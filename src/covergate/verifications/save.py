@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate.db.queue import LEASE_SECONDS
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
+from covergate.eligibility.failure import Failure
 from covergate.states import IS_OPEN, AttemptState
 from covergate.vendors.account import SHARED
 from covergate.verifications import ssn
@@ -96,7 +97,13 @@ _HISTORY = {
     "exchanges": "jsonb",
 }
 _CONTENTS = {"verification_id": "text", "position": "int", "sealed": "bytea"}
-_NOTED = {"verification_id": "text", "history_count": "int", "exchange_count": "int", "late_result_sealed": "bytea"}
+_NOTED = {
+    "verification_id": "text",
+    "history_count": "int",
+    "exchange_count": "int",
+    "late_result_sealed": "bytea",
+    "late_failure_sealed": "bytea",
+}
 _LATE = {
     "verification_id": "text",
     "late_tries": "smallint",
@@ -160,7 +167,8 @@ FROM {_unnested("h", _HISTORY)} LEFT JOIN (
 _SAVE_AFTER_END = Query(f"""
 WITH noted AS (
   UPDATE verifications v SET history_count = n.history_count, exchange_count = n.exchange_count,
-    late_result_sealed = coalesce(n.late_result_sealed, v.late_result_sealed)
+    late_result_sealed = coalesce(n.late_result_sealed, v.late_result_sealed),
+    late_failure_sealed = coalesce(n.late_failure_sealed, v.late_failure_sealed)
   FROM {_unnested("n", _NOTED)} WHERE v.id = n.verification_id AND NOT v.{IS_OPEN}
 ), counted AS (
   UPDATE work w SET history_count = n.history_count, exchange_count = n.exchange_count
@@ -233,7 +241,7 @@ def _add(rows: _Rows, sealer: Sealer, change: Change) -> None:
         holds_ssn = v.inquiry_with_ssn is not None and not ssn.leaves(change)
         rows.add("m", {"verification_id": id_, **_moved_row(change), **counts, "holds_ssn": holds_ssn})
     else:
-        rows.add("n", {"verification_id": id_, **counts, "late_result_sealed": _sealed_late(sealer, change)})
+        rows.add("n", {"verification_id": id_, **counts, **_late_row(sealer, change)})
     if change.ended or change.stray or change.successor is not None or not v.open:
         rows.add("a", _attempt_row(v))
     if change.late_look_in is not None:
@@ -272,13 +280,12 @@ def _moved_row(change: Change) -> dict[str, Any]:
 
 def _end_row(sealer: Sealer, change: Change) -> dict[str, Any]:
     v = change.verification
-    failure = change.failure.model_dump_json().encode() if change.failure is not None else None
     return {
         **{name: getattr(v, name) for name in _END if hasattr(v, name)},
         "not_asked": array(v.not_asked),
         "vendor": v.attempt.vendor,
         "attempt_id": v.attempt.id,
-        "failure_sealed": _sealed_end(sealer, change, "failure", failure),
+        "failure_sealed": _sealed_end(sealer, change, "failure", _document(change.failure)),
         "result_sealed": _sealed_end(sealer, change, "result", change.result),
         "inquiry_sealed": ssn.seal_without(sealer, v),
     }
@@ -317,12 +324,21 @@ def _sealed_end(sealer: Sealer, change: Change, column: str, document: bytes | N
     return seal_end(sealer, place, end, _with_positions(document, change))
 
 
-def _sealed_late(sealer: Sealer, change: Change) -> bytes | None:
-    if change.late_result is None:
+def _late_row(sealer: Sealer, change: Change) -> dict[str, bytes | None]:
+    late = {"late_result": change.late_result, "late_failure": _document(change.late_failure)}
+    return {f"{column}_sealed": _sealed_late(sealer, change, column, document) for column, document in late.items()}
+
+
+def _sealed_late(sealer: Sealer, change: Change, column: str, document: bytes | None) -> bytes | None:
+    if document is None:
         return None
     v = change.verification
-    place = place_in_verification(v.tenant_id, v.mode, v.id, "late_result")
-    return sealer.seal(place, _with_positions(change.late_result, change), packed=True)
+    place = place_in_verification(v.tenant_id, v.mode, v.id, column)
+    return sealer.seal(place, _with_positions(document, change), packed=True)
+
+
+def _document(why: Failure | None) -> bytes | None:
+    return None if why is None else why.model_dump_json().encode()
 
 
 def _with_positions(document: bytes, change: Change) -> bytes:

@@ -63,7 +63,8 @@ OPEN = ", ".join(
         *(f"v.{name}" for name in (*_STATIC, *_OF_END)),
         *(f"w.{name}" for name in (*_MOVING, *_WHILE_OPEN)),
         *("CAST(NULL AS timestamptz)" if name == "ended_at" else f"w.{IN_WORK.get(name, name)}" for name in OF_ATTEMPT),
-        "v.late_result_sealed IS NOT NULL AS answered_late, clock_timestamp() AS now, CAST(NULL AS bytea) AS result_sealed",
+        "v.late_result_sealed IS NOT NULL AS answered_late, v.late_failure_sealed IS NOT NULL AS refused_late",
+        "clock_timestamp() AS now, CAST(NULL AS bytea) AS result_sealed",
         "CASE WHEN w.holds_ssn THEN v.inquiry_sealed END AS inquiry_with_ssn",
     ]
 )
@@ -72,7 +73,8 @@ _ENDED = ", ".join(
         *(f"v.{name}" for name in (*_STATIC, *_OF_END, *_MOVING)),
         *_WHILE_OPEN.values(),
         *(_OF_WORK_ONLY.get(name, f"a.{name}") for name in OF_ATTEMPT),
-        "v.late_result_sealed IS NOT NULL AS answered_late, clock_timestamp() AS now, r.sealed AS result_sealed",
+        "v.late_result_sealed IS NOT NULL AS answered_late, v.late_failure_sealed IS NOT NULL AS refused_late",
+        "clock_timestamp() AS now, r.sealed AS result_sealed",
         "CAST(NULL AS bytea) AS inquiry_with_ssn",
     ]
 )
@@ -180,6 +182,7 @@ def verification_of(row: Any, sealer: Sealer) -> Verification:
     return Verification(
         **of_verification,
         answered_late=row["answered_late"],
+        refused_late=row["refused_late"],
         now=row["now"],
         attempt=_attempt(values[split : split + len(OF_ATTEMPT)]),
         result=_open_result(sealer, of_verification, row["result_sealed"]),

@@ -18,7 +18,6 @@ from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
-from covergate.states import TimelineType
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
@@ -26,7 +25,7 @@ from covergate.vendors.vendor import Vendor
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.event_rates import EventRates
-from covergate.verifications.model import Change, TimelineRow
+from covergate.verifications.model import Change
 
 log = structlog.get_logger(__name__)
 
@@ -198,7 +197,7 @@ async def _wake(
     if v.erased_at is not None:
         return
     if v.attempt.id == attempt.id:
-        change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes)
+        change = lifecycle.vendor_event(v, event.kind, event.ref, wakes=event.wakes, said=event.said)
     else:
-        change = Change(v, (TimelineRow(TimelineType.VENDOR_EVENT, f"the vendor sent {event.kind}"),))
+        change = Change(v, (lifecycle.event_row(event.kind, event.said),))
     await apply(db, gateway.sealer, [change])

@@ -53,7 +53,8 @@ COLUMNS = (
 
 
 SEALED = (
-    "v.inquiry_sealed, r.sealed AS result_sealed, v.late_result_sealed, v.failure_sealed, n.sealed AS reading_sealed,"
+    "v.inquiry_sealed, r.sealed AS result_sealed, v.late_result_sealed, v.late_failure_sealed, v.failure_sealed,"
+    " n.sealed AS reading_sealed,"
     " n.mapping_version AS reading_rules, n.at AS reading_at"
 )
 
@@ -125,6 +126,7 @@ def created_view(row: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
         "inquiry": inquiry.without_ssn() if phi else None,
         "result": None,
         "late_result": None,
+        "late_failure": None,
         "renormalized": None,
         "failure": None,
         "unreadable": [],
@@ -183,6 +185,7 @@ def hidden_view(row: Mapping[str, Any]) -> dict[str, Any]:
         "inquiry": None,
         "result": None,
         "late_result": None,
+        "late_failure": None,
         "renormalized": None,
         "failure": _bare_failure(row),
         "unreadable": [],
@@ -193,8 +196,7 @@ def list_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     """A row of a list: the verification without `inquiry` and `result`. The result is opened to be compared with the row."""
     opening = _Opening(sealer, tenant_id, row)
     opening.document("result", ends=True)
-    late_result = opening.result("late_result")
-    return opening.shown({"late_result": late_result, "failure": _failure(opening, row)})
+    return opening.shown({**_late(opening), "failure": _failure(opening, row)})
 
 
 def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,12 +204,12 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
     opening = _Opening(sealer, tenant_id, row)
     asked = opening.value("inquiry")
     result = opening.result("result", ends=True)
-    late_result = opening.result("late_result")
+    late = _late(opening)
     inquiry = None if asked is None else Inquiry.model_validate(asked["inquiry"]).without_ssn()
     failed = _failure(opening, row)
     shown = opening.shown(
         {
-            "late_result": late_result,
+            **late,
             "renormalized": _reading(opening, row),
             "failure": failed,
             "inquiry": inquiry,
@@ -215,6 +217,10 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
         }
     )
     return shown if result is None else {**shown, "next_steps": _next_steps(shown)}
+
+
+def _late(opening: _Opening) -> dict[str, Any]:
+    return {"late_result": opening.result("late_result"), "late_failure": opening.value("late_failure")}
 
 
 def _reading(opening: _Opening, row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -265,8 +271,8 @@ def _bare_failure(row: Mapping[str, Any]) -> Any:
 
 def sealed_in(rows: Iterable[Mapping[str, Any]]) -> list[bytes | None]:
     """What `Sealer.meet` is to be shown before these rows are."""
-    columns = ("inquiry_sealed", "result_sealed", "late_result_sealed", "failure_sealed", "reading_sealed")
-    return [row.get(column) for row in rows for column in columns]
+    sealed = ("inquiry", "result", "late_result", "late_failure", "failure", "reading")
+    return [row.get(f"{name}_sealed") for row in rows for name in sealed]
 
 
 async def find_row(

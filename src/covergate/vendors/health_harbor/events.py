@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from covergate.vendors.document import status_word
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.health_harbor.codes import CallState, call_state
 
@@ -51,10 +52,11 @@ def _event(row: dict[str, Any], message: str) -> VendorEvent:
     status = row.get("status")
     return VendorEvent(
         dedupe_key=f"{message}:{row['id']}",
-        kind=status if isinstance(status, str) else "inquiry",
+        kind="inquiry",
         ref=row["id"],
         echo=echo if isinstance(echo, str) else None,
         wakes=call_state(status) is not CallState.WORKING,
+        said=status_word(status),
     )
 
 

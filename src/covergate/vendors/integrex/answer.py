@@ -71,15 +71,24 @@ def rejection_of(reply: Reply) -> Failure:
 
 
 def _refusal(fields: Fields) -> Failure | None:
-    """A `requestStatusCode` that is an AAA03 code, or a `requestStatus` with the words of one."""
+    """A `requestStatusCode` that is an AAA03 code, a `requestStatus` with the words of one, or a code whose words say no."""
     code, words = fields.text("requestStatusCode"), fields.text("requestStatus")
     if code.value in AAA03_NAMES:
         rejected = Aaa(code=code.value, sources=list(code.pointers))
     elif words.value is not None and (code_of_words := aaa_code_of_text(words.value)) is not None:
         rejected = Aaa(code=code_of_words, sources=list(words.pointers))
     else:
-        return None
+        return _refused_by_words(fields)
     return aaa_failure([rejected], vendor_message=words.value)
+
+
+def _refused_by_words(fields: Fields) -> Failure | None:
+    code, words = fields.read("requestStatusCode", token).value, fields.text("requestStatus").value
+    said = set(codes.words_of(words or ""))
+    if code is None or said & codes.SUCCESS_WORDS:
+        return None
+    why = next((why for needed, why in codes.STATUS_WORDS if needed <= said), None)
+    return None if why is None else failure(why, vendor_code=code, vendor_message=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +360,11 @@ def _warnings(fields: Fields, reading: _CoverageReading) -> list[Warning_]:
         warnings.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *code.pointers))
     elif code and not reading.is_stated:
         warnings.append(_unknown("coverageStatusCode", code))
+    status = fields.read("requestStatusCode", token)
+    if status and not reading.is_stated:  # one that is known, or has known words, was a refusal
+        words = codes.words_of(fields.text("requestStatus").value or "")
+        if codes.SUCCESS_WORDS.isdisjoint(words):
+            warnings.append(_unknown("requestStatusCode", status))
     for key, table in (
         ("relationshipCode", RELATIONSHIPS),
         ("planTypeCode", EB04_NAMES),

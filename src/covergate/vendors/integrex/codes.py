@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import Kind, Level, Network, PatientRelationship, ProviderKind, Role
 
 
@@ -26,6 +27,17 @@ INACTIVE_WORDS = frozenset({"inactive", "termed", "terminated", "cancelled", "ca
 ACTIVE_WORD = "active"
 NEGATIONS = frozenset({"no", "not", "non", "never"})
 """They stand before the word that they negate: "not covered", "no longer active"."""
+
+# `requestStatus` beside a `requestStatusCode` that is no AAA03 code. The document names no values, so only plain words count:
+# a row holds if all of its words are there, and the first that holds counts.
+STATUS_WORDS: tuple[tuple[frozenset[str], FailureCode], ...] = (
+    (frozenset({"payer", "not", "supported"}), FailureCode.PAYER_NOT_SUPPORTED),
+    (frozenset({"payer", "unsupported"}), FailureCode.PAYER_NOT_SUPPORTED),
+    (frozenset({"rejected"}), FailureCode.REQUEST_REJECTED),
+    (frozenset({"invalid", "request"}), FailureCode.REQUEST_REJECTED),
+    (frozenset({"failed"}), FailureCode.REQUEST_REJECTED),
+)
+SUCCESS_WORDS = frozenset({"success", "successful", "complete", "completed"})
 
 # `relationshipDesc`, for answers without a code of X12's INS02.
 RELATIONSHIP_WORDS: dict[str, PatientRelationship] = {

@@ -21,12 +21,15 @@ class SoharConnection(Connection):
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_SOHAR_")
     required: ClassVar[tuple[str, ...]] = ("client_id", "client_secret")
+    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds", "payers_path")
 
     base_url: str = "https://api.soharhealth.com"
     client_id: str = ""
     client_secret: str = Field(default="", repr=False)
     webhook_secret: str = Field(default="", repr=False)
     poll_seconds: float = Field(default=2.0, ge=0)
+    payers_path: str = Field(default="/v1/payers", pattern="^/")
+    """Of the payer list, which no page shows."""
 
     @classmethod
     def sandbox(cls, url: str, secret: str) -> SoharConnection:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from standardwebhooks import Webhook
 
-from covergate.vendors.document import Node, token
+from covergate.vendors.document import Node, status_word, token
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.sohar import codes
 
@@ -43,7 +43,8 @@ def read_event(inbound: Inbound) -> Sequence[VendorEvent]:
     wakes = codes.EVENT_WAKES.get(kind.removeprefix(codes.SANDBOX_PREFIX))
     if wakes is None or (ref is None and echo is None):
         return ()
-    return [VendorEvent(dedupe_key=_header(inbound, "id"), kind=kind, ref=ref, echo=echo, wakes=wakes)]
+    said = body.read("status", status_word).value
+    return [VendorEvent(dedupe_key=_header(inbound, "id"), kind=kind, ref=ref, echo=echo, wakes=wakes, said=said)]
 
 
 def _header(inbound: Inbound, name: str) -> str:

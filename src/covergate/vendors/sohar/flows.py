@@ -17,7 +17,6 @@ from covergate.vendors.sohar.answer import answer_of, rejection_of
 from covergate.vendors.sohar.request import request_of
 
 _VERIFICATIONS = "/v2/verifications"
-_PAYERS = "/v1/payers"
 
 _PACE = Pace(multiples=(1, 2, 4, 7.5, 15, 30, 60, 120, 300, 18_000), slowest=30 * 60, least_first=0.1)
 """2, 4, 8, 15, 30 s, then 1, 2, 4 and 10 minutes, then every 30 minutes whatever the first wait."""
@@ -52,8 +51,8 @@ def probe(connection: Any) -> ProbeFlow:
 
 
 def list_payers(connection: Any) -> PayersFlow:
-    """The path is a guess (the page is known by name only); a payer is known by its id and by each alias."""
-    reply = yield Call("GET", _PAYERS)
+    """The path is a setting, for the page is known by name only; a payer is known by its id and by each alias."""
+    reply = yield Call("GET", connection.payers_path)
     if not isinstance(reply.body, list):
         raise VendorBroken("no_payer_list", sent=True, reply=reply)
     return [
