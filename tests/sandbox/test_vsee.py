@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.sandboxes import Sandbox
+from tests.support.sandboxes import Sandbox, StartSandbox
 from tests.support.waiting import eventually
 
 SECRET = "sandbox"
@@ -53,11 +53,14 @@ def multipart(form: dict[str, str]) -> dict[str, tuple[None, str]]:
     return {name: (None, value) for name, value in form.items()}
 
 
-def insurance(member_id: str, respparty: str = "self", **parts: Any) -> dict[str, Any]:
+def insurance(member_id: str, respparty: str = "self", **more: Any) -> dict[str, Any]:
     return {
-        "primary": {"carrier_code": "car7551", "subscriber_num": member_id, "group_number": "G1"},
-        "patient": {"respparty": respparty, **({} if respparty == "self" else GUARANTOR)},
-        **parts,
+        "primary_carrier_code": "car7551",
+        "primary_subscriber_num": member_id,
+        "primary_group_number": "G1",
+        "respparty": respparty,
+        **({} if respparty == "self" else GUARANTOR),
+        **more,
     }
 
 
@@ -192,7 +195,8 @@ async def test_both_spellings_list_the_insurers(sandbox: Sandbox) -> None:
         {"gender": True},
         {"dob": "1990-9-20"},
         {"zip": 94601},
-        {"insurance": {"primary_carrier_code": "car7551"}},
+        {"insurance": {"primary_carrier_code": 7551}},
+        {"insurance": {"respparty": "partner"}},
         {"insurance": {"primary": {"subscriber_number": "X"}}},
         {"insurance": {"primary": {"subscriber_num": 5}}},
         {"insurance": {"patient": {"respparty": "partner"}}},
@@ -212,10 +216,11 @@ async def test_me_refuses_what_breaks_the_page_and_stores_nothing(sandbox: Sandb
 
 
 @pytest.mark.parametrize("path", ["/me", "/me.json"])
-async def test_me_stores_the_nested_insurance(sandbox: Sandbox, path: str) -> None:
+async def test_me_stores_the_flat_insurance_nested(sandbox: Sandbox, path: str) -> None:
     user_id, own = await sign_on(sandbox)
     secondary = {"carrier_code": "car11406", "subscriber_num": "S2"}
-    body = {**PATIENT, "insurance": insurance("ELIGIBLE1", secondary=secondary)}
+    flat = {f"secondary_{name}": value for name, value in secondary.items()}
+    body = {**PATIENT, "insurance": insurance("ELIGIBLE1", **flat)}
     assert (await sandbox.http.post(API + path, json=body, headers=own)).status_code == 200
     user = (await sandbox.http.get(f"{API}/users/{user_id}", headers=ADMIN)).json()["data"]
     assert user["gender"] == 2 and user["full_name"] == "Jane Sample"
@@ -225,10 +230,20 @@ async def test_me_stores_the_nested_insurance(sandbox: Sandbox, path: str) -> No
     assert user["insurance"]["patient"]["member_id"] != user_id
 
 
+async def test_the_spelling_that_it_was_not_told_is_passed_over(start_sandbox: StartSandbox) -> None:
+    nested = {"primary": {"carrier_code": "car7551", "subscriber_num": "S1"}, "patient": {"respparty": "self"}}
+    for told, sent in (("flat", nested), ("nested", insurance("S1"))):
+        sandbox = await start_sandbox(vsee_insurance_fields=told)
+        user_id, own = await sign_on(sandbox)
+        reply = await sandbox.http.post(f"{API}/me", json={**PATIENT, "insurance": sent}, headers=own)
+        assert reply.json()["data"]["insurance"] == {}
+        assert (await check(sandbox, user_id, own)).status_code == 400
+
+
 async def test_a_check_needs_complete_data_and_a_stored_carrier(sandbox: Sandbox) -> None:
     user_id, own = await sign_on(sandbox)
     assert (await check(sandbox, user_id, own)).status_code == 400
-    body = {"insurance": {"primary": insurance("X")["primary"], "patient": {"respparty": "child"}}}
+    body = {"insurance": {**insurance("X"), "respparty": "child"}}
     await sandbox.http.post(f"{API}/me", json=body, headers=own)
     reply = await check(sandbox, user_id, own)
     assert reply.status_code == 400

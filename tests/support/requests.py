@@ -29,6 +29,13 @@ FOR_VSEE: dict[str, Any] = {
     "vendor_options": {"vsee": {"carrier_code": "car7551"}},
     "patient": WHOLE_PATIENT,
 }
+VSEE_STORED: dict[str, Any] = {
+    "data": {
+        "id": "7",
+        "insurance": {"primary": {"carrier_code": "car7551", "subscriber_num": WHOLE_PATIENT["member_id"]}},
+    }
+}
+"""The reply to `POST /me` by which VSee shows what it stored of `FOR_VSEE`."""
 FOR_HARBOR: dict[str, Any] = {
     "vendor": "health_harbor",
     "provider": {"npi": "1234567893", "tax_id": "123456789"},

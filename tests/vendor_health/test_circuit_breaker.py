@@ -16,7 +16,7 @@ from covergate.vendors.errors import VendorRateLimited, VendorUnavailable
 from covergate.verifications.operator import resume
 from covergate.verifications.sweep import WAKE_SPREAD_SECONDS
 from tests.support.engine import Engine, running_engine
-from tests.support.requests import FOR_HARBOR, FOR_VSEE, WHOLE_PATIENT
+from tests.support.requests import FOR_HARBOR, FOR_VSEE, VSEE_STORED, WHOLE_PATIENT
 from tests.support.sweeps import sweep
 from tests.support.wire import POLL, SUBMIT, Wire
 
@@ -213,7 +213,7 @@ async def test_our_own_rate_limit_is_no_call(engine: Engine, wire: Wire) -> None
 async def test_a_look_up_that_cannot_tell_yet_is_a_good_trial(engine: Engine, wire: Wire) -> None:
     users = "/vsee/api_v3/users"
     wire.on(f"POST {users}/sso", (200, {"data": {"id": "7", "token": {"token": "t"}}}))
-    wire.on("POST /vsee/api_v3/me", (200, {}))
+    wire.on("POST /vsee/api_v3/me", (200, VSEE_STORED))
     wire.on(f"POST {users}/7/car7551/eligibility", httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {users}/7", (200, {"data": {"id": "7", "insurance": {}}}))
     await engine.create(**FOR_VSEE)

@@ -13,7 +13,7 @@ import pytest
 from covergate.eligibility.failure import FailureCode
 from covergate.verifications.engine import STEPS_IN_ROW
 from tests.support.engine import Engine
-from tests.support.requests import FOR_HARBOR, FOR_VSEE
+from tests.support.requests import FOR_HARBOR, FOR_VSEE, VSEE_STORED
 from tests.support.waiting import eventually
 from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Handler, Wire, never_connected
 
@@ -219,7 +219,7 @@ async def lost(engine: Engine, asked: dict[str, Any]) -> str:
 async def test_a_look_up_that_cannot_tell_yet_is_no_error(engine: Engine, wire: Wire) -> None:
     """VSee shows a check when it has ended, within three minutes as a rule; then a person decides."""
     wire.on(f"POST {VSEE}/sso", (200, {"data": {"id": "7", "token": {"token": "t"}}}))
-    wire.on("POST /vsee/api_v3/me", (200, {}))
+    wire.on("POST /vsee/api_v3/me", (200, VSEE_STORED))
     wire.on(VSEE_CHECK, httpx.RemoteProtocolError("cut"))
     wire.on(f"GET {VSEE}/7", (200, {"data": {"id": "7", "insurance": {}}}))
     id_ = await lost(engine, FOR_VSEE)

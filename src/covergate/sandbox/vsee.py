@@ -123,7 +123,7 @@ class _Clinic:
             raise ApiError(400, "The body is not JSON.") from None
         if not isinstance(body, dict):
             raise ApiError(400, "The body must be a JSON object.")
-        store_profile(user, body)
+        store_profile(user, body, self.world.settings.vsee_insurance_fields)
         return _data(user.as_json(_ACCOUNT_CODE))
 
     async def check(self, request: Request) -> Response:

@@ -31,6 +31,12 @@ _INSURANCE_FIELDS = {
     "secondary": _COVERAGE_FIELDS,
     "patient": ("respparty", *_GUARANTOR_FIELDS),
 }
+_FLAT = {
+    name if section == "patient" else f"{section}_{name}": (section, name)
+    for section, names in _INSURANCE_FIELDS.items()
+    for name in names
+}
+"""The page's flat names, each with the place in the record where it is read back."""
 _RESPONSIBLE_PARTIES = ("self", "child", "spouse", "other")
 
 # User API: 200 Member, 400 Provider, 600 Guest. The first two need a code.
@@ -106,22 +112,40 @@ def read_sso(form: Mapping[str, str]) -> tuple[str, str, _Json]:
     return code, user_type, fields
 
 
-def store_profile(user: User, body: _Json) -> None:
-    """`POST /me`: overwrite the named user fields and insurance fields; nothing is stored if anything is wrong."""
+def store_profile(user: User, body: _Json, spelling: str) -> None:
+    """`POST /me`: overwrite the named user fields and insurance fields; nothing is stored if anything is wrong.
+
+    `spelling`: `flat` (`insurance.primary_carrier_code`) or `nested` (`insurance.primary.carrier_code`); the other one is passed
+    over, as an unknown field is.
+    """
     fields = {name: body[name] for name in _USER_FIELDS if name in body}
     _check_user_fields(fields)
     insurance = body.get("insurance", {})
-    if not isinstance(insurance, dict) or not all(isinstance(section, dict) for section in insurance.values()):
-        raise ApiError(400, "insurance must be an object of primary, secondary and patient")
-    for section, values in insurance.items():
-        _check_insurance(section, values)
+    if not isinstance(insurance, dict):
+        raise ApiError(400, "insurance must be an object")
+    flat = {name: value for name, value in insurance.items() if name in _FLAT}
+    nested = {name: value for name, value in insurance.items() if name not in _FLAT}
+    if not all(isinstance(section, dict) for section in nested.values()):
+        raise ApiError(400, f"insurance takes {', '.join(_FLAT)}, or the objects primary, secondary and patient")
+    spelt = {"flat": _in_sections(flat), "nested": nested}
+    for sections in spelt.values():
+        for section, values in sections.items():
+            _check_insurance(section, values)
     user.fields.update(fields)
-    for section, values in insurance.items():
+    for section, values in spelt[spelling].items():
         user.insurance.setdefault(section, {}).update(values)
         if section != "patient":
             user.insurance[section]["insurance_order"] = 1 if section == "primary" else 2
-    if "patient" in insurance:
+    if "patient" in spelt[spelling]:
         user.insurance["patient"].update(member_id=user.amd_member_id, response_party_id=f"6{user.amd_member_id}")
+
+
+def _in_sections(flat: _Json) -> dict[str, _Json]:
+    sections: dict[str, _Json] = {}
+    for name, value in flat.items():
+        section, field_name = _FLAT[name]
+        sections.setdefault(section, {})[field_name] = value
+    return sections
 
 
 def missing_for_check(user: User, coverage: _Json) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import string
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
@@ -39,11 +39,12 @@ class VSeeConnection(Connection):
 
     `poll_seconds` is the wait before each check of the first three minutes. Without a callback token every event is refused,
     and polling answers; a token of less than 128 bits is no possible value. `insurances_path` is `/insurances/` in one place of
-    VSee's page and `/insurance/` in another.
+    VSee's page and `/insurance/` in another. `insurance_fields`: how `POST /me` takes the insurance, `flat` as the page lists its
+    fields, `nested` as the record is read back.
     """
 
     model_config = SettingsConfigDict(env_prefix="COVERGATE_VSEE_")
-    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds", "insurances_path")
+    of_operator: ClassVar[tuple[str, ...]] = ("poll_seconds", "insurances_path", "insurance_fields")
     required: ClassVar[tuple[str, ...]] = ("account_code", "api_key", "api_secret", "api_token")
 
     account_code: str = ""
@@ -53,6 +54,7 @@ class VSeeConnection(Connection):
     callback_token: Annotated[str, AfterValidator(_unguessable)] = Field(default="", repr=False)
     poll_seconds: float = Field(default=10.0, ge=0)
     insurances_path: str = "/insurances/"
+    insurance_fields: Literal["flat", "nested"] = "flat"
 
     @classmethod
     def sandbox(cls, url: str, secret: str) -> VSeeConnection:

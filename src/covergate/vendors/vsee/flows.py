@@ -31,7 +31,7 @@ from covergate.vendors.flow import (
 from covergate.vendors.pace import Pace
 from covergate.vendors.vsee.answer import answer_of, rejection_of
 from covergate.vendors.vsee.codes import SECTIONS, UNNAMED_SECTION
-from covergate.vendors.vsee.request import carrier_code, me_json, sso_form
+from covergate.vendors.vsee.request import carrier_code, is_stored, me_json, sso_form
 
 _USUAL = timedelta(minutes=3)
 """A check takes 5 s to 1 min, 2 in older texts; past this it is polled ever more slowly, and no longer looked up."""
@@ -55,6 +55,11 @@ def submit(question: Question) -> Flow:
     me = yield Call("POST", "/me", json=me_json(question), headers={"X-ApiToken": user_token})
     if not me.ok:
         return Refused(rejection_of(me))
+    if not is_stored(Node(me.body, me.body_pointer).at("data"), question):
+        record = yield _read_user(user_id)
+        if not is_stored(Node(record.body, record.body_pointer).at("data"), question):
+            # The check would be about another insurance, or none, and it costs.
+            raise VendorBroken("the user's record has another insurance than was stored", sent=False, reply=record)
     carrier = carrier_code(question.options, question.payer_codes) or ""
     path = f"/users/{quote(user_id, safe='')}/{quote(carrier, safe='')}/eligibility"
     check_ = yield Call("POST", path, commits=True)

@@ -1,7 +1,8 @@
 """From an inquiry to what VSee stores of a user, and the fields that it needs before a check can run.
 
-Sources: VSee's User API (`POST /users/sso`) and "Insurance API (Draft)" (required insurance information). The nested spelling
-`insurance: {primary: …, patient: …}` is the one that the record is read back in.
+Sources: VSee's User API (`POST /users/sso`) and "Insurance API (Draft)" (required insurance information). The page lists flat
+fields (`insurance.primary_carrier_code`) and shows a record that is nested (`insurance.primary.carrier_code`): which of the two
+`POST /me` takes is a setting, and what it stored is read back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from datetime import date
 from typing import Any
 
 from covergate.eligibility.inquiry import Address, Inquiry
+from covergate.vendors.document import Node, token
 from covergate.vendors.flow import Question
 from covergate.vendors.vsee.codes import (
     CHECKED_SERVICE_TYPE,
@@ -72,13 +74,26 @@ def me_json(question: Question) -> dict[str, Any]:
         "card_front": options.card_front,
         "card_back": options.card_back,
     }
-    return {
-        **_profile(inquiry),
-        "insurance": {
-            inquiry.coverage_order.value: {name: value for name, value in coverage.items() if value is not None},
-            "patient": _patient(inquiry),
-        },
+    coverage = {name: value for name, value in coverage.items() if value is not None}
+    order, patient = inquiry.coverage_order.value, _patient(inquiry)
+    nested = {order: coverage, "patient": patient}
+    flat = {f"{order}_{name}": value for name, value in coverage.items()} | patient
+    return {**_profile(inquiry), "insurance": nested if question.connection.insurance_fields == "nested" else flat}
+
+
+def is_stored(record: Node, question: Question) -> bool:
+    """Whether the user's record has the insurance that was sent. What it does not show of the patient is not compared."""
+    inquiry, insurance = question.inquiry, record.at("insurance")
+    coverage = insurance.at(inquiry.coverage_order.value)
+    sent = {
+        "carrier_code": carrier_code(question.options, question.payer_codes),
+        "subscriber_num": _subscriber_number(inquiry),
     }
+    party = insurance.at("patient").text("respparty").value
+    return all(coverage.read(name, token).value == value for name, value in sent.items()) and party in (
+        None,
+        _patient(inquiry)["respparty"],
+    )
 
 
 def _subscriber_number(inquiry: Inquiry) -> str:
