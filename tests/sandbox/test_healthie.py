@@ -151,6 +151,14 @@ async def test_a_document_that_does_not_fit_the_schema_is_refused(sandbox: Sandb
     assert missing.status_code == 404 and missing.headers["content-type"].startswith("text/html")
 
 
+async def test_only_one_providers_clients_are_found(sandbox: Sandbox) -> None:
+    query = 'query q($provider_id: String) { users(keywords: "Sample", provider_id: $provider_id) { id } }'
+    own = await make_client(sandbox)
+    others = await make_client(sandbox, dietitian_id="1002", first_name="John")
+    assert [user["id"] for user in await ask(sandbox, query)] == [own]
+    assert [user["id"] for user in await ask(sandbox, query, provider_id="1002")] == [others]
+
+
 async def test_clients_are_found_when_every_word_fits(sandbox: Sandbox) -> None:
     jane = await make_client(sandbox, record_identifier="rec-7")
     john = await make_client(sandbox, first_name="John")

@@ -85,14 +85,17 @@ class Resolvers:
         should_paginate: bool = True,
         show_all_by_default: bool = True,
         active_status: str | None = None,
+        provider_id: str | None = None,
         **unused: object,
     ) -> list[_Json]:
+        """Those of one provider, by default the key's own user."""
         if not keywords and not show_all_by_default:
             return []
         clients = [
             client
             for client in self.account.search(keywords or "")
             if active_status in (None, "active" if client.active else "archived")
+            and client.fields.get("dietitian_id") in (None, provider_id or _PROVIDER_ID)
         ]
         return [
             self._client(client) for client in (clients[offset : offset + _PAGE_SIZE] if should_paginate else clients)

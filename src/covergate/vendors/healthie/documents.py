@@ -58,8 +58,8 @@ query insurancePlans($keywords: String, $is_accepted: Boolean, $offset: Int) {
 
 FIND_PATIENTS = (
     """
-query findPatients($keywords: String!) {
-  users(keywords: $keywords, show_all_by_default: false) { ...patient }
+query findPatients($keywords: String!, $provider_id: String) {
+  users(keywords: $keywords, provider_id: $provider_id, show_all_by_default: false) { ...patient }
 }
 """
     + _PATIENT

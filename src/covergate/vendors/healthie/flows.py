@@ -68,7 +68,7 @@ def submit(question: Question) -> Flow:
     checked = {"id": policy, "service_codes": list(question.inquiry.service.service_type_codes)}
     about = partial(_is_check_of, policy)
     reply = yield operation(RUN_CHECK, checked, about=about, commits=True, timeout=_CHECK_TIMEOUT)
-    mutation = payload(reply, "runEligibilityCheck")
+    mutation = payload(reply, "runEligibilityCheck", changes=True)
     if isinstance(mutation, Failure):
         return Refused(mutation)
     new = mutation.at("eligibility_check")

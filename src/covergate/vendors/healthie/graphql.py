@@ -36,10 +36,11 @@ def operation(
     return Call("POST", GRAPHQL_PATH, json=body, commits=commits, timeout=timeout, is_about_patient=about)
 
 
-def payload(reply: Reply, field: str) -> Node | Failure:
+def payload(reply: Reply, field: str, *, changes: bool = False) -> Node | Failure:
     """The value of the operation's one field. Data beside `errors` counts: the field was answered.
 
-    Raises VendorError.
+    `changes`: the operation is a mutation. An error without a code may be anything: a query is asked again, what changes
+    something is not. Raises VendorError.
     """
     if not isinstance(reply.body, dict):
         raise VendorBroken("not a GraphQL reply", sent=reply.ok, reply=reply)
@@ -47,7 +48,7 @@ def payload(reply: Reply, field: str) -> Node | Failure:
     value = body.at("data").at(field)
     errors = body.rows("errors")
     if value.value is None and (errors or not reply.ok):
-        return _refused(errors, reply)
+        return _refused(errors, reply, changes=changes)
     if messages := value.rows("messages"):
         fields = [message.text("field").value for message in messages]
         words = [message.text("message").value for message in messages]
@@ -59,7 +60,7 @@ def payload(reply: Reply, field: str) -> Node | Failure:
     return value
 
 
-def _refused(errors: list[Node], reply: Reply) -> Failure:
+def _refused(errors: list[Node], reply: Reply, *, changes: bool) -> Failure:
     codes = [code for error in errors if (code := error.at("extensions").text("code").value)]
     words = [word for error in errors if (word := error.text("message").value)]
     if _RATE_LIMITED in codes or (not codes and any(_is_rate_limit(word) for word in words)):
@@ -68,6 +69,8 @@ def _refused(errors: list[Node], reply: Reply) -> Failure:
         raise VendorAuthFailed("graphql_unauthorized", reply=reply)
     if not _SERVER_FAULTS.isdisjoint(codes):
         raise VendorUnavailable("graphql_server_error", sent=reply.ok, reply=reply)
+    if reply.ok and not codes and not changes:
+        raise VendorUnavailable("graphql_error_without_code", sent=False, reply=reply)
     return failure(
         FailureCode.REQUEST_REJECTED,
         vendor_code=", ".join(dict.fromkeys(codes)) or str(reply.status),

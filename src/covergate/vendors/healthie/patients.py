@@ -15,7 +15,7 @@ from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import Call, Question, Reply
 from covergate.vendors.healthie.documents import CREATE_PATIENT, FIND_PATIENTS, IDENTIFY_PATIENT, READ_PATIENT
 from covergate.vendors.healthie.graphql import operation, payload
-from covergate.vendors.healthie.request import patient_fields
+from covergate.vendors.healthie.request import patient_fields, provider_of
 
 
 def record_of_patient(question: Question) -> Generator[Call, Reply, Node | Failure]:
@@ -29,7 +29,7 @@ def record_of_patient(question: Question) -> Generator[Call, Reply, Node | Failu
     if not question.options.create_patient:
         return failure(FailureCode.REQUEST_REJECTED, vendor_code="patient_not_found")
     reply = yield operation(CREATE_PATIENT, patient_fields(question), about=about_patient(question))
-    created = payload(reply, "createClient")
+    created = payload(reply, "createClient", changes=True)
     if isinstance(created, Failure):
         return created
     if not is_patients(created.at("user"), question):
@@ -44,7 +44,10 @@ def existing_record(question: Question) -> Generator[Call, Reply, Node | Failure
     patient = question.inquiry.patient
     born = patient.date_of_birth.isoformat()
     keywords = " ".join([*patient.first_name.split(), *patient.last_name.split(), born, question.patient_key])
-    reply = yield operation(FIND_PATIENTS, {"keywords": keywords}, about=about_patient(question))
+    # Without it only patients of the key's own user would be found, and a record of another provider's be made again.
+    provider = provider_of(question)
+    searched = {"keywords": keywords} | ({} if provider is None else {"provider_id": provider})
+    reply = yield operation(FIND_PATIENTS, searched, about=about_patient(question))
     users = payload(reply, "users")
     if isinstance(users, Failure):
         return users

@@ -39,7 +39,7 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
     before = _ids(user)
     written_to = {"id": user.text("id").value, "policies": [written]}
     reply = yield operation(WRITE_POLICY, written_to, about=about_patient(question))
-    updated = payload(reply, "updateClient")
+    updated = payload(reply, "updateClient", changes=True)
     if isinstance(updated, Failure):
         # "only one policy can be Primary": another worker at the same step, or the clinic itself, was faster.
         reply = yield operation(READ_PATIENT, {"id": user.text("id").value}, about=about_patient(question))

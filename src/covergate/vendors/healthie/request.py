@@ -23,9 +23,14 @@ def patient_fields(question: Question) -> dict[str, Any]:
         "last_name": patient.last_name,
         "dob": patient.date_of_birth.isoformat(),
         "gender": GENDER_WORDS[patient.gender],
-        "dietitian_id": question.options.dietitian_id or question.connection.provider_id or None,
+        "dietitian_id": provider_of(question),
         "record_identifier": question.patient_key,
     }
+
+
+def provider_of(question: Question) -> str | None:
+    """Whose patient it is at Healthie; None: the API key's own user's."""
+    return question.options.dietitian_id or question.connection.provider_id or None
 
 
 def policy_fields(question: Question) -> dict[str, Any]:
