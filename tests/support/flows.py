@@ -24,6 +24,7 @@ def question(vendor: Vendor, told: dict[str, Any]) -> Question:
         attempt_id=told.get("attempt_id", "att_01kaj0000000000000000000aa"),
         patient_key=told.get("patient_key", "5f0c2c7d9a1e4b68"),
         now=now,
+        account_is_own=told.get("account_is_own", False),
         submitted_at=datetime.fromisoformat(told["submitted_at"]) if "submitted_at" in told else None,
         checks=told.get("checks", 0),
         look_ups=told.get("look_ups", 0),

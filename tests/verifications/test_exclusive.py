@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -22,12 +23,15 @@ class VSee:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.stored: dict[str, str] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.calls.append(f"{request.method} {request.url.path}")
         if request.url.path.endswith("/eligibility"):
             return httpx.Response(200, json={"data": {"eligibility_id": "2505465", "carrier_code": "car7551"}})
-        return httpx.Response(200, json={"data": USER})
+        sent = json.loads(request.content) if request.url.path.endswith("/me") else {}
+        self.stored |= {name.removeprefix("primary_"): value for name, value in sent.get("insurance", {}).items()}
+        return httpx.Response(200, json={"data": {**USER, "insurance": {"primary": self.stored}}})
 
 
 @pytest.fixture
@@ -35,12 +39,14 @@ def wire() -> VSee:
     return VSee()
 
 
-def asked(first_name: str = "Jane") -> dict[str, Any]:
-    return {**FOR_VSEE, "patient": {**FOR_VSEE["patient"], "first_name": first_name}}
+def asked(first_name: str = "Jane", **changes: str) -> dict[str, Any]:
+    return {**FOR_VSEE, "patient": {**FOR_VSEE["patient"], "first_name": first_name, **changes}}
 
 
-async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee) -> None:
-    first, second = await engine.create(**asked()), await engine.create(**asked())
+@pytest.mark.parametrize("changes", [{}, {"member_id": "W987654321"}, {"first_name": " JANE "}])
+async def test_the_second_waits_for_its_turn(engine: Engine, wire: VSee, changes: dict[str, str]) -> None:
+    """Of one person, whichever number is given: a mistyped one, its correction, another coverage's."""
+    first, second = await engine.create(**asked()), await engine.create(**asked(**changes))
     claims = [await engine.take(), await engine.take()]
     await asyncio.gather(*(engine.advance(claimed) for claimed in claims))
     assert wire.calls.count(CHECK) == 1

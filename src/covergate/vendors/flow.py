@@ -155,6 +155,8 @@ class Question:
     patient_key: str
     """Keyed digest of (tenant, mode, patient) in hex, for vendors that keep patients: tenants never share a record there."""
     now: datetime
+    account_is_own: bool = False
+    """Whether the vendor account is the tenant's own, so that every record in it may be the patient's."""
     submitted_at: datetime | None = None
     """When the committing call was made; None before."""
     checks: int = 0

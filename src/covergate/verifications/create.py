@@ -310,10 +310,13 @@ def _question(stated: Mapping[str, Any], options: VendorOptions) -> str:
 
 
 def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
-    """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
+    """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field.
+
+    Without the member id: a mistyped one, its correction and a second coverage are of one person.
+    """
     patient = inquiry.patient
-    person = (patient.first_name.casefold(), patient.last_name.casefold(), patient.date_of_birth.isoformat())
-    return sealer.name(caller.tenant_id, *member_digest_parts(caller, patient.member_id), *person).hex()
+    name = (" ".join(name.split()).casefold() for name in (patient.first_name, patient.last_name))
+    return sealer.name(caller.tenant_id, "patient", caller.mode, *name, patient.date_of_birth.isoformat()).hex()
 
 
 def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:

@@ -441,6 +441,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         attempt_id=v.attempt.id,
         patient_key=asked.patient_key,
         now=v.now,
+        account_is_own=account.id != SHARED,
         submitted_at=v.attempt.submitted_at or v.attempt.intent_at,
         checks=v.attempt.checks,
         look_ups=v.attempt.look_ups,

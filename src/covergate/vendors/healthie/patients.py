@@ -1,8 +1,9 @@
 """The patient's record at Healthie: found again by a keyed digest, or made; Healthie never writes to the patient.
 
 `record_identifier` holds a digest of tenant and patient, so that tenants never share a record. Name and birth date are
-searched for together with it, so that the reply names no other patient. Of a record that the options name, no more is read at
-first than tells whose it is. Every reply about a record is told from one about somebody else (`about_patient`).
+searched for together with it, so that the reply names no other patient. If that finds none in a tenant's own account, the
+clinic's own record is searched for by name and birth date. Of a record that the options name, no more is read at first than
+tells whose it is. Every reply about a record is told from one about somebody else (`about_patient`).
 """
 
 from __future__ import annotations
@@ -38,12 +39,28 @@ def record_of_patient(question: Question) -> Generator[Call, Reply, Node | Failu
 
 
 def existing_record(question: Question) -> Generator[Call, Reply, Node | Failure | None]:
-    """The record named in the options, or this gateway's own; None if there is none yet."""
+    """The record named in the options, this gateway's own, or the clinic's own; None if there is none yet."""
     if question.options.user_id is not None:
         return (yield from _named_record(question))
+    own = yield from _searched(question, question.patient_key)
+    if isinstance(own, Failure) or own:
+        return own if isinstance(own, Failure) else own[0]
+    if not question.account_is_own:
+        return None
+    clinics = yield from _searched(question)
+    if isinstance(clinics, Failure):
+        return clinics
+    if len(clinics) > 1:
+        # Which of them is the patient is not ours to guess: the clinic names the record (`user_id`).
+        return failure(FailureCode.MEMBER_AMBIGUOUS, vendor_code="users")
+    return clinics[0] if clinics else None
+
+
+def _searched(question: Question, *identifier: str) -> Generator[Call, Reply, list[Node] | Failure]:
+    """The patient's records that have the name, the birth date and, if it is given, our identifier."""
     patient = question.inquiry.patient
     born = patient.date_of_birth.isoformat()
-    keywords = " ".join([*patient.first_name.split(), *patient.last_name.split(), born, question.patient_key])
+    keywords = " ".join([*patient.first_name.split(), *patient.last_name.split(), born, *identifier])
     # Without it only patients of the key's own user would be found, and a record of another provider's be made again.
     provider = provider_of(question)
     searched = {"keywords": keywords} | ({} if provider is None else {"provider_id": provider})
@@ -51,8 +68,7 @@ def existing_record(question: Question) -> Generator[Call, Reply, Node | Failure
     users = payload(reply, "users")
     if isinstance(users, Failure):
         return users
-    own = [row for row in users.objects() if is_patients(row, question)]
-    return _with_id(own[0], reply) if own else None
+    return [_with_id(row, reply) for row in users.objects() if is_patients(row, question)]
 
 
 def _named_record(question: Question) -> Generator[Call, Reply, Node | Failure]:
@@ -89,22 +105,26 @@ def _is_payload(answer: Node) -> bool:
 
 
 def is_patients(user: Node, question: Question) -> bool:
-    """Whether the record is the asked patient's: by our own identifier, or, if the options name it, by what it says of the
-    patient.
+    """Whether the record is the asked patient's: by our own identifier, or by what it says of the patient.
 
-    Then the birth date and either the name or a policy's member id must be those asked about: a wrong id must not bring one
-    patient's insurance into another's record.
+    That counts in a tenant's own account, and of a record that the options name: the birth date and the name must be those asked
+    about, of a named record the birth date and the name or a policy's member id. A wrong id must not bring one patient's
+    insurance into another's record.
     """
-    if question.options.user_id is None:
-        return user.text("record_identifier").value == question.patient_key
-    patient = question.inquiry.patient
-    if user.text("id").value != question.options.user_id:
+    patient, named = question.inquiry.patient, question.options.user_id
+    if named is None and user.text("record_identifier").value == question.patient_key:
+        return True
+    if named is None and not question.account_is_own:
+        return False
+    if named is not None and user.text("id").value != named:
         return False
     if user.text("dob").value != patient.date_of_birth.isoformat():
         return False
     names = (("first_name", patient.first_name), ("last_name", patient.last_name))
     if all(_plain_name(user.text(field).value) == _plain_name(name) for field, name in names):
         return True
+    if named is None:
+        return False
     return any(
         plain_member_id(policy.text("num").value) == plain_member_id(patient.member_id)
         for policy in user.rows("policies")
