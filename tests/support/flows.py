@@ -23,6 +23,7 @@ def question(vendor: Vendor, told: dict[str, Any]) -> Question:
         connection=connection(_env_file=None, **told.get("connection", {})),
         attempt_id=told.get("attempt_id", "att_01kaj0000000000000000000aa"),
         patient_key=told.get("patient_key", "5f0c2c7d9a1e4b68"),
+        person_key=told.get("person_key", told.get("patient_key", "5f0c2c7d9a1e4b68")),
         now=now,
         account_is_own=told.get("account_is_own", False),
         submitted_at=datetime.fromisoformat(told["submitted_at"]) if "submitted_at" in told else None,

@@ -27,6 +27,7 @@ QUESTION = Question(
     connection=HealthieConnection.sandbox("http://sandbox", "s"),
     attempt_id="att_1",
     patient_key="k",
+    person_key="k",
     now=NOW,
 )
 

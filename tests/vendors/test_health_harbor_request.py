@@ -24,6 +24,7 @@ def question(now: datetime, **options: Any) -> Question:
         connection=HealthHarborConnection.sandbox("http://sandbox", "s"),
         attempt_id="att_1",
         patient_key="k",
+        person_key="k",
         now=now,
     )
 

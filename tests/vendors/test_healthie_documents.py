@@ -75,6 +75,7 @@ def test_a_written_policy_fits_its_input_type() -> None:
         connection=HealthieConnection.sandbox("http://sandbox", "s"),
         attempt_id="att_1",
         patient_key="k",
+        person_key="k",
         now=now,
     )
     body = b'{"data": {"users": [{"id": "501", "record_identifier": "k", "policies": []}]}}'

@@ -329,3 +329,29 @@ async def test_a_search_that_finds_others_keeps_nothing_of_them(gateway: Gateway
         kept = orjson.dumps(await read_raw(gateway, CALLER, id_)).decode()
     assert not [word for word in OF_THE_VICTIM if word in kept]
     assert "withheld" in kept
+
+
+async def test_one_person_is_one_patient_whichever_member_id_is_given(clinic: Clinic) -> None:
+    """A mistyped one, its correction, and a second coverage: three policies of one record."""
+    second = {"coverage_order": "secondary"}
+    for member_id, changes in (("ELIGIBLE001", {}), ("ELIGIBLE0001", {}), ("ELIGIBLE77", second)):
+        patient = {**ASKED["patient"], "member_id": member_id}
+        id_ = await clinic.engine.create(**{**ASKED, **changes, "patient": patient})
+        assert (await clinic.run(id_))["outcome"] == "eligible"
+    [patient] = (await clinic.ask(FIND_PATIENTS, keywords="Jane Sample"))["users"]
+    assert {policy["num"] for policy in patient["policies"]} == {"ELIGIBLE001", "ELIGIBLE0001", "ELIGIBLE77"}
+
+
+async def test_in_its_own_account_the_clinics_record_is_used(clinic: Clinic) -> None:
+    gateway = clinic.engine.gateway
+    gateway.accounts.replace(
+        [VendorAccount("vac_own", TENANT, "healthie", "test", gateway.connections["test", "healthie"])]
+    )
+    clinics = await clinic.own_record()
+    assert (await clinic.run(await clinic.create()))["outcome"] == "eligible"
+    [patient] = (await clinic.ask(FIND_PATIENTS, keywords="Jane Sample"))["users"]
+    assert (patient["id"], [policy["num"] for policy in patient["policies"]]) == (clinics, ["ELIGIBLE0001"])
+    await clinic.own_record()
+    other = {**ASKED["patient"], "member_id": "ELIGIBLE2"}
+    view = await clinic.run(await clinic.engine.create(**{**ASKED, "patient": other}))
+    assert (view["failure"]["code"], view["failure"]["vendor_code"]) == ("member_ambiguous", "users")

@@ -173,7 +173,9 @@ async def test_no_vendor_needs_it_to_look_again(engine: Engine, vendor: str) -> 
         account = engine.gateway.account(TENANT, "test", vendor)
         assert account is not None
         now = (await engine.rows("SELECT now() AS now"))[0].now
-        question = Question(inquiry.resolved(now), spec.options(), account.connection, "att_1", "p", now, now)
+        question = Question(
+            inquiry.resolved(now), spec.options(), account.connection, "att_1", "p", "p", now, submitted_at=now
+        )
         looks: list[Any] = [spec.check(question, "1:2")] if spec.check else []
         looks += [spec.find(question)] if spec.find else []
         flows.append([repr(next(flow)) for flow in looks])

@@ -154,6 +154,8 @@ class Question:
     """The reference we give the vendor; a resubmission has another."""
     patient_key: str
     """Keyed digest of (tenant, mode, patient) in hex, for vendors that keep patients: tenants never share a record there."""
+    person_key: str
+    """The same without the member id: a mistyped one, its correction and a second coverage are of one person."""
     now: datetime
     account_is_own: bool = False
     """Whether the vendor account is the tenant's own, so that every record in it may be the patient's."""

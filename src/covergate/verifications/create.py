@@ -309,14 +309,11 @@ def _question(stated: Mapping[str, Any], options: VendorOptions) -> str:
     return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
 
 
-def _patient_key(sealer: Sealer, caller: Caller, inquiry: Inquiry) -> str:
-    """One patient of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field.
-
-    Without the member id: a mistyped one, its correction and a second coverage are of one person.
-    """
+def _person_key(sealer: Sealer, caller: Caller, inquiry: Inquiry, *member: str) -> str:
+    """One person of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
     patient = inquiry.patient
     name = (" ".join(name.split()).casefold() for name in (patient.first_name, patient.last_name))
-    return sealer.name(caller.tenant_id, "patient", caller.mode, *name, patient.date_of_birth.isoformat()).hex()
+    return sealer.name(caller.tenant_id, *member, caller.mode, *name, patient.date_of_birth.isoformat()).hex()
 
 
 def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
@@ -331,13 +328,15 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
     account = gateway.account(tenant_id, caller.mode, vendor.name)
     assert account is not None, "a route has vendors that the tenant can ask"
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
-    patient_key = _patient_key(sealer, caller, inquiry)
+    person_key = _person_key(sealer, caller, inquiry)
+    patient_key = _person_key(sealer, caller, inquiry, *member_digest_parts(caller, inquiry.patient.member_id))
     stated = inquiry.model_dump(mode="json")
     asked = {
         "inquiry": stated,
         "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
         "payer_codes": {name: dict(codes) for name, codes in intake.payer.codes.items()},
         "patient_key": patient_key,
+        "person_key": person_key,
         "warnings": [[code.value, detail] for code, detail in warnings_of(intake)],
     }
     deadline = request.deadline
@@ -349,6 +348,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
                 connection=account.connection,
                 attempt_id=attempt_id,
                 patient_key=patient_key,
+                person_key=person_key,
                 now=now,
             )
         )

@@ -440,6 +440,7 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         connection=account.connection,
         attempt_id=v.attempt.id,
         patient_key=asked.patient_key,
+        person_key=asked.person_key,
         now=v.now,
         account_is_own=account.id != SHARED,
         submitted_at=v.attempt.submitted_at or v.attempt.intent_at,

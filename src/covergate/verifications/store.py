@@ -130,6 +130,7 @@ class Asked:
     vendor_options: dict[str, Any]
     payer_codes: dict[str, Any]
     patient_key: str
+    person_key: str
     warnings: list[tuple[str, str | None]]
     """About the request itself: (code, detail)."""
 
@@ -166,6 +167,7 @@ def asked_of(sealer: Sealer, claimed: Claimed) -> Asked:
             opened["vendor_options"],
             opened["payer_codes"],
             opened["patient_key"],
+            opened.get("person_key", opened["patient_key"]),
             opened.get("warnings", []),
         )
     return claimed.asked

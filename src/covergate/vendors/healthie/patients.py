@@ -42,7 +42,7 @@ def existing_record(question: Question) -> Generator[Call, Reply, Node | Failure
     """The record named in the options, this gateway's own, or the clinic's own; None if there is none yet."""
     if question.options.user_id is not None:
         return (yield from _named_record(question))
-    own = yield from _searched(question, question.patient_key)
+    own = yield from _searched(question, question.person_key)
     if isinstance(own, Failure) or own:
         return own if isinstance(own, Failure) else own[0]
     if not question.account_is_own:
@@ -112,7 +112,7 @@ def is_patients(user: Node, question: Question) -> bool:
     insurance into another's record.
     """
     patient, named = question.inquiry.patient, question.options.user_id
-    if named is None and user.text("record_identifier").value == question.patient_key:
+    if named is None and user.text("record_identifier").value == question.person_key:
         return True
     if named is None and not question.account_is_own:
         return False

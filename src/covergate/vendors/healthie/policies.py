@@ -30,7 +30,7 @@ def policy_id(question: Question, user: Node, plan: InsurancePlan) -> Generator[
     wanted = policy_fields(question)
     if fitting:
         kept = fitting[0]
-        is_own = user.text("record_identifier").value == question.patient_key
+        is_own = user.text("record_identifier").value == question.person_key
         if not is_own or question.options.policy_id is not None or _holds(kept, wanted):
             return _id(kept)
         written = {"id": _id(kept), **wanted}

@@ -24,7 +24,7 @@ def patient_fields(question: Question) -> dict[str, Any]:
         "dob": patient.date_of_birth.isoformat(),
         "gender": GENDER_WORDS[patient.gender],
         "dietitian_id": provider_of(question),
-        "record_identifier": question.patient_key,
+        "record_identifier": question.person_key,
     }
 
 
