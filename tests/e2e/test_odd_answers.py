@@ -11,9 +11,18 @@ from tests.e2e.house import House
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def rested(house: House, vendor: str, member_id: str) -> dict[str, Any]:
+SUBSCRIBER = {
+    "first_name": "John",
+    "last_name": "Sample",
+    "date_of_birth": "1960-01-31",
+    "patient_relationship": "child",
+    "address": {"line1": "1 Main St", "city": "Oakland", "state": "CA", "zip": "94601"},
+}
+
+
+async def rested(house: House, vendor: str, member_id: str, **changes: Any) -> dict[str, Any]:
     async with house.fast_clock(minutes=2):
-        return await house.settled(await house.create(vendor, member_id))
+        return await house.settled(await house.create(vendor, member_id, **changes))
 
 
 @pytest.mark.parametrize("start", ["ODDERROR", "ODDSTATUS"])
@@ -57,3 +66,9 @@ async def test_a_copay_of_no_network_is_in_the_summary(house: House) -> None:
     summary = seen["result"]["summary"]
     assert (summary["in"], summary["out"], summary["unknown"]["copay"]) == (None, None, "30.00")
     assert (summary["service"]["network"], summary["service"]["copay"]) == ("unknown", "30.00")
+
+
+async def test_of_two_dependents_the_patient_is_answered(house: House) -> None:
+    seen = await rested(house, "vsee", "SIBLINGS-odd", subscriber=SUBSCRIBER)
+    assert (seen["status"], seen["outcome"]) == ("completed", "eligible")
+    assert seen["result"]["patient"]["first_name"].title() == "Jane"
