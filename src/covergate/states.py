@@ -111,7 +111,7 @@ class EventType(Sentenced):
     )
     VERIFICATION_NEEDS_ATTENTION = (
         "verification.needs_attention",
-        "A verification waits for an operator: nobody can tell whether the vendor has it.",
+        "A person should look: nobody can tell whether the vendor has it, or its status is one that no document explains.",
     )
     VENDOR_DEGRADED = (
         "vendor.degraded",

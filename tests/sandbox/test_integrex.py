@@ -268,6 +268,27 @@ async def test_a_payers_refusal_says_nothing_of_coverage(
     assert {document[key] for key in ("coverageStatusCode", "coverageEndDate", "copay($)", "relationshipCode")} == {""}
 
 
+@pytest.mark.parametrize(
+    ("member_id", "code", "text"),
+    [("ODDSTATUS1", "E1", "See payer"), ("REQUESTREJECTED1", "E9", "Transaction rejected")],
+)
+async def test_a_failing_status_may_be_no_code_of_x12(sandbox: Sandbox, member_id: str, code: str, text: str) -> None:
+    document = await answer(sandbox, request_body(member_id))
+    assert (document["requestStatusCode"], document["requestStatus"]) == (code, text)
+    assert {document[key] for key in ("coverageStatusCode", "coverageEndDate", "copay($)", "relationshipCode")} == {""}
+
+
+async def test_a_specialist_may_have_a_copay_of_their_own(sandbox: Sandbox) -> None:
+    document = await answer(sandbox, request_body("SPECIALISTCOPAY1"))
+    assert (document["copay($)"], document["copay($) Specialist"]) == ("30.00", "50.00")
+
+
+async def test_a_copay_may_stand_alone(sandbox: Sandbox) -> None:
+    document = await answer(sandbox, request_body("COPAYALONE1"))
+    stated = {key for key, value in document.items() if key.startswith(("ded(", "oop(", "coins(", "copay(")) and value}
+    assert (document["coverageStatusCode"], stated) == ("1", {"copay($)"})
+
+
 @pytest.mark.parametrize("member_id", ["NOTCOVERED1", "NOEVENT1", "DUPLICATEEVENT1", "SLOW1", "00000000"])
 async def test_what_integrex_cannot_express_is_eligible(sandbox: Sandbox, member_id: str) -> None:
     document = await answer(sandbox, request_body(member_id))

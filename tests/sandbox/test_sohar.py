@@ -253,6 +253,21 @@ async def test_a_patient_who_is_not_eligible(sandbox: Sandbox, member_id: str, s
     assert (document["plan"] is None) == status.startswith("error.")
 
 
+@pytest.mark.parametrize(
+    ("member_id", "status"), [("ODDERROR1", "error.system.limit"), ("ODDSTATUS1", "complete.partially")]
+)
+async def test_a_status_that_no_document_lists(sandbox: Sandbox, member_id: str, status: str) -> None:
+    document = await answer(sandbox, request_body(member_id))
+    assert (document["status"], document["statusReason"], document["benefits"]) == (status, None, [])
+
+
+async def test_a_refusal_may_come_late(sandbox: Sandbox) -> None:
+    began = sandbox.world.now()
+    document = await answer(sandbox, request_body("LATEPAYERDOWN1"))
+    assert document["status"] == "error.payer"
+    assert sandbox.world.now() - began >= 10 * 0.05
+
+
 async def test_only_an_inactive_plan_has_ended(sandbox: Sandbox) -> None:
     sandbox.world.now = lambda: 1767225599.0  # 2025-12-31T23:59:59Z: in this second every time zone must see it active
     eligible = await answer(sandbox, request_body())

@@ -312,6 +312,17 @@ async def test_a_dependents_benefits_stand_in_the_dependent_loop(sandbox: Sandbo
     assert benefit_rows({"raw_response": transaction["DependentDetail"]})
 
 
+async def test_an_answer_may_tell_of_two_dependents(sandbox: Sandbox) -> None:
+    coverage = await outcome(sandbox, "SIBLINGS1", "child")
+    transaction = coverage["raw_response"]["PPMDResults"]["Results"]["Edi271"]["TransactionSets"]["TransactionSet"]
+    sibling, patient = transaction["DependentDetail"]
+    assert [one["Name"]["Name"]["@NM104_FirstName"] for one in (sibling, patient)] == ["ROBIN", "JANE"]
+    born = [next(walk(one, "DMGSegment"))["@DMG02_DateTimePeriod"] for one in (sibling, patient)]
+    assert int(born[1]) - int(born[0]) == 40_000
+    rows = [len(benefit_rows({"raw_response": one})) for one in (sibling, patient)]
+    assert rows[0] == 1 < rows[1]
+
+
 @pytest.mark.parametrize(
     ("member_id", "respparty", "code", "text"),
     [

@@ -13,9 +13,9 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
 form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
 `/exchanges/<first_exchange>` in the raw document (default 0).
 
-`progress`: `{"pending": {"ref", "again_in", "expires_in"}}` (seconds), `{"refused": {"code", …}}`, `{"not_found": {"proven"}}`,
-`{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason", "ref", "result"}}`, what
-`derive` makes of the answer.
+`progress`: `{"pending": {"ref", "again_in", "expires_in", "unexplained"}}` (seconds), `{"refused": {"code", …}}`,
+`{"not_found": {"proven"}}`, `{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason",
+"ref", "result"}}`, what `derive` makes of the answer.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
 `"complete": true` beside `result` compares it whole, but for the wording of its warnings.
 
@@ -78,6 +78,8 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
     match progress:
         case Pending(ref=ref, again_in=again_in, expires_in=expires_in):
             seen: dict[str, Any] = {"ref": ref, "again_in": again_in.total_seconds()}
+            if progress.unexplained is not None:
+                seen["unexplained"] = progress.unexplained
             if expires_in is not None:
                 seen["expires_in"] = expires_in.total_seconds()
             assert ("pending", seen) == (kind, expected)

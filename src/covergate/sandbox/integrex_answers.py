@@ -26,6 +26,16 @@ _REFUSALS: dict[Scenario, tuple[str, str]] = {
     Scenario.BADPAYER: ("79", "Invalid Participant Identification"),
 }
 
+# By the start of the member id, here only: failing statuses that are no AAA03 codes.
+_OTHER_REFUSALS: dict[str, tuple[str, str]] = {
+    "ODDSTATUS": ("E1", "See payer"),
+    "REQUESTREJECTED": ("E9", "Transaction rejected"),
+}
+
+# By the start of the member id, here only: what is paid otherwise than usual.
+_SPECIALIST_COPAY = "SPECIALISTCOPAY"
+_COPAY_ALONE = "COPAYALONE"
+
 # X12 271 EB01 codes with their names.
 _ACTIVE = ("1", "Active Coverage")
 _INACTIVE = ("6", "Inactive")
@@ -48,7 +58,10 @@ _SERVICE_TYPES = {
 
 def answer_document(world: World, request: Mapping[str, str], ticket_id: str, scenario: Scenario) -> dict[str, str]:
     """The 200 body for a checked POST body."""
-    refusal = _REFUSALS.get(scenario)
+    member_id = request["memberId"]
+    refusal = _REFUSALS.get(scenario) or next(
+        (status for start, status in _OTHER_REFUSALS.items() if member_id.startswith(start)), None
+    )
     return {
         "internalAccountNumber1": request.get("internalAccountNumber1", ""),
         "internalAccountNumber2": request.get("internalAccountNumber2", ""),
@@ -58,7 +71,7 @@ def answer_document(world: World, request: Mapping[str, str], ticket_id: str, sc
         "requestStatusCode": refusal[0] if refusal else "",
         "requestStatus": refusal[1] if refusal else "Success",
         **_coverage(world, request, scenario, answered=refusal is None),
-        **_amounts(answered=refusal is None and scenario is not Scenario.INACTIVE),
+        **_amounts(member_id, answered=refusal is None and scenario is not Scenario.INACTIVE),
         **_payer(request),
         **_primary_care(answered=refusal is None),
         "patientAddress": "",
@@ -114,7 +127,7 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
     return fields if answered else dict.fromkeys(fields, "")
 
 
-def _amounts(*, answered: bool) -> dict[str, str]:
+def _amounts(member_id: str, *, answered: bool) -> dict[str, str]:
     inn, out = sample_plan.IN_NETWORK, sample_plan.OUT_OF_NETWORK
     fields = {
         "oop($)IndivInNetwork": _money(inn.out_of_pocket.total),
@@ -136,8 +149,10 @@ def _amounts(*, answered: bool) -> dict[str, str]:
         "coins(%) InNetwork": str(inn.coinsurance_percent),
         "coins(%) OutOfNetwork": str(out.coinsurance_percent),
         "copay($)": _money(inn.copay),
-        "copay($) Specialist": "",
+        "copay($) Specialist": "50.00" if member_id.startswith(_SPECIALIST_COPAY) else "",
     }
+    if member_id.startswith(_COPAY_ALONE):
+        fields = {name: value if name == "copay($)" else "" for name, value in fields.items()}
     return fields if answered else dict.fromkeys(fields, "")
 
 

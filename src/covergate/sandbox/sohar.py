@@ -35,6 +35,8 @@ from covergate.sandbox.world import World
 
 _CLIENT_ID = "sandbox"
 _TOKEN_SECONDS = 3600
+_LATE_FACTOR = 10
+"""A late refusal takes so many times the usual: ten seconds, beyond the shortest deadline."""
 
 # "Create Verification" v2, specialtyCode.
 _SPECIALTY_CODES = frozenset({"ABA", "IOP", "OCT", "PHT", "PRC", "PCH", "PSY", "SLP", "SUD", "UGC", "WMT"})
@@ -170,8 +172,9 @@ class _Sohar:
                     message_id=_message_id(),
                 )
             )
-        await asyncio.sleep(self.world.delay(scenario))
-        verification.status = sohar_answers.final_status(scenario)
+        is_late = verification.member_id.startswith(sohar_answers.LATE_REFUSAL)
+        await asyncio.sleep(self.world.delay(scenario) * (_LATE_FACTOR if is_late else 1))
+        verification.status = sohar_answers.final_status(scenario, verification.member_id)
         if scenario is Scenario.NOEVENT:
             return
         message_id = _message_id()

@@ -27,9 +27,19 @@ _FINAL: dict[Scenario, tuple[str, str | None]] = {
 }
 
 
-def final_status(scenario: Scenario) -> str:
-    """The status that a verification of this scenario ends with."""
-    return _FINAL.get(scenario, ("complete.eligible", None))[0]
+# By the start of the member id, here only: a refusal that comes late, and statuses that no document lists.
+LATE_REFUSAL = "LATEPAYERDOWN"
+_OWN: dict[str, str] = {
+    LATE_REFUSAL: "error.payer",
+    "ODDERROR": "error.system.limit",
+    "ODDSTATUS": "complete.partially",
+}
+
+
+def final_status(scenario: Scenario, member_id: str) -> str:
+    """The status that a verification of this scenario, or of this start of a member id, ends with."""
+    own = next((status for start, status in _OWN.items() if member_id.startswith(start)), None)
+    return own or _FINAL.get(scenario, ("complete.eligible", None))[0]
 
 
 def parse_date(text: str) -> date:

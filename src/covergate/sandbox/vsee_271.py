@@ -8,7 +8,7 @@ Invariant: as in any XML turned into JSON, one child is an object and several ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -29,6 +29,9 @@ _REJECT_CODES = {
 
 _DEPENDENT_REJECT_CODES = {Scenario.BADNAME: "65"}
 """AAA03 if the patient is a dependent and it differs: 73 is about the subscriber's name."""
+
+_SIBLINGS = "SIBLINGS"
+"""The start of a member id, here only: the answer tells of a dependent that was not asked about, before the patient."""
 
 # "Rejection reason and codes", the newer of the page's two lists.
 _REJECT_TEXTS = {
@@ -238,22 +241,34 @@ def _transaction_set(check: CompletedCheck) -> _Json:
         },
     }
     if is_dependent and refused_at != "subscriber":
-        transaction["DependentDetail"] = {
-            "HierarchicalLevel": _level("4", "3", "23", False),
-            "Name": {
-                **_name("03", check.patient, None),
-                "DemographicInformation": {"DMGSegment": _demographics(check.patient, check.gender)},
-                "Relationship": {
-                    "INSSegment": {
-                        "@INS01_InsuredIndicator": "N",
-                        "@INS02_IndividualRelationshipCode": _RELATIONSHIP_CODES[check.respparty],
-                    }
-                },
-                **aaa("dependent"),
-                **({} if code else _benefits(check)),
-            },
-        }
+        dependents = [_dependent(check, "4", {**aaa("dependent"), **({} if code else _benefits(check))})]
+        if check.member_id.startswith(_SIBLINGS):
+            inactive = _benefits(replace(check, scenario=Scenario.INACTIVE))
+            dependents.insert(0, _dependent(replace(check, patient=_sibling_of(check.patient)), "5", inactive))
+        transaction["DependentDetail"] = one_or_list(dependents)
     return transaction
+
+
+def _dependent(check: CompletedCheck, number: str, states: _Json) -> _Json:
+    return {
+        "HierarchicalLevel": _level(number, "3", "23", False),
+        "Name": {
+            **_name("03", check.patient, None),
+            "DemographicInformation": {"DMGSegment": _demographics(check.patient, check.gender)},
+            "Relationship": {
+                "INSSegment": {
+                    "@INS01_InsuredIndicator": "N",
+                    "@INS02_IndividualRelationshipCode": _RELATIONSHIP_CODES[check.respparty],
+                }
+            },
+            **states,
+        },
+    }
+
+
+def _sibling_of(patient: PersonOnFile) -> PersonOnFile:
+    """Born four years before, on the same day, which may be in a leap year."""
+    return replace(patient, first_name="Robin", born=f"{int(patient.born[:4]) - 4}{patient.born[4:]}")
 
 
 def _level(number: str, parent: str | None, code: str, has_children: bool) -> _Json:

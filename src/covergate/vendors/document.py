@@ -72,6 +72,11 @@ def status_word(value: Any) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"(?=.{1,40}$)[A-Za-z]+([._-][A-Za-z]+)*", value) else None
 
 
+def unexplained_word(status: Any) -> str:
+    """A status that no document explains, as it may stand in the timeline: whatever is not its usual form is not repeated."""
+    return status_word(status) or "not a word"
+
+
 def remaining(value: Any) -> Decimal | None:
     """An amount that is left: below zero, nothing is."""
     written = str(value).strip()

@@ -29,7 +29,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED
 from covergate.vendors.flow import Answered
 from covergate.verifications import lifecycle, policy, store
-from covergate.verifications.history import stored_exchanges
+from covergate.verifications.history import is_unexplained_told, stored_exchanges
 from covergate.verifications.model import Change, Leader, Report, Verification
 from covergate.verifications.save import save
 from covergate.verifications.store import WORK
@@ -205,7 +205,8 @@ async def _decide(db: AsyncConnection, report: Report, v: Verification, *, woken
         v = lifecycle.submitted(v, report.submission)
         v = replace(v, wake_requested=v.wake_requested or woken)
     if ours:
-        return policy.follow_up(report, v)
+        told = policy.is_unexplained(report, v) and await is_unexplained_told(db, v)
+        return policy.follow_up(report, v, told=told)
     change = policy.follow_up_late(report, v)
     if v.wake_requested and not v.open and not isinstance(report.outcome, Answered):
         # The event that says so came before this reply, and so before anybody knew whose it is.

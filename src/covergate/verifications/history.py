@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import Place, Sealer
 from covergate.db.sql import Query
+from covergate.states import TimelineType, WaitingFor
 from covergate.timestamps import instant
 from covergate.vendors.flow import Reply
 from covergate.verifications.model import Exchange, TimelineRow, Verification
@@ -18,6 +19,9 @@ from covergate.verifications.model import Exchange, TimelineRow, Verification
 _STORED_EXCHANGES = Query("""
 SELECT x ->> 'id' AS id FROM history, jsonb_array_elements(exchanges) AS x
 WHERE verification_id = ANY(CAST(:ids AS text[])) AND exchanges IS NOT NULL""")
+_IS_UNEXPLAINED_TOLD = Query("""
+SELECT EXISTS (SELECT FROM history WHERE verification_id = :id AND attempt_id = :attempt_id
+  AND entries @> CAST(:entry AS jsonb)) AS told""")
 _REPLIES = Query(
     "SELECT exchanges, contents_sealed, attempt_id FROM history"
     " WHERE verification_id = :id AND exchanges IS NOT NULL ORDER BY n"
@@ -36,6 +40,13 @@ def entries_of(rows: Sequence[TimelineRow]) -> str:
         for row in rows
     ]
     return orjson.dumps(entries).decode()
+
+
+async def is_unexplained_told(db: AsyncConnection, v: Verification) -> bool:
+    """Whether the current attempt's timeline asks for a person although the vendor, not an operator, is waited for."""
+    entry = [{"type": TimelineType.NEEDS_ATTENTION, "waiting_for": WaitingFor.VENDOR}]
+    given = {"id": v.id, "attempt_id": v.attempt.id, "entry": orjson.dumps(entry).decode()}
+    return bool(await _IS_UNEXPLAINED_TOLD.scalar(db, given))
 
 
 def exchanges_in(exchanges: Sequence[Exchange]) -> str | None:

@@ -99,6 +99,14 @@ def pending(v: Verification, again_in: timedelta, expires_in: timedelta | None, 
     return _reschedule(v, at, WaitingFor.VENDOR, type_, "the vendor works on it")
 
 
+def with_unexplained(change: Change, status: str) -> Change:
+    """A person hears of the vendor's status; the vendor is waited for as before."""
+    said = f"the vendor's status is {status}, which no document explains: a person should ask the vendor"
+    (row,) = change.entries
+    row = TimelineRow(TimelineType.NEEDS_ATTENTION, said, row.waiting_for, row.next_check_at)
+    return replace(change, entries=(*change.entries, row), events=(EventType.VERIFICATION_NEEDS_ATTENTION,))
+
+
 def answer_is_gone(v: Verification) -> bool:
     """The vendor drops answers, and the time it keeps this one is over."""
     return v.attempt.expires_at is not None and v.attempt.expires_at <= v.now

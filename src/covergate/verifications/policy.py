@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -71,6 +71,8 @@ PAYER_REST = timedelta(minutes=1)
 """Before a submission is made again because the payer could not respond."""
 TURN_PATIENCE = timedelta(minutes=5)
 """A check of the same patient that has waited for longer holds up no other that has another vendor to ask."""
+UNEXPLAINED_PATIENCE = timedelta(hours=1)
+"""After the submission a person hears of a status that no document explains. The vendor is looked at as before."""
 CIRCUIT_SPREAD = timedelta(seconds=2)
 """Work that waits for a circuit comes back spread over as long as it rested, and at least so long: thousands must not come
 at once. When the circuit closes, the sweep wakes them all the same."""
@@ -174,19 +176,38 @@ def _left_of_route(v: Verification) -> list[str]:
 # --- what follows ----------------------------------------------------------------------------------------------------
 
 
-def follow_up(report: Report, v: Verification) -> Change:
-    """What follows from a step's report for the open verification that it was made for."""
+def is_unexplained(report: Report, v: Verification) -> bool:
+    """For so long that a person should hear of it."""
+    match report.outcome:
+        case Pending(unexplained=str()):
+            return v.now >= _unexplained_until(v)
+        case _:
+            return False
+
+
+def _unexplained_until(v: Verification) -> datetime:
+    return (v.attempt.submitted_at or v.attempt.created_at) + UNEXPLAINED_PATIENCE
+
+
+def follow_up(report: Report, v: Verification, *, told: bool = False) -> Change:
+    """What follows from a step's report for the open verification that it was made for.
+
+    `told`: a person has heard of a status of this attempt that no document explains.
+    """
     match report.outcome:
         case Answered():
             return _completed(report.conclusion, v)
         case Refused(why):
             return _refused(report, v, why)
-        case Pending(_, again_in, expires_in):
+        case Pending(_, again_in, expires_in, unexplained):
             if lifecycle.answer_is_gone(v):
                 return lifecycle.failed(
                     v, failure(FailureCode.DEADLINE_EXCEEDED), "the vendor no longer keeps the answer"
                 )
-            return lifecycle.pending(v, again_in, expires_in, checked=report.checked)
+            change = lifecycle.pending(v, _in_time(report, v, again_in), expires_in, checked=report.checked)
+            if unexplained is not None and is_unexplained(report, v) and not told:
+                return lifecycle.with_unexplained(change, unexplained)
+            return change
         case NotYet(again_in):
             return lifecycle.look_again(v, again_in)
         case NotFound(proven) if proven and report.looked_up and v.attempt.state is AttemptState.SUBMITTING:
@@ -246,6 +267,15 @@ def follow_up_late(report: Report, v: Verification) -> Change:
             return Change(v, late_look_in=again_in, late_tries=tries, late_waits_for=waiting_for)
         case _:
             return Change(v)
+
+
+def _in_time(report: Report, v: Verification, again_in: timedelta) -> timedelta:
+    """A status that nobody explains is looked at again when a person is to hear of it, if that is earlier."""
+    match report.outcome:
+        case Pending(unexplained=str()) if not is_unexplained(report, v):
+            return min(again_in, _unexplained_until(v) - v.now)
+        case _:
+            return again_in
 
 
 def _completed(conclusion: Derived | None, v: Verification) -> Change:

@@ -5,11 +5,13 @@ Sources: the OpenAPI document of `POST …/batch_inquiries`; the API reference f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from covergate.eligibility.failure import FailureCode, failure
+from covergate.vendors.document import unexplained_word
 from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import (
     Call,
@@ -27,6 +29,7 @@ from covergate.vendors.flow import (
 )
 from covergate.vendors.health_harbor.answer import answer_of, rejection_of
 from covergate.vendors.health_harbor.batch import BATCH_PATH
+from covergate.vendors.health_harbor.codes import call_state
 from covergate.vendors.health_harbor.request import dashed, request_of
 from covergate.vendors.pace import Pace
 
@@ -78,7 +81,12 @@ def check(question: Question, ref: str) -> CheckFlow:
         if reply.ok and not (_is_inquiry(reply, own) and _is_ours(reply.body, question)):
             raise VendorBroken("the reply is not the inquiry asked for", sent=True, reply=reply)
     outcome = answer_of(question.inquiry, reply) if reply.ok else None
-    return Pending(ref=ref, again_in=_wait(question)) if outcome is None else ended(outcome)
+    if outcome is not None:
+        return ended(outcome)
+    still_pending = Pending(ref=ref, again_in=_wait(question))
+    if not reply.ok or call_state(reply.body.get("status")) is not None:
+        return still_pending
+    return replace(still_pending, unexplained=unexplained_word(reply.body.get("status")))
 
 
 def find(question: Question) -> FindFlow:

@@ -50,12 +50,15 @@ _fraction = partial(percent, fraction=True)
 
 
 def answer_of(body: Node, question: Question, answered_at: datetime) -> Answer | Failure | None:
-    """None for a verification that is still open; a status that no document explains counts as open."""
+    """None for a verification that is still open; with a status that no document explains it is."""
     status = body.read("status", token).value or ""
     if status in (codes.COMPLETE_ELIGIBLE, codes.COMPLETE_INELIGIBLE):
         return _completed(body, question, answered_at)
-    if status in codes.ERROR_STATUSES or status.startswith("error."):
-        return _refusal(status, body.read("statusReason", token).value)
+    reason = body.read("statusReason", token).value
+    if status.startswith("error.") and reason == codes.CONTACT_PAYER:
+        return failure(FailureCode.PAYER_MANUAL_CHECK_REQUIRED, vendor_code=reason)
+    if status in codes.ERROR_STATUSES:
+        return failure(codes.ERROR_STATUSES[status], vendor_code=status, vendor_message=reason)
     return None
 
 
@@ -67,13 +70,6 @@ def rejection_of(reply: Reply) -> Failure:
         return failure(FailureCode.PAYER_NOT_RECOGNIZED, vendor_code=param)
     error = param or body.read("error", token).value or f"http_{reply.status}"
     return failure(FailureCode.REQUEST_REJECTED, vendor_code=error)
-
-
-def _refusal(status: str, reason: str | None) -> Failure:
-    if reason == codes.CONTACT_PAYER:
-        return failure(FailureCode.PAYER_MANUAL_CHECK_REQUIRED, vendor_code=reason)
-    code = codes.ERROR_STATUSES.get(status, FailureCode.REQUEST_REJECTED)
-    return failure(code, vendor_code=status, vendor_message=reason)
 
 
 def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:

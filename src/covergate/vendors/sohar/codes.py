@@ -5,6 +5,7 @@ from __future__ import annotations
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import Coverage, Network
 
+PENDING = "pending"
 COMPLETE_ELIGIBLE = "complete.eligible"
 COMPLETE_INELIGIBLE = "complete.ineligible"
 CONTACT_PAYER = "CONTACT_PAYER_REQUIRED"

@@ -5,15 +5,17 @@ Sources: "Create Verification" and "Get Verification" v2 (docs.soharhealth.com).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from covergate.vendors.document import Node, token
+from covergate.vendors.document import Node, token, unexplained_word
 from covergate.vendors.errors import VendorBroken
 from covergate.vendors.flow import Call, Flow, ListedPayer, PayersFlow, Pending, ProbeFlow, Question, Refused, ended
 from covergate.vendors.pace import Pace
 from covergate.vendors.sohar.answer import answer_of, rejection_of
+from covergate.vendors.sohar.codes import PENDING
 from covergate.vendors.sohar.request import request_of
 
 _VERIFICATIONS = "/v2/verifications"
@@ -42,7 +44,10 @@ def check(question: Question, ref: str) -> Flow:
     if body.read("status", token).value is None:
         raise VendorBroken("no_status", sent=True, reply=reply)
     outcome = answer_of(body, question, reply.at)
-    return still_pending if outcome is None else ended(outcome)
+    if outcome is not None:
+        return ended(outcome)
+    status = body.at("status").value
+    return still_pending if status == PENDING else replace(still_pending, unexplained=unexplained_word(status))
 
 
 def probe(connection: Any) -> ProbeFlow:
