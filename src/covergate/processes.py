@@ -3,6 +3,8 @@
 Invariant: the first SIGTERM or SIGINT stops the intake, lets what runs end within 25 s (submissions on the line within
 their own time limit) and closes everything in reverse order, the embedded server last; a second one ends the process at
 once, which loses nothing that was accepted.
+
+What only one kind of process needs is imported there: a worker holds no API, and neither holds the sandbox.
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ from contextlib import AsyncExitStack, contextmanager
 import structlog
 
 from covergate import logs
-from covergate.api.app import create_app
 from covergate.gateway import Gateway
-from covergate.sandbox.app import create_sandbox
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox_secret import refuse_known_secret, sandbox_secret
 from covergate.server import Part, Peers, listening, running, start_server, until_stopped, url_of
@@ -120,6 +120,8 @@ async def start_gateway(
         Transport(allow_private_network=gateway.settings.allow_private_network, ended=breakers.count)
     )
     if api_socket is not None:
+        from covergate.api.app import create_app
+
         app = create_app(gateway)
         peers = peers_of(gateway.settings)
         parts.append(await start_server("api", app, api_socket, app.state.waiters.close, peers))
@@ -160,6 +162,8 @@ async def start_sandbox(
     if beside is not None:
         settings = settings.model_copy(update={"secret": sandbox_secret(beside)})
     refuse_known_secret(settings.secret, host=settings.host)
+    from covergate.sandbox.app import create_sandbox
+
     part = await start_server("sandbox", create_sandbox(settings), listener)
     await stack.enter_async_context(running(part))
     log.info("sandbox_ready", url=url_of(listener), calls_back=settings.gateway_url)
