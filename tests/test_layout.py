@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -40,12 +38,3 @@ def test_folders_mirror_the_source() -> None:
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     packages = {path.name for path in SOURCE.iterdir() if path.is_dir()}
     assert folders - packages == OF_THE_WHOLE
-
-
-def test_a_worker_holds_no_api_and_no_sandbox() -> None:
-    """They are a sixth of its memory."""
-    held = "import sys, covergate.processes; print(*sys.modules)"
-    modules = set(
-        subprocess.run([sys.executable, "-c", held], capture_output=True, text=True, check=True).stdout.split()
-    )
-    assert modules.isdisjoint({"fastapi", "jinja2", "covergate.api.app", "covergate.sandbox.app"})

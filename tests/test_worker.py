@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -336,3 +338,11 @@ async def test_a_second_tenant_is_heard_of(gateway: Gateway) -> None:
         assert not await one.account_is_shared(TENANT, "test", "healthie")
         await create_key(gateway, tenant="A second clinic", mode="test")
         await eventually(partial(one.account_is_shared, TENANT, "test", "healthie"), what="a shared account")
+
+def test_a_worker_holds_no_api_and_no_sandbox() -> None:
+    """They are a sixth of its memory."""
+    held = "import sys, covergate.processes; print(*sys.modules)"
+    modules = set(
+        subprocess.run([sys.executable, "-c", held], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert modules.isdisjoint({"fastapi", "jinja2", "covergate.api.app", "covergate.sandbox.app"})
