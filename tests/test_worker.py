@@ -339,6 +339,7 @@ async def test_a_second_tenant_is_heard_of(gateway: Gateway) -> None:
         await create_key(gateway, tenant="A second clinic", mode="test")
         await eventually(partial(one.account_is_shared, TENANT, "test", "healthie"), what="a shared account")
 
+
 def test_a_worker_holds_no_api_and_no_sandbox() -> None:
     """They are a sixth of its memory."""
     held = "import sys, covergate.processes; print(*sys.modules)"

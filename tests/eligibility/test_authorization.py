@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
-from covergate.eligibility.result import ServiceAnswer
+from covergate.eligibility.result import Authorization, ServiceAnswer
 from covergate.eligibility.terms import AuthorizationNeed
 from tests.support.stated_rows import eb, reading
 
@@ -68,3 +69,11 @@ def test_only_words_on_authorization_are_its_note() -> None:
     )
     assert found.authorization_note == "PRIOR AUTHORIZATION NEEDED Plan Requires PreCert"
     assert found.sources["authorization_note"] == ["/0/msgs/1", "/1/msgs/0"]
+
+
+def test_a_number_on_file_is_an_authorization() -> None:
+    """However many rows state it; a referral's number is none."""
+    stated = eb("1**98", ("348", "20260101"), ("349", "20261231"), references=[("G1", "A-77"), ("9F", "R-1")])
+    assert reading(stated, stated).authorizations == [
+        Authorization(number="A-77", starts_on=date(2026, 1, 1), ends_on=date(2026, 12, 31))
+    ]

@@ -20,6 +20,7 @@ from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
+    Authorization,
     Benefit,
     OtherCoverage,
     Plan,
@@ -29,6 +30,7 @@ from covergate.eligibility.result import (
 )
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
 from covergate.eligibility.terms import Coverage, WarningCode
+from covergate.eligibility.x12.authorizations import authorizations_of
 from covergate.eligibility.x12.benefits import (
     benefits_of,
     count_figure_of,
@@ -88,6 +90,7 @@ class Reading:
     benefits: list[Benefit] = field(default_factory=list)
     other_coverage: list[OtherCoverage] = field(default_factory=list)
     related_entities: list[RelatedEntity] = field(default_factory=list)
+    authorizations: list[Authorization] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[Warning_] = field(default_factory=list)
 
@@ -134,6 +137,7 @@ def read_271(
         related_entities=related_entities_of(
             rows, service, asking_npi, [text.value for text in answering_payer if text.value]
         ),
+        authorizations=authorizations_of(rows),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
         warnings=[*_warnings(rows, coverage_rows, service), *_impossible(benefits)],
     )

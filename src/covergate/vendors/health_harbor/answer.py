@@ -8,7 +8,7 @@ The answers are about the provider of the inquiry, but no benefit says in which 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,10 @@ from covergate.vendors.flow import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallState, call_state
 
 _COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage.INACTIVE, None: Coverage.UNKNOWN}
+
+_KNOWN_RESULTS = frozenset({"plan_information", "maximums", "procedure_codes", "call_details"})
+_MOST_OTHERS, _LONGEST_OTHER, _DEEPEST_OTHER = 50, 500, 4
+"""Of other answers become notes: so many, of so many characters each, and so deep at most."""
 
 _MEMBER_FIELDS: dict[str, FailureCode] = {
     "member_id": FailureCode.MEMBER_ID_INVALID,
@@ -82,6 +86,7 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
         *_unread(plan, _day, "effective_date", "termination_date"),
         *_unread(maximums, money, *(field for name in MAXIMUMS for field in (name, f"{name}_used"))),
     ]
+    notes += _other_answers(results)
     if summary := body.text("summary").value:
         notes.append(summary)
     return Answer(
@@ -101,6 +106,32 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
         notes=notes,
         warnings=[warning(WarningCode.RAW_UNPARSABLE, *unreadable)] if unreadable else [],
     )
+
+
+def _other_answers(results: Node) -> list[str]:
+    """The answers to questions that the page does not show, such as those of a customer's own query, each with its question."""
+    if not isinstance(results.value, dict):
+        return []
+    others = [name for name in sorted(results.value) if name not in _KNOWN_RESULTS]
+    told = [f"{question}: {said}" for name in others for question, said in _answered(results.at(name), (name,))]
+    return told[:_MOST_OTHERS]
+
+
+def _answered(node: Node, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(node.value, dict):
+        for name in node.value if len(names) < _DEEPEST_OTHER else ():
+            yield from _answered(node.at(name), (*names, name))
+        return
+    elements = node.value if isinstance(node.value, list) else [node.value]
+    said = ", ".join(_word(element) for element in elements if isinstance(element, str | int | float))
+    if said.strip():
+        yield ".".join(names), said[:_LONGEST_OTHER]
+
+
+def _word(said: str | float) -> str:
+    if isinstance(said, bool):
+        return "yes" if said else "no"
+    return str(said)
 
 
 def _unanimous(services: list[ServiceAnswer]) -> bool | None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+from covergate.eligibility.answer import Answer
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.vendors.document import unexplained_word
 from covergate.vendors.errors import VendorBroken
@@ -30,7 +31,7 @@ from covergate.vendors.flow import (
 from covergate.vendors.health_harbor.answer import answer_of, rejection_of
 from covergate.vendors.health_harbor.batch import BATCH_PATH
 from covergate.vendors.health_harbor.codes import call_state
-from covergate.vendors.health_harbor.request import dashed, request_of
+from covergate.vendors.health_harbor.request import dashed, note_of_date, request_of
 from covergate.vendors.pace import Pace
 
 _INQUIRIES = "/api/v0/mental_health/inquiries"
@@ -81,6 +82,8 @@ def check(question: Question, ref: str) -> CheckFlow:
         if reply.ok and not (_is_inquiry(reply, own) and _is_ours(reply.body, question)):
             raise VendorBroken("the reply is not the inquiry asked for", sent=True, reply=reply)
     outcome = answer_of(question.inquiry, reply) if reply.ok else None
+    if isinstance(outcome, Answer) and (note := note_of_date(question)) is not None:
+        outcome = outcome.model_copy(update={"notes": [*outcome.notes, note]})
     if outcome is not None:
         return ended(outcome)
     still_pending = Pending(ref=ref, again_in=_wait(question))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from covergate.eligibility.inquiry import EASTERN, Address, Inquiry
+from covergate.eligibility.inquiry import EASTERN, Address, Inquiry, today_eastern
 from covergate.vendors.flow import Question
 from covergate.vendors.health_harbor.codes import (
     ALWAYS_QUERIED,
@@ -46,7 +46,9 @@ def request_of(question: Question) -> dict[str, Any]:
         "external_id": question.attempt_id,
         "diagnosis_codes": [_dotted(code) for code in service.diagnosis_codes],
         "place_of_service": PLACES_OF_SERVICE.get(service.place_of_service_code or ""),
-        "benefits_query": [query.value for query in benefits_query(inquiry, options)],
+        "benefits_query": [
+            query.value for query in benefits_query(inquiry, options, question.connection.usual_queries)
+        ],
         "benefits_codes": list(benefits_codes(inquiry, options)),
         "benefits_form_name": options.benefits_form_name,
         "call_script_id": options.call_script_id,
@@ -71,6 +73,14 @@ def desired_completion_date(options: HealthHarborOptions, today: date) -> date:
     return day
 
 
+def note_of_date(question: Question) -> str | None:
+    """If the desired completion date was past when the inquiry was sent, that it was not the one asked for."""
+    wanted, sent_on = question.options.desired_completion_date, today_eastern(question.submitted_at or question.now)
+    if wanted is None or wanted >= sent_on:
+        return None
+    return f"The desired completion date {wanted} was past: {sent_on} was asked for."
+
+
 def default_deadline(question: Question) -> datetime:
     """The end, in America/New_York, of the day after the desired completion date."""
     last_day = desired_completion_date(question.options, question.today) + timedelta(days=1)
@@ -82,12 +92,18 @@ def payor_id(inquiry: Inquiry, payer_codes: Mapping[str, str]) -> str | None:
     return payer_codes.get("payor_id") or inquiry.payer.id
 
 
-def benefits_query(inquiry: Inquiry, options: HealthHarborOptions) -> tuple[BenefitsQuery, ...]:
-    """The queries in the options; without them none beside a call script, else those that the service calls for."""
+def benefits_query(
+    inquiry: Inquiry, options: HealthHarborOptions, usual: tuple[BenefitsQuery, ...] = ()
+) -> tuple[BenefitsQuery, ...]:
+    """The queries in the options; without them none beside a call script, else the account's usual ones, else those that the
+    service calls for. A usual one about codes is left out if there are none.
+    """
     if options.benefits_query is not None:
         return options.benefits_query
     if options.call_script_id is not None:
         return ()
+    if fitting := [query for query in usual if query not in NEEDS_CODES or benefits_codes(inquiry, options)]:
+        return tuple(dict.fromkeys(fitting))
     chosen = list(ALWAYS_QUERIED)
     for code in inquiry.service.service_type_codes:
         chosen += QUERIES_OF_SERVICE_TYPE.get(code, ())

@@ -114,6 +114,7 @@ def _stated(
         benefits=reading.benefits,
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
+        authorizations=reading.authorizations,
         references=References(vendor_id=check.text("id").value, trace_number=response.trace_number),
         notes=[*reading.notes, *error_texts, *([accepted] if accepted else [])],
         warnings=warnings,

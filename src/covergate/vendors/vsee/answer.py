@@ -66,6 +66,7 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
         benefits=reading.benefits,
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
+        authorizations=reading.authorizations,
         references=References(
             vendor_id=eligibility_id,
             trace_number=response.trace_number.value,

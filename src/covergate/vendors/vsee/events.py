@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from covergate.eligibility.x12.codes import aaa_code_of_text
+from covergate.eligibility.x12.names import AAA03_NAMES
 from covergate.vendors.document import Node, token
 from covergate.vendors.event import ForgedEvent, Inbound, VendorEvent
 from covergate.vendors.vsee.codes import CHECKED
@@ -39,4 +41,8 @@ def read_event(inbound: Inbound) -> Sequence[VendorEvent]:
     if user_id is None or eligibility_id is None or kind is None:
         return ()
     message_id = body.read("id", token).value or hashlib.sha256(inbound.body).hexdigest()
-    return [VendorEvent(message_id, kind, ref=f"{user_id}:{eligibility_id}", wakes=kind == CHECKED)]
+    response = data.text("eligibility_response").value
+    # The reject reason by its code's name: VSee's own text may be about the patient.
+    reject = aaa_code_of_text(response) if response else None
+    said = AAA03_NAMES.get(reject) if reject else None
+    return [VendorEvent(message_id, kind, ref=f"{user_id}:{eligibility_id}", wakes=kind == CHECKED, said=said)]
