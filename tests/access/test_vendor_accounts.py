@@ -48,7 +48,11 @@ def test_the_documented_fields_are_enough(gateway: Gateway, vendor: str) -> None
     assert set(secret_fields(VENDORS[vendor].connection)) < set(account_fields(VENDORS[vendor].connection))
 
 
-OPERATORS = {"base_url": "https://operators.example", "callback_token": secrets.token_hex(32)}
+OPERATORS = {
+    "base_url": "https://operators.example",
+    "callback_token": secrets.token_hex(32),
+    "benefits_query": "TRIAL",
+}
 
 
 @pytest.mark.parametrize("vendor", GIVEN)
