@@ -10,7 +10,7 @@ from oag_client.exceptions import UnprocessableEntityException
 
 body = models.CreateVerification(
     vendor="sohar",
-    payer=models.Payer(id="60054"),
+    payer=models.AskedPayer(id="60054"),
     patient=models.Patient(
         first_name="Jane",
         last_name="Sample",
