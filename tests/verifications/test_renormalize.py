@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from covergate.access.audit import command_line
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.eligibility.derive import MAPPING_VERSION
 from covergate.eligibility.stored import with_every_key
 from covergate.erasure import erase_patient
@@ -99,6 +100,14 @@ async def test_without_its_raw_replies_nothing_is_read(engine: Engine) -> None:
     await engine.run_sql("UPDATE verifications SET raw_erased_at = now()")
     done = await renormalize(engine.gateway, EVERYTHING, dry_run=False)
     assert (done.read, dict(done.skipped)) == (0, {"its raw replies were erased": 1})
+
+
+async def test_trouble_with_the_database_ends_the_run(engine: Engine) -> None:
+    """It says nothing about the replies: they are not passed over."""
+    await answered_by_older_rules(engine)
+    await engine.run_sql("ALTER TABLE history RENAME TO elsewhere")
+    with pytest.raises(DATABASE_ERRORS):
+        await renormalize(engine.gateway, ReadingScope(), dry_run=True)
 
 
 async def test_a_reading_is_erased_with_its_verification(engine: Engine) -> None:

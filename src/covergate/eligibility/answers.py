@@ -290,9 +290,9 @@ def _bill_to(*reasons: BillToReason) -> Callable[[ResultReading], _Found | None]
     return read
 
 
-def _in_network(*, by_phrase: bool) -> Callable[[ResultReading], _Found | None]:
+def _field(field: str, *, by_phrase: bool) -> Callable[[ResultReading], _Found | None]:
     def read(reading: ResultReading) -> _Found | None:
-        result, field = reading.result, "provider_in_network"
+        result = reading.result
         if result[field] is None or _is_phrase(result, field) is not by_phrase:
             return None
         return _Found(result[field], _at(result, field))
@@ -376,16 +376,6 @@ _AUTHORIZATION = ("authorization", "authorization_required")
 def _authorization_in_conflict(reading: ResultReading) -> _Found | None:
     paths = ("service.authorization", f"{reading.network}.authorization", f"{reading.network}.authorization_required")
     return _NOTHING if WhyNull.CONFLICT in reading.why(*paths) else None
-
-
-def _referral(*, by_phrase: bool) -> Callable[[ResultReading], _Found | None]:
-    def read(reading: ResultReading) -> _Found | None:
-        result, field = reading.result, "referral_required"
-        if result[field] is None or _is_phrase(result, field) is not by_phrase:
-            return None
-        return _Found(result[field], _at(result, field))
-
-    return read
 
 
 def _telehealth_shares(reading: ResultReading) -> list[_Row]:
@@ -596,14 +586,14 @@ RULES: tuple[AnswerRule, ...] = (
         "`provider_in_network` is stated",
         _C.STATED,
         "The payer says so of this provider.",
-        _in_network(by_phrase=False),
+        _field("provider_in_network", by_phrase=False),
     ),
     AnswerRule(
         _Q.IN_NETWORK,
         "`provider_in_network` was read from a phrase",
         _C.DERIVED,
         "A message of the payer says so of this provider.",
-        _in_network(by_phrase=True),
+        _field("provider_in_network", by_phrase=True),
     ),
     AnswerRule(
         _Q.IN_NETWORK,
@@ -722,14 +712,18 @@ RULES: tuple[AnswerRule, ...] = (
         _always,
     ),
     AnswerRule(
-        _Q.REFERRAL, "`referral_required` is stated", _C.STATED, "The payer says so.", _referral(by_phrase=False)
+        _Q.REFERRAL,
+        "`referral_required` is stated",
+        _C.STATED,
+        "The payer says so.",
+        _field("referral_required", by_phrase=False),
     ),
     AnswerRule(
         _Q.REFERRAL,
         "`referral_required` was read from a phrase",
         _C.DERIVED,
         "A message of the payer says so.",
-        _referral(by_phrase=True),
+        _field("referral_required", by_phrase=True),
     ),
     AnswerRule(_Q.REFERRAL, "otherwise", _C.NOT_STATED, "The payer did not say whether a referral is needed.", _always),
     AnswerRule(

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import crash_points
 from covergate.access import audit
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query
 from covergate.eligibility.derive import MAPPING_VERSION, Derived, derive
@@ -137,6 +138,8 @@ async def _read_again(gateway: Gateway, row: Mapping[str, Any], done: ReadAgain)
     except NotReadAgain as reason:
         done.skipped[str(reason)] += 1
         return
+    except DATABASE_ERRORS:
+        raise
     # Broad on purpose: one reply that today's code fails on must not end the run.
     except Exception as error:
         log.error("reading_failed", verification_id=verification_id, exc_info=error)
