@@ -21,6 +21,14 @@ def shown_since(moment: datetime) -> datetime:
     return moment if whole == moment else shown_later(moment)
 
 
+def beyond(created_after: datetime | None, created_before: datetime | None) -> dict[str, datetime | None]:
+    """Both exclusive, as they are shown; for `created_at >= :created_after AND created_at < :created_before`."""
+    return {
+        "created_after": None if created_after is None else shown_later(created_after),
+        "created_before": None if created_before is None else shown_since(created_before),
+    }
+
+
 def shown_later(moment: datetime) -> datetime:
     """The first instant that is shown as later than `moment`; at the end of time the last one."""
     try:

@@ -5,7 +5,10 @@ from typing import Any
 import httpx
 import pytest
 
+from covergate.api.pages import cursor
 from covergate.gateway import Gateway
+from covergate.states import EventType
+from covergate.webhooks.events import News, publish
 from covergate.webhooks.places import Places
 from covergate.webhooks.sender import Deliverer
 from tests.support.clients import End, Keys, Post, Rows
@@ -68,3 +71,87 @@ async def test_redelivering_to_a_disabled_endpoint(
     await client.patch(endpoint, json={"status": "disabled"}, headers=keys.full)
     answer = await client.post(f"/v1/deliveries/{delivery['id']}/redeliver", headers=keys.full)
     assert (answer.status_code, answer.json()["code"]) == (409, "endpoint_disabled")
+
+
+async def listed(client: httpx.AsyncClient, keys: Keys, endpoint_id: str, **query: Any) -> list[dict[str, Any]]:
+    """All pages of the list."""
+    found: list[dict[str, Any]] = []
+    while True:
+        path = f"/v1/webhook-endpoints/{endpoint_id}/deliveries"
+        answer = await client.get(path, params=query, headers=keys.full)
+        assert answer.status_code == 200, answer.text
+        found += answer.json()["data"]
+        if not answer.json()["has_more"]:
+            return found
+        query["after"] = answer.json()["next_cursor"]
+
+
+async def publish_events(gateway: Gateway, rows: Rows, *types: str) -> None:
+    """One event after the other, each by itself."""
+    [tenant] = await rows("SELECT id FROM tenants WHERE name = 'Clinic North'")
+    for type_ in types:
+        async with gateway.transaction() as db:
+            await publish(db, [News(tenant.id, "test", EventType(type_), None, {})])
+
+
+async def test_deliveries_by_status_type_and_time(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], rows: Rows, gateway: Gateway
+) -> None:
+    whe = delivery["endpoint_id"]
+    await publish_events(gateway, rows, "verification.failed", "vendor.degraded", "verification.failed")
+    newest_first = await listed(client, keys, whe)
+    types = ["verification.failed", "vendor.degraded", "verification.failed", "verification.completed"]
+    assert [one["event_type"] for one in newest_first] == types
+    await rows(
+        "UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, due_at = NULL WHERE id = ANY(:ids) RETURNING 1",
+        ids=[newest_first[0]["id"], newest_first[3]["id"]],
+    )
+
+    async def positions(**query: Any) -> list[int]:
+        order = [one["id"] for one in newest_first]
+        return [order.index(one["id"]) for one in await listed(client, keys, whe, **query)]
+
+    assert await positions(limit=1) == await positions(status=["pending", "exhausted"], limit=3) == [0, 1, 2, 3]
+    assert await positions(status="exhausted") == [0, 3]
+    assert await positions(status="delivered") == []
+    assert await positions(event_type="verification.failed", limit=1) == [0, 2]
+    assert await positions(event_type=["vendor.degraded", "verification.completed"], status="pending") == [1]
+    assert await positions(created_after=newest_first[2]["created_at"]) == [0, 1]
+    assert await positions(created_before=newest_first[2]["created_at"], limit=1) == [3]
+    between = {"created_after": newest_first[3]["created_at"], "created_before": newest_first[0]["created_at"]}
+    assert await positions(**between, event_type="verification.failed") == [2]
+
+
+async def test_deliveries_from_before_they_knew_their_type(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], rows: Rows, gateway: Gateway
+) -> None:
+    await publish_events(gateway, rows, "verification.failed")
+    await rows("UPDATE deliveries SET event_type = '' RETURNING 1")
+    whe = delivery["endpoint_id"]
+    assert [one["event_type"] for one in await listed(client, keys, whe)] == [
+        "verification.failed",
+        "verification.completed",
+    ]
+    assert [one["id"] for one in await listed(client, keys, whe, event_type="verification.completed")] == [
+        delivery["id"]
+    ]
+
+
+async def test_wrong_filters_of_deliveries_are_named_all_at_once(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any]
+) -> None:
+    path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
+    query = "status=late&event_type=verification.gone&created_after=yesterday&created_before=2026-11-21&x=1"
+    answer = await client.get(f"{path}?{query}", headers=keys.full)
+    assert answer.status_code == 422
+    wrong = {error["parameter"] for error in answer.json()["errors"]}
+    assert wrong == {"status", "event_type", "created_after", "created_before", "x"}
+
+
+@pytest.mark.parametrize("place", ["dlv_01m80aq8c7epyshsw0x172jhr7", "2026-11-28 dlv_01m80aq8c7epyshsw0x172jhr7", "x"])
+async def test_a_cursor_that_was_not_given(
+    client: httpx.AsyncClient, keys: Keys, delivery: dict[str, Any], place: str
+) -> None:
+    path = f"/v1/webhook-endpoints/{delivery['endpoint_id']}/deliveries"
+    answer = await client.get(path, params={"after": cursor(place)}, headers=keys.full)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")

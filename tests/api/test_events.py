@@ -105,3 +105,33 @@ async def test_after_an_event_that_is_not_kept_any_more_comes_the_oldest(
     cursor = (await client.get("/v1/events", params={"limit": 1}, headers=keys.full)).json()["next_cursor"]
     await rows("DELETE FROM events WHERE id = :id", id=whole[0]["id"])
     assert await listed(client, keys, after=cursor) == await listed(client, keys, after=whole[0]["id"]) == whole[1:]
+
+
+async def test_events_by_type_and_time(client: httpx.AsyncClient, keys: Keys, gateway: Gateway, rows: Rows) -> None:
+    [tenant] = await rows("SELECT id FROM tenants WHERE name = 'Clinic North'")
+    types = [EventType.VERIFICATION_COMPLETED, EventType.VERIFICATION_FAILED, EventType.VENDOR_DEGRADED] * 2
+    for type_ in types:
+        async with gateway.transaction() as db:
+            await publish(db, [News(tenant.id, "test", type_, None, {})])
+    # An hour apart, so that what is left out is not only left out because everything is within a minute.
+    await rows(
+        "UPDATE events e SET created_at = created_at - make_interval(hours => 10 - CAST(n AS int)) FROM"
+        " (SELECT id, row_number() OVER (ORDER BY position) AS n FROM events) AS o WHERE o.id = e.id RETURNING 1"
+    )
+    whole = await listed(client, keys)
+    assert [event["type"] for event in whole] == types
+
+    async def positions(**query: Any) -> list[int]:
+        return [whole.index(event) for event in await listed(client, keys, **query)]
+
+    assert await positions(type="vendor.degraded") == [2, 5]
+    assert await positions(type=["vendor.degraded", "verification.failed"]) == [1, 2, 4, 5]
+    assert await positions(created_after=whole[1]["timestamp"], created_before=whole[5]["timestamp"]) == [2, 3, 4]
+    assert await positions(created_after=whole[1]["timestamp"], after=whole[3]["id"]) == [4, 5]
+    assert await positions(created_before=whole[1]["timestamp"]) == [0]
+    assert await positions(created_after=whole[2]["timestamp"], type="verification.completed") == [3]
+    assert await positions(created_after=whole[5]["timestamp"]) == []
+    first = (
+        await client.get("/v1/events", params={"limit": 2, "type": "verification.failed"}, headers=keys.full)
+    ).json()
+    assert (len(first["data"]), first["has_more"]) == (2, False)

@@ -20,7 +20,7 @@ from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
 from covergate.verifications.sweep import close_late
 from covergate.verifications.view import find_row, opened_view
-from covergate.webhooks.deliveries import list_deliveries, redeliver
+from covergate.webhooks.deliveries import DeliveryFilters, list_deliveries, redeliver
 from covergate.webhooks.events import place_of_full
 from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
 from covergate.webhooks.sender import Deliverer, place_of_answer
@@ -577,7 +577,7 @@ async def test_attempts_are_listed_in_their_order_after_a_redelivery_too(
             again = await redeliver(gateway, CALLER, (await hooks.delivery()).id)
             assert [attempt["status"] for attempt in again["attempts"]] == [500, 200]
         await hooks.deliver_next(deliverer)
-        [shown] = (await list_deliveries(gateway, CALLER, endpoint, None, 10)).data
+        [shown] = (await list_deliveries(gateway, CALLER, endpoint, DeliveryFilters(), None, 10)).data
         assert [attempt["status"] for attempt in shown["attempts"]] == list(answers[: number + 1])
     assert (shown["status"], shown["next_attempt_at"]) == ("delivered", None)
     last = shown["attempts"][-1]

@@ -5,16 +5,38 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
-from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
 from covergate.api.describe import Described, documented
+from covergate.api.events import KnownEventType
 from covergate.api.http import NoBody, json_answer
-from covergate.api.pages import PageQuery, listed, position_of
+from covergate.api.pages import PageQuery, listed, position
+from covergate.api.validation import OneOf
+from covergate.api.verifications import Moment
+from covergate.states import DeliveryStatus
 from covergate.webhooks import deliveries
 
 router = APIRouter(tags=["Webhooks"])
+
+KnownStatus = Annotated[str, OneOf(tuple(DeliveryStatus))]
+
+
+class DeliveryQuery(PageQuery):
+    """Filters of the list; instants are exclusive."""
+
+    status: Annotated[list[KnownStatus], Field(max_length=3, description="May be given several times")] = Field(
+        default_factory=list
+    )
+    event_type: Annotated[list[KnownEventType], Field(max_length=20, description="May be given several times")] = Field(
+        default_factory=list
+    )
+    created_after: Moment | None = Field(default=None, description="Later than this")
+    created_before: Moment | None = Field(default=None, description="Earlier than this")
+
+    def filters(self) -> deliveries.DeliveryFilters:
+        return deliveries.DeliveryFilters(self.status, self.event_type, self.created_after, self.created_before)
 
 
 @router.get(
@@ -28,10 +50,19 @@ router = APIRouter(tags=["Webhooks"])
     ),
 )
 async def get_deliveries(
-    gateway: GatewayOf, caller: WebhookManager, query: Annotated[PageQuery, Query()], endpoint_id: str
+    gateway: GatewayOf, caller: WebhookManager, query: Annotated[DeliveryQuery, Query()], endpoint_id: str
 ) -> Response:
-    after = position_of(ids.DELIVERY, query.after)
-    return json_answer(listed(await deliveries.list_deliveries(gateway, caller, endpoint_id, after, query.limit)))
+    after = position(query.after, _is_place)
+    page = await deliveries.list_deliveries(gateway, caller, endpoint_id, query.filters(), after, query.limit)
+    return json_answer(listed(page))
+
+
+def _is_place(place: str) -> bool:
+    try:
+        deliveries.place_in_list(place)
+    except ValueError:
+        return False
+    return True
 
 
 @router.post(

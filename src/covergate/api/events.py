@@ -17,7 +17,8 @@ from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.api.validation import OneOf
-from covergate.webhooks.events import list_events
+from covergate.api.verifications import Moment
+from covergate.webhooks.events import EventFilters, list_events
 
 router = APIRouter(tags=["Webhooks"])
 
@@ -28,6 +29,11 @@ class EventQuery(PageQuery):
     type: Annotated[list[KnownEventType], Field(max_length=20, description="May be given several times")] = Field(
         default_factory=list
     )
+    created_after: Moment | None = Field(default=None, description="Later than this")
+    created_before: Moment | None = Field(default=None, description="Earlier than this")
+
+    def filters(self) -> EventFilters:
+        return EventFilters(self.type, self.created_after, self.created_before)
 
 
 @router.get(
@@ -46,4 +52,4 @@ async def get_events(gateway: GatewayOf, caller: Reader, query: Annotated[EventQ
     after = query.after
     if after is None or not ids.is_id(ids.EVENT, after):
         after = position_of(ids.EVENT, after)
-    return json_answer(listed(await list_events(gateway, caller, query.type, after, query.limit)))
+    return json_answer(listed(await list_events(gateway, caller, query.filters(), after, query.limit)))

@@ -505,7 +505,7 @@ events = Table(
         "position", BigInteger, Identity(), nullable=False, comment="the order of the list; drawn before created_at"
     ),
     one_of("mode", "test", "live"),
-    Index("ix_events_listed", "tenant_id", "mode", "position"),
+    Index("ix_events_listed", "tenant_id", "mode", "type", "position"),
     Index("ix_events_created_at", "created_at"),
     Index("ix_events_of", "verification_id", postgresql_where=text("verification_id IS NOT NULL")),
 )
@@ -532,12 +532,19 @@ deliveries = Table(
     Column("last_answer_sealed", LargeBinary, comment="the first 2 KB of what the partner answered"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("ended_at", Timestamp),
+    Column(
+        "event_type",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="the event's; empty in rows from before there was this column",
+    ),
     one_of("status", *DeliveryStatus),
     CheckConstraint(
         f"(status = '{DeliveryStatus.PENDING}') = (next_attempt_at IS NOT NULL AND due_at IS NOT NULL)",
         name="watched_while_pending",
     ),
-    Index("ix_deliveries_listed", "endpoint_id", text("id DESC")),
+    Index("ix_deliveries_listed", "endpoint_id", "status", "event_type", "created_at", "id"),
     # A lane is an endpoint.
     Index("ix_deliveries_due", "endpoint_id", "due_at", postgresql_where=text(f"status = '{DeliveryStatus.PENDING}'")),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +18,7 @@ from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus, SubjectKind
-from covergate.timestamps import instant
+from covergate.timestamps import beyond, instant
 from covergate.webhooks.endpoints import disabled, find
 from covergate.webhooks.events import DELIVERIES
 
@@ -28,10 +31,42 @@ SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_a
         SELECT NULL, d.last_at, d.last_status, d.last_duration_ms, d.last_error
         WHERE d.status = '{DeliveryStatus.DELIVERED}' AND d.last_at IS NOT NULL) AS a) AS attempts
 FROM deliveries d JOIN events e ON e.id = d.event_id"""
+KINDS = """
+kinds AS (
+  (SELECT status, event_type FROM deliveries WHERE endpoint_id = :endpoint_id ORDER BY status, event_type LIMIT 1)
+  UNION ALL
+  SELECT following.* FROM kinds AS before, LATERAL (
+    SELECT status, event_type FROM deliveries
+    WHERE endpoint_id = :endpoint_id AND (status, event_type) > (before.status, before.event_type)
+    ORDER BY status, event_type LIMIT 1) AS following
+)"""
+"""The statuses and event types that the endpoint's deliveries have: one probe of the index for each, so that the few that are
+wanted are found among many others.
+"""
 _LIST = Query(
-    f"""{_SELECT}
-WHERE d.endpoint_id = :endpoint_id AND (:after IS NULL OR d.id < :after) ORDER BY d.id DESC LIMIT :limit""",
+    f"""
+WITH RECURSIVE {KINDS}, page AS MATERIALIZED (
+  SELECT one.* FROM kinds, LATERAL (
+    SELECT id, created_at FROM deliveries d
+    WHERE endpoint_id = :endpoint_id AND status = kinds.status AND event_type = kinds.event_type
+      AND (:created_after IS NULL OR created_at >= :created_after)
+      AND (:created_before IS NULL OR created_at < :created_before)
+      AND (:after IS NULL OR (created_at, id) < (:after_at, :after))
+      AND (:event_types IS NULL OR kinds.event_type <> ''
+           OR EXISTS (SELECT FROM events e WHERE e.id = d.event_id AND e.type = ANY(:event_types)))
+    ORDER BY created_at DESC, id DESC LIMIT :limit) AS one
+  WHERE (:statuses IS NULL OR kinds.status = ANY(:statuses))
+    AND (:event_types IS NULL OR kinds.event_type = ANY(:event_types) OR kinds.event_type = '')
+  ORDER BY created_at DESC, id DESC LIMIT :limit
+)
+{_SELECT} WHERE d.id = ANY(ARRAY(SELECT id FROM page)) ORDER BY d.created_at DESC, d.id DESC""",
+    statuses="text[]",
+    event_types="text[]",
+    created_after="timestamptz",
+    created_before="timestamptz",
     after="text",
+    after_at="timestamptz",
+    limit="int",
 )
 _READ = Query(f"{_SELECT} WHERE d.id = :id")
 _LOCK = Query("""
@@ -49,14 +84,50 @@ WHERE id = :id""")
 """The try that worked gets a row of its own: the next one takes its place."""
 
 
-async def list_deliveries(gateway: Gateway, caller: Caller, endpoint_id: str, after: str | None, limit: int) -> Page:
-    """Newest first. Raises Problem `not_found`."""
+@dataclass(frozen=True, slots=True)
+class DeliveryFilters:
+    """None and empty: not asked for. Instants are exclusive."""
+
+    statuses: Sequence[str] = ()
+    event_types: Sequence[str] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+async def list_deliveries(
+    gateway: Gateway, caller: Caller, endpoint_id: str, filters: DeliveryFilters, after: str | None, limit: int
+) -> Page:
+    """Newest first. `after` is the place of the last row seen (`place_in_list`). Raises Problem `not_found`."""
+    last_at, last_id = place_in_list(after) if after is not None else (None, None)
+    values = {
+        "endpoint_id": endpoint_id,
+        "statuses": list(filters.statuses) or None,
+        "event_types": list(filters.event_types) or None,
+        **beyond(filters.created_after, filters.created_before),
+        "after": last_id,
+        "after_at": last_at,
+        "limit": limit + 1,
+    }
     async with gateway.transaction() as db:
         await find(db, caller, endpoint_id)
         await plan_for_values(db)
-        values = {"endpoint_id": endpoint_id, "after": after, "limit": limit + 1}
         rows = await _LIST.all(db, values)
-    return page(rows, limit, lambda row: str(row.id), _view)
+    return page(rows, limit, _place, _view)
+
+
+def place_in_list(place: str) -> tuple[datetime, str]:
+    """When the row at this place was made, and its id. Raises ValueError if it is no place."""
+    at, _, id_ = place.partition(" ")
+    if not ids.is_id(ids.DELIVERY, id_):
+        raise ValueError("no id of a delivery")
+    made_at = datetime.fromisoformat(at)
+    if made_at.tzinfo is None or f"{made_at.astimezone(UTC).isoformat()} {id_}" != place:
+        raise ValueError("not as it was given")
+    return made_at, id_
+
+
+def _place(row: Any) -> str:
+    return f"{row.created_at.astimezone(UTC).isoformat()} {row.id}"
 
 
 async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from covergate.db.sealing import Place, Sealer
 from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
-from covergate.timestamps import instant
+from covergate.timestamps import beyond, instant
 
 DELIVERIES = "covergate_deliveries"
 """The channel on which due deliveries are announced."""
@@ -36,6 +36,8 @@ EVERY = "*"
 FULL = "full"
 """The payload of endpoints that get the whole verification, PHI included."""
 KEPT = "30 days"
+DRAWN_WITHIN = "1 minute"
+"""An event's position is drawn that long before its `created_at` at the most; it is the same statement that takes both."""
 LONGEST_PUBLISHING = "5 minutes"
 """Ours end within a minute; another that is left open holds the list back for so long."""
 
@@ -58,11 +60,11 @@ WITH e AS (
                     CAST(:verifications AS text[]), CAST(:data AS jsonb[])) AS u) AS n
   RETURNING id, created_at, data
 ), d AS (
-  INSERT INTO deliveries (id, event_id, endpoint_id, status, step, next_attempt_at, due_at)
-  SELECT id, event_id, endpoint_id, '{DeliveryStatus.PENDING}', CAST(leased AS int), now(),
+  INSERT INTO deliveries (id, event_id, event_type, endpoint_id, status, step, next_attempt_at, due_at)
+  SELECT id, event_id, event_type, endpoint_id, '{DeliveryStatus.PENDING}', CAST(leased AS int), now(),
     CASE WHEN leased THEN now() + interval '{LEASE_SECONDS} seconds' ELSE now() END
-  FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:endpoints AS text[]), CAST(:leased AS boolean[]))
-    AS d(id, event_id, endpoint_id, leased)
+  FROM unnest(CAST(:deliveries AS text[]), CAST(:events AS text[]), CAST(:event_types AS text[]),
+              CAST(:endpoints AS text[]), CAST(:leased AS boolean[])) AS d(id, event_id, event_type, endpoint_id, leased)
 )
 SELECT id, created_at, data FROM e""")
 """`data` comes back in the order in which PostgreSQL keeps its keys: a later try sends the same bytes as one from memory."""
@@ -71,19 +73,45 @@ SELECT greatest(least(clock_timestamp(), min(xact_start)), clock_timestamp() - i
 FROM pg_stat_activity
 WHERE backend_xid IS NOT NULL AND backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()""")
 """Every transaction that made an event before this moment is over. To be asked before the list: its snapshot then has them."""
+_OURS = "tenant_id = :tenant_id AND mode = :mode"
 _LIST = Query(
     f"""
-SELECT id, type, created_at, data, created_at < :settled AS settled FROM events
-WHERE tenant_id = :tenant_id AND mode = :mode AND created_at > clock_timestamp() - interval '{KEPT}'
-  AND position > coalesce((SELECT position FROM events WHERE id = :after AND tenant_id = :tenant_id AND mode = :mode), 0)
-  AND (:types IS NULL OR type = ANY(:types))
+WITH RECURSIVE types AS (
+  (SELECT type FROM events WHERE {_OURS} ORDER BY type LIMIT 1)
+  UNION ALL
+  SELECT following.type FROM types AS before, LATERAL (
+    SELECT type FROM events WHERE {_OURS} AND type > before.type ORDER BY type LIMIT 1) AS following
+), range AS MATERIALIZED (
+  SELECT
+    greatest(
+      (SELECT position FROM events WHERE id = :after AND {_OURS}),
+      (SELECT position FROM events WHERE created_at < :created_after - interval '{DRAWN_WITHIN}'
+       ORDER BY created_at DESC LIMIT 1), 0) AS above,
+    coalesce(
+      (SELECT position FROM events WHERE created_at > :created_before + interval '{DRAWN_WITHIN}'
+       ORDER BY created_at LIMIT 1), {2**63 - 1}) AS below
+)
+SELECT e.*, e.created_at < :settled AS settled FROM range, types, LATERAL (
+  SELECT id, type, created_at, data, position FROM events
+  WHERE {_OURS} AND type = types.type AND position > range.above AND position < range.below
+    AND created_at > clock_timestamp() - interval '{KEPT}'
+    AND (:created_after IS NULL OR created_at >= :created_after)
+    AND (:created_before IS NULL OR created_at < :created_before)
+  ORDER BY position LIMIT :limit) AS e
+WHERE :types IS NULL OR types.type = ANY(:types)
 ORDER BY position LIMIT :limit""",
     types="text[]",
     after="text",
+    created_after="timestamptz",
+    created_before="timestamptz",
     settled="timestamptz",
     tenant_id="text",
     mode="text",
+    limit="int",
 )
+"""The types that the tenant has are told by one probe of the index each, so that a rare one is found among many others. Times
+lead to positions by the events around them, whoever's they are.
+"""
 _KEEP_FULL = Query("""
 UPDATE events e SET full_sealed = f.sealed
 FROM unnest(CAST(:ids AS text[]), CAST(:sealed AS bytea[])) AS f(id, sealed) WHERE e.id = f.id""")
@@ -273,6 +301,7 @@ async def _write(
         "data": [orjson.dumps(one.data).decode() for _, one in events],
         "deliveries": [delivery for delivery, _, _, _ in deliveries],
         "events": [events[number][0] for _, number, _, _ in deliveries],
+        "event_types": [events[number][1].type for _, number, _, _ in deliveries],
         "endpoints": [endpoint for _, _, endpoint, _ in deliveries],
         "leased": [leased for _, _, _, leased in deliveries],
     }
@@ -282,13 +311,23 @@ async def _write(
     return written
 
 
-async def list_events(gateway: Gateway, caller: Caller, types: Sequence[str], after: str | None, limit: int) -> Page:
+@dataclass(frozen=True, slots=True)
+class EventFilters:
+    """None and empty: not asked for. Instants are exclusive."""
+
+    types: Sequence[str] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+async def list_events(gateway: Gateway, caller: Caller, filters: EventFilters, after: str | None, limit: int) -> Page:
     """Those after the event `after`, oldest first; from the oldest if it is not kept any more."""
     values = {
         "tenant_id": caller.tenant_id,
         "mode": caller.mode,
         "after": after,
-        "types": list(types) or None,
+        "types": list(filters.types) or None,
+        **beyond(filters.created_after, filters.created_before),
         "limit": limit + 1,
     }
     async with gateway.transaction() as db:
