@@ -18,6 +18,7 @@ from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import Program, WarningCode
 from tests.corpus.page import PAGE, page
 from tests.corpus.reading import NETWORKS, differences, null_cells, reading
+from tests.corpus.record import RECORD, changed, record
 from tests.corpus.samples import Sample, names, read, sample, with_block, with_rows
 
 SAMPLES = {name: sample(name) for name in names()}
@@ -195,6 +196,12 @@ _MEDICAL = ("outcome", "outcome_reason", "coverage", "bill_to", "plan", "service
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(), "python -m tests.corpus --write"
+
+
+def test_rules_that_read_anything_differently_have_another_name() -> None:
+    now, recorded = record(), RECORD.read_text()
+    assert changed(now, recorded) == [], "raise MAPPING_VERSION"
+    assert recorded == now, "python -m tests.corpus --write"
 
 
 def test_people_are_invented() -> None:

@@ -111,3 +111,13 @@ def test_service_types_apart_by_any_separator(separator: str) -> None:
 def _(one: Any) -> list[str]:
     segments: list[str] = one.reply["segments"]
     return segments
+
+
+@pytest.mark.parametrize(("remaining", "is_stated"), [("701", False), ("700", True), ("400", True)])
+def test_more_left_than_what_was_used_leaves(remaining: str, is_stated: bool) -> None:
+    """Less is left if the family has met more of its own amount."""
+    lines = [ACTIVE, TOTAL, eb("C*IND*30***24*300*****Y"), eb(f"C*IND*30***29*{remaining}*****Y")]
+    summary = concluded(lines).result.summary
+    assert summary.in_ is not None
+    assert (summary.in_.deductible.individual is not None) is is_stated
+    assert bool(warning_of(lines, WarningCode.CONFLICTING_AMOUNTS)) is not is_stated

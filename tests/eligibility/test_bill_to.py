@@ -207,3 +207,52 @@ def test_sources_alone_depend_on_the_order() -> None:
     results = [concluded(list(order)).result.model_dump(mode="json") for order in permutations(lines)]
     assert all(without_sources(result) == without_sources(results[0]) for result in results)
     assert all(row["kind"] for row in results[0]["benefits"] if row["kind"] != Kind.OTHER)
+
+
+@pytest.mark.parametrize(
+    ("codes", "service"),
+    [
+        ((), {"procedure_codes": ["90837"], "specialty": "PSY"}),
+        (("A6",), {"procedure_codes": ["90837"]}),
+        (("98",), {"specialty": "PSY"}),
+        (("A8",), {}),
+    ],
+    ids=["nothing but the procedure", "psychotherapy", "a visit to a psychologist", "psychiatric care"],
+)
+def test_a_service_is_carved_out_with_its_family(codes: tuple[str, ...], service: dict[str, Any]) -> None:
+    lines = [eb("1**30*HM*GOLD"), eb("U**MH", nm1=["VN*QUIET MIND"])]
+    derived = concluded(lines, inquiry(*codes, **service))
+    assert (derived.outcome, derived.reason) == (Outcome.UNKNOWN, OutcomeReason.CARVED_OUT)
+    assert derived.result.bill_to is not None
+    assert (derived.result.bill_to.because, derived.result.bill_to.payer.name) == ("carve_out", "QUIET MIND")
+    assert {WarningCode.CARVED_OUT, WarningCode.CONTACT_OTHER_ENTITY} <= warned(derived)
+    assert derived.result.service_covered is None
+
+
+def test_a_service_that_this_payer_prices_itself_is_not_carved_out_with_its_family() -> None:
+    lines = [eb("1**30*HM*GOLD"), eb("U**MH", nm1=["VN*QUIET MIND"]), eb("B**A6***27*20*****Y")]
+    derived = concluded(lines, inquiry("A6"))
+    assert derived.outcome is Outcome.ELIGIBLE
+    assert derived.result.bill_to is not None and derived.result.bill_to.because == "this_payer"
+    assert WarningCode.CONTACT_OTHER_ENTITY in warned(derived)
+
+
+def test_care_managed_for_a_family_is_billed_to_the_plan_that_manages_it() -> None:
+    lines = [eb("1**30*MC*STATE PLAN"), eb("3**MH*HM*INTEGRATED MEDICAID", nm1=["PR*MOUNTAIN HEALTH"])]
+    asked = inquiry(procedure_codes=["90837"])
+    bill_to = concluded(lines, asked).result.bill_to
+    assert bill_to is not None and (bill_to.because, bill_to.payer.name) == ("managed_care", "MOUNTAIN HEALTH")
+
+
+def test_another_entity_for_the_whole_plan_pays_in_place_of_this_payer() -> None:
+    managed = [eb("1**30*MC*STATE PLAN"), eb("U**30*HM", nm1=["PR*MOUNTAIN HEALTH"])]
+    bill_to, found = billed(managed, "98")
+    assert bill_to is not None and (bill_to.because, bill_to.payer.name) == ("managed_care", "MOUNTAIN HEALTH")
+    assert found == {WarningCode.MANAGED_CARE_PLAN_PAYS}
+    assert billed([eb("1**30*PR*OPEN"), eb("U**30", nm1=["PR*SOMEBODY"])], "98") == (None, set())
+
+
+def test_a_health_maintenance_organization_beside_a_commercial_plan_is_other_insurance() -> None:
+    for order, because in (("PR", "this_payer"), ("SEP", "this_payer"), ("PRP", "other_primary")):
+        bill_to, _ = billed([eb("1**30*PR*OPEN"), eb("R**30*HM", nm1=[f"{order}*SPOUSES HMO"])])
+        assert bill_to is not None and bill_to.because == because

@@ -278,3 +278,19 @@ def test_a_dental_plan_alone_says_nothing_of_an_office_visit() -> None:
         assert (found.outcome, found.result.coverage) == (Outcome.UNKNOWN, Coverage.UNKNOWN)
         assert (found.result.summary.in_, found.result.plan.name) == (None, None)
         assert WarningCode.LIMITED_BENEFIT in warned(found)
+
+
+def test_part_b_that_ended_is_not_replaced_by_part_a() -> None:
+    lines = [eb("1**30*MA", ("291", "20200101")), eb("6**30*MB", ("291", "20200101-20251231"))]
+    derived = concluded(lines, inquiry("98", place_of_service_code="11"))
+    assert (derived.outcome, derived.reason) == (Outcome.INELIGIBLE, OutcomeReason.INACTIVE)
+    assert concluded(lines, inquiry("48", place_of_service_code="21")).outcome is Outcome.ELIGIBLE
+
+
+def test_a_plan_whose_days_are_over_is_not_shown_as_active() -> None:
+    derived = concluded([eb("1**30*HM*GOLD", ("347", "20251231"))])
+    assert (derived.result.coverage, [plan.coverage for plan in derived.result.plans]) == ("inactive", ["inactive"])
+
+
+def test_plans_that_disagree_confirm_no_service() -> None:
+    assert concluded([eb("1**30"), eb("6**30")]).result.service_covered is None

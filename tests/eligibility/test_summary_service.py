@@ -449,3 +449,13 @@ def test_every_null_has_its_reason(medical: list[Benefit]) -> None:
             flat |= {f"{kind}.{key}": value for key, value in shown[kind].items()}
         nulls = {f"{name}.{key}" for key, value in flat.items() if value is None}
         assert nulls == {path for path in summary.why_null if path.startswith(f"{name}.")}
+
+
+@pytest.mark.parametrize("kind", [Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX])
+def test_dental_care_within_a_medical_plan_has_figures_of_its_own(kind: Kind) -> None:
+    plan = row(kind, "30", total="1500", remaining="1200", level=Level.INDIVIDUAL)
+    own = row(kind, "35", total="50", level=Level.INDIVIDUAL)
+    for asked, total in (("35", money("50")), ("98", money("1500"))):
+        found = inside(quiet(plan, own, service_type_codes=[asked]))
+        individual = getattr(found, kind.value).individual
+        assert individual is not None and individual.total == total

@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from covergate.eligibility.answer import Answer
+from covergate.eligibility.cost_shares import SHARING
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.plans import asked_line, holds
-from covergate.eligibility.programs import line_of
+from covergate.eligibility.programs import COMMERCIAL_TYPES, line_of
 from covergate.eligibility.result import (
     Benefit,
     BillTo,
@@ -22,6 +23,7 @@ from covergate.eligibility.result import (
     PayerToBill,
     RelatedEntity,
 )
+from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
 from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
@@ -67,21 +69,40 @@ def billing_of(
         for one in answer.related_entities
         if not _is_one_of(one, itself) and frozenset(one.service_type_codes) not in named_elsewhere
     ]
-    carved = [one for one in entities if _is_carved_out(one, answer, inquiry)]
+    # A commercial plan hands nobody over to another's: beside it a managed care plan is other insurance.
+    is_commercial = program is Program.MEDICAL and answer.plan.type in COMMERCIAL_TYPES
+    meant = [_until_priced(codes, rows) for codes in services_meant(inquiry.service)]
+    carved = [one for one in entities if _is_carved_out(one, answer, meant)]
     advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
-    managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE)]
+    managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
         _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
-        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program)]),
+        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)]),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
-        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, inquiry)),
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
         _entities(BillToReason.CARVE_OUT, carved),
-        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, inquiry)),
+        _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if coverage is Coverage.ACTIVE else None
-    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, inquiry))
+    pays_itself = coverage is Coverage.ACTIVE and not _sends_elsewhere(answer)
+    bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
+    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, meant))
+
+
+def _sends_elsewhere(answer: Answer) -> bool:
+    """ "Contact another entity" for the plan as such, whoever that is."""
+    return any(
+        row.code == CONTACT_OTHER_ENTITY and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
+        for row in answer.benefits
+    )
+
+
+def _until_priced(codes: tuple[str, ...], rows: Sequence[Benefit]) -> tuple[str, ...]:
+    """Without what lies beyond the nearest code that this payer has a price for: it pays for the service itself."""
+    priced = {code for row in rows if row.kind in SHARING for code in row.service_type_codes}
+    last = next((place for place, code in enumerate(codes) if code in priced), len(codes))
+    return codes[: last + 1]
 
 
 def _service_types(rows: Sequence[Benefit]) -> set[frozenset[str]]:
@@ -92,16 +113,16 @@ def _service_types(rows: Sequence[Benefit]) -> set[frozenset[str]]:
 def _concerns(one: OtherCoverage, inquiry: Inquiry) -> bool:
     if not holds(one.starts_on, one.ends_on, inquiry.service_date):
         return False
-    line = line_of(inquiry.service.service_type_codes)
+    line = line_of(asked_types(inquiry.service))
     if one.kind is OtherCoverageKind.PART_D:
         return line is Program.PHARMACY
     other_line = line_of(one.service_type_codes)
     return other_line is None or other_line in asked_line(inquiry.service)
 
 
-def _is_primary(one: OtherCoverage, program: Program) -> bool:
+def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bool:
     """Said to be primary, or insurance beside Medicaid, which pays last by law (42 CFR 433.139)."""
-    if one.kind in _NOT_BESIDE:
+    if one.kind in _NOT_BESIDE and not (is_commercial and one.kind is OtherCoverageKind.MANAGED_CARE):
         return False
     if program in _PAYS_AFTER_OTHERS and one.kind is not OtherCoverageKind.MEDICAID:
         is_stated = one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
@@ -113,18 +134,20 @@ def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
     return one.kind is kind and one.order not in _PAYS_LATER
 
 
-def _of_role(entities: Sequence[RelatedEntity], role: Role, inquiry: Inquiry) -> list[RelatedEntity]:
+def _of_role(entities: Sequence[RelatedEntity], role: Role, meant: Sequence[tuple[str, ...]]) -> list[RelatedEntity]:
     """Those named for an asked service; without one, those named for the plan as such."""
     of_role = [one for one in entities if one.role is role]
-    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
-    named = [one for one in of_role if not asked.isdisjoint(one.service_type_codes)]
+    named = [one for one in of_role if _named_for(one, meant)]
     return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
 
 
-def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool:
+def _named_for(one: RelatedEntity, meant: Sequence[tuple[str, ...]]) -> set[str]:
+    return {code for codes in meant for code in codes if code in one.service_type_codes}
+
+
+def _is_carved_out(one: RelatedEntity, answer: Answer, meant: Sequence[tuple[str, ...]]) -> bool:
     """To be contacted for an asked service, or named for one that this payer does not cover."""
-    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
-    codes = asked.intersection(one.service_type_codes)
+    codes = _named_for(one, meant)
     if one.role is Role.CARVE_OUT:
         return bool(codes) or not one.service_type_codes
     if not codes or one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
@@ -138,9 +161,9 @@ def _is_carved_out(one: RelatedEntity, answer: Answer, inquiry: Inquiry) -> bool
     return bool(codes & refused)
 
 
-def _is_all_carved_out(carved: Sequence[RelatedEntity], inquiry: Inquiry) -> bool:
-    asked = set(inquiry.service.service_type_codes) - {WHOLE_PLAN}
-    return bool(asked) and asked <= {code for one in carved for code in one.service_type_codes}
+def _is_all_carved_out(carved: Sequence[RelatedEntity], meant: Sequence[tuple[str, ...]]) -> bool:
+    named = {code for one in carved for code in one.service_type_codes}
+    return bool(meant) and all(not named.isdisjoint(codes) for codes in meant)
 
 
 def _others(because: BillToReason, others: Sequence[OtherCoverage]) -> BillTo | None:

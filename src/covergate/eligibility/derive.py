@@ -41,7 +41,7 @@ from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28"
+MAPPING_VERSION = "2026-11-28.2"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
@@ -130,6 +130,9 @@ def derive(
     question = question_of(inquiry.service, asked_codes(inquiry, frozenset()), in_network)
     summary, conflicts = summarize(rows, question, _network_of(answer.provider_in_network))
     warnings += conflicts
+    # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.
+    if covered and (plans.disagree is not None or billing.is_carved_out):
+        covered = None
     result = Result(
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
         coverage=coverage,
@@ -227,7 +230,7 @@ _OF_PLANS = {"name": "plan_name", "type": "insurance_type", "starts_on": "starts
 def _parts(answer: Answer, benefits: list[Benefit], coverage: Coverage, plans: Plans) -> list[PlanPart]:
     """The plans of the rows. An answer that has none, or one, speaks of it outside of its rows too."""
     if len(plans.parts) > 1:
-        return plans.parts
+        return [_on_the_day(part, index in plans.of_service, coverage) for index, part in enumerate(plans.parts)]
     stated = answer.plan
     if not plans.parts and stated == Plan() and coverage is Coverage.UNKNOWN:
         return []
@@ -239,7 +242,14 @@ def _parts(answer: Answer, benefits: list[Benefit], coverage: Coverage, plans: P
     if program is Program.UNKNOWN:
         program = program_of(added.get("type"), added.get("name"), (), payer_name=answer.payer.name)
     update = {**added, "sources": sources, "program": program, "open_ended": part.open_ended or stated.open_ended}
-    return [part.model_copy(update=update)]
+    return [_on_the_day(part.model_copy(update=update), True, coverage)]
+
+
+def _on_the_day(part: PlanPart, is_of_service: bool, coverage: Coverage) -> PlanPart:
+    """A plan of the asked service whose dates made the coverage inactive is not shown as active."""
+    if is_of_service and coverage is Coverage.INACTIVE and part.coverage is Coverage.ACTIVE:
+        return part.model_copy(update={"coverage": Coverage.INACTIVE})
+    return part
 
 
 def _cautions(answer: Answer, inquiry: Inquiry, benefits: list[Benefit]) -> list[Warning_]:

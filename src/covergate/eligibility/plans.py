@@ -21,6 +21,7 @@ from covergate.eligibility.programs import (
     program_of,
 )
 from covergate.eligibility.result import Benefit, PlanPart
+from covergate.eligibility.service_types import asked_types
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import Coverage, Kind, Network, Program
 from covergate.eligibility.x12.codes import (
@@ -102,7 +103,7 @@ def is_inpatient(service: Service) -> bool | None:
 
 def asked_line(service: Service) -> frozenset[Program]:
     """The programs that can have the asked service."""
-    line = line_of(service.service_type_codes)
+    line = line_of(asked_types(service))
     if line is None:
         return MEDICAL_LINE
     return frozenset({line, Program.PART_D} if line is Program.PHARMACY else {line})
@@ -309,11 +310,12 @@ def _of_service(groups: list[_Group], stated: list[Coverage], service: Service) 
     candidates = _of_asked_line(groups, service)
     # A plan that speaks of other services alone tells nothing of this one beside a plan that speaks of all.
     candidates = [index for index in candidates if _speaks(groups[index], service)] or candidates
-    candidates = [index for index in candidates if _holds(groups[index], service.date)] or candidates
     part = _medicare_part(service)
+    # The part that has the service decides even if it has ended: the other one never pays for it.
     if any(groups[index].program is part for index in candidates):
         other = {Program.MEDICARE_A, Program.MEDICARE_B} - {part}
         candidates = [index for index in candidates if groups[index].program not in other]
+    candidates = [index for index in candidates if _holds(groups[index], service.date)] or candidates
     full = [index for index in candidates if not _is_limited(groups[index])]
     if any(stated[index] is Coverage.ACTIVE for index in full):
         candidates = full
@@ -354,7 +356,7 @@ def _is_limited(group: _Group) -> bool:
 def _names(row: Benefit, asked: Service) -> bool:
     if row.procedure_codes and not row.service_type_codes:
         return not set(row.procedure_codes).isdisjoint(asked.procedure_codes)
-    return not (set(row.service_type_codes) - {WHOLE_PLAN}).isdisjoint(asked.service_type_codes)
+    return not asked_types(asked).isdisjoint(row.service_type_codes)
 
 
 def covered_by(rows: Iterable[Benefit], code: str) -> bool | None:

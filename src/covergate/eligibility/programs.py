@@ -28,13 +28,16 @@ _NAMED_SERVICES: dict[Program, frozenset[str]] = {
 }
 """What a plan that is named after its line can name beside the plan itself; 56 to 59 are transportation, 60 is no service."""
 
+COMMERCIAL_TYPES = frozenset({"C1", "CO", "EP", "GP", "HM", "IN", "IP", "PR", "PS"})
+"""EB04 of insurance by a private insurer or an employer."""
+
 # EB04 (docs/x12.md#plans); a type without an entry does not say the program.
 _BY_TYPE: dict[str, Program] = {
     "MA": Program.MEDICARE_A,
     "MB": Program.MEDICARE_B,
     "HN": Program.MEDICARE_ADVANTAGE,
     **dict.fromkeys(("MC", "QM", "HS"), Program.MEDICAID),
-    **dict.fromkeys(("C1", "CO", "EP", "GP", "HM", "IN", "IP", "PR", "PS"), Program.MEDICAL),
+    **dict.fromkeys(COMMERCIAL_TYPES, Program.MEDICAL),
     **dict.fromkeys(("AP", "D", "DB", "LC", "LD", "LI", "LT", "MH", "MI", "PE", "RP", "SP", "WC", "WU"), Program.OTHER),
 }
 

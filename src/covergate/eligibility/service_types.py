@@ -6,11 +6,13 @@ asked codes come first, then, in order, those under which payers answer for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from covergate.eligibility.inquiry import Service, Specialty
 from covergate.eligibility.terms import ProviderKind
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 _MENTAL_HEALTH = ("A6", "MH", "A8", "CF", "98")
 _SUBSTANCE_USE = ("AI", "AJ", "AK", "CJ", "MH")
@@ -101,15 +103,51 @@ def family_of(service: Service) -> tuple[str, ...]:
     return tuple(code for code in dict.fromkeys(_family(service)) if code not in asked)
 
 
+def asked_types(service: Service) -> frozenset[str]:
+    """The asked service types; those of the claim if no service in particular was asked."""
+    asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
+    return asked or frozenset(code for codes in services_meant(service) for code in codes)
+
+
+def services_meant(service: Service) -> tuple[tuple[str, ...], ...]:
+    """For each asked service type the codes under which another payer may have it, the nearest first.
+
+    A visit, or the plan as such, is that of the procedure or the specialty. A family's office visit is no such code: it is
+    anybody's.
+    """
+    return _meant(service.service_type_codes, service.procedure_codes, service.specialty)
+
+
+@lru_cache(64)
+def _meant(
+    asked: tuple[str, ...], procedures: tuple[str, ...], specialty: Specialty | None
+) -> tuple[tuple[str, ...], ...]:
+    of_claim = tuple(code for code in dict.fromkeys(_of_claim(procedures, specialty)) if code not in VISITS)
+    meant = tuple(
+        tuple(dict.fromkeys((code, *(of_claim if code in VISITS else ()), *_wider(code))))
+        for code in dict.fromkeys(asked)
+        if code != WHOLE_PLAN
+    )
+    return meant or ((of_claim,) if of_claim else ())
+
+
+def _wider(code: str) -> Iterator[str]:
+    return (wider for wider in SERVICE_TYPES.get(code, ()) if wider not in VISITS)
+
+
 def _family(service: Service) -> Iterator[str]:
-    for code in service.procedure_codes:
+    yield from _of_claim(service.procedure_codes, service.specialty)
+    for code in service.service_type_codes:
+        yield from SERVICE_TYPES.get(code, ())
+
+
+def _of_claim(procedure_codes: Iterable[str], specialty: Specialty | None) -> Iterator[str]:
+    for code in procedure_codes:
         for procedures in PROCEDURES:
             if procedures.first <= code <= procedures.last:
                 yield from procedures.family
-    if service.specialty is not None:
-        yield from SPECIALTIES.get(service.specialty, ())
-    for code in service.service_type_codes:
-        yield from SERVICE_TYPES.get(code, ())
+    if specialty is not None:
+        yield from SPECIALTIES.get(specialty, ())
 
 
 def provider_kind_of(specialty: Specialty | None) -> ProviderKind | None:

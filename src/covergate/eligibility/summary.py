@@ -27,6 +27,7 @@ from covergate.eligibility.cost_shares import (
 )
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.places import places_of
+from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import (
     Accumulator,
     Benefit,
@@ -97,6 +98,11 @@ class SharedCostQuestion:
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
     network: Network | None = None
+
+    @property
+    def is_of_another_line(self) -> bool:
+        """Whether it is one of dental care, vision or drugs."""
+        return line_of([code for kind, code in self.codes if kind is CodeType.SERVICE_TYPE] or self.family) is not None
 
     @property
     def is_visit(self) -> bool:
@@ -206,9 +212,14 @@ def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Netwo
 def _accumulating(near: Sequence[Benefit], kind: Kind, question: SharedCostQuestion) -> list[Benefit]:
     """The plan's own rows; if the payer states none in any network, those on the asked service.
 
-    A zero for one service is no figure of the plan: it says that the deductible is waived for this service.
+    A zero for one service is no figure of the plan: it says that the deductible is waived for this service. Dental care,
+    vision and drugs have figures of their own, even within one plan: there the plan's are not the service's.
     """
     stating = [row for row in near if row.kind is kind and _is_accumulator(row)]
+    if question.is_of_another_line:
+        own = [row for row in stating if _distance(row, question) < _PHYSICIAN and is_general(row)]
+        if own:
+            return _nearest(own, question)
     of_plan = [row for row in stating if _is_of_the_plan(row)]
     if any(is_general(row) for row in of_plan):
         return of_plan
@@ -382,10 +393,17 @@ def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
     if any(len(values) > 1 for values in figures.values()):
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     values: dict[str, Decimal] = {name: found.pop() for name, found in figures.items() if found}
-    if "total" in values and values.get("remaining", Decimal(0)) > values["total"]:
+    if is_impossible(values.get("total"), values.get("used"), values.get("remaining")):
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     shared = sorted({other for row in candidates for other in row.shared_with})
     return _Cell(Accumulator(**values, unlimited=unlimited, shared_with=shared), tuple(candidates))
+
+
+def is_impossible(total: Decimal | None, used: Decimal | None, remaining: Decimal | None) -> bool:
+    """More is left than there is. Less may be: what is left of the family's amount limits that of a person."""
+    if total is None or remaining is None:
+        return False
+    return remaining > max(total - (used or 0), Decimal(0))
 
 
 def _is_accumulator(row: Benefit) -> bool:

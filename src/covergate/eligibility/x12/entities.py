@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import RelatedEntity
+from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import Sourced, row
 from covergate.eligibility.terms import Role
 from covergate.eligibility.x12.codes import (
@@ -39,7 +40,7 @@ def related_entities_of(
 def _of_row(eb: EbRow, service: Service, asking_npi: str | None, itself: set[str]) -> list[RelatedEntity]:
     """ "Contact another entity" is one even if the row names none."""
     if not eb.entities and eb.code == CONTACT_OTHER_ENTITY:
-        return [_stated(eb, Entity(), _role_of_contact(eb, Entity(), service))]
+        return [_stated(eb, Entity(), _role_of_contact(eb, Entity(), service, itself))]
     entities = [entity for entity in eb.entities if eb.code != OTHER_PAYER or _is_a_third_party(entity)]
     stated = [(entity, _role(eb, entity, service, itself)) for entity in entities]
     return [_stated(eb, entity, role) for entity, role in stated if not _asks(entity, role, asking_npi)]
@@ -71,24 +72,32 @@ def _role(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role
     if entity.code.value in ENTITY_ROLES:
         return ENTITY_ROLES[entity.code.value]
     if eb.code == CONTACT_OTHER_ENTITY:
-        return _role_of_contact(eb, entity, service)
+        return _role_of_contact(eb, entity, service, itself)
     return Role.MANAGED_CARE if _manages_care(eb, entity, itself) else Role.OTHER
 
 
-def _role_of_contact(eb: EbRow, entity: Entity, service: Service) -> Role:
-    """Of the entity to contact: for the asked service the carve-out, otherwise the vendor of another benefit."""
+def _role_of_contact(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role:
+    """Of the entity to contact: for the asked service the carve-out, otherwise the vendor of another benefit.
+
+    For the plan as such it is the managed care plan, if the row is of that type.
+    """
     codes = eb.service_types
     if codes and codes <= PHARMACY:
         return Role.PHARMACY_BENEFIT
-    if WHOLE_PLAN not in codes and not codes.isdisjoint(service.service_type_codes):
+    if WHOLE_PLAN not in codes and any(not codes.isdisjoint(meant) for meant in services_meant(service)):
         return Role.CARVE_OUT
+    if (not codes or WHOLE_PLAN in codes) and eb.eb04.value in MANAGED_CARE_TYPES and _pays(entity, itself):
+        return Role.MANAGED_CARE
     return Role.CARVE_OUT_VENDOR if entity.code.value == CONTRACTED_VENDOR and codes else Role.OTHER
 
 
 def _manages_care(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
-    if entity.code.value not in PAYING_ENTITIES or _is_itself(entity, itself):
-        return False
-    return eb.code in CAPITATED or (eb.code in ACTIVE and eb.eb04.value in MANAGED_CARE_TYPES)
+    is_managed = eb.code in CAPITATED or (eb.code in ACTIVE and eb.eb04.value in MANAGED_CARE_TYPES)
+    return is_managed and _pays(entity, itself)
+
+
+def _pays(entity: Entity, itself: set[str]) -> bool:
+    return entity.code.value in PAYING_ENTITIES and not _is_itself(entity, itself)
 
 
 def _is_itself(entity: Entity, itself: set[str]) -> bool:

@@ -28,7 +28,9 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
+from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
+from covergate.eligibility.summary import is_impossible
 from covergate.eligibility.terms import Coverage, WarningCode
 from covergate.eligibility.x12.authorizations import authorizations_of
 from covergate.eligibility.x12.benefits import (
@@ -206,7 +208,8 @@ def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
 def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Service) -> list[Warning_]:
     elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY]
     if any(row.code in _SPEAK_OF_COVERAGE for row in rows):
-        elsewhere = [row for row in elsewhere if _concerns(row, service)]
+        meant = {code for codes in services_meant(service) for code in codes}
+        elsewhere = [row for row in elsewhere if _concerns(row, service) or not row.service_types.isdisjoint(meant)]
     warnings = [
         *_flag(WarningCode.PENDING_INVESTIGATION, [row for row in coverage_rows if row.code in PENDING_INVESTIGATION]),
         *_flag(WarningCode.CONTACT_OTHER_ENTITY, elsewhere),
@@ -237,15 +240,19 @@ def _impossible(benefits: list[Benefit]) -> list[Warning_]:
             detail="more remains than the total",
         )
         for benefit in benefits
-        for total, remaining, names in _left(benefit)
-        if total is not None and remaining is not None and remaining > total
+        for figures, names in _figures_of(benefit)
+        if is_impossible(*figures)
     ]
 
 
-def _left(benefit: Benefit) -> list[tuple[Decimal | None, Decimal | None, tuple[str, ...]]]:
-    dollars = [(benefit.total, benefit.remaining, ("total", "remaining"))]
+_Figures = tuple[Decimal | None, Decimal | None, Decimal | None]
+
+
+def _figures_of(benefit: Benefit) -> list[tuple[_Figures, tuple[str, ...]]]:
     quantity = benefit.quantity
-    return [*dollars, *([(quantity.total, quantity.remaining, ("quantity",))] if quantity else [])]
+    dollars = ((benefit.total, benefit.used, benefit.remaining), ("total", "used", "remaining"))
+    counts = [((quantity.total, quantity.used, quantity.remaining), ("quantity",))] if quantity else []
+    return [dollars, *counts]
 
 
 def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
