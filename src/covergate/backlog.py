@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -19,6 +19,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, DeliveryStatus
 from covergate.vendor_health.circuit_breaker import read_standing
+from covergate.vendor_health.refused_credentials import read_refusals
 from covergate.vendors.account import SHARED
 
 log = structlog.get_logger(__name__)
@@ -87,6 +88,12 @@ class Backlog:
         self._held = Gauge(
             "covergate_vendor_held", "1 while an operator holds the vendor", ["mode", "vendor"], registry=registry
         )
+        self._refused = Gauge(
+            "covergate_vendor_credentials_refused",
+            "Accounts whose credentials the vendor refuses",
+            ["mode", "vendor"],
+            registry=registry,
+        )
         self._read_at = float("-inf")
         self._reading = False
 
@@ -112,6 +119,7 @@ class Backlog:
             oldest = await _OLDEST.all(db)
             workers = await workers_alive(db)
             standing = await read_standing(db)
+            refusals = await read_refusals(db)
         self._read_at = time.monotonic()
         self._open.clear()
         self._pending.clear()
@@ -124,9 +132,11 @@ class Backlog:
         worst: defaultdict[tuple[str, str], int] = defaultdict(int)
         for (vendor, mode, _), stands in standing.items():
             worst[mode, vendor] = max(worst[mode, vendor], _CIRCUITS[CircuitState(stands.circuit)])
+        refused = Counter((mode, vendor) for (vendor, mode, _), one in refusals.items() if one.since is not None)
         for mode, vendor in {*gateway.connections, *((own.mode, own.vendor) for own in gateway.accounts)}:
             shared = standing.get((vendor, mode, SHARED))
             self._circuit.labels(mode, vendor).set(worst[mode, vendor])
+            self._refused.labels(mode, vendor).set(refused[mode, vendor])
             self._held.labels(mode, vendor).set(int(shared is not None and shared.held_at is not None))
 
 

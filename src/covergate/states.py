@@ -62,6 +62,10 @@ class WaitingFor(Sentenced):
     RATE_LIMIT = "rate_limit", "The vendor, or the gateway's own limit for it, allows no more calls just now."
     CIRCUIT = "circuit", "The vendor's circuit breaker is open."
     HOLD = "hold", "An operator holds the vendor."
+    CREDENTIALS = (
+        "credentials",
+        "The vendor refuses the credentials of the account: nothing is sent until they are mended.",
+    )
     OPERATOR = "operator", "The fate of the submission is unknown: a person decides."
     WORKER = "worker", "It has been due for half a minute, and no worker has taken it. Shown, never stored."
 
@@ -79,7 +83,10 @@ class TimelineType(Sentenced):
     FAILED = "failed", "Ended without one."
     CANCELED = "canceled", "Ended on request."
     RETRY_SCHEDULED = "retry_scheduled", "A technical error; the call is made again."
-    HELD_BACK = "held_back", "The vendor may not be called: its circuit is open, or it is held."
+    HELD_BACK = (
+        "held_back",
+        "The vendor may not be called: its circuit is open, it is held, or it refuses the credentials.",
+    )
     WAITING_FOR_TURN = "waiting_for_turn", "Another check of the same patient is open at a vendor that bears only one."
     REPLY_LOST = "reply_lost", "The committing call went out and no reply came back."
     SUBMISSION_IN_FLIGHT = "submission_in_flight", "Another worker is submitting, or died while it did."
@@ -115,9 +122,12 @@ class EventType(Sentenced):
     )
     VENDOR_DEGRADED = (
         "vendor.degraded",
-        "A vendor's circuit opened, or an operator holds the vendor: its work waits or goes elsewhere.",
+        "A vendor's circuit opened, it refuses the credentials, or an operator holds it: its work waits or goes elsewhere.",
     )
-    VENDOR_RECOVERED = "vendor.recovered", "A vendor's circuit closed, or an operator resumed it: what waited goes on."
+    VENDOR_RECOVERED = (
+        "vendor.recovered",
+        "A vendor's circuit closed, it takes the credentials, or an operator resumed it: what waited goes on.",
+    )
     ENDPOINT_TEST = "endpoint.test", "Sent on request only, to one endpoint, whatever it subscribes to."
 
 
@@ -144,9 +154,9 @@ class Environment(Sentenced):
 
 
 class VendorAccountState(Sentenced):
-    """What the vendor said to an account's credentials when they were last tested."""
+    """What the vendor last said to an account's credentials."""
 
-    UNTESTED = "untested", "Not tested since they were put in."
+    UNTESTED = "untested", "Neither tested nor refused since they were put in."
     OK = "ok", "The vendor took them."
     REFUSED = "refused", "The vendor refused them."
 

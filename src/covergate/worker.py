@@ -33,7 +33,7 @@ from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreake
 from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
-from covergate.verifications.sweep import CLOSERS, close_late, wake_held_back
+from covergate.verifications.sweep import CLOSERS, close_late, wake_for_trials, wake_held_back
 from covergate.webhooks.places import Places, WorkersDesk
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer
 
@@ -131,6 +131,7 @@ class Worker:
             erasing = partial(erase_old, self.gateway)
             chain = Chain(self.gateway)
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
+            trying = partial(wake_for_trials, sweeping, self.breakers.credentials)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen())
                 working = [tasks.create_task(one.run(self._stopping)) for one in self._dispatchers.values()]
@@ -143,6 +144,7 @@ class Worker:
                 tasks.create_task(self._regularly(CLOSE_SECONDS, chain.close, CLOSE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(SWEEP_SECONDS, trying, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 await self._limit_drain(working, engine.submitting)
                 listening.cancel()

@@ -275,7 +275,8 @@ async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine)
     await engine.step()
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
     rows = await engine.rows("SELECT data FROM events ORDER BY id")
-    assert rows[0].data == {"vendor": "integrex", "mode": "test", "account": "shared", "state": "open"}
+    told = {"vendor": "integrex", "mode": "test", "account": "shared", "reason": "circuit"}
+    assert [row.data for row in rows] == [told | {"state": "open"}, told | {"state": "closed"}]
 
 
 async def test_polling_is_held_back_too(engine: Engine, wire: Wire) -> None:

@@ -19,6 +19,7 @@ from covergate.vendor_health.statistics import (
     Trouble,
     Window,
     judge,
+    judge_payer,
     read_windows,
 )
 from tests.support.engine import Engine
@@ -60,12 +61,41 @@ def window(*payers: tuple[int, int, int], ours: int = 0, ended: int | None = Non
         ("closed", window((100, 15, 0), (40, 0, 30)), Trouble.VENDOR, None),  # the others do not do well either
         ("closed", window((100, 0, 90)), Trouble.PAYER, "P0"),  # nobody else was asked for, but the vendor says so
         ("closed", window((100, 90, 0)), Trouble.VENDOR, None),
+        ("closed", window((6, 0, 0), (14, 14, 0)), Trouble.PAYER, "P1"),  # all that failed is one payer's
+        ("closed", window((60, 0, 0), (50, 24, 0)), Trouble.PAYER, "P1"),  # and less than half of that
+        ("closed", window((6, 1, 0), (14, 13, 0)), Trouble.VENDOR, None),
+        ("closed", window((20, 14, 0)), Trouble.VENDOR, None),  # nothing else was asked
     ],
 )
 def test_whose_trouble_it_is(circuit: str, hour: Window, trouble: Trouble, payer_id: str | None) -> None:
     judgement = judge(circuit, hour)
     assert (judgement.trouble, judgement.payer_id) == (trouble, payer_id), judgement
     assert isinstance(judgement, Judgement) and judgement.reason
+
+
+def test_refused_credentials_are_ours() -> None:
+    assert judge("closed", window((100, 0, 0)), credentials_refused=True).trouble is Trouble.OURS
+
+
+def test_each_payer_has_a_verdict() -> None:
+    hour = window((100, 2, 0), (40, 30, 0), (40, 0, 20), (10, 10, 0))
+    assert [judge_payer(f"P{n}", hour) for n in range(5)] == [
+        Trouble.NONE,
+        Trouble.VENDOR,  # the others fail, too
+        Trouble.PAYER,  # the vendor says so
+        Trouble.NONE,  # too few to tell
+        Trouble.NONE,
+    ]
+    assert judge_payer("P1", window((100, 2, 0), (40, 30, 0))) is Trouble.PAYER
+
+
+async def test_a_payer_with_few_is_told_from_the_others_if_all_that_fails_is_its(
+    engine: Engine, gateway: Gateway
+) -> None:
+    await ended(engine, 14, payer_id="62308", code="vendor_unavailable")
+    await ended(engine, 6, payer_id="60054")
+    judgement = judge("closed", (await read(gateway))["sohar"])
+    assert (judgement.trouble, judgement.payer_id) == (Trouble.PAYER, "62308")
 
 
 def test_every_trouble_is_somebodys() -> None:

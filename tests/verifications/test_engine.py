@@ -354,9 +354,14 @@ async def test_a_paused_worker_that_never_sent_says_so_after_others_gave_up_wait
     assert (await engine.view(id_))["attempts"][0]["state"] == "waiting"
 
 
-async def test_refused_credentials_end_it_before_anything_was_sent(engine: Engine, wire: Wire) -> None:
+async def test_refused_credentials_end_nothing_before_the_deadline(engine: Engine, wire: Wire) -> None:
     wire.on(SUBMIT, (401, {}))
     id_ = await engine.create()
+    await engine.step()
+    view = await engine.view(id_)
+    assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "credentials")
+    assert (view["next_check_at"], view["attempts"][0]["state"]) == (view["deadline"], "preparing")
+    await engine.run_sql("UPDATE work SET due_at = now(), next_check_at = now(), deadline = now()")
     await engine.step()
     view = await engine.view(id_)
     assert (view["status"], view["failure"]["code"]) == ("failed", "vendor_auth_failed")

@@ -44,7 +44,7 @@ CELLS: dict[str, tuple[Remedy, Remedy, Remedy, Remedy, Remedy]] = {
     "vendor_unavailable": (R, N, WHILE, WHILE, WHILE),
     "vendor_rate_limited": (R, N, R, R, R),
     "vendor_protocol_error": (FEW, N, FEW, FEW, FEW),
-    "vendor_auth_failed": (S, N, R, R, R),
+    "vendor_auth_failed": (R, N, R, R, R),
     "submission_unknown": (S, S, OPERATOR, OPERATOR, P),
     "internal_error": (R, R, R, R, R),
 }

@@ -150,16 +150,18 @@ async def test_changed_credentials_go_on_with_what_is_open(engine: Engine, vendo
     assert (await engine.view(id_))["status"] == "completed"
 
 
-async def test_new_credentials_wake_what_waits_for_them(engine: Engine, vendors: Vendors) -> None:
+async def test_new_credentials_wake_what_a_vendor_refused_of_one_record(engine: Engine, vendors: Vendors) -> None:
+    """What waits because the whole account is refused: tests/vendor_health/test_refused_credentials.py."""
     account = await own(engine.gateway, TENANT, "ours")
     id_ = await engine.create()
     await engine.step(id_)
     vendors.refusing.add("ours")
     await own(engine.gateway, TENANT, "ours", client_secret="changed at the vendor")
     await engine.step(id_)
-    assert (await engine.view(id_))["waiting_for"]["kind"] == "vendor_retry"
+    assert (await engine.view(id_))["waiting_for"]["kind"] == "credentials"
     await engine.run_sql(
-        "UPDATE work SET due_at = due_at + interval '1 hour', next_check_at = next_check_at + interval '1 hour'"
+        "UPDATE work SET waiting_for = 'vendor_retry',"
+        " due_at = now() + interval '1 hour', next_check_at = now() + interval '1 hour'"
     )
     await own(engine.gateway, TENANT, "ours-rotated")
     await wake_refused(engine.gateway, account)

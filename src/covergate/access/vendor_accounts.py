@@ -82,7 +82,13 @@ _TESTED = Query(
     f" WHERE id = :id AND changed_at = :version AND removed_at IS NULL RETURNING {_SHOWN}",
     version="timestamptz",
 )
+_SAID = Query(
+    "UPDATE vendor_accounts SET state = :state, tested_at = clock_timestamp()"
+    " WHERE id = :id AND changed_at = :version AND removed_at IS NULL RETURNING id",
+    version="timestamptz",
+)
 _OWNER = Query("SELECT tenant_id FROM vendor_accounts WHERE id = :id")
+_OWNERS = Query("SELECT tenant_id FROM vendor_accounts WHERE vendor = :vendor AND mode = :mode AND removed_at IS NULL")
 
 HELD = "an operator holds the vendor, and nothing is sent to it: nothing is known about the credentials"
 TAKEN, REFUSED = "the vendor took the credentials", "the vendor refused the credentials"
@@ -154,6 +160,20 @@ async def owner_of(db: AsyncConnection, account_id: str) -> str | None:
     """The account's tenant, after its removal too."""
     tenant_id: str | None = await _OWNER.scalar(db, {"id": account_id})
     return tenant_id
+
+
+async def owners_at(db: AsyncConnection, vendor: str, mode: str) -> list[str]:
+    """The tenants that have an account of their own there."""
+    return [row.tenant_id for row in await _OWNERS.all(db, {"vendor": vendor, "mode": mode})]
+
+
+async def note_credentials(db: AsyncConnection, account: VendorAccount, state: VendorAccountState) -> bool:
+    """What the vendor said to these credentials of a tenant's; False if they were replaced or removed meanwhile.
+
+    Until the transaction ends nobody replaces them.
+    """
+    values = {"id": account.id, "version": account.version, "state": state}
+    return await _SAID.scalar(db, values) is not None
 
 
 def _opened(sealer: Sealer, row: Record, operators: dict[str, Connection]) -> VendorAccount | None:

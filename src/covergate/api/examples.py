@@ -377,12 +377,15 @@ RUNNING_VENDOR: dict[str, Any] = {
     "held": False,
     "held_since": None,
     "held_by": None,
+    "held_reason": None,
+    "held_until": None,
+    "credentials_refused_since": None,
     "verdict": "none",
     "verdict_reason": "attempts are answered",
     "verdict_payer_id": None,
     "last_hour": _NUMBERS,
     "last_day": {**_NUMBERS, "attempts": 7310},
-    "payers": [{"payer_id": "60054", "last_hour": None, "last_day": {**_NUMBERS, "attempts": 96}}],
+    "payers": [{"payer_id": "60054", "last_hour": None, "last_day": {**_NUMBERS, "attempts": 96}, "verdict": "none"}],
     "docs_url": "https://docs.soharhealth.com",
 }
 VENDOR_PAGE = _listed(RUNNING_VENDOR)
@@ -391,7 +394,10 @@ HELD_VENDOR: dict[str, Any] = {
     "held": True,
     "held_since": _ENDED,
     "held_by": {"id": "opr_01m80aq8c7epyshsw0x172jhr7", "name": "Night shift"},
+    "held_reason": "their maintenance window",
+    "held_until": "2999-01-01T06:00:00.000Z",
 }
+HOLD_VENDOR: dict[str, Any] = {"reason": "their maintenance window", "until": None}
 NEW_VENDOR_ACCOUNT: dict[str, Any] = {
     "id": _ACC,
     "object": "vendor_account",
@@ -500,8 +506,14 @@ THIN_DATA: dict[str, Any] = {
 }
 EVENT_PAGE = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN_DATA})
 VENDOR_DATA: dict[str, dict[str, Any]] = {
-    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open", "account": "shared"},
-    "vendor.recovered": {"vendor": "sohar", "mode": "test", "state": "closed", "account": "shared"},
+    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open", "reason": "circuit", "account": "shared"},
+    "vendor.recovered": {
+        "vendor": "sohar",
+        "mode": "test",
+        "state": "closed",
+        "reason": "circuit",
+        "account": "shared",
+    },
 }
 TEST_DATA: dict[str, Any] = {"id": _WHE}
 INBOUND_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}

@@ -56,12 +56,22 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
     )
 
 
-def json_body(model: type[Model], other_errors: OtherErrors | None = None) -> Callable[[Request], Awaitable[Model]]:
-    """A dependency: the validated body. `other_errors` finds those that the model's own errors hide."""
+def json_body(
+    model: type[Model], other_errors: OtherErrors | None = None, *, may_be_empty: bool = False
+) -> Callable[[Request], Awaitable[Model]]:
+    """A dependency: the validated body. `other_errors` finds those that the model's own errors hide.
+
+    `may_be_empty`: no body is an empty object.
+    """
 
     async def body(request: Request) -> Model:
-        require_json(request)
+        if not may_be_empty:
+            require_json(request)
         content = await read_body(request, MOST_BODY_BYTES)
+        if may_be_empty:
+            if not content:
+                return model()
+            require_json(request)
         try:
             return validated(model, content)
         except WrongFields as wrong:

@@ -29,6 +29,7 @@ from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, beare
 from covergate.api.describe import ACTING_USER_PARAMETER, REFERENCE, problem, reference
 from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
+from covergate.api.vendors import HoldVendor
 from covergate.api.verifications import ResolveVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
@@ -45,6 +46,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
     PutVendorAccount,
+    HoldVendor,
 )
 
 DESCRIPTION = f"""

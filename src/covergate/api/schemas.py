@@ -321,6 +321,7 @@ class PayerNumbers(Shown):
     payer_id: str
     last_hour: VendorNumbers | None
     last_day: VendorNumbers | None
+    verdict: Annotated[Trouble, Field(description="Who is to blame for the last hour's trouble at this payer")]
 
 
 class HeldBy(Shown):
@@ -345,6 +346,12 @@ class VendorShown(Shown, title="Vendor"):
     held: Annotated[bool, Field(description="An operator holds it: nothing is sent to it and its work waits")]
     held_since: datetime | None
     held_by: Annotated[HeldBy | None, Field(description="The operator; shown to operators only")]
+    held_reason: Annotated[str | None, Field(description="The operator's words; shown to operators only")]
+    held_until: Annotated[datetime | None, Field(description="When the hold ends by itself; null: when it is resumed")]
+    credentials_refused_since: Annotated[
+        datetime | None,
+        Field(description="Since when the vendor refuses the credentials of `account`; null: it does not"),
+    ]
     verdict: Annotated[Trouble, Field(description="Who is to blame for the last hour's trouble")]
     verdict_reason: str
     verdict_payer_id: str | None
@@ -484,11 +491,14 @@ class TestData(Shown):
 
 
 class VendorData(Shown):
-    """A vendor whose circuit opened or closed, or whose hold began or ended."""
+    """A vendor whose circuit opened or closed, that refused or took credentials, or whose hold began or ended."""
 
     vendor: str
     mode: Mode
-    state: Literal["open", "closed", "held", "resumed"]
+    state: Literal["open", "closed", "refused", "taken", "held", "resumed"]
+    reason: Annotated[
+        Literal["circuit", "credentials", "hold"], Field(description="The `waiting_for.kind` of what waits or waited")
+    ]
     account: Annotated[Literal["own", "shared"], Field(description="Of the tenant's own account, or the gateway's")]
 
 

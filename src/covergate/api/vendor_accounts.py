@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from covergate.access.vendor_accounts import (
+    TAKEN,
     Owner,
     list_accounts,
     put_account,
@@ -26,6 +27,7 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import read_standing
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED
+from covergate.verifications.operator import trust_credentials
 from covergate.verifications.sweep import wake_refused
 
 router = APIRouter(tags=["Vendors"])
@@ -152,7 +154,10 @@ async def verify_vendor_account(
     async with gateway.connection() as db:
         standing = (await read_standing(db)).get((vendor, caller.mode, SHARED))
     held = standing is not None and standing.held_at is not None
-    return json_answer(await try_account(gateway, transport, owner, caller, held=held))
+    shown = await try_account(gateway, transport, owner, caller, held=held)
+    if shown["message"] == TAKEN:
+        await trust_credentials(gateway, vendor, caller.mode, shown["id"])
+    return json_answer(shown)
 
 
 def _itself(row: dict[str, Any]) -> dict[str, Any]:

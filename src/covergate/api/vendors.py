@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from covergate.access.api_keys import MODES
 from covergate.access.caller import Caller, CallerKind
@@ -18,7 +20,7 @@ from covergate.access.operators import names_of
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, Operator, Watcher
 from covergate.api.describe import Described, documented
-from covergate.api.http import NoBody, json_answer
+from covergate.api.http import NoBody, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position
 from covergate.db.page import page
 from covergate.errors import Problem
@@ -26,6 +28,7 @@ from covergate.gateway import Gateway
 from covergate.states import CircuitState
 from covergate.timestamps import instant
 from covergate.vendor_health.circuit_breaker import Standing, read_standing
+from covergate.vendor_health.refused_credentials import read_refusals
 from covergate.vendor_health.statistics import (
     DAY,
     HOUR,
@@ -36,6 +39,7 @@ from covergate.vendor_health.statistics import (
     Window,
     judge,
     judge_for,
+    judge_payer,
 )
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED, VendorAccount
@@ -45,6 +49,27 @@ from covergate.verifications.operator import hold, resume
 router = APIRouter(tags=["Vendors"])
 
 NEVER_LEFT = Standing(CircuitState.CLOSED, None, None, None)
+LONGEST_HOLD = timedelta(days=90)
+
+
+class HoldVendor(BaseModel):
+    """Both may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    reason: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Shown to operators; no PHI, no secrets"
+    )
+    until: AwareDatetime | None = Field(
+        default=None, description="When the hold ends by itself; in the future, at most 90 days ahead"
+    )
+
+    @field_validator("until")
+    @classmethod
+    def _is_ahead(cls, until: datetime | None) -> datetime | None:
+        if until is not None and not timedelta() < until - datetime.now(UTC) <= LONGEST_HOLD:
+            raise ValueError("must be in the future, at most 90 days ahead")
+        return until
 
 
 @router.get(
@@ -75,17 +100,24 @@ async def get_vendors(
     **documented(
         "hold_vendor",
         "Hold a vendor",
-        "Nothing is sent to it for any tenant, in the mode of `X-Mode` or, without that, in both, until it is resumed; its work"
-        " waits (`waiting_for.kind` is `hold`) and deadlines go on. Holding it again changes nothing.",
+        "Nothing is sent to it for any tenant, in the mode of `X-Mode` or, without that, in both, until it is resumed or `until`"
+        " has come; its work waits (`waiting_for.kind` is `hold`) and deadlines go on. The body may be left out. Holding it"
+        " again changes only what is given of `reason` and `until`.",
+        body=(HoldVendor, examples.HOLD_VENDOR),
         answers={200: Described("The vendor", schemas.VendorShown, examples.HELD_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
 )
 async def hold_vendor(
-    request: Request, gateway: GatewayOf, caller: Operator, _: NoQuery, __: NoBody, vendor: str
+    request: Request,
+    gateway: GatewayOf,
+    caller: Operator,
+    _: NoQuery,
+    body: Annotated[HoldVendor, Depends(json_body(HoldVendor, may_be_empty=True))],
+    vendor: str,
 ) -> Response:
     for mode in _modes(vendor, caller):
-        await hold(gateway, caller, vendor, mode)
+        await hold(gateway, caller, vendor, mode, reason=body.reason, until=body.until)
     return json_answer((await _shown(request, gateway, caller))(vendor))
 
 
@@ -94,7 +126,8 @@ async def hold_vendor(
     **documented(
         "resume_vendor",
         "Resume a vendor",
-        "Its waiting work goes on, in the mode of `X-Mode` or in both. Resuming it again changes nothing.",
+        "Its waiting work goes on, in the mode of `X-Mode` or in both; what waits because it refused credentials, on any account,"
+        " is tried again, too. Resuming it again changes nothing.",
         answers={200: Described("The vendor", schemas.VendorShown, examples.RUNNING_VENDOR)},
         problems=(404, 413, 415, 422),
     ),
@@ -130,6 +163,7 @@ async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable
         standing = await read_standing(db)
         holders = {stands.held_by for stands in standing.values() if stands.held_by} if operates else set()
         names = await names_of(db, holders) if holders else {}
+        refusals = await read_refusals(db)
     fleet = await statistics.windows(mode, HOUR)
     hours = await statistics.windows(mode, HOUR, caller.within_tenant)
     days = await statistics.windows(mode, DAY, caller.within_tenant)
@@ -142,16 +176,21 @@ async def _shown(request: Request, gateway: Gateway, caller: Caller) -> Callable
         if account is not None and account.id != SHARED:
             own = standing.get((name, mode, account.id), NEVER_LEFT)
             stands = replace(own, held_at=shared.held_at, held_by=shared.held_by)  # a hold is of all accounts
-        judgement = judge(stands.circuit, fleet.get(name, Window()))
+            stands = replace(stands, held_reason=shared.held_reason, held_until=shared.held_until)
+        refusal = refusals.get((name, mode, SHARED if account is None else account.id))
+        refused_since = None if refusal is None else refusal.since
+        hour = fleet.get(name, Window())
+        judgement = judge(stands.circuit, hour, credentials_refused=refused_since is not None)
         if not operates:
             judgement = judge_for(judgement, day.payers)
         return {
             **_view(VENDORS[name]),
             "enabled": account is not None,
             "account": None if account is None else "shared" if account.id == SHARED else "own",
-            **_standing_view(stands, names),
+            **_standing_view(stands, names, operates=operates),
+            "credentials_refused_since": instant(refused_since),
             **_judgement_view(judgement),
-            **_numbers_view(hours.get(name, Window()), day),
+            **_numbers_view(hours.get(name, Window()), day, hour),
         }
 
     return show
@@ -180,8 +219,8 @@ def _view(vendor: Vendor) -> dict[str, Any]:
     }
 
 
-def _standing_view(standing: Standing, names: Mapping[str, str]) -> dict[str, Any]:
-    """`names` of operators: empty for callers that are not shown who holds a vendor."""
+def _standing_view(standing: Standing, names: Mapping[str, str], *, operates: bool) -> dict[str, Any]:
+    """`names` of operators: empty for callers that are not shown who holds a vendor, nor why."""
     held_by = standing.held_by
     return {
         "circuit": {
@@ -192,6 +231,8 @@ def _standing_view(standing: Standing, names: Mapping[str, str]) -> dict[str, An
         "held": standing.held_at is not None,
         "held_since": instant(standing.held_at),
         "held_by": {"id": held_by, "name": names[held_by]} if held_by is not None and held_by in names else None,
+        "held_reason": standing.held_reason if operates else None,
+        "held_until": instant(standing.held_until),
     }
 
 
@@ -203,7 +244,8 @@ def _judgement_view(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _numbers_view(hour: Window, day: Window) -> dict[str, Any]:
+def _numbers_view(hour: Window, day: Window, fleet: Window) -> dict[str, Any]:
+    """The verdicts are by the `fleet`'s last hour."""
     hours, days = hour.busy_payers, day.busy_payers
     return {
         "last_hour": _numbers(hour.whole),
@@ -213,6 +255,7 @@ def _numbers_view(hour: Window, day: Window) -> dict[str, Any]:
                 "payer_id": payer_id,
                 "last_hour": _numbers(hours[payer_id]) if payer_id in hours else None,
                 "last_day": _numbers(days[payer_id]) if payer_id in days else None,
+                "verdict": judge_payer(payer_id, fleet),
             }
             for payer_id in list(dict.fromkeys([*days, *hours]))[:MOST_PAYERS]
         ],

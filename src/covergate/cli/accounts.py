@@ -84,11 +84,15 @@ def try_account(tenant: OfTenant, vendor: OfVendor, mode: OfMode) -> None:
     """Make one harmless call with an account's credentials. 0: the vendor took them, 1: it did not, or nobody can tell."""
     from covergate.access import vendor_accounts
     from covergate.transport.transport import Transport
+    from covergate.verifications.operator import trust_credentials
 
     async def run(gateway: Gateway, owner: Owner) -> dict[str, Any]:
         allow_private = gateway.settings.allow_private_network
         async with Transport(allow_private_network=allow_private) as transport:
-            return await vendor_accounts.try_account(gateway, transport, owner)
+            shown = await vendor_accounts.try_account(gateway, transport, owner)
+        if shown["message"] == vendor_accounts.TAKEN:
+            await trust_credentials(gateway, vendor, mode, shown["id"])
+        return shown
 
     shown = _run(tenant, vendor, mode, run)
     typer.echo(shown["message"])

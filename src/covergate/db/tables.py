@@ -320,7 +320,9 @@ work = Table(
         "ix_work_held_back",
         "vendor",
         "mode",
-        postgresql_where=text(f"waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}')"),
+        postgresql_where=text(
+            f"waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}', '{WaitingFor.CREDENTIALS}')"
+        ),
     ),
     Index(
         "uq_work_exclusive",
@@ -581,10 +583,92 @@ vendor_standing = Table(
     ),
     Column("held_at", Timestamp),
     Column("held_by", Text, comment="the operator"),
+    Column("held_reason", Text, comment="the operator's words; no PHI"),
+    Column("held_until", Timestamp, comment="when the hold ends by itself"),
     PrimaryKeyConstraint("vendor", "mode", "account"),
     one_of("mode", "test", "live"),
     one_of("circuit", *CircuitState),
     CheckConstraint(f"(circuit = '{CircuitState.CLOSED}') = (rests_until IS NULL)", name="rests_while_not_closed"),
+)
+
+refused_credentials = Table(
+    "refused_credentials",
+    metadata,
+    Column("vendor", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column(
+        "account",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="of vendor_accounts; empty: the gateway's own, which is shared",
+    ),
+    Column("refused_at", Timestamp, comment="since when; null: the vendor takes those of today"),
+    Column(
+        "versions",
+        ARRAY(Text),
+        nullable=False,
+        server_default="{}",
+        comment="the refused ones: keyed digests of the gateway's own, or when a tenant's were put in",
+    ),
+    Column("trial_at", Timestamp, nullable=False, comment="refused ones are not tried again before"),
+    Column("trial_until", Timestamp, comment="a trial is being made; when it counts as lost"),
+    Column("trials", Integer, nullable=False, server_default="0", comment="refused in a row"),
+    PrimaryKeyConstraint("vendor", "mode", "account"),
+    one_of("mode", "test", "live"),
+)
+
+# What ended, by hour and by day: read by pages, which must not scan a million rows. Of no tenant.
+vendor_history = Table(
+    "vendor_history",
+    metadata,
+    Column("span", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="the begin of the hour or day (UTC)"),
+    Column("mode", Text, nullable=False),
+    Column("vendor", Text, nullable=False),
+    Column("payer_id", Text, nullable=False, comment="empty: all payers together"),
+    Column("ended", Integer, nullable=False, comment="attempts that ended"),
+    Column("ours", Integer, nullable=False, comment="that failed by the gateway's doing"),
+    Column("vendors", Integer, nullable=False, comment="by the vendor's"),
+    Column("payers", Integer, nullable=False, comment="by the payer's"),
+    Column("waits", ARRAY(Integer), nullable=False, comment="answers by seconds from the submission, in steps of 5/4"),
+    PrimaryKeyConstraint("span", "mode", "vendor", "payer_id", "at"),
+    one_of("span", "hour", "day"),
+    one_of("mode", "test", "live"),
+)
+
+ended_hours = Table(
+    "ended_hours",
+    metadata,
+    Column("at", Timestamp, nullable=False, comment="the begin of the hour"),
+    Column("tenant_id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("vendor", Text, nullable=False),
+    Column("outcome", Text, nullable=False, comment="failed or canceled if there is none"),
+    Column("failure_code", Text, nullable=False, comment="empty: none"),
+    Column("number", Integer, nullable=False),
+    PrimaryKeyConstraint("at", "tenant_id", "mode", "vendor", "outcome", "failure_code"),
+    one_of("mode", "test", "live"),
+)
+
+open_samples = Table(
+    "open_samples",
+    metadata,
+    Column("at", Timestamp, nullable=False, comment="a full minute"),
+    Column("mode", Text, nullable=False),
+    Column("waiting_for", Text, nullable=False, comment="start: its first step is still to come"),
+    Column("number", Integer, nullable=False),
+    PrimaryKeyConstraint("at", "mode", "waiting_for"),
+    one_of("mode", "test", "live"),
+)
+
+# One row: up to when attempts were counted into vendor_history and ended_hours.
+counting_cursor = Table(
+    "counting_cursor",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("counted_until", Timestamp, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
 )
 
 vendor_calls = Table(

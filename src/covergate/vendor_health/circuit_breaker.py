@@ -16,19 +16,18 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate.access.vendor_accounts import owner_of
 from covergate.db.kept import Kept
 from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
-from covergate.states import CircuitState, EventType
+from covergate.states import CircuitState, EventType, WaitingFor
+from covergate.vendor_health.announcements import VendorPlace, announce_vendor
+from covergate.vendor_health.refused_credentials import RefusedCredentials
 from covergate.vendors.account import SHARED
 from covergate.vendors.errors import VendorBroken, VendorError, VendorUnavailable
-from covergate.webhooks.events import News, publish, publish_to_all
 
 log = structlog.get_logger(__name__)
 
@@ -37,16 +36,15 @@ LONGEST_REST_SECONDS = 300.0
 TRIAL_SECONDS = 90
 """After which a trial whose process said nothing counts as lost."""
 
-_Place: TypeAlias = tuple[str, str, str]
-"""Vendor, mode, account."""
-
 KEPT = (
     Kept("vendor_standing", "one row for each vendor, mode and account"),
     Kept("vendor_calls", "the longest window of a circuit is an hour", "1 day", "bucket"),
 )
 
 _ITS = "vendor = :vendor AND mode = :mode AND account = :account"
-_READ = Query("SELECT vendor, mode, account, circuit, since, rests_until, held_at, held_by FROM vendor_standing")
+_READ = Query(
+    "SELECT vendor, mode, account, circuit, since, rests_until, held_at, held_by, held_reason, held_until FROM vendor_standing"
+)
 _TURN = turn("covergate circuits")
 """Counts and circuits are written in either order: one process at a time."""
 _COUNT = Query("""
@@ -84,12 +82,19 @@ UPDATE vendor_standing SET circuit = '{CircuitState.OPEN}', rests = rests + 1,
   rests_until = clock_timestamp() + make_interval(secs => least(:rest * power(2, least(rests, 20)), :longest))
 WHERE {_ITS} AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
 _HOLD = Query("""
-INSERT INTO vendor_standing AS s (vendor, mode, held_at, held_by) VALUES (:vendor, :mode, clock_timestamp(), :by)
-ON CONFLICT (vendor, mode, account) DO UPDATE SET held_at = excluded.held_at, held_by = excluded.held_by WHERE s.held_at IS NULL
-RETURNING vendor""")
-_RESUME = Query("""
-UPDATE vendor_standing SET held_at = NULL, held_by = NULL
+INSERT INTO vendor_standing AS s (vendor, mode, held_at, held_by, held_reason, held_until)
+VALUES (:vendor, :mode, clock_timestamp(), :by, :reason, :until)
+ON CONFLICT (vendor, mode, account) DO UPDATE SET held_at = coalesce(s.held_at, excluded.held_at),
+  held_by = CASE WHEN s.held_at IS NULL THEN excluded.held_by ELSE s.held_by END,
+  held_reason = coalesce(excluded.held_reason, s.held_reason), held_until = coalesce(excluded.held_until, s.held_until)
+RETURNING held_at >= statement_timestamp()""")
+_HELD = "held_at = NULL, held_by = NULL, held_reason = NULL, held_until = NULL"
+_RESUME = Query(f"""
+UPDATE vendor_standing SET {_HELD}
 WHERE vendor = :vendor AND mode = :mode AND account = '' AND held_at IS NOT NULL RETURNING vendor""")
+_END_OVERDUE = Query(f"""
+UPDATE vendor_standing SET {_HELD} WHERE held_at IS NOT NULL AND held_until <= clock_timestamp()
+RETURNING vendor, mode""")
 _RELEASE = Query(f"""
 UPDATE vendor_standing SET rests_until = clock_timestamp()
 WHERE {_ITS} AND circuit = '{CircuitState.HALF_OPEN}' AND rests_until = :trial_until""")
@@ -100,6 +105,7 @@ class Verdict(StrEnum):
     TRIAL = "trial"
     CIRCUIT = "circuit"
     HOLD = "hold"
+    CREDENTIALS = "credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +117,20 @@ class Standing:
     rests_until: datetime | None
     held_at: datetime | None
     held_by: str | None = None
+    held_reason: str | None = None
+    held_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The verdict on a call to a vendor. `until`: when to ask again (circuit). `trial_until` names the trial."""
+    """The verdict on a call to a vendor. `until`: when to ask again (circuit). `trial_until` names the circuit's trial,
+    `credentials_until` that of credentials.
+    """
 
     verdict: Verdict
     until: datetime | None = None
     trial_until: datetime | None = None
+    credentials_until: datetime | None = None
 
     @property
     def granted(self) -> bool:
@@ -130,13 +141,16 @@ GO = Admission(Verdict.GO)
 
 
 class CircuitBreakers:
-    """This process's view of the circuits, and its counts of calls; `flush` once a second keeps both up to date."""
+    """This process's view of the circuits and of refused credentials, and its counts of calls; `flush` once a second keeps
+    all up to date.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._standing: dict[_Place, Standing] = {}
-        self._answered: Counter[_Place] = Counter()
-        self._failed: Counter[_Place] = Counter()
+        self.credentials = RefusedCredentials(gateway)
+        self._standing: dict[VendorPlace, Standing] = {}
+        self._answered: Counter[VendorPlace] = Counter()
+        self._failed: Counter[VendorPlace] = Counter()
 
     async def admit(self, vendor: str, mode: str, now: datetime, account: str = SHARED) -> Admission:
         """`now` is the database's clock. At most one caller in the fleet is granted the trial of a circuit."""
@@ -180,7 +194,8 @@ class CircuitBreakers:
                 await _REST_AGAIN.run(db, {**values, "rest": rest, "longest": LONGEST_REST_SECONDS})
             elif await _CLOSE.one(db, values) is not None:
                 await _FORGET.run(db, {"vendor": vendor, "mode": mode, "account": account})
-                await _announce(db, (vendor, mode, account), EventType.VENDOR_RECOVERED, CircuitState.CLOSED)
+                place = (vendor, mode, account)
+                await announce_vendor(db, place, EventType.VENDOR_RECOVERED, CircuitState.CLOSED, WaitingFor.CIRCUIT)
             await self._refresh(db)
 
     async def release(self, vendor: str, mode: str, admission: Admission, account: str = SHARED) -> None:
@@ -202,7 +217,7 @@ class CircuitBreakers:
             self._failed += failed
             raise
 
-    async def _flush(self, answered: Counter[_Place], failed: Counter[_Place]) -> None:
+    async def _flush(self, answered: Counter[VendorPlace], failed: Counter[VendorPlace]) -> None:
         keys = sorted({*answered, *failed})
         settings = self.gateway.settings
         async with self.gateway.transaction() as db:
@@ -231,29 +246,43 @@ class CircuitBreakers:
                 for row in opened:
                     log.warning("circuit_opened", vendor=row.vendor, mode=row.mode, account=row.account or "shared")
                     place = (row.vendor, row.mode, row.account)
-                    await _announce(db, place, EventType.VENDOR_DEGRADED, CircuitState.OPEN)
+                    await announce_vendor(db, place, EventType.VENDOR_DEGRADED, CircuitState.OPEN, WaitingFor.CIRCUIT)
+            if any(stands.held_until is not None for stands in self._standing.values()):
+                await _end_overdue_holds(db)
             await self._refresh(db)
+            await self.credentials.refresh(db)
 
     async def _refresh(self, db: AsyncConnection) -> None:
         self._standing = await read_standing(db)
 
 
-async def read_standing(db: AsyncConnection) -> dict[_Place, Standing]:
+async def read_standing(db: AsyncConnection) -> dict[VendorPlace, Standing]:
     """Those that ever were anything but closed. A hold stands with the shared account, and is of all accounts."""
     return {
-        (row.vendor, row.mode, row.account): Standing(row.circuit, row.since, row.rests_until, row.held_at, row.held_by)
+        (row.vendor, row.mode, row.account): Standing(
+            row.circuit, row.since, row.rests_until, row.held_at, row.held_by, row.held_reason, row.held_until
+        )
         for row in await _READ.all(db)
     }
 
 
-async def begin_hold(db: AsyncConnection, vendor: str, mode: str, *, by: str | None = None) -> bool:
-    """Nothing is sent to the vendor, on no account, until it is resumed; whether this call made it so.
+async def begin_hold(
+    db: AsyncConnection,
+    vendor: str,
+    mode: str,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
+    until: datetime | None = None,
+) -> bool:
+    """Nothing is sent to the vendor, on no account, until it is resumed or `until` has come; whether this call made it so.
 
-    `by`: the operator's id.
+    `by`: the operator's id. Of a vendor that is held already a given `reason` or `until` is changed.
     """
-    if await _HOLD.one(db, {"vendor": vendor, "mode": mode, "by": by}) is None:
+    values = {"vendor": vendor, "mode": mode, "by": by, "reason": reason, "until": until}
+    if not await _HOLD.scalar(db, values):
         return False
-    await _announce(db, (vendor, mode, SHARED), EventType.VENDOR_DEGRADED, "held")
+    await announce_vendor(db, (vendor, mode, SHARED), EventType.VENDOR_DEGRADED, "held", WaitingFor.HOLD)
     return True
 
 
@@ -261,15 +290,14 @@ async def end_hold(db: AsyncConnection, vendor: str, mode: str) -> bool:
     """Calls may go out again; whether it was held at all. `operator.resume` also wakes the held work."""
     if await _RESUME.one(db, {"vendor": vendor, "mode": mode}) is None:
         return False
-    await _announce(db, (vendor, mode, SHARED), EventType.VENDOR_RECOVERED, "resumed")
+    await announce_vendor(db, (vendor, mode, SHARED), EventType.VENDOR_RECOVERED, "resumed", WaitingFor.HOLD)
     return True
 
 
-async def _announce(db: AsyncConnection, place: _Place, type_: EventType, why: str) -> None:
-    """News of a tenant's own account are for that tenant alone."""
-    vendor, mode, account = place
-    data = {"vendor": vendor, "mode": mode, "state": why, "account": "shared" if account == SHARED else "own"}
-    if account == SHARED:
-        await publish_to_all(db, mode, type_, data)
-    elif (tenant_id := await owner_of(db, account)) is not None:
-        await publish(db, [News(tenant_id, mode, type_, None, data)])
+async def _end_overdue_holds(db: AsyncConnection) -> None:
+    """Their time has come. The sweep wakes what waited."""
+    await _TURN.run(db)
+    for row in await _END_OVERDUE.all(db):
+        log.info("hold_ended", vendor=row.vendor, mode=row.mode)
+        place = (row.vendor, row.mode, SHARED)
+        await announce_vendor(db, place, EventType.VENDOR_RECOVERED, "resumed", WaitingFor.HOLD)

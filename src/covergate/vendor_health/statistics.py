@@ -63,7 +63,8 @@ SELECT vendor, payer_id, grouping(payer_id) = 1 AS whole, count(*) AS ended,
        count(*) FILTER (WHERE payers) AS payers,
        percentile_cont(ARRAY[0.5, 0.95]::float8[]) WITHIN GROUP (ORDER BY wait) AS waits
 FROM ended GROUP BY GROUPING SETS ((vendor), (vendor, payer_id))
-HAVING grouping(payer_id) = 1 OR payer_id IS NOT NULL AND count(*) >= :enough"""
+HAVING grouping(payer_id) = 1
+  OR payer_id IS NOT NULL AND (count(*) >= :enough OR count(*) FILTER (WHERE vendors OR payers) > 0)"""
 _LISTS = dict.fromkeys(("ours", "vendors", "payers"), "text[]")
 _READ_FLEET = Query(_READ.format(whose="vendor = ANY(:names)"), **_LISTS, names="text[]")
 _READ_TENANT = Query(_READ.format(whose="tenant_id = :tenant_id"), **_LISTS, tenant_id="text")
@@ -87,9 +88,14 @@ class Numbers:
         return (self.ended - self.ours - self.vendors - self.payers) / self.ended if self.ended else None
 
     @property
+    def failed(self) -> int:
+        """By the vendor's or the payer's doing."""
+        return self.vendors + self.payers
+
+    @property
     def trouble(self) -> float:
         """The share that failed by the vendor's or the payer's doing."""
-        return (self.vendors + self.payers) / self.ended if self.ended else 0.0
+        return self.failed / self.ended if self.ended else 0.0
 
     def without(self, other: Numbers) -> Numbers:
         return Numbers(
@@ -99,7 +105,9 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One vendor's numbers over a span: as a whole, and by payer, the busiest first. Of the fleet's payers those with enough."""
+    """One vendor's numbers over a span: as a whole, and by payer, the busiest first. Of the fleet's payers those with enough,
+    and those at which something failed by the vendor's or the payer's doing.
+    """
 
     whole: Numbers = Numbers()
     payers: Mapping[str, Numbers] = field(default_factory=dict)
@@ -125,20 +133,36 @@ class Judgement:
     payer_id: str | None = None
 
 
-def judge(circuit: str, hour: Window) -> Judgement:
+def judge(circuit: str, hour: Window, *, credentials_refused: bool = False) -> Judgement:
     """The side to blame, judged by a vendor's circuit and its last hour."""
     whole = hour.whole
+    if credentials_refused:
+        return Judgement(Trouble.OURS, "the vendor refuses the credentials")
     if whole.ended >= ENOUGH and whole.ours >= max(TROUBLE * whole.ended, whole.vendors, whole.payers):
         return Judgement(Trouble.OURS, "most attempts that fail end in vendor_auth_failed or internal_error")
     if circuit != "closed":
         return Judgement(Trouble.VENDOR, "its calls fail, and its circuit is not closed")
     if whole.ended < ENOUGH:
         return Judgement(Trouble.NONE, "too few attempts ended in the last hour to tell")
-    return _payers_trouble(hour) or (
-        Judgement(Trouble.VENDOR, "attempts fail over all payers")
-        if whole.trouble >= TROUBLE
-        else Judgement(Trouble.NONE, "attempts are answered")
+    return (
+        _payers_trouble(hour)
+        or _one_payers_trouble(hour)
+        or (
+            Judgement(Trouble.VENDOR, "attempts fail over all payers")
+            if whole.trouble >= TROUBLE
+            else Judgement(Trouble.NONE, "attempts are answered")
+        )
     )
+
+
+def judge_payer(payer_id: str, hour: Window) -> Trouble:
+    """The side to blame for what fails at one payer, judged by a vendor's last hour."""
+    numbers = hour.payers.get(payer_id, Numbers())
+    if numbers.ended < ENOUGH or numbers.trouble < TROUBLE:
+        return Trouble.NONE
+    rest = hour.whole.without(numbers)
+    others_answer = rest.ended > 0 and (rest.success_rate or 0) > HEALTHY
+    return Trouble.PAYER if others_answer or numbers.payers > numbers.vendors else Trouble.VENDOR
 
 
 def judge_for(judgement: Judgement, asked: Collection[str]) -> Judgement:
@@ -150,7 +174,7 @@ def judge_for(judgement: Judgement, asked: Collection[str]) -> Judgement:
 
 def _payers_trouble(hour: Window) -> Judgement | None:
     """One payer fails while the others answer, or the vendor itself says that the only one it was asked for is down."""
-    failing = {payer_id: numbers for payer_id, numbers in hour.payers.items() if numbers.trouble >= FAILING}
+    failing = {payer_id: numbers for payer_id, numbers in hour.busy_payers.items() if numbers.trouble >= FAILING}
     if not failing:
         return None
     rest = hour.whole
@@ -162,6 +186,18 @@ def _payers_trouble(hour: Window) -> Judgement | None:
     if rest.ended < ENOUGH and len(failing) == 1 and worst.payers > worst.vendors:
         return Judgement(Trouble.PAYER, "the vendor says that this payer does not respond", payer_id)
     return None
+
+
+def _one_payers_trouble(hour: Window) -> Judgement | None:
+    """All that failed was asked of one payer, and others are answered: at any number the vendor is not to blame."""
+    failing = [(payer_id, numbers) for payer_id, numbers in hour.payers.items() if numbers.failed]
+    if len(failing) != 1 or hour.whole.trouble < TROUBLE:
+        return None
+    [(payer_id, numbers)] = failing
+    rest = hour.whole.without(numbers)
+    if numbers.failed < hour.whole.failed or rest.ended <= rest.ours:
+        return None
+    return Judgement(Trouble.PAYER, "attempts fail at this payer alone and are answered at others", payer_id)
 
 
 @dataclass(frozen=True, slots=True)

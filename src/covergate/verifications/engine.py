@@ -31,7 +31,7 @@ from covergate.vendor_health.circuit_breaker import Admission, CircuitBreakers, 
 from covergate.vendor_health.rate_limit import RateLimits
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED
-from covergate.vendors.errors import VendorAuthFailed, VendorError, VendorRateLimited
+from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
 from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone, reported_on
@@ -86,6 +86,10 @@ class _Asked:
     report: Report
     admission: Admission | None = None
     error: VendorError | None = None
+    made: bool = True
+    """The call of a trial was made."""
+    credentials_taken: bool = False
+    """Refused was one record: the vendor takes the credentials for a harmless call."""
 
 
 class Engine:
@@ -177,7 +181,7 @@ class Engine:
     def _goes_elsewhere(self, report: Report) -> bool:
         return (
             isinstance(report.outcome, Admission)
-            and report.outcome.verdict is Verdict.CIRCUIT
+            and report.outcome.verdict in (Verdict.CIRCUIT, Verdict.CREDENTIALS)
             and bool(report.seen.route)
         )
 
@@ -293,7 +297,7 @@ class Engine:
         if refusal is not None:
             flow.close()
             return _Asked(Report(v, refusal, step, checked=checked, looked_up=looked_up))
-        admission = await self.breakers.admit(step.vendor.name, v.mode, v.now, step.account.id)
+        admission = await self._admit(v, step)
         report = Report(v, admission, step, checked=checked, looked_up=looked_up)
         if not admission.granted:
             flow.close()
@@ -305,12 +309,16 @@ class Engine:
                 outcome = await conversation.drive(flow)
             conclusion = _concluded(step, outcome)
         except NotOurs:
-            await self._conclude(_Asked(report, admission), released=True)
+            await self._conclude(_Asked(report, admission, made=False), released=True)
             raise
         except VendorError as error:
             outcome = error
         except NotInterpreted as error:
             outcome = _not_interpreted(v, error)
+        refused = isinstance(outcome, VendorAuthFailed)
+        names_record = checked or looked_up or bool(step.question.options.named_records)
+        taken = refused and names_record and await self._takes_credentials(step)
+        account_held = refused and not taken and await self._hold_account(step, admission)
         # The intent's instant is the database's; that of the reply is this process's, whose clock may be anywhere.
         submitted_at = intent.at if conversation.replied else v.attempt.intent_at if looked_up else None
         report = replace(
@@ -323,8 +331,43 @@ class Engine:
             replied=conversation.replied
             or (submits and isinstance(outcome, VendorError) and not _in_doubt(outcome, conversation) and intent.made),
             maybe_submitted=conversation.maybe_submitted,
+            account_held=account_held,
         )
-        return _Asked(report, admission, outcome if isinstance(outcome, VendorError) else None)
+        failed = outcome if isinstance(outcome, VendorError) else None
+        return _Asked(report, admission, failed, credentials_taken=taken)
+
+    async def _admit(self, v: Verification, step: Step) -> Admission:
+        vendor, account = step.vendor.name, step.account
+        admission = await self.breakers.admit(vendor, v.mode, v.now, account.id)
+        if not admission.granted:
+            return admission
+        credentials = await self.breakers.credentials.admit(account, v.now)
+        if credentials.granted:
+            return replace(admission, credentials_until=credentials.trial_until)
+        await self.breakers.release(vendor, v.mode, admission, account.id)
+        return Admission(Verdict.CREDENTIALS)
+
+    async def _hold_account(self, step: Step, admission: Admission) -> bool:
+        """Nothing more is sent with these credentials. False if others took their place, or it could not be written down."""
+        try:
+            return await self.breakers.credentials.refuse(step.account, admission.credentials_until)
+        except DATABASE_ERRORS as error:
+            log.warning("account_not_held", vendor=step.vendor.name, error=type(error).__name__)
+            return False
+
+    async def _takes_credentials(self, step: Step) -> bool:
+        """Whether the vendor takes the credentials for a harmless call: then what it refuses is the record that the step names,
+        and one verification must not stop all the others.
+        """
+        probe, account = step.vendor.probe, step.account
+        if probe is None:
+            return False
+        try:
+            flow = probe(account.connection)
+            await self.transport.run(step.vendor, account.mode, account.connection, flow, account.id)
+        except VendorError:
+            return False
+        return True
 
     async def _not_theirs_to_name(self, step: Step) -> Refused | None:
         """An account may have become shared since the verification was accepted.
@@ -376,18 +419,35 @@ class Engine:
         return None
 
     async def _conclude(self, asked: _Asked, *, released: bool = False) -> None:
-        """Tells the circuit breaker how its trial went, after the report is safe: a failure here costs only the trial."""
-        if asked.admission is None or asked.admission.verdict is not Verdict.TRIAL:
+        """Tells the circuit breaker how its trials went, after the report is safe: a failure here costs only the trials."""
+        admission = asked.admission
+        if admission is None or (admission.verdict is not Verdict.TRIAL and admission.credentials_until is None):
             return
         v, error = asked.report.seen, asked.error
         ours = error is not None and (error.ours or (isinstance(error, VendorRateLimited) and error.reply is None))
         try:
+            await self._conclude_credentials(asked)
+            if admission.verdict is not Verdict.TRIAL:
+                return
             if released or ours:
-                await self.breakers.release(v.attempt.vendor, v.mode, asked.admission, v.attempt.account)
+                await self.breakers.release(v.attempt.vendor, v.mode, admission, v.attempt.account)
             else:
-                await self.breakers.conclude(v.attempt.vendor, v.mode, asked.admission, error, v.attempt.account)
+                await self.breakers.conclude(v.attempt.vendor, v.mode, admission, error, v.attempt.account)
         except DATABASE_ERRORS as failure:
             log.warning("trial_not_concluded", vendor=v.attempt.vendor, error=type(failure).__name__)
+
+    async def _conclude_credentials(self, asked: _Asked) -> None:
+        """A refusal was told before, see `_hold_account`."""
+        admission, step, error = asked.admission, asked.report.step, asked.error
+        if admission is None or admission.credentials_until is None or asked.report.account_held:
+            return
+        assert step is not None
+        account, trial, credentials = step.account, admission.credentials_until, self.breakers.credentials
+        understood = error is None or (isinstance(error, VendorBroken) and error.sent)
+        if asked.credentials_taken or (asked.made and understood):
+            await credentials.accept(account, trial)
+        else:
+            await credentials.release(account, trial, made=asked.made)
 
     async def _leader(self, leader_id: str) -> Leader:
         async with self.gateway.connection() as db:
@@ -412,16 +472,25 @@ class Engine:
         asked = await self._check(v, step)
         report = asked.report
         if isinstance(report.outcome, VendorError | Admission | OurFault):
-            report = replace(report, outcome=_unheard(report.outcome, v))
+            report = replace(report, outcome=_unheard(report.outcome, v, account_held=report.account_held))
         await self._write(report)
         await self._conclude(asked)
 
 
-def _unheard(outcome: object, v: Verification) -> Unheard:
+_WAITS = {
+    Verdict.HOLD: WaitingFor.HOLD,
+    Verdict.CIRCUIT: WaitingFor.CIRCUIT,
+    Verdict.CREDENTIALS: WaitingFor.CREDENTIALS,
+}
+
+
+def _unheard(outcome: object, v: Verification, *, account_held: bool = False) -> Unheard:
     """A late answer could not be fetched. A vendor that may not be called is waited for: that is no try."""
     tries = v.late_tries or 0
+    if account_held:
+        outcome = Admission(Verdict.CREDENTIALS)
     if isinstance(outcome, Admission):
-        waits_for = WaitingFor.HOLD if outcome.verdict is Verdict.HOLD else WaitingFor.CIRCUIT
+        waits_for = _WAITS[outcome.verdict]
         return Unheard(outcome.until - v.now if outcome.until else policy.LATE_HOLD_PAUSE, tries, waits_for)
     return Unheard(policy.LATE_LOOK_PAUSE if tries + 1 < policy.LATE_LOOKS else None, tries + 1)
 

@@ -151,6 +151,7 @@ def _reason_of_timeout(v: Verification) -> FailureCode:
 _TIMEOUTS: dict[WaitingFor | None, FailureCode] = {
     WaitingFor.VENDOR_RETRY: FailureCode.VENDOR_UNAVAILABLE,
     WaitingFor.CIRCUIT: FailureCode.VENDOR_UNAVAILABLE,
+    WaitingFor.CREDENTIALS: FailureCode.VENDOR_AUTH_FAILED,
     WaitingFor.RATE_LIMIT: FailureCode.VENDOR_RATE_LIMITED,
     WaitingFor.OPERATOR: FailureCode.SUBMISSION_UNKNOWN,
 }
@@ -190,11 +191,13 @@ def in_doubt(leader: Verification) -> bool:
     return leader.attempt.submission_unknown or unknown in (leader.failure_code, leader.attempt.failure_code)
 
 
-def follow_on(v: Verification) -> Change:
-    """The followed verification is still open; its end wakes this one."""
-    type_ = None if v.waiting_for is WaitingFor.VENDOR else TimelineType.FOLLOWING
+def follow_on(v: Verification, leader: Verification) -> Change:
+    """The followed verification is still open; its end wakes this one, which waits as it does for credentials."""
+    refused = leader.waiting_for is WaitingFor.CREDENTIALS
+    waiting_for = WaitingFor.CREDENTIALS if refused else WaitingFor.VENDOR
+    type_ = None if v.waiting_for is waiting_for else TimelineType.FOLLOWING
     said = f"waits for the answer to {v.follows}"
-    return _reschedule(v, v.now + FOLLOW_AGAIN, WaitingFor.VENDOR, type_, said)
+    return _reschedule(v, v.now + FOLLOW_AGAIN, waiting_for, type_, said)
 
 
 def follow(v: Verification, leader_id: str) -> Change:
@@ -230,11 +233,17 @@ def try_again(v: Verification, code: FailureCode, said: str, after: timedelta, *
     attempt = v.attempt
     errors = attempt.errors_in_row + 1
     v = _with_attempt(v, errors_in_row=errors, same_errors_in_row=same_errors(attempt, code), failure_code=code.value)
-    if nothing_submitted and attempt.state is AttemptState.SUBMITTING:
-        v = _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None, look_ups=0)
+    if nothing_submitted:
+        v = _nothing_submitted(v)
     waiting_for = WaitingFor.RATE_LIMIT if code is FailureCode.VENDOR_RATE_LIMITED else WaitingFor.VENDOR_RETRY
     said = f"{said} (error {errors} in a row)"
     return _reschedule(v, v.now + after, waiting_for, TimelineType.RETRY_SCHEDULED, said)
+
+
+def _nothing_submitted(v: Verification) -> Verification:
+    if v.attempt.state is not AttemptState.SUBMITTING:
+        return v
+    return _with_attempt(v, state=AttemptState.PREPARING, intent_at=None, lookup_after=None, look_ups=0)
 
 
 def same_errors(attempt: Attempt, code: FailureCode) -> int:
@@ -243,7 +252,9 @@ def same_errors(attempt: Attempt, code: FailureCode) -> int:
 
 
 def held_back(v: Verification, waiting_for: WaitingFor, until: datetime | None) -> Change:
-    """The vendor may not be called now: its circuit is open until then, or an operator holds it (no end known)."""
+    """The vendor may not be called now: its circuit is open until then, or it is held for the operator's or its own reasons
+    (no end known).
+    """
     type_ = None if v.waiting_for is waiting_for else TimelineType.HELD_BACK
     return _reschedule(v, until or v.deadline, waiting_for, type_, _HELD_BACK[waiting_for])
 
@@ -251,7 +262,23 @@ def held_back(v: Verification, waiting_for: WaitingFor, until: datetime | None) 
 _HELD_BACK = {
     WaitingFor.HOLD: "an operator holds the vendor",
     WaitingFor.CIRCUIT: "the vendor is resting after failures",
+    WaitingFor.CREDENTIALS: "the vendor refuses the credentials",
 }
+
+
+def credentials_refused(v: Verification, said: str, *, nothing_submitted: bool) -> Change:
+    """The vendor refused the credentials of this call: it waits until they are mended, or to its deadline."""
+    attempt, code = v.attempt, FailureCode.VENDOR_AUTH_FAILED
+    v = _with_attempt(
+        v,
+        errors_in_row=attempt.errors_in_row + 1,
+        same_errors_in_row=same_errors(attempt, code),
+        failure_code=code.value,
+    )
+    if nothing_submitted:
+        v = _nothing_submitted(v)
+    said = f"the vendor refused the credentials: {said}"
+    return _reschedule(v, v.deadline, WaitingFor.CREDENTIALS, TimelineType.HELD_BACK, said)
 
 
 def wait_for_turn(v: Verification) -> Change:

@@ -268,8 +268,8 @@ class Report:
 
     `replied`: the outcome came in reply to our own committing call, so it holds even if another worker rescheduled the
     attempt meanwhile. `maybe_submitted`: a committing call of this step went out and may have had an effect.
-    `looked_up`: the vendor was asked whether it has the submission. `keeps`: the worker makes the next step
-    itself if that is due at once.
+    `looked_up`: the vendor was asked whether it has the submission. `account_held`: the vendor refused the credentials, and
+    nothing more is sent with them. `keeps`: the worker makes the next step itself if that is due at once.
     """
 
     seen: Verification
@@ -282,6 +282,7 @@ class Report:
     maybe_submitted: bool = False
     checked: bool = False
     looked_up: bool = False
+    account_held: bool = False
     keeps: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +15,7 @@ from covergate.eligibility.failure import FailureCode, failure
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import SubjectKind, WaitingFor
-from covergate.vendor_health import circuit_breaker
+from covergate.vendor_health import circuit_breaker, refused_credentials
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
@@ -45,22 +46,46 @@ async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolu
         await audit.record(db, caller, action, kind, [verification_id], tenant_id=v.tenant_id, mode=v.mode)
 
 
-async def hold(gateway: Gateway, caller: Caller, vendor: str, mode: str) -> None:
-    """Nothing is sent to the vendor until it is resumed. Again changes nothing, not even by whom it is held."""
+async def hold(
+    gateway: Gateway,
+    caller: Caller,
+    vendor: str,
+    mode: str,
+    *,
+    reason: str | None = None,
+    until: datetime | None = None,
+) -> None:
+    """Nothing is sent to the vendor until it is resumed, or `until` has come.
+
+    Again changes only what is given of `reason` and `until`, not by whom it is held and since when.
+    """
     async with gateway.transaction() as db:
-        if await circuit_breaker.begin_hold(db, vendor, mode, by=caller.operator_id):
+        by = caller.operator_id
+        begins = await circuit_breaker.begin_hold(db, vendor, mode, by=by, reason=reason, until=until)
+        if begins or reason is not None or until is not None:
             await audit.record(db, caller, "vendor.hold", SubjectKind.VENDOR, [vendor], mode=mode)
 
 
 async def resume(gateway: Gateway, vendor: str, mode: str, caller: Caller | None = None) -> bool:
-    """Held work goes on; whether the vendor was held at all. What this process does not come to wake, the sweep does."""
+    """Held work goes on, and what waits because the vendor refused credentials, on any account; whether there was a hold of
+    either kind. What this process does not come to wake, the sweep does.
+    """
     async with gateway.transaction() as db:
-        ended = await circuit_breaker.end_hold(db, vendor, mode)
+        held = await circuit_breaker.end_hold(db, vendor, mode)
+        ended = await refused_credentials.trust_again(db, vendor, mode, None, "resumed") or held
         if ended and caller is not None:
             await audit.record(db, caller, "vendor.resume", SubjectKind.VENDOR, [vendor], mode=mode)
     if ended:
         await wake_held_back(gateway)
     return ended
+
+
+async def trust_credentials(gateway: Gateway, vendor: str, mode: str, account: str) -> None:
+    """The vendor took them for a harmless call: what waits for them goes on."""
+    async with gateway.transaction() as db:
+        ended = await refused_credentials.trust_again(db, vendor, mode, account, "taken")
+    if ended:
+        await wake_held_back(gateway)
 
 
 async def lock_callers(db: AsyncConnection, sealer: Sealer, caller: Caller, verification_id: str) -> Verification:

@@ -136,8 +136,8 @@ REMEDIES: dict[FailureCode, tuple[tuple[Remedy, ...], tuple[Remedy, ...]]] = {
     _C.VENDOR_UNAVAILABLE: ((_R.NEXT, _R.RETRY), (_R.RETRY_A_WHILE, _R.NEXT_IF_ALLOWED, _R.RETRY)),
     _C.VENDOR_RATE_LIMITED: ((_R.NEXT, _R.RETRY), (_R.RETRY,)),
     _C.VENDOR_PROTOCOL_ERROR: ((_R.NEXT, _R.RETRY_FEW, _R.STOP), (_R.RETRY_FEW, _R.NEXT_IF_ALLOWED, _R.STOP)),
-    # Once submitted, the answer is there to be fetched when the credentials are mended.
-    _C.VENDOR_AUTH_FAILED: ((_R.NEXT, _R.STOP), (_R.RETRY,)),
+    # The account is held until the credentials are mended: then it goes on, and an answer that was paid for is fetched.
+    _C.VENDOR_AUTH_FAILED: ((_R.NEXT, _R.RETRY), (_R.RETRY,)),
     _C.SUBMISSION_UNKNOWN: ((_R.STOP,), (_R.NEXT_IF_ALLOWED, _R.OPERATOR)),
     _C.INTERNAL_ERROR: ((_R.RETRY,), (_R.RETRY,)),
     _C.DEADLINE_EXCEEDED: _ANSWER,
@@ -303,6 +303,8 @@ def _call_failed(report: Report, v: Verification, error: VendorError) -> Change:
             return _next_vendor(_inquiry(report), v, code)
         case Remedy.STOP:
             return lifecycle.failed(v, failure(code), error.reason)
+        case _ if report.account_held:
+            return lifecycle.credentials_refused(v, error.reason, nothing_submitted=not report.checked)
         case _:
             retry_after = error.retry_after if isinstance(error, VendorRateLimited) else None
             return _retry(v, code, error.reason, retry_after, nothing_submitted=not report.checked)
@@ -313,6 +315,8 @@ def _look_up_failed(report: Report, v: Verification, error: VendorError) -> Chan
 
     A look-up that is unreadable again and again will not tell: then a person decides.
     """
+    if report.account_held:
+        return lifecycle.credentials_refused(v, f"look-up: {error.reason}", nothing_submitted=False)
     code = FailureCode.VENDOR_PROTOCOL_ERROR if isinstance(error, VendorBroken) else FailureCode.VENDOR_UNAVAILABLE
     match remedy(code, v, submitted=True, counted_as=_code_of(error)):
         case Remedy.NEXT_IF_ALLOWED:
@@ -331,9 +335,13 @@ def _fate_unknown(report: Report, v: Verification) -> Change:
 
 
 def _not_admitted(report: Report, v: Verification, admission: Admission) -> Change:
-    """An open circuit sends what was not submitted yet to the next vendor; everything else waits."""
+    """An open circuit, or refused credentials, send what was not submitted yet to the next vendor; everything else waits."""
     if admission.verdict is Verdict.HOLD:
         return lifecycle.held_back(v, WaitingFor.HOLD, admission.until)
+    if admission.verdict is Verdict.CREDENTIALS:
+        if _may_go_elsewhere(v, FailureCode.VENDOR_AUTH_FAILED):
+            return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_AUTH_FAILED)
+        return lifecycle.held_back(v, WaitingFor.CREDENTIALS, admission.until)
     if _may_go_elsewhere(v):
         return _next_vendor(_inquiry(report), v, FailureCode.VENDOR_UNAVAILABLE)
     until = admission.until
@@ -342,10 +350,10 @@ def _not_admitted(report: Report, v: Verification, admission: Admission) -> Chan
     return lifecycle.held_back(v, WaitingFor.CIRCUIT, until)
 
 
-def _may_go_elsewhere(v: Verification) -> bool:
+def _may_go_elsewhere(v: Verification, code: FailureCode = FailureCode.VENDOR_UNAVAILABLE) -> bool:
     """Nothing was submitted, and there is another vendor."""
     preparing = v.attempt.state is AttemptState.PREPARING
-    return preparing and remedy(FailureCode.VENDOR_UNAVAILABLE, v, submitted=False) is Remedy.NEXT
+    return preparing and remedy(code, v, submitted=False) is Remedy.NEXT
 
 
 def _not_enabled(v: Verification, inquiry: Inquiry) -> Change:
@@ -366,7 +374,7 @@ def _following(v: Verification, leader: Verification | None, result: bytes | Non
     if leader is None:
         return lifecycle.ask_itself(v)
     if leader.open:
-        return lifecycle.follow_on(v)
+        return lifecycle.follow_on(v, leader)
     if leader.erased_at is not None:
         return lifecycle.ask_itself(v)
     if lifecycle.leaves_it_open(leader):

@@ -15,6 +15,7 @@ from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
 from covergate.states import CircuitState, WaitingFor
+from covergate.vendor_health.refused_credentials import RefusedCredentials
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
@@ -44,7 +45,29 @@ WHERE verification_id = woken.id""",
     spread="double precision",
 )
 
-
+_WAKE_TRUSTED = Query(
+    f"""
+UPDATE work SET step = step + 1, next_check_at = woken.at, due_at = woken.at
+FROM (SELECT held.verification_id AS id,
+             least(clock_timestamp() + random() * make_interval(secs => :spread), held.deadline) AS at
+      FROM refused_credentials r LEFT JOIN vendor_accounts a ON a.id = r.account
+      JOIN work held ON held.vendor = r.vendor AND held.mode = r.mode AND held.account = r.account
+      WHERE (r.refused_at IS NULL OR a.removed_at IS NOT NULL)
+        AND held.waiting_for = '{WaitingFor.CREDENTIALS}' AND held.follows IS NULL
+        AND held.next_check_at > clock_timestamp() + make_interval(secs => :spread)
+      ORDER BY held.verification_id LIMIT :batch FOR NO KEY UPDATE OF held SKIP LOCKED) AS woken
+WHERE verification_id = woken.id""",
+    spread="double precision",
+)
+# Another one each time: there may be something about the first that the vendor refuses.
+_WAKE_ONE = Query(f"""
+UPDATE work SET step = step + 1, next_check_at = least(clock_timestamp(), deadline), due_at = least(clock_timestamp(), deadline)
+WHERE verification_id = (
+  SELECT verification_id FROM work
+  WHERE vendor = :vendor AND mode = :mode AND account = :account AND waiting_for = '{WaitingFor.CREDENTIALS}'
+    AND follows IS NULL AND late_tries IS NULL AND next_check_at > clock_timestamp()
+  ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)""")
+_CLOCK = Query("SELECT clock_timestamp()")
 _WAKE_REFUSED = Query(
     f"""
 UPDATE work w SET step = step + 1, next_check_at = woken.at, due_at = woken.at
@@ -63,7 +86,7 @@ async def close_late(gateway: Gateway) -> int:
 
 
 async def wake_held_back(gateway: Gateway) -> int:
-    """Wakes work that waits for a hold or a circuit that is over; how much that was.
+    """Wakes work that waits for a hold, a circuit or credentials that are over or mended; how much that was.
 
     `operator.resume` calls it; the sweep does too, for a worker that has not heard of the end may still put work aside. Each
     batch is a transaction: tens of thousands of locked rows would keep others from them.
@@ -73,7 +96,10 @@ async def wake_held_back(gateway: Gateway) -> int:
         async with gateway.transaction() as db:
             if not await _TRY_LOCK.scalar(db):
                 return total
-            woken = await _WAKE.run(db, {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS})
+            values = {"batch": WAKE_BATCH, "spread": WAKE_SPREAD_SECONDS}
+            woken = await _WAKE.run(db, values)
+            if woken < WAKE_BATCH:
+                woken += await _WAKE_TRUSTED.run(db, {**values, "batch": WAKE_BATCH - woken})
             if woken:
                 announce(db, WORK)
         total += woken
@@ -86,6 +112,18 @@ async def wake_refused(gateway: Gateway, account: str) -> None:
     async with gateway.transaction() as db:
         if await _WAKE_REFUSED.run(db, {"account": account, "spread": WAKE_SPREAD_SECONDS}):
             announce(db, WORK)
+
+
+async def wake_for_trials(gateway: Gateway, credentials: RefusedCredentials) -> None:
+    """Wakes one verification of each account whose credentials may be tried now."""
+    if not credentials.any_refused:
+        return
+    async with gateway.connection() as db:
+        now = await _CLOCK.scalar(db)
+    for vendor, mode, account in await credentials.awaiting_trial(now):
+        async with gateway.transaction() as db:
+            if await _WAKE_ONE.run(db, {"vendor": vendor, "mode": mode, "account": account}):
+                announce(db, WORK)
 
 
 async def _close_late(gateway: Gateway) -> int:

@@ -8,7 +8,7 @@ made while a transaction was under way that still is: nothing can appear behind 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -221,10 +221,15 @@ def place_of_full(tenant_id: str, mode: str, event_id: str, verification_id: str
     return Place(tenant_id, mode, "events", "full", event_id, verification_id or "")
 
 
-async def publish_to_all(db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any]) -> None:
-    """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification."""
+async def publish_to_all(
+    db: AsyncConnection, mode: str, type_: EventType, data: dict[str, Any], *, but: Collection[str] = ()
+) -> None:
+    """The same event for every tenant that has subscribed to it: news of a vendor, not of a verification.
+
+    `but`: tenants that it does not concern.
+    """
     rows = await _SUBSCRIBED_TENANTS.all(db, {"mode": mode, "wanted": [EVERY, type_]})
-    await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows])
+    await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows if row.tenant_id not in but])
 
 
 async def publish_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
