@@ -116,7 +116,7 @@ class Backlog:
     async def _read(self, gateway: Gateway) -> None:
         async with gateway.connection() as db:
             counts = await _COUNTS.all(db)
-            oldest = await _OLDEST.all(db)
+            oldest = await oldest_due(db)
             workers = await workers_alive(db)
             standing = await read_standing(db)
             refusals = await read_refusals(db)
@@ -126,8 +126,8 @@ class Backlog:
         for row in counts:
             gauge = self._open if row.kind == "verification" else self._pending
             gauge.labels(row.name).set(row.number)
-        for row in oldest:
-            self._oldest.labels(row.kind).set(row.seconds or 0)
+        for kind, seconds in oldest.items():
+            self._oldest.labels(kind).set(seconds)
         self._workers.set(workers)
         worst: defaultdict[tuple[str, str], int] = defaultdict(int)
         for (vendor, mode, _), stands in standing.items():
@@ -138,6 +138,11 @@ class Backlog:
             self._circuit.labels(mode, vendor).set(worst[mode, vendor])
             self._refused.labels(mode, vendor).set(refused[mode, vendor])
             self._held.labels(mode, vendor).set(int(shared is not None and shared.held_at is not None))
+
+
+async def oldest_due(db: AsyncConnection) -> dict[str, float]:
+    """`verification` and `delivery` → for how many seconds the oldest due one has been due; 0: none is."""
+    return {row.kind: float(row.seconds or 0) for row in await _OLDEST.all(db)}
 
 
 async def workers_alive(db: AsyncConnection) -> int:

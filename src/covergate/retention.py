@@ -12,7 +12,7 @@ from covergate.db.partitions import AUDIT_MONTHS, Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.payers import store, sync
-from covergate.vendor_health import circuit_breaker, rate_limit, refused_credentials
+from covergate.vendor_health import circuit_breaker, history, rate_limit, refused_credentials
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
 
@@ -34,6 +34,7 @@ KEPT: dict[str, Kept] = {
         *sync.KEPT,
         *circuit_breaker.KEPT,
         *refused_credentials.KEPT,
+        *history.KEPT,
         *rate_limit.KEPT,
         Kept("verifications", f"{_RECORD}: see `erasure.py`; the bare rows of an erased tenant go after a month"),
         Kept("attempts", _RECORD),

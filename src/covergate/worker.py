@@ -30,6 +30,7 @@ from covergate.retention import prune
 from covergate.server import DRAIN_SECONDS
 from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
+from covergate.vendor_health.history import COUNT_SECONDS, count_ended
 from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
@@ -50,6 +51,7 @@ LANES_SECONDS = 60.0
 PRUNE_SECONDS = 600.0
 PRUNE_LIMIT_SECONDS = 3600.0
 CLOSE_LIMIT_SECONDS = 300.0
+COUNT_LIMIT_SECONDS = 300.0
 PAYERS_SECONDS = 300.0
 """How often a worker looks whether a vendor's payer list is a day old."""
 PAYERS_LIMIT_SECONDS = 1800.0
@@ -131,6 +133,7 @@ class Worker:
             erasing = partial(erase_old, self.gateway)
             chain = Chain(self.gateway)
             sync_payers = partial(sync_if_due, self.gateway, self.transport)
+            counting = partial(count_ended, self.gateway)
             trying = partial(wake_for_trials, sweeping, self.breakers.credentials)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen())
@@ -145,6 +148,7 @@ class Worker:
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(SWEEP_SECONDS, trying, SWEEP_LIMIT_SECONDS))
+                tasks.create_task(self._regularly(COUNT_SECONDS, counting, COUNT_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PAYERS_SECONDS, sync_payers, PAYERS_LIMIT_SECONDS, at_once=False))
                 await self._limit_drain(working, engine.submitting)
                 listening.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -106,6 +106,45 @@ async def test_hold_and_resume(client: httpx.AsyncClient, keys: Keys) -> None:
         (200, False, None),
         (200, False, None),
     ]
+
+
+async def test_a_hold_says_why_and_until_when(client: httpx.AsyncClient, keys: Keys) -> None:
+    until = "2999-01-01T06:00:00Z"
+    path = "/v1/vendors/sohar/hold"
+    for wrong, at in (
+        ({"until": until}, "/until"),  # more than 90 days ahead
+        ({"until": "2020-01-01T06:00:00Z"}, "/until"),
+        ({"until": "tomorrow"}, "/until"),
+        ({"reason": ""}, "/reason"),
+        ({"why": "x"}, "/why"),
+    ):
+        answer = await client.post(path, json=wrong, headers=keys.operator)
+        assert (answer.status_code, [error["pointer"] for error in answer.json()["errors"]]) == (422, [at])
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="milliseconds")
+    held = await client.post(path, json={"reason": "their window", "until": until}, headers=keys.operator)
+    shown = held.json()
+    assert (shown["held"], shown["held_reason"]) == (True, "their window")
+    assert datetime.fromisoformat(shown["held_until"]) == datetime.fromisoformat(until)
+    again = await client.post(path, json={"reason": "longer"}, headers=keys.operator)
+    assert (again.json()["held_reason"], again.json()["held_until"]) == ("longer", shown["held_until"])
+    for_keys = await vendor(client, keys.full)
+    assert (for_keys["held_reason"], for_keys["held_until"]) == (None, shown["held_until"])
+    resumed = (await client.post("/v1/vendors/sohar/resume", headers=keys.operator)).json()
+    assert (resumed["held_reason"], resumed["held_until"]) == (None, None)
+
+
+async def test_refused_credentials_are_shown_and_resumed(client: httpx.AsyncClient, keys: Keys, rows: Rows) -> None:
+    assert (await vendor(client, keys.full))["credentials_refused_since"] is None
+    await rows(
+        "INSERT INTO refused_credentials (vendor, mode, refused_at, versions, trial_at)"
+        " VALUES ('sohar', 'test', clock_timestamp(), '{x}', clock_timestamp() + interval '1 minute') RETURNING 1"
+    )
+    shown = await vendor(client, keys.full)
+    assert shown["credentials_refused_since"] is not None
+    assert (shown["verdict"], shown["held"], shown["enabled"]) == ("ours", False, True)
+    assert (await vendor(client, keys.live))["credentials_refused_since"] is None
+    resumed = (await client.post("/v1/vendors/sohar/resume", headers=keys.operator | {"x-mode": "test"})).json()
+    assert resumed["credentials_refused_since"] is None
 
 
 async def test_hold_is_for_operators_and_for_known_vendors(client: httpx.AsyncClient, keys: Keys) -> None:

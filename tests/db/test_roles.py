@@ -118,7 +118,7 @@ async def test_each_of_a_workers_periodic_tasks_runs_as_the_runtime_role(
             )
         monkeypatch.setattr(Worker, "_regularly", once)
         async with running_worker(gateway, wire):
-            await eventually(lambda: len(done) >= 8)
+            await eventually(lambda: len(done) >= 10)
         # What it could not close because a transaction was under way that might still add a row, the next look closes.
         closed = done["close"] or await Chain(gateway).close()
         assert {name: error for name, error in done.items() if isinstance(error, Exception)} == {}
@@ -132,6 +132,8 @@ async def test_each_of_a_workers_periodic_tasks_runs_as_the_runtime_role(
             "meet_others",
             "flush",
             "sync_if_due",
+            "wake_for_trials",
+            "count_ended",
         }
         assert (await engine.view(late))["status"] == "failed"
         assert await engine.rows("SELECT 1 FROM verifications WHERE id = :id", id=gone) == []

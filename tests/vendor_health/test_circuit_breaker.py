@@ -394,3 +394,26 @@ async def test_trials_and_counts_take_their_locks_in_one_order(gateway: Gateway,
         await asyncio.gather(
             circuits.conclude(*SOHAR, admission, None), circuits.flush(), CircuitBreakers(gateway).flush()
         )
+
+
+async def test_a_hold_ends_by_itself(engine: Engine, wire: Wire) -> None:
+    await subscribe(engine)
+    async with engine.gateway.transaction() as db:
+        until = datetime.now(UTC) + timedelta(hours=1)
+        assert await begin_hold(db, "integrex", "test", reason="their window", until=until)
+        assert not await begin_hold(db, "integrex", "test", reason="longer than they said")
+    await engine.breakers.flush()
+    await engine.breakers.flush()
+    await engine.step(await engine.create())
+    [row] = await engine.rows("SELECT held_reason, held_until FROM vendor_standing")
+    assert (row.held_reason, row.held_until) == ("longer than they said", until)
+    assert await sweep(engine.gateway) == 0
+    await engine.run_sql("UPDATE vendor_standing SET held_until = clock_timestamp()")
+    await engine.breakers.flush()
+    await engine.breakers.flush()
+    assert await sweep(engine.gateway) == 1
+    await engine.step()
+    assert wire.calls == [SUBMIT]
+    assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
+    [row] = await engine.rows("SELECT held_at, held_by, held_reason, held_until FROM vendor_standing")
+    assert tuple(row) == (None, None, None, None)
