@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "holds"
-down_revision = "late_failures"
+down_revision = "partners"
 branch_labels = None
 depends_on = None
 compatible_with = ()
