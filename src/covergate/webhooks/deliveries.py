@@ -31,7 +31,7 @@ SELECT d.id, d.event_id, d.endpoint_id, d.status, d.next_attempt_at, d.created_a
         SELECT NULL, d.last_at, d.last_status, d.last_duration_ms, d.last_error
         WHERE d.status = '{DeliveryStatus.DELIVERED}' AND d.last_at IS NOT NULL) AS a) AS attempts
 FROM deliveries d JOIN events e ON e.id = d.event_id"""
-KINDS = """
+DELIVERY_KINDS = """
 kinds AS (
   (SELECT status, event_type FROM deliveries WHERE endpoint_id = :endpoint_id ORDER BY status, event_type LIMIT 1)
   UNION ALL
@@ -45,7 +45,7 @@ wanted are found among many others.
 """
 _LIST = Query(
     f"""
-WITH RECURSIVE {KINDS}, page AS MATERIALIZED (
+WITH RECURSIVE {DELIVERY_KINDS}, page AS MATERIALIZED (
   SELECT one.* FROM kinds, LATERAL (
     SELECT id, created_at FROM deliveries d
     WHERE endpoint_id = :endpoint_id AND status = kinds.status AND event_type = kinds.event_type
