@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit, operators, quotas, vendor_accounts
+from covergate.access import api_keys, audit, console_sessions, console_users, operators, quotas, vendor_accounts
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import AUDIT_MONTHS, Partitions
@@ -25,6 +25,8 @@ KEPT: dict[str, Kept] = {
     for kept in (
         *api_keys.KEPT,
         *operators.KEPT,
+        *console_users.KEPT,
+        *console_sessions.KEPT,
         *vendor_accounts.KEPT,
         *audit.KEPT,
         *quotas.KEPT,

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from covergate.access.api_keys import SCOPES, create_key
 from covergate.api.app import create_app
+from covergate.console.app import create_console
 from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.gateway import Gateway, connections_of
 from covergate.sandbox.app import create_sandbox
@@ -337,7 +338,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         )
         database = await stack.enter_async_context(opened_database(database_url, make_sealer(), pool_size=15))
         gateway = Gateway(settings, database, _impatient(connections_of(settings)))
-        app = create_app(gateway)
+        app = create_app(gateway, console=create_console(gateway))
         await stack.enter_async_context(
             running(
                 await start_server("receiver", receiver.app, receiver_socket),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
@@ -58,8 +59,8 @@ RESOURCES = (
 )
 
 
-def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
-    """`transport` tries vendor accounts; it is closed with the app.
+def create_app(gateway: Gateway, transport: Transport | None = None, console: FastAPI | None = None) -> FastAPI:
+    """`transport` tries vendor accounts; it is closed with the app. `console` is served under `/console`.
 
     Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once.
     """
@@ -87,7 +88,8 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
             asyncio.create_task(refusals.run(), name="refusals"),
         ]
         try:
-            yield
+            async with nullcontext() if console is None else console.router.lifespan_context(console):
+                yield
         finally:
             waiters.close()
             for duty in duties:
@@ -127,6 +129,9 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
+    if console is not None:
+        app.mount("/console", console)
+        app.add_route("/console", lambda _: RedirectResponse("/console/"), methods=["GET"], include_in_schema=False)
     problems.install_handlers(app, RESOURCES)
     openapi.install_document(app, RESOURCES)
     app.add_middleware(Middleware, metrics=metrics, behind_tls=gateway.settings.public_url.startswith("https://"))

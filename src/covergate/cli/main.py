@@ -17,7 +17,19 @@ from rich.console import Console
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import accounts, audit, encryption, keys, operators, patients, payers, results, tenants, vendors
+from covergate.cli import (
+    accounts,
+    audit,
+    encryption,
+    keys,
+    operators,
+    patients,
+    payers,
+    results,
+    tenants,
+    users,
+    vendors,
+)
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -31,6 +43,7 @@ app = typer.Typer(
 encryption.add_to(keys.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(operators.app, name="operators")
+app.add_typer(users.app, name="users")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(payers.app, name="payers")
 app.add_typer(patients.app, name="patients")
