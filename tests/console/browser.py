@@ -80,7 +80,7 @@ async def accessible(page: Page) -> None:
 
 
 async def picture(page: Page, name: str) -> None:
-    """Into docs/console/ if `make pictures` asks for it."""
-    if os.environ.get("COVERGATE_TEST_PICTURES"):
+    """Among the documents, if `make pictures` asks for it."""
+    if os.environ.get("PICTURES"):
         PICTURES.mkdir(exist_ok=True)
         await page.screenshot(path=PICTURES / f"{name}.png", full_page=True, animations="disabled")

@@ -25,11 +25,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def chromium_is_there() -> Iterator[None]:
+def chromium_is_there() -> None:
     if CHROMIUM is None:
         assert os.environ.get("CI") != "true", NONE_THERE
         pytest.skip(NONE_THERE)
-    yield
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

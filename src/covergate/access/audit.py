@@ -157,6 +157,14 @@ async def list_own(gateway: Gateway, caller: Caller, filters: AuditFilters, afte
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
+async def list_fleets(gateway: Gateway, caller: Caller, filters: AuditFilters, after: str | None, limit: int) -> Page:
+    """Everybody's rows in all modes, newest first, for an operator; `caller.within_tenant` narrows it. Audited, too."""
+    async with gateway.transaction() as db:
+        rows = await _matching(db, filters, {"tenant_id": caller.within_tenant, "after": after}, limit + 1)
+        await record(db, caller, "audit.list")
+    return page(rows, limit, lambda row: str(row.id), _view)
+
+
 async def list_all(gateway: Gateway, filters: AuditFilters, tenant_id: str | None, limit: int) -> list[Record]:
     """Of the whole gateway, or of one tenant, newest first. Reading them is audited, too."""
     async with gateway.transaction() as db:

@@ -1,6 +1,6 @@
 """Console sessions: who is signed in, kept in PostgreSQL, found by the digest of a cookie that is 256 random bits.
 
-A session ends when its person signs out, is revoked or does nothing for the idle time, and at the latest after `LONGEST`. PHI is
+A session ends when its person signs out, is revoked or does nothing for the idle time, and at the latest after `LONGEST_SESSION`. PHI is
 masked in every page until it is revealed, for one verification and a few minutes, which the session remembers.
 """
 
@@ -25,9 +25,9 @@ from covergate.db.kept import Kept
 from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import ActorKind, SubjectKind
+from covergate.states import ActorKind, AuditOutcome, SubjectKind
 
-LONGEST = timedelta(hours=12)
+LONGEST_SESSION = timedelta(hours=12)
 REVEALED_FOR = timedelta(minutes=10)
 TOUCHED_SECONDS = 20
 """`seen_at` is at most so old while its person works."""
@@ -57,6 +57,15 @@ WITH s AS (
   UPDATE console_sessions SET ended_at = clock_timestamp(), revealed = '{}' WHERE id = :id AND ended_at IS NULL RETURNING id
 )
 SELECT pg_notify(:channel, id) FROM s""")
+_END_OTHER = Query(
+    """
+WITH s AS (
+  UPDATE console_sessions SET ended_at = clock_timestamp(), revealed = '{}'
+  WHERE id = :id AND ended_at IS NULL AND (:tenant_id IS NULL OR tenant_id = :tenant_id) RETURNING id
+)
+SELECT pg_notify(:channel, id) FROM s""",
+    tenant_id="text",
+)
 _MODE = Query("UPDATE console_sessions SET mode = :mode WHERE id = :id")
 _REVEAL = Query(
     """
@@ -167,7 +176,7 @@ async def open_session(gateway: Gateway, who: SignedIn, origin: Origin, mode: st
         "tenant_id": who.tenant_id,
         "mode": mode or ("live" if gateway.enabled("live") else "test"),
         "roles": list(who.roles),
-        "longest": LONGEST,
+        "longest": LONGEST_SESSION,
     }
     kind = ActorKind.OPERATOR if who.tenant_id is None else ActorKind.USER
     async with gateway.transaction() as db:
@@ -209,6 +218,17 @@ async def end_session(gateway: Gateway, session: Session, origin: Origin) -> Non
     async with gateway.transaction() as db:
         await _END.run(db, {"id": session.id, "channel": CREDENTIALS_CHANGED})
         await audit.record(db, session.caller(origin), "session.end", SubjectKind.SESSION, [session.id])
+
+
+async def end_other_session(gateway: Gateway, by: Caller, session_id: str) -> bool:
+    """Of somebody else, of the same tenant if `by` is of one. False: there is none of that id that is open."""
+    async with gateway.transaction() as db:
+        values = {"id": session_id, "tenant_id": by.within_tenant, "channel": CREDENTIALS_CHANGED}
+        ended = await _END_OTHER.one(db, values) is not None
+        outcome = AuditOutcome.ALLOWED if ended else AuditOutcome.NOT_FOUND
+        subject = session_id if ids.is_id(ids.CONSOLE_SESSION, session_id) else None
+        await audit.record(db, by, "session.end", SubjectKind.SESSION, [subject], outcome)
+    return ended
 
 
 async def choose_mode(gateway: Gateway, session: Session, mode: str) -> None:

@@ -1,10 +1,10 @@
-"""Console users: people with an account of the gateway's own, a password (Argon2id) and a code of their phone (TOTP, RFC 6238).
+"""Console users: people with an account of the gateway's own, a password (Argon2id) and a code of their phone (TOTP).
 
-An account is made by an operator of the machine, who sees neither: a one-time link lets its owner choose the password and take the
-second factor over. Whoever comes by the identity provider has no account here (`console/oidc.py`).
+An account is made by an operator of the machine, who sees neither: a one-time link lets its owner choose the password and take
+the second factor over. Whoever comes by an identity provider has no account here.
 
-A wrong login and a wrong password look the same and take the same time. Each code is taken once, and after `MOST_FAILURES` wrong
-ones in a row the account rests.
+A wrong login and a wrong password look the same and take the same time. Each code is taken once, and after `MOST_FAILURES`
+wrong ones in a row the account rests.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access import audit
 from covergate.access.audit import Actor, command_line
+from covergate.access.caller import Caller
 from covergate.access.console_roles import checked_roles
 from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
 from covergate.access.operators import find_tenant
@@ -195,14 +196,14 @@ async def reset_user(gateway: Gateway, login: str) -> str | None:
     return code
 
 
-async def revoke_user(gateway: Gateway, login: str) -> bool:
-    """At once, with all sessions. False: there is no such user, or it was revoked before."""
+async def revoke_user(gateway: Gateway, login: str, by: Caller | None = None) -> bool:
+    """At once, with all sessions. False: there is no such user, or it was revoked before. `by` None: a user of this machine."""
     async with gateway.transaction() as db:
         revoked = await _REVOKE.one(db, {"login": login.lower()})
         if revoked is not None:
             await _end_all(db, revoked.id)
         outcome = AuditOutcome.ALLOWED if revoked else AuditOutcome.NOT_FOUND
-        await audit.record(db, command_line(), "user.revoke", SubjectKind.USER, [revoked and revoked.id], outcome)
+        await audit.record(db, by or command_line(), "user.revoke", SubjectKind.USER, [revoked and revoked.id], outcome)
     return revoked is not None
 
 

@@ -11,15 +11,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, sign_in, static_files
+from covergate.console import access, live, now, oidc, sign_in, static_files
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.transport.transport import Transport
 
 PAGES = (
     sign_in.router,
+    oidc.router,
     now.router,
     access.router,
     live.router,
@@ -28,8 +30,9 @@ PAGES = (
 
 
 def create_console(gateway: Gateway) -> FastAPI:
-    """Its `lifespan_context` is entered by the application that serves it."""
+    """Its `lifespan_context` is entered by the application that serves it. Raises ConfigurationError."""
     quotas, pulse = Quotas(gateway), Pulse(gateway)
+    transport = Transport(allow_private_network=gateway.settings.allow_private_network)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +45,7 @@ def create_console(gateway: Gateway) -> FastAPI:
                 duty.cancel()
                 with suppress(asyncio.CancelledError):
                     await duty
+            await transport.aclose()
 
     console = FastAPI(
         title="CoverGate console",
@@ -60,6 +64,8 @@ def create_console(gateway: Gateway) -> FastAPI:
         },
     )
     console.state.gateway, console.state.quotas, console.state.pulse = gateway, quotas, pulse
+    console.state.transport = transport
+    console.state.provider = oidc.identity_provider(gateway.settings)
     for router in PAGES:
         console.include_router(router)
     console.add_exception_handler(SignedOut, _signed_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from covergate.console.page import page
+from covergate.console.page import render
 from covergate.console.sign_in import home
 from covergate.console.visitor import Anybody
 
@@ -13,4 +13,4 @@ router = APIRouter()
 
 @router.get("/")
 async def now(request: Request, visitor: Anybody) -> Response:
-    return home(visitor) or page(request, "now", visitor, live=True)
+    return home(visitor) or render(request, "now", visitor, live=True)

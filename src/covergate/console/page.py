@@ -16,17 +16,17 @@ from markupsafe import Markup
 
 from covergate.console.navigation import entries_for
 from covergate.console.static_files import address_of
-from covergate.console.visitor import CSRF_FIELD, MOUNTED_AT, Visitor, gateway_of
+from covergate.console.visitor import CSRF_FIELD, MOUNTED_AT, Visitor, gateway_behind
 from covergate.errors import Problem
 from covergate.timestamps import instant
 
-POLICY = (
+CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "cache-control": "no-store",
-    "content-security-policy": POLICY,
+    "content-security-policy": CONTENT_POLICY,
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
@@ -35,7 +35,7 @@ HEADERS = {
 SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
-def page(
+def render(
     request: Request,
     template: str,
     visitor: Visitor | None = None,
@@ -45,7 +45,7 @@ def page(
     **given: Any,
 ) -> Response:
     """`live`: the parts of it that say so are renewed when something changes."""
-    gateway = gateway_of(request)
+    gateway = gateway_behind(request)
     text = _TEMPLATES.get_template(f"{template}.html.jinja").render(
         visitor=visitor,
         path=request.url.path,
@@ -63,7 +63,7 @@ def page(
 
 def error_page(request: Request, problem: Problem) -> Response:
     """Says what is wrong and where to go on, and repeats nothing of what was sent."""
-    answer = page(
+    answer = render(
         request,
         "error",
         status=problem.status,
@@ -121,7 +121,7 @@ def count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 
-def percent(value: float | None) -> str:
+def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %" if 0 < value < 1 else f"{100 * value:.0f} %"
 
 
@@ -148,7 +148,7 @@ def templates() -> Environment:
         "ago": ago,
         "span": span,
         "count_of": count,
-        "percent": percent,
+        "percent": share,
         "words": words,
     }
     environment.filters.update(filters)

@@ -16,15 +16,15 @@ from covergate.access.console_sessions import choose_mode, end_session, open_ses
 from covergate.access.console_users import SignedIn
 from covergate.access.quotas import QuotaPolicy, Quotas
 from covergate.console.navigation import home_of
-from covergate.console.page import page
+from covergate.console.page import render
 from covergate.console.visitor import (
     MOUNTED_AT,
     Anybody,
     Form,
     Visitor,
     forget_cookie,
-    gateway_of,
-    origin_of,
+    gateway_behind,
+    origin_behind,
     posted_form,
     session_of,
     set_cookie,
@@ -40,53 +40,53 @@ TRIES = QuotaPolicy("console_sign_ins", "sign-ins of one address in a minute", 2
 
 @router.get("/sign-in")
 async def sign_in_page(request: Request, next: str = "", idle: str = "") -> Response:
-    return _page(request, going_on=_own_path(next), was_idle=bool(idle))
+    return _page(request, going_on=own_path(next), was_idle=bool(idle))
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request) -> Response:
-    form, gateway = await _taken_from_anybody(request), gateway_of(request)
-    going_on = _own_path(form.one("next"))
+    form, gateway = await _taken_from_anybody(request), gateway_behind(request)
+    going_on = own_path(form.one("next"))
     who = await console_users.sign_in(gateway, form.one("login"), form.one("password"), form.one("code"))
     if who is None:
         message = "Login, password or code is not right, or the account rests for a quarter of an hour."
         return _page(request, going_on=going_on, message=message, login=form.one("login")[:100], status=401)
-    return await _let_in(request, gateway, who, going_on=going_on)
+    return await let_in(request, gateway, who, going_on=going_on)
 
 
 @router.get("/enter")
 async def enter_page(request: Request) -> Response:
     """A one-time link leads here. Its code stands behind a `#`, which no browser sends, and console.js puts it into the form."""
-    return page(request, "enter", message="")
+    return render(request, "enter", message="")
 
 
 @router.post("/enter")
 async def enter(request: Request) -> Response:
-    form, gateway = await _taken_from_anybody(request), gateway_of(request)
+    form, gateway = await _taken_from_anybody(request), gateway_behind(request)
     code = form.one("code")
     if (pending := await console_users.pending_user(gateway, code)) is not None:
-        return page(request, "set_up", pending=pending, code=code, picture=_picture(pending.totp_uri), message="")
+        return render(request, "set_up", pending=pending, code=code, picture=_picture(pending.totp_uri), message="")
     redeemed = await redeem_link(gateway, code)
     if redeemed is None:
         message = "This link was used, is too old, or was cut off. Ask for a new one."
-        return page(request, "enter", message=message, status=401)
+        return render(request, "enter", message=message, status=401)
     who, mode = redeemed
-    return await _let_in(request, gateway, who, mode=mode)
+    return await let_in(request, gateway, who, mode=mode)
 
 
 @router.post("/set-up")
 async def set_up(request: Request) -> Response:
-    form, gateway = await _taken_from_anybody(request), gateway_of(request)
+    form, gateway = await _taken_from_anybody(request), gateway_behind(request)
     code, pending = form.one("code"), await console_users.pending_user(gateway, form.one("code"))
     if pending is None:
         message = "This link was used, is too old, or was cut off. Ask for a new one."
-        return page(request, "enter", message=message, status=401)
+        return render(request, "enter", message=message, status=401)
     # A password may begin or end with a blank.
     password = "".join(form.all("password")[-1:])
     wrong = await console_users.set_up(gateway, code, password, form.one("totp"))
     if wrong is not None:
         picture = _picture(pending.totp_uri)
-        return page(request, "set_up", pending=pending, code=code, picture=picture, message=wrong, status=422)
+        return render(request, "set_up", pending=pending, code=code, picture=picture, message=wrong, status=422)
     return _page(request, going_on="", message="The account is set up. Sign in with it.", login=pending.login)
 
 
@@ -104,13 +104,13 @@ async def mode(visitor: Anybody) -> Response:
         raise Problem("invalid_request", "The mode is test or live.")
     if not visitor.session.actor_id.startswith("link ") or visitor.is_operator:
         await choose_mode(visitor.gateway, visitor.session, wanted)
-    return RedirectResponse(_own_path(visitor.form.one("next")) or home_of(visitor), 303)
+    return RedirectResponse(own_path(visitor.form.one("next")) or home_of(visitor), 303)
 
 
 @router.get("/account")
 async def account(request: Request, visitor: Anybody) -> Response:
     """Who is signed in, with which roles."""
-    return page(request, "account", visitor)
+    return render(request, "account", visitor)
 
 
 async def _taken_from_anybody(request: Request) -> Form:
@@ -121,22 +121,26 @@ async def _taken_from_anybody(request: Request) -> Form:
     return form
 
 
-async def _let_in(
+async def let_in(
     request: Request, gateway: Gateway, who: SignedIn, *, mode: str | None = None, going_on: str = ""
 ) -> Response:
     """A new session: one that was there before is not gone on with."""
     before = await session_of(request)
     if before is not None:
-        await end_session(gateway, before, origin_of(request))
-    token = await open_session(gateway, who, origin_of(request), mode)
+        await end_session(gateway, before, origin_behind(request))
+    token = await open_session(gateway, who, origin_behind(request), mode)
     return set_cookie(gateway, RedirectResponse(going_on or f"{MOUNTED_AT}/", 303), token)
+
+
+def sign_in_again(request: Request, message: str) -> Response:
+    return _page(request, going_on="", message=message, status=401)
 
 
 def _page(
     request: Request, *, going_on: str, message: str = "", login: str = "", was_idle: bool = False, status: int = 200
 ) -> Response:
-    provider = gateway_of(request).settings.oidc_issuer
-    return page(
+    provider = gateway_behind(request).settings.oidc_issuer
+    return render(
         request,
         "sign_in",
         status=status,
@@ -148,7 +152,7 @@ def _page(
     )
 
 
-def _own_path(given: str) -> str:
+def own_path(given: str) -> str:
     """A page of the console, or nothing: nobody is sent elsewhere."""
     parts = urlsplit(given)
     is_ours = not parts.scheme and not parts.netloc and parts.path.startswith(f"{MOUNTED_AT}/")

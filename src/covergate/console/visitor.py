@@ -71,11 +71,11 @@ class Visitor:
         return replace(self.caller, within_tenant=tenant_id) if self.is_operator and tenant_id else self.caller
 
 
-def gateway_of(request: Request) -> Gateway:
+def gateway_behind(request: Request) -> Gateway:
     return cast(Gateway, request.app.state.gateway)
 
 
-def origin_of(request: Request) -> Origin:
+def origin_behind(request: Request) -> Origin:
     return Origin(request.state.request_id, request.client.host if request.client is not None else None)
 
 
@@ -103,7 +103,7 @@ def forget_cookie(gateway: Gateway, answer: Response) -> Response:
 
 
 async def session_of(request: Request) -> Session | None:
-    gateway, token = gateway_of(request), request.cookies.get(cookie_of(gateway_of(request)), "")
+    gateway, token = gateway_behind(request), request.cookies.get(cookie_of(gateway_behind(request)), "")
     if not 20 <= len(token) <= 100:
         return None
     return await find_session(gateway, token, idle_time(gateway), touch=LIVE_HEADER not in request.headers)
@@ -150,8 +150,8 @@ async def visitor(request: Request, needs: SecurityScopes) -> Visitor:
     lacking = [scope for scope in needs.scopes if scope not in session.scopes]
     if lacking:
         raise Problem("insufficient_scope", "Your roles do not show this page.")
-    gateway = gateway_of(request)
-    return Visitor(gateway, session, session.caller(origin_of(request)), form)
+    gateway = gateway_behind(request)
+    return Visitor(gateway, session, session.caller(origin_behind(request)), form)
 
 
 def sign_in_first(request: Request, _: SignedOut) -> Response:
