@@ -1,7 +1,8 @@
 """Console sessions: who is signed in, kept in PostgreSQL, found by the digest of a cookie that is 256 random bits.
 
-A session ends when its person signs out, is revoked or does nothing for the idle time, and at the latest after `LONGEST_SESSION`. PHI is
-masked in every page until it is revealed, for one verification and a few minutes, which the session remembers.
+A session ends when its person signs out, is revoked or does nothing for the idle time, at the latest after
+`LONGEST_SESSION`. PHI is masked in every page until it is revealed, for one verification and a few minutes, which the session
+remembers.
 """
 
 from __future__ import annotations

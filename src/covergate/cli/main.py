@@ -157,13 +157,19 @@ def verify(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    stay: Annotated[
+        bool | None,
+        typer.Option(help="Keep the console open until Ctrl-C.", show_default="on a terminal"),
+    ] = None,
+) -> None:
     """Show the main job: every vendor of the sandbox, over real HTTP, end to end. Leaves nothing behind."""
     logs.configure("console", "error")
     from covergate import startup
     from covergate.cli.demo import run_demo
 
-    raise typer.Exit(startup.run(run_demo(Console())))
+    stays = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(startup.run(run_demo(Console(), stay=stays)))
 
 
 def _settings() -> Settings:
