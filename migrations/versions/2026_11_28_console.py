@@ -1,4 +1,5 @@
-"""People come in to the console: their accounts, one-time links and sessions; the audit says why PHI was looked at."""
+"""People come in to the console: their accounts, one-time links and sessions; the audit says why PHI was looked at;
+what nobody could resolve of payers is a work list."""
 
 from __future__ import annotations
 
@@ -82,6 +83,23 @@ COMMENT ON COLUMN console_sessions.tenant_id IS 'null: one of the gateway''s ope
 COMMENT ON COLUMN console_sessions.mode IS 'the one that is looked at';
 COMMENT ON COLUMN console_sessions.revealed IS 'verification → until when its PHI is shown';
 CREATE INDEX ix_console_sessions_actor_id ON console_sessions (actor_id);
+CREATE TABLE unresolved_payers (
+  mode TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  value TEXT NOT NULL,
+  asked INTEGER NOT NULL,
+  first_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+  last_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+  ignored_at TIMESTAMP WITH TIME ZONE,
+  CONSTRAINT pk_unresolved_payers PRIMARY KEY (mode, kind, value),
+  CONSTRAINT ck_unresolved_payers_mode CHECK (mode IN ('test', 'live')),
+  CONSTRAINT ck_unresolved_payers_kind CHECK (kind IN ('id', 'name'))
+);
+COMMENT ON COLUMN unresolved_payers.value IS 'as requests had it';
+COMMENT ON COLUMN unresolved_payers.asked IS 'how often';
+COMMENT ON COLUMN unresolved_payers.ignored_at IS 'when an operator said that nobody needs it';
+ALTER TABLE payer_candidates ADD COLUMN ignored_at TIMESTAMP WITH TIME ZONE;
+COMMENT ON COLUMN payer_candidates.ignored_at IS 'when an operator said that nobody needs it';
 ALTER TABLE audit_events ADD COLUMN reason TEXT;
 COMMENT ON COLUMN audit_events.reason IS 'why PHI was looked at: one of the console''s fixed reasons';
 ALTER TABLE audit_events DROP CONSTRAINT ck_audit_events_actor_kind;
@@ -93,6 +111,8 @@ ALTER TABLE audit_events DROP CONSTRAINT ck_audit_events_actor_kind;
 ALTER TABLE audit_events ADD CONSTRAINT ck_audit_events_actor_kind
   CHECK (actor_kind IN ('key', 'operator', 'worker', 'cli')) NOT VALID;
 ALTER TABLE audit_events DROP COLUMN reason;
+ALTER TABLE payer_candidates DROP COLUMN ignored_at;
+DROP TABLE unresolved_payers;
 DROP TABLE console_sessions;
 DROP TABLE console_links;
 DROP TABLE console_users

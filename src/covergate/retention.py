@@ -11,7 +11,7 @@ from covergate.db.kept import Kept
 from covergate.db.partitions import AUDIT_MONTHS, Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
-from covergate.payers import store, sync
+from covergate.payers import store, sync, unresolved
 from covergate.vendor_health import circuit_breaker, rate_limit
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
@@ -34,6 +34,7 @@ KEPT: dict[str, Kept] = {
         *data_keys.KEPT,
         *store.KEPT,
         *sync.KEPT,
+        *unresolved.KEPT,
         *circuit_breaker.KEPT,
         *rate_limit.KEPT,
         Kept("verifications", f"{_RECORD}: see `erasure.py`; the bare rows of an erased tenant go after a month"),

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+from fastapi import FastAPI
 from sqlalchemy.engine import Row
 from standardwebhooks import Webhook
 from starlette.applications import Starlette
@@ -152,6 +153,7 @@ class House:
     held: Held
     receiver: Receiver
     operator: Headers
+    app: FastAPI
 
     async def create(self, vendor: str, member_id: str, **changes: Any) -> str:
         """The id of a verification of a patient of its own."""
@@ -363,7 +365,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         )
         reply = await client.post("/v1/webhook-endpoints", json={"url": f"{url_of(receiver_socket)}/webhooks"})
         receiver.secret = reply.json()["secret"]
-        yield House(gateway, client, url_of(sandbox_socket), held, receiver, await make_operator(gateway))
+        yield House(gateway, client, url_of(sandbox_socket), held, receiver, await make_operator(gateway), app)
 
 
 def _impatient(connections: Mapping[tuple[str, str], Connection]) -> dict[tuple[str, str], Connection]:

@@ -36,6 +36,7 @@ from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.payers.seed import seed_directory
+from covergate.payers.unresolved import Unresolved
 from covergate.transport.transport import Transport
 from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
@@ -65,7 +66,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once.
     """
     credentials, metrics, accounts = CredentialCache(gateway), Metrics(), AccountsWatch(gateway)
-    limits, refusals = Limits(gateway, credentials), Refusals(gateway)
+    limits, refusals, unresolved = Limits(gateway, credentials), Refusals(gateway), Unresolved(gateway)
     transport = transport or Transport(allow_private_network=gateway.settings.allow_private_network)
 
     def forget() -> None:
@@ -86,6 +87,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
             asyncio.create_task(limits.quotas.run(), name="quotas"),
             asyncio.create_task(accounts.run(), name="accounts"),
             asyncio.create_task(refusals.run(), name="refusals"),
+            asyncio.create_task(unresolved.run(), name="unresolved"),
         ]
         try:
             async with nullcontext() if console is None else console.router.lifespan_context(console):
@@ -99,6 +101,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
             await credentials.write_uses()
             await transport.aclose()
             await refusals.flush()
+            await unresolved.write()
 
     app = FastAPI(
         title="CoverGate",
@@ -126,6 +129,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     app.state.refusals = refusals
     app.state.large_events = vendor_events.LargeEvents()
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
+    app.state.unresolved = unresolved
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)

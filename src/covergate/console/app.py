@@ -11,18 +11,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, oidc, sign_in, static_files
+from covergate.console import access, live, now, oidc, payers, sign_in, static_files
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.payers.directory import DirectoryCache
 from covergate.transport.transport import Transport
 
 PAGES = (
     sign_in.router,
     oidc.router,
     now.router,
+    payers.router,
     access.router,
     live.router,
     static_files.router,
@@ -65,6 +67,7 @@ def create_console(gateway: Gateway) -> FastAPI:
     )
     console.state.gateway, console.state.quotas, console.state.pulse = gateway, quotas, pulse
     console.state.transport = transport
+    console.state.payers = DirectoryCache(gateway)
     console.state.provider = oidc.identity_provider(gateway.settings)
     for router in PAGES:
         console.include_router(router)

@@ -12,19 +12,17 @@ class Entry(NamedTuple):
     path: str
     scope: str
     """Without it the page is not shown."""
-    operators_only: bool = False
 
 
 ENTRIES = (
     Entry("Now", f"{MOUNTED_AT}/", "verifications:read"),
+    Entry("Payers", f"{MOUNTED_AT}/payers", "operations"),
     Entry("Access", f"{MOUNTED_AT}/access", "audit:read"),
 )
 
 
 def entries_for(visitor: Visitor) -> list[Entry]:
-    return [
-        entry for entry in ENTRIES if visitor.may(entry.scope) and (visitor.is_operator or not entry.operators_only)
-    ]
+    return [entry for entry in ENTRIES if visitor.may(entry.scope)]
 
 
 def home_of(visitor: Visitor) -> str:

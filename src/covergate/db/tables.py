@@ -781,8 +781,24 @@ payer_candidates = Table(
     Column("aliases", ARRAY(Text), nullable=False),
     Column("suggested", ARRAY(Text), nullable=False, comment="ids of payers that it may be, the likeliest first"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("ignored_at", Timestamp, comment="when an operator said that nobody needs it"),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "codes"),
+)
+
+unresolved_payers = Table(
+    "unresolved_payers",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False, comment="as requests had it"),
+    Column("asked", Integer, nullable=False, comment="how often"),
+    Column("first_at", Timestamp, nullable=False, server_default=now),
+    Column("last_at", Timestamp, nullable=False, server_default=now),
+    Column("ignored_at", Timestamp, comment="when an operator said that nobody needs it"),
+    PrimaryKeyConstraint("mode", "kind", "value"),
+    one_of("mode", "test", "live"),
+    one_of("kind", "id", "name"),
 )
 
 payer_syncs = Table(
