@@ -15,10 +15,13 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
 
 import structlog
 
 from covergate import logs
+from covergate.access.console_sessions import make_link
+from covergate.db.connect import is_this_machine
 from covergate.gateway import Gateway
 from covergate.sandbox.settings import SandboxSettings
 from covergate.sandbox_secret import refuse_known_secret, sandbox_secret
@@ -33,6 +36,7 @@ from covergate.worker_port import create_worker_app
 log = structlog.get_logger(__name__)
 
 NOT_YET = "found when its port is known to be free"
+CONSOLE_LINK_LIVES = timedelta(minutes=15)
 KEYS_HINT = "covergate keys create --tenant NAME --mode test"
 
 
@@ -52,8 +56,17 @@ async def up(settings: Settings, *, sandbox: bool) -> None:
         size = settings.api_pool_size + settings.worker_pool_size
         gateway = await stack.enter_async_context(opened(settings, size, "covergate", migrate=True))
         parts = await start_gateway(stack, gateway, api_socket, worker=True, worker_socket=worker_socket)
+        if is_this_machine(settings.host):
+            log.info("console", open_once=await console_link(gateway, url_of(api_socket)))
         await until_stopped([*parts, *simulated], stop)
     log.info("stopped")
+
+
+async def console_link(gateway: Gateway, url: str) -> str:
+    """Lets whoever sits at this machine in, once and soon. PHI is among what is shown only if no live vendor is enabled."""
+    roles = ("operations",) if gateway.enabled("live") else ("operations", "phi")
+    code = await make_link(gateway, name="this machine", roles=roles, lives=CONSOLE_LINK_LIVES)
+    return f"{url}/console/enter#{code}"
 
 
 async def serve(settings: Settings) -> None:
@@ -121,8 +134,9 @@ async def start_gateway(
     )
     if api_socket is not None:
         from covergate.api.app import create_app
+        from covergate.console.app import create_console
 
-        app = create_app(gateway)
+        app = create_app(gateway, console=create_console(gateway))
         peers = peers_of(gateway.settings)
         parts.append(await start_server("api", app, api_socket, app.state.waiters.close, peers))
     if worker:

@@ -152,6 +152,13 @@ SEALED_COLUMNS = (
         "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id",
     ),
     SealedColumn(
+        "console_users",
+        "totp_sealed",
+        _ID,
+        ("console_users", "totp"),
+        "'' AS owner, '' AS mode, t.id AS row_id, '' AS verification_id",
+    ),
+    SealedColumn(
         "deliveries",
         "last_answer_sealed",
         _ID,

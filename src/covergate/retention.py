@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit, operators, quotas, vendor_accounts
+from covergate.access import api_keys, audit, console_sessions, console_users, operators, quotas, vendor_accounts
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import AUDIT_MONTHS, Partitions
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
-from covergate.payers import store, sync
+from covergate.payers import store, sync, unresolved
 from covergate.vendor_health import circuit_breaker, history, rate_limit, refused_credentials
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
@@ -25,6 +25,8 @@ KEPT: dict[str, Kept] = {
     for kept in (
         *api_keys.KEPT,
         *operators.KEPT,
+        *console_users.KEPT,
+        *console_sessions.KEPT,
         *vendor_accounts.KEPT,
         *audit.KEPT,
         *quotas.KEPT,
@@ -32,6 +34,7 @@ KEPT: dict[str, Kept] = {
         *data_keys.KEPT,
         *store.KEPT,
         *sync.KEPT,
+        *unresolved.KEPT,
         *circuit_breaker.KEPT,
         *refused_credentials.KEPT,
         *history.KEPT,

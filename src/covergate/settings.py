@@ -203,6 +203,29 @@ class Settings(FromFiles):
         le=36500,
         description="days after its end after which inquiry and result are erased, 0: never",
     )
+    console_idle_minutes: int = Field(
+        default=15, ge=1, le=720, description="minutes without a click after which a person is signed out, 1 to 720"
+    )
+    console_reveal_reason: bool = Field(
+        default=True, description="true or false: whether PHI is shown in the console only for a reason"
+    )
+    oidc_issuer: HttpUrl | None = Field(
+        default=None, description="the http(s) URL of an OpenID Connect provider (empty: none signs people in)"
+    )
+    oidc_client_id: str | None = Field(
+        default=None, description="the console's client id at the OpenID Connect provider"
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="the console's client secret at the OpenID Connect provider"
+    )
+    oidc_groups_claim: str = Field(
+        default="groups", description="the claim of the id token that lists a person's groups"
+    )
+    oidc_roles: str | None = Field(
+        default=None,
+        description='like "covergate-ops=operations,covergate-phi=phi,clinic=north:staff": group=role of operators,'
+        " group=tenant:role of a tenant's people",
+    )
     worker_tasks: int = Field(default=100, ge=1, description="deliveries that a worker makes at once, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")

@@ -173,7 +173,8 @@ class ActorKind(Sentenced):
     """Who did what the audit tells of."""
 
     KEY = "key", "A caller with an API key, or with one that is not valid: then it has no id."
-    OPERATOR = "operator", "A person of the gateway's operator."
+    OPERATOR = "operator", "A person of the gateway's operator, with a credential or in the console."
+    USER = "user", "A person of a tenant's or a partner's, in the console."
     WORKER = "worker", "The gateway itself, delivering to an endpoint: the endpoint is its id."
     CLI = "cli", "A user of the gateway's machine, at the command line."
 
@@ -187,6 +188,8 @@ class SubjectKind(Sentenced):
     VENDOR = "vendor", "A vendor, by name."
     KEY = "key", "An API key."
     OPERATOR = "operator", "An operator."
+    USER = "user", "A person's account in the console."
+    SESSION = "session", "A person's session in the console."
     TENANT = "tenant", "A tenant with all that it has."
     ACCOUNT = "account", "A tenant's account at a vendor, by the vendor's name."
     PAYER = "payer", "A payer of the directory, or a candidate for it."

@@ -6,28 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-import structlog
 
 from tests.e2e.house import House, opened_house
 from tests.e2e.processes import Nursery, StartWorker, running_nursery
+from tests.support.logged import logged_to
 
 
 @pytest.fixture(scope="module", autouse=True)
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Into a file, and plain: the default's coloured tracebacks with all values take seconds each."""
-    before = structlog.get_config()
-    with (tmp_path_factory.mktemp("logs") / "house.log").open("w") as file:
-        structlog.configure(
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper("iso", utc=True),
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(file),
-        )
+    with logged_to(tmp_path_factory.mktemp("logs") / "house.log"):
         yield
-        structlog.configure(**before)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

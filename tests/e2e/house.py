@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+from fastapi import FastAPI
 from sqlalchemy.engine import Row
 from standardwebhooks import Webhook
 from starlette.applications import Starlette
@@ -28,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from covergate.access.api_keys import SCOPES, create_key
 from covergate.api.app import create_app
+from covergate.console.app import create_console
 from covergate.db.outage import DATABASE_ERRORS, is_away
 from covergate.gateway import Gateway, connections_of
 from covergate.sandbox.app import create_sandbox
@@ -151,6 +153,7 @@ class House:
     held: Held
     receiver: Receiver
     operator: Headers
+    app: FastAPI
 
     async def create(self, vendor: str, member_id: str, **changes: Any) -> str:
         """The id of a verification of a patient of its own."""
@@ -337,7 +340,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         )
         database = await stack.enter_async_context(opened_database(database_url, make_sealer(), pool_size=15))
         gateway = Gateway(settings, database, _impatient(connections_of(settings)))
-        app = create_app(gateway)
+        app = create_app(gateway, console=create_console(gateway))
         await stack.enter_async_context(
             running(
                 await start_server("receiver", receiver.app, receiver_socket),
@@ -362,7 +365,7 @@ async def opened_house(postgres_url: str, template: str, *, with_worker: bool) -
         )
         reply = await client.post("/v1/webhook-endpoints", json={"url": f"{url_of(receiver_socket)}/webhooks"})
         receiver.secret = reply.json()["secret"]
-        yield House(gateway, client, url_of(sandbox_socket), held, receiver, await make_operator(gateway))
+        yield House(gateway, client, url_of(sandbox_socket), held, receiver, await make_operator(gateway), app)
 
 
 def _impatient(connections: Mapping[tuple[str, str], Connection]) -> dict[tuple[str, str], Connection]:

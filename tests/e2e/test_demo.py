@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -52,3 +54,23 @@ def test_the_demo_shows_every_vendor_and_leaves_nothing_behind(temporary: Path) 
     assert [
         p.pid for p in psutil.process_iter(["cmdline"]) if str(temporary) in " ".join(p.info["cmdline"] or ())
     ] == []
+
+
+def test_the_demo_stays_for_its_console(temporary: Path) -> None:
+    with subprocess.Popen(
+        [COVERGATE, "demo", "--stay"],
+        cwd=temporary,
+        env=os.environ | {"TMPDIR": str(temporary), "COLUMNS": "140", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        link = next(line.strip() for line in demo.stdout if "/console/enter#" in line)
+        address, _, code = link.partition("#")
+        with httpx.Client(follow_redirects=True) as client:
+            page = client.post(address, data={"code": code})
+            assert (page.status_code, "this machine" in page.text) == (200, True)
+            assert client.post(address, data={"code": code}).status_code == 401
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+    assert list(temporary.iterdir()) == []

@@ -68,11 +68,15 @@ FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
 WHERE :tenant IS NULL OR t.name = :tenant ORDER BY t.name, k.id""",
     tenant="text",
 )
-_REVOKE = Query("""
+_REVOKE = Query(
+    """
 WITH k AS (
-  UPDATE api_keys SET revoked_at = clock_timestamp() WHERE id = :id AND revoked_at IS NULL RETURNING id, tenant_id, mode
+  UPDATE api_keys SET revoked_at = clock_timestamp()
+  WHERE id = :id AND revoked_at IS NULL AND (:tenant_id IS NULL OR tenant_id = :tenant_id) RETURNING id, tenant_id, mode
 )
-SELECT tenant_id, mode, pg_notify(:channel, id) FROM k""")
+SELECT tenant_id, mode, pg_notify(:channel, id) FROM k""",
+    tenant_id="text",
+)
 _FIND = Query("""
 SELECT id, tenant_id, mode, scopes, name, allowed_networks,
   CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
@@ -148,15 +152,18 @@ async def list_keys(gateway: Gateway, *, tenant: str | None = None) -> list[ApiK
     return [ApiKey(**{**row, "scopes": tuple(row.scopes), "networks": tuple(row.networks)}) for row in rows]
 
 
-async def revoke_key(gateway: Gateway, key_id: str) -> bool:
-    """At once in every process that listens. False: there is no such key, or it was revoked before."""
+async def revoke_key(gateway: Gateway, key_id: str, by: Caller | None = None) -> bool:
+    """At once in every process that listens. False: there is no such key, it was revoked before, or it is another tenant's.
+
+    `by` None: a user of this machine.
+    """
+    values = {"id": key_id, "channel": CREDENTIALS_CHANGED, "tenant_id": by.within_tenant if by is not None else None}
     async with gateway.transaction() as db:
-        row = await _REVOKE.one(db, {"id": key_id, "channel": CREDENTIALS_CHANGED})
-        by, outcome = command_line(), AuditOutcome.NOT_FOUND
-        if row is not None:
-            by, outcome = command_line(row.tenant_id, row.mode), AuditOutcome.ALLOWED
+        row = await _REVOKE.one(db, values)
+        outcome = AuditOutcome.NOT_FOUND if row is None else AuditOutcome.ALLOWED
         subject = key_id if ids.is_id(ids.API_KEY, key_id) else None
-        await audit.record(db, by, "key.revoke", SubjectKind.KEY, [subject], outcome)
+        whose = {} if row is None else {"tenant_id": row.tenant_id, "mode": row.mode}
+        await audit.record(db, by or command_line(), "key.revoke", SubjectKind.KEY, [subject], outcome, **whose)
     return row is not None
 
 

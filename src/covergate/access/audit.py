@@ -33,9 +33,9 @@ KEPT = (
 
 _RECORD = Query("""
 INSERT INTO audit_events (id, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id,
-  subject_kind, subject_id, outcome, count)
+  subject_kind, subject_id, outcome, count, reason)
 SELECT r.id, :tenant_id, :mode, :action, :actor_kind, :actor_id, :acting_user, :address, :request_id,
-  :subject_kind, r.subject_id, :outcome, :count
+  :subject_kind, r.subject_id, :outcome, :count, :reason
 FROM unnest(CAST(:ids AS text[]), CAST(:subject_ids AS text[])) AS r(id, subject_id)""")
 
 
@@ -84,10 +84,12 @@ async def record(
     tenant_id: str | None = None,
     mode: str | None = None,
     count: int = 1,
+    reason: str | None = None,
 ) -> None:
     """A row for each subject; `(None,)`: one without. `action` is the thing and what was done, e.g. `verification.read`.
 
-    `tenant_id` and `mode`: whose it is, if the actor does not say that: an operator may have named none.
+    `tenant_id` and `mode`: whose it is, if the actor does not say that: an operator may have named none. `reason`: why PHI was
+    looked at, one of a few, never free text.
     """
     if not subject_ids:
         return
@@ -108,6 +110,7 @@ async def record(
             "subject_ids": list(subject_ids),
             "outcome": outcome,
             "count": count,
+            "reason": reason,
         },
     )
 
@@ -154,6 +157,14 @@ async def list_own(gateway: Gateway, caller: Caller, filters: AuditFilters, afte
     return page(rows, limit, lambda row: str(row.id), _view)
 
 
+async def list_fleets(gateway: Gateway, caller: Caller, filters: AuditFilters, after: str | None, limit: int) -> Page:
+    """Everybody's rows in all modes, newest first, for an operator; `caller.within_tenant` narrows it. Audited, too."""
+    async with gateway.transaction() as db:
+        rows = await _matching(db, filters, {"tenant_id": caller.within_tenant, "after": after}, limit + 1)
+        await record(db, caller, "audit.list")
+    return page(rows, limit, lambda row: str(row.id), _view)
+
+
 async def list_all(gateway: Gateway, filters: AuditFilters, tenant_id: str | None, limit: int) -> list[Record]:
     """Of the whole gateway, or of one tenant, newest first. Reading them is audited, too."""
     async with gateway.transaction() as db:
@@ -168,7 +179,7 @@ async def _matching(db: AsyncConnection, filters: AuditFilters, bounds: dict[str
     conditions = " AND ".join(_CONDITIONS[name][0] for name in asked) or "true"
     query = Query(
         "SELECT id, at, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id, subject_kind,"
-        f" subject_id, outcome, count FROM audit_events WHERE {conditions} ORDER BY id DESC LIMIT :limit",
+        f" subject_id, outcome, count, reason FROM audit_events WHERE {conditions} ORDER BY id DESC LIMIT :limit",
         **{name: _CONDITIONS[name][1] for name in asked},
     )
     await plan_for_values(db)
@@ -192,4 +203,5 @@ def _view(row: Record) -> dict[str, Any]:
         "subject": {"kind": row.subject_kind, "id": row.subject_id},
         "outcome": row.outcome,
         "count": row["count"],
+        "reason": row.reason,
     }

@@ -52,10 +52,13 @@ _LINE = " || ".join(
         _text("id"),
         f"""',"at":"' || {_AT} || '"'""",
         *(_text(name) for name in ("tenant_id", "mode", "action", "actor_kind", "actor_id", *_TEXTS)),
-        """',"count":' || count || '}' || chr(10)""",
+        """',"count":' || count""",
+        """coalesce(',"reason":' || CAST(to_json(reason) AS text), '')""",
+        """'}' || chr(10)""",
     ]
 )
-"""A row as it is digested and exported, byte for byte; every part of it but `position`, `at` and `count` may be null."""
+"""A row as it is digested and exported, byte for byte; every part of it but `position`, `at` and `count` may be null. Without a
+reason it has none, as the rows from before there were reasons."""
 
 _WITHIN = "position > :after AND position <= :last"
 _TURN = turn("covergate audit chain")

@@ -27,6 +27,8 @@ NOWHERE = Origin()
 class CallerKind(StrEnum):
     KEY = "key"
     OPERATOR = "operator"
+    USER = "user"
+    """Of a tenant's own, in the console."""
 
 
 @dataclass(frozen=True, slots=True)

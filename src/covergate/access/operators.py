@@ -55,7 +55,13 @@ SELECT pg_notify(:channel, id) FROM o""")
 _FIND = Query("""
 SELECT id, name, roles, CAST(extract(epoch FROM expires_at - clock_timestamp()) AS float8) AS expires_in
 FROM operators WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())""")
-_NAMES = Query("SELECT id, name FROM operators WHERE id = ANY(:ids)", ids="text[]")
+_NAMES = Query(
+    """
+SELECT id, name FROM operators WHERE id = ANY(:ids)
+UNION ALL SELECT id, name FROM console_users WHERE id = ANY(:ids)
+UNION ALL SELECT id, name FROM api_keys WHERE id = ANY(:ids) AND name <> ''""",
+    ids="text[]",
+)
 _FIND_TENANT = Query(
     "SELECT id FROM tenants WHERE id = :named OR name = :named ORDER BY id = :named DESC LIMIT 1", named="text"
 )
@@ -95,13 +101,16 @@ async def list_operators(gateway: Gateway) -> list[OperatorRow]:
     return [OperatorRow(**{**row, "roles": tuple(row.roles)}) for row in rows]
 
 
-async def revoke_operator(gateway: Gateway, operator_id: str) -> bool:
-    """At once in every process that listens. False: there is no such operator, or it was revoked before."""
+async def revoke_operator(gateway: Gateway, operator_id: str, by: Caller | None = None) -> bool:
+    """At once in every process that listens. False: there is no such operator, or it was revoked before.
+
+    `by` None: a user of this machine.
+    """
     async with gateway.transaction() as db:
         revoked = await _REVOKE.one(db, {"id": operator_id, "channel": CREDENTIALS_CHANGED}) is not None
         outcome = AuditOutcome.ALLOWED if revoked else AuditOutcome.NOT_FOUND
         subject = operator_id if ids.is_id(ids.OPERATOR, operator_id) else None
-        await audit.record(db, command_line(), "operator.revoke", SubjectKind.OPERATOR, [subject], outcome)
+        await audit.record(db, by or command_line(), "operator.revoke", SubjectKind.OPERATOR, [subject], outcome)
     return revoked
 
 
@@ -116,9 +125,9 @@ async def find_operator(db: AsyncConnection, digested: bytes) -> Caller | None:
     return Caller(None, None, row.id, scopes, kind=CallerKind.OPERATOR, name=row.name, valid_until=until)
 
 
-async def names_of(db: AsyncConnection, operator_ids: Collection[str]) -> dict[str, str]:
-    """Id → name."""
-    return {row.id: row.name for row in await _NAMES.all(db, {"ids": list(operator_ids)})}
+async def names_of(db: AsyncConnection, actor_ids: Collection[str]) -> dict[str, str]:
+    """Id of an operator, a console user or an API key → its name, if it has one."""
+    return {row.id: row.name for row in await _NAMES.all(db, {"ids": list(actor_ids)})}
 
 
 async def find_tenant(db: AsyncConnection, named: str) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
@@ -35,6 +36,7 @@ from covergate.api.waiters import Waiters
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.payers.seed import seed_directory
+from covergate.payers.unresolved import Unresolved
 from covergate.transport.transport import Transport
 from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
@@ -58,13 +60,13 @@ RESOURCES = (
 )
 
 
-def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
-    """`transport` tries vendor accounts; it is closed with the app.
+def create_app(gateway: Gateway, transport: Transport | None = None, console: FastAPI | None = None) -> FastAPI:
+    """`transport` tries vendor accounts; it is closed with the app. `console` is served under `/console`.
 
     Call `app.state.waiters.close()` before stopping the server: it lets every waiting request answer at once.
     """
     credentials, metrics, accounts = CredentialCache(gateway), Metrics(), AccountsWatch(gateway)
-    limits, refusals = Limits(gateway, credentials), Refusals(gateway)
+    limits, refusals, unresolved = Limits(gateway, credentials), Refusals(gateway), Unresolved(gateway)
     transport = transport or Transport(allow_private_network=gateway.settings.allow_private_network)
 
     def forget() -> None:
@@ -85,9 +87,11 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
             asyncio.create_task(limits.quotas.run(), name="quotas"),
             asyncio.create_task(accounts.run(), name="accounts"),
             asyncio.create_task(refusals.run(), name="refusals"),
+            asyncio.create_task(unresolved.run(), name="unresolved"),
         ]
         try:
-            yield
+            async with nullcontext() if console is None else console.router.lifespan_context(console):
+                yield
         finally:
             waiters.close()
             for duty in duties:
@@ -97,6 +101,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
             await credentials.write_uses()
             await transport.aclose()
             await refusals.flush()
+            await unresolved.write()
 
     app = FastAPI(
         title="CoverGate",
@@ -124,9 +129,13 @@ def create_app(gateway: Gateway, transport: Transport | None = None) -> FastAPI:
     app.state.refusals = refusals
     app.state.large_events = vendor_events.LargeEvents()
     app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
+    app.state.unresolved = unresolved
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
         app.include_router(router)
+    if console is not None:
+        app.mount("/console", console)
+        app.add_route("/console", lambda _: RedirectResponse("/console/"), methods=["GET"], include_in_schema=False)
     problems.install_handlers(app, RESOURCES)
     openapi.install_document(app, RESOURCES)
     app.add_middleware(Middleware, metrics=metrics, behind_tls=gateway.settings.public_url.startswith("https://"))

@@ -493,6 +493,7 @@ AUDIT_EVENT_PAGE = _listed(
         "subject": {"kind": "verification", "id": _VER},
         "outcome": "allowed",
         "count": 1,
+        "reason": None,
     }
 )
 THIN_DATA: dict[str, Any] = {

@@ -111,4 +111,7 @@ def _verification_in_path(scope: Scope) -> dict[str, str]:
 def matched_route(scope: Scope) -> str:
     """The route's template, never the path: paths are unbounded and hold what a caller puts there."""
     route: Any = scope.get("route")
-    return getattr(route, "path", "unmatched")
+    if route is None:
+        return "unmatched"
+    # Within what is mounted a route's path begins at the mount.
+    return f"{scope.get('root_path', '')}{getattr(route, 'path', '')}"

@@ -463,6 +463,9 @@ class AuditEvent(Shown):
     subject: AuditSubject
     outcome: AuditOutcome
     count: Annotated[int, Field(description="So many alike are summed up in it")]
+    reason: Annotated[
+        str | None, Field(description="Why a person looked at PHI in the console: one of a few fixed words")
+    ]
 
 
 class ThinData(Shown):

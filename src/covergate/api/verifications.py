@@ -40,6 +40,7 @@ from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
 from covergate.eligibility.terms import Outcome
 from covergate.errors import FieldError, Problem
 from covergate.payers.directory import DirectoryCache
+from covergate.payers.unresolved import Unresolved
 from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
@@ -117,7 +118,11 @@ async def create_verification(
     metrics: Metrics = request.app.state.metrics
     payers: DirectoryCache = request.app.state.payers
     acceptance: Acceptance = request.app.state.acceptance
-    created = await acceptance.create(caller, body, key, await payers.named(caller.mode, body.payer))
+    named = await payers.named(caller.mode, body.payer)
+    if named.is_unknown or named.candidates:
+        unresolved: Unresolved = request.app.state.unresolved
+        unresolved.note(caller.mode, body)
+    created = await acceptance.create(caller, body, key, named)
     add_to_log_line(request, verification_id=created.id)
     headers = {"location": f"/v1/verifications/{created.id}"}
     if created.replayed:

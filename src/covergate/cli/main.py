@@ -17,7 +17,19 @@ from rich.console import Console
 
 from covergate import logs
 from covergate import settings as environment
-from covergate.cli import accounts, audit, encryption, keys, operators, patients, payers, results, tenants, vendors
+from covergate.cli import (
+    accounts,
+    audit,
+    encryption,
+    keys,
+    operators,
+    patients,
+    payers,
+    results,
+    tenants,
+    users,
+    vendors,
+)
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
 
@@ -31,6 +43,7 @@ app = typer.Typer(
 encryption.add_to(keys.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(operators.app, name="operators")
+app.add_typer(users.app, name="users")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(payers.app, name="payers")
 app.add_typer(patients.app, name="patients")
@@ -144,13 +157,19 @@ def verify(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    stay: Annotated[
+        bool | None,
+        typer.Option(help="Keep the console open until Ctrl-C.", show_default="on a terminal"),
+    ] = None,
+) -> None:
     """Show the main job: every vendor of the sandbox, over real HTTP, end to end. Leaves nothing behind."""
     logs.configure("console", "error")
     from covergate import startup
     from covergate.cli.demo import run_demo
 
-    raise typer.Exit(startup.run(run_demo(Console())))
+    stays = sys.stdin.isatty() and sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(startup.run(run_demo(Console(), stay=stays)))
 
 
 def _settings() -> Settings:

@@ -114,6 +114,64 @@ operators = Table(
     Column("revoked_at", Timestamp),
 )
 
+console_users = Table(
+    "console_users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("login", Text, nullable=False, unique=True, comment="in lower case"),
+    Column("name", Text, nullable=False),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), comment="null: one of the gateway's operators"),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("password_hash", Text, comment="Argon2id; null until the account was set up"),
+    Column("totp_sealed", LargeBinary, nullable=False, comment="the secret of the second factor"),
+    Column(
+        "totp_step", BigInteger, nullable=False, server_default="0", comment="of the last code: none is taken twice"
+    ),
+    Column("failures", Integer, nullable=False, server_default="0", comment="wrong sign-ins in a row"),
+    Column("locked_until", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("signed_in_at", Timestamp),
+    Column("revoked_at", Timestamp),
+)
+
+console_links = Table(
+    "console_links",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the code in the link, which is shown once"),
+    Column("purpose", Text, nullable=False),
+    Column("user_id", Text, ForeignKey("console_users.id"), comment="whose account is to be set up"),
+    Column("name", Text, nullable=False, server_default="", comment="of whoever comes in by it"),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), comment="null: the whole gateway"),
+    Column("mode", Text),
+    Column("roles", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("expires_at", Timestamp, nullable=False),
+    Column("used_at", Timestamp, comment="it opens once"),
+    one_of("purpose", "set_up", "sign_in"),
+    one_of("mode", "test", "live"),
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the cookie"),
+    Column("actor_id", Text, nullable=False, comment="a console user, or who the identity provider says it is"),
+    Column("name", Text, nullable=False),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), comment="null: one of the gateway's operators"),
+    Column("mode", Text, nullable=False, comment="the one that is looked at"),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column(
+        "revealed", JSONB, nullable=False, server_default="{}", comment="verification → until when its PHI is shown"
+    ),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("seen_at", Timestamp, nullable=False, server_default=now),
+    Column("expires_at", Timestamp, nullable=False),
+    Column("ended_at", Timestamp),
+    one_of("mode", "test", "live"),
+    Index("ix_console_sessions_actor_id", "actor_id"),
+)
+
 encryption_keys = Table(
     "encryption_keys",
     metadata,
@@ -814,8 +872,24 @@ payer_candidates = Table(
     Column("aliases", ARRAY(Text), nullable=False),
     Column("suggested", ARRAY(Text), nullable=False, comment="ids of payers that it may be, the likeliest first"),
     Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("ignored_at", Timestamp, comment="when an operator said that nobody needs it"),
     one_of("mode", "test", "live"),
     UniqueConstraint("vendor", "mode", "codes"),
+)
+
+unresolved_payers = Table(
+    "unresolved_payers",
+    metadata,
+    Column("mode", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False, comment="as requests had it"),
+    Column("asked", Integer, nullable=False, comment="how often"),
+    Column("first_at", Timestamp, nullable=False, server_default=now),
+    Column("last_at", Timestamp, nullable=False, server_default=now),
+    Column("ignored_at", Timestamp, comment="when an operator said that nobody needs it"),
+    PrimaryKeyConstraint("mode", "kind", "value"),
+    one_of("mode", "test", "live"),
+    one_of("kind", "id", "name"),
 )
 
 payer_syncs = Table(
@@ -864,6 +938,7 @@ audit_events = Table(
     Column("subject_id", Text),
     Column("outcome", Text, nullable=False),
     Column("count", Integer, nullable=False, server_default="1", comment="so many alike, summed up: wrong keys"),
+    Column("reason", Text, comment="why PHI was looked at: one of the console's fixed reasons"),
     PrimaryKeyConstraint("position", "at"),
     CheckConstraint("position > 0", name="position"),
     one_of("mode", "test", "live"),

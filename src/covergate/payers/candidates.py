@@ -54,3 +54,9 @@ async def link(gateway: Gateway, candidate_id: str, payer_id: str) -> Linked:
         await store.add_codes(db, candidate.vendor, mode, "person", [(listed.codes, payer_id)])
         await store.bump_version(db)
     return Linked.DONE
+
+
+async def ignore(gateway: Gateway, candidate_id: str) -> bool:
+    """Nobody needs it. False: there is no such candidate, or it was settled before."""
+    async with gateway.transaction() as db:
+        return await store.ignore_candidate(db, candidate_id)

@@ -119,7 +119,7 @@ _NO_CANDIDATES = Query(
 )
 
 _CANDIDATE = "SELECT id, vendor, mode, codes, name, electronic_id, aliases, suggested FROM payer_candidates"
-_CANDIDATES = Query(f"{_CANDIDATE} ORDER BY mode, vendor, lower(name), id")
+_CANDIDATES = Query(f"{_CANDIDATE} WHERE ignored_at IS NULL ORDER BY mode, vendor, lower(name), id")
 _ONE_CANDIDATE = Query(f"{_CANDIDATE} WHERE id = :id")
 _ADD_CANDIDATE = Query("""
 INSERT INTO payer_candidates (id, vendor, mode, codes, name, electronic_id, aliases, suggested)
@@ -127,6 +127,9 @@ VALUES (:id, :vendor, :mode, :codes, :name, :electronic_id, :aliases, :suggested
 ON CONFLICT (vendor, mode, codes) DO UPDATE
   SET name = excluded.name, electronic_id = excluded.electronic_id, aliases = excluded.aliases,
       suggested = excluded.suggested""")
+_IGNORE_CANDIDATE = Query(
+    "UPDATE payer_candidates SET ignored_at = clock_timestamp() WHERE id = :id AND ignored_at IS NULL"
+)
 _DROP_CANDIDATE = Query("DELETE FROM payer_candidates WHERE id = :id")
 
 
@@ -221,6 +224,7 @@ async def replace_candidates(db: AsyncConnection, vendor: str, mode: str, candid
 
 
 async def read_candidates(db: AsyncConnection) -> list[Candidate]:
+    """Without those that are ignored."""
     return [_candidate(row) for row in await _CANDIDATES.all(db)]
 
 
@@ -232,6 +236,11 @@ async def read_candidate(db: AsyncConnection, id_: str) -> Candidate | None:
 async def drop_candidate(db: AsyncConnection, id_: str) -> None:
     """Takes it off the list: it was settled in this transaction."""
     await _DROP_CANDIDATE.run(db, {"id": id_})
+
+
+async def ignore_candidate(db: AsyncConnection, id_: str) -> bool:
+    """It stays off the list for as long as the vendor lists it. False: there is none, or it was ignored before."""
+    return await _IGNORE_CANDIDATE.run(db, {"id": id_}) == 1
 
 
 def _candidate(row: Record) -> Candidate:

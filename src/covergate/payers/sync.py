@@ -16,7 +16,7 @@ import structlog
 
 from covergate import ids
 from covergate.db.kept import Kept
-from covergate.db.sql import Query
+from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import CONTROL
 from covergate.gateway import Gateway
 from covergate.payers import store
@@ -53,6 +53,11 @@ _SYNCED = Query(
 )
 
 
+_SYNCS = Query(
+    "SELECT vendor, mode, started_at, synced_at, listed, error FROM payer_syncs WHERE mode = :mode ORDER BY vendor"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Synced:
     """The outcome for one vendor's list. `error` says in a constant why it could not be taken over."""
@@ -75,6 +80,12 @@ class Changes:
     electronic_ids: list[tuple[str, str]] = field(default_factory=list)
     codes: list[tuple[Codes, str]] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+
+
+async def read_syncs(gateway: Gateway, mode: str) -> list[Record]:
+    """When each vendor's list was last taken over, and why the latest try failed, if it did."""
+    async with gateway.connection() as db:
+        return await _SYNCS.all(db, {"mode": mode})
 
 
 async def sync_all(gateway: Gateway, transport: Transport, mode: str | None = None) -> list[Synced]:

@@ -28,7 +28,7 @@ from covergate.cli.demo.receiver import Receiver
 from covergate.cli.demo.scenarios import Case, cases
 from covergate.errors import CoverGateError
 from covergate.gateway import Gateway
-from covergate.processes import start_gateway, start_sandbox, stop_signals
+from covergate.processes import console_link, start_gateway, start_sandbox, stop_signals
 from covergate.sandbox.settings import SandboxSettings
 from covergate.server import listening, running, start_server, url_of
 from covergate.settings import Settings
@@ -54,6 +54,7 @@ signature was checked. Where to go next (in a checkout: .venv/bin/covergate):
   covergate up --sandbox                            the same, to stay
   covergate keys create --tenant demo --mode test   a key for it
   http://127.0.0.1:8000/docs                        the API, to try
+  http://127.0.0.1:8000/console/                    the console; `up` logs a link
   README.md                                         a first verification by curl
 """
 
@@ -82,13 +83,16 @@ class Line:
         return " ".join(filter(None, (self.verification.get("outcome"), self.verification.get("outcome_reason"))))
 
 
-async def run_demo(console: Console) -> int:
-    """0 when everything came back as it should, else 1 with the reasons printed."""
+async def run_demo(console: Console, *, stay: bool) -> int:
+    """0 when everything came back as it should, else 1 with the reasons printed. `stay`: the console is open until Ctrl-C."""
     with stop_signals() as stop:
-        showing = asyncio.create_task(_show(console))
+        staying = asyncio.Event()
+        showing = asyncio.create_task(_show(console, stop if stay else None, staying))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({showing, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        if staying.is_set():
+            await asyncio.wait({showing})
         if not showing.done():
             showing.cancel()
             await asyncio.wait({showing})
@@ -98,14 +102,16 @@ async def run_demo(console: Console) -> int:
     if not console.is_terminal:
         console.print()  # a live table that is only printed once ends without a line feed
     if not wrong:
-        console.print(NEXT, highlight=False)
+        if not stay:
+            console.print(NEXT, highlight=False)
         return 0
     for reason in wrong:
         console.print(f"not as expected: {reason}", markup=False, highlight=False)
     return 1
 
 
-async def _show(console: Console) -> list[str]:
+async def _show(console: Console, stop: asyncio.Event | None, staying: asyncio.Event) -> list[str]:
+    """What was not as it should be. `stop`: the end of the stay; None: there is none."""
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cg-demo-")))
@@ -137,6 +143,20 @@ async def _show(console: Console) -> list[str]:
         lines = [Line(case) for case in cases(vendor.name for vendor in gateway.enabled("test"))]
         console.print(f"Ready after {time.monotonic() - began:.1f} s at {url_of(api_socket)}. Asking:\n")
         await _ask_all(client, receiver, lines, console)
+        wrong = _wrong(receiver, lines)
+        if stop is not None and not wrong:
+            console.print(f"\n{NEXT}", highlight=False)
+            link = await console_link(gateway, url_of(api_socket))
+            console.print(
+                f"The console shows these verifications. This link opens it, once:\n\n  {link}\n", soft_wrap=True
+            )
+            console.print("Ctrl-C ends the demo and deletes everything.")
+            staying.set()
+            await stop.wait()
+    return wrong
+
+
+def _wrong(receiver: Receiver, lines: Sequence[Line]) -> list[str]:
     if receiver.forged:
         return [f"{receiver.forged} webhooks had a signature that does not verify"]
     return [f"{line.case.vendor} {line.case.scenario}: {line.wrong}" for line in lines if line.wrong]

@@ -1,0 +1,54 @@
+// What every page does beyond HTML: instants in the viewer's zone, one-time links, tokens of forms, the end of a session.
+"use strict";
+
+(() => {
+  const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
+  const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+  // "2026-11-28 09:30:00 UTC" → the viewer's own, with the UTC beside it.
+  function showTimes(root) {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-shown])")) {
+      const moment = new Date(time.dateTime);
+      if (Number.isNaN(moment.valueOf())) continue;
+      const name = zone.formatToParts(moment).find((part) => part.type === "timeZoneName").value;
+      const utc = document.createElement("small");
+      utc.textContent = ` (${time.textContent})`;
+      time.dataset.shown = "1";
+      if (name !== "UTC") time.replaceChildren(`${local.format(moment)} ${name}`, utc);
+    }
+  }
+
+  function begin(root) {
+    showTimes(root);
+    if (window.drawCharts) window.drawCharts(root);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    begin(document);
+    const enter = document.getElementById("enter");
+    if (enter && location.hash.length > 1) {
+      enter.elements.code.value = location.hash.slice(1);
+      history.replaceState(null, "", location.pathname);
+      enter.requestSubmit();
+    }
+  });
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    const token = document.body.dataset.csrf;
+    if (token) event.detail.headers["X-CSRF-Token"] = token;
+  });
+  document.addEventListener("htmx:afterSettle", (event) => begin(event.detail.elt));
+  // A refused request's message is shown like any other answer.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+  });
+  // Nobody types into a part that is renewed under the hands.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const part = event.detail.elt;
+    if (part.getAttribute("hx-trigger")?.startsWith("sse:") && part.contains(document.activeElement)) event.preventDefault();
+  });
+  document.addEventListener("htmx:sseClose", () => {});
+  document.addEventListener("htmx:sseMessage", (event) => {
+    if (event.detail.type === "ended") location.assign("/console/sign-in?idle=1");
+  });
+})();

@@ -1,0 +1,86 @@
+"""Real Chromium (Debian's), driven by Playwright. Every page that is opened is watched: a broken policy or a script's error fails
+the test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+HERE = Path(__file__).parent
+PICTURES = Path(__file__).parents[2] / "docs" / "console"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+NONE_THERE = "CHROMIUM IS MISSING: no page of the console was looked at. Install it: apt-get install chromium"
+_AXE = (HERE / "axe.min.js").read_text()
+_WANTED = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_EXPECTED = ("the server responded with a status of",)
+"""Chromium's own line about an answer 4xx, which tests provoke."""
+
+
+@dataclass
+class Watched:
+    """A browser's context with a session of its own, and what its pages complained of."""
+
+    context: BrowserContext
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    async def page(self, path: str = "/console/") -> Page:
+        page = await self.context.new_page()
+        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
+        page.on("console", lambda message: self._note(page, message.type, message.text))
+        await page.goto(self.url + path)
+        return page
+
+    def _note(self, page: Page, kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not any(expected in text for expected in _EXPECTED):
+            self.complaints.append(f"{page.url}: {text}")
+
+
+class Visit(Protocol):
+    """A browser in which somebody with these roles is signed in; `tenant` None: an operator."""
+
+    async def __call__(self, *roles: str, tenant: str | None = None, mode: str = "test") -> Watched: ...
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def watched(browser: Browser, url: str, **options: Any) -> AsyncIterator[Watched]:
+    context = await browser.new_context(**{"timezone_id": "America/New_York", "locale": "en-US", **options})
+    context.set_default_timeout(10_000)
+    seen = Watched(context, url)
+    try:
+        yield seen
+    finally:
+        await context.close()
+    assert seen.complaints == []
+
+
+async def accessible(page: Page) -> None:
+    """axe-core finds nothing against WCAG 2.2 AA. Evaluated from outside, so that the page's own policy stays."""
+    await page.evaluate(_AXE)
+    found = await page.evaluate("(tags) => axe.run(document, {runOnly: {type: 'tag', values: tags}})", _WANTED)
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+
+
+async def picture(page: Page, name: str) -> None:
+    """Among the documents, if `make pictures` asks for it."""
+    if os.environ.get("PICTURES"):
+        PICTURES.mkdir(exist_ok=True)
+        await page.screenshot(path=PICTURES / f"{name}.png", full_page=True, animations="disabled")
