@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, sign_in, static_files
+from covergate.console import access, live, now, sign_in, static_files, verification
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
@@ -21,6 +21,7 @@ from covergate.gateway import Gateway
 PAGES = (
     sign_in.router,
     now.router,
+    verification.router,
     access.router,
     live.router,
     static_files.router,
