@@ -1,10 +1,12 @@
-"""Instants as they are shown, and compared as they are shown: in whole milliseconds, what is beyond them cut off."""
+"""Instants as they are shown, and compared as they are shown: in whole milliseconds, what is beyond them cut off; spans of time
+in words."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 _MILLISECOND = timedelta(milliseconds=1)
+_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def instant(value: datetime | str | None) -> str | None:
@@ -35,3 +37,23 @@ def shown_later(moment: datetime) -> datetime:
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000) + _MILLISECOND
     except OverflowError:
         return moment
+
+
+def span(seconds: float | None) -> str:
+    """`120 ms`, `40 s`, `4 min`, `3 h 5 min`, `2 d 4 h`."""
+    if seconds is None:
+        return "–"
+    seconds = max(seconds, 0)
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    whole, parts = int(seconds), list[str]()
+    for size, unit in _SPANS:
+        if whole >= size or parts:
+            number, whole = divmod(whole, size)
+            if number:
+                parts.append(f"{number} {unit}")
+    return " ".join(parts[:2])

@@ -186,6 +186,33 @@ async def _matching(db: AsyncConnection, filters: AuditFilters, bounds: dict[str
     return await query.all(db, {**asked, "limit": limit})
 
 
+_ABOUT = Query(
+    """
+SELECT a.id, a.at, a.action, a.actor_kind, a.actor_id, a.acting_user, a.outcome, a.reason,
+  coalesce(k.name, u.name, CASE WHEN :tenant_id IS NULL THEN o.name END) AS name
+FROM audit_events a
+  LEFT JOIN api_keys k ON a.actor_kind = :key AND k.id = a.actor_id
+  LEFT JOIN operators o ON o.id = a.actor_id
+  LEFT JOIN console_users u ON u.id = a.actor_id AND (:tenant_id IS NULL OR u.tenant_id = :tenant_id)
+WHERE a.subject_id = :subject_id AND (:tenant_id IS NULL OR a.tenant_id = :tenant_id)
+ORDER BY a.id DESC LIMIT :limit""",
+    tenant_id="text",
+)
+
+
+async def list_about(gateway: Gateway, caller: Caller, subject_id: str, limit: int) -> list[Record]:
+    """What was done to one thing that is known to be the caller's, newest first, with the names of those who did it.
+
+    A tenant's people are not told the names of the gateway's operators. Reading it is audited, too.
+    """
+    values = {"subject_id": subject_id, "tenant_id": caller.within_tenant, "key": ActorKind.KEY, "limit": limit}
+    async with gateway.transaction() as db:
+        await plan_for_values(db)
+        rows = await _ABOUT.all(db, values)
+        await record(db, caller, "audit.list")
+    return rows
+
+
 def _asked(filters: AuditFilters) -> Iterator[tuple[str, Any]]:
     return ((name, getattr(filters, name)) for name in AuditFilters.__slots__)
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, oidc, payers, sign_in, static_files
+from covergate.console import access, live, now, oidc, payers, sign_in, static_files, verification
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
@@ -24,6 +24,7 @@ PAGES = (
     sign_in.router,
     oidc.router,
     now.router,
+    verification.router,
     payers.router,
     access.router,
     live.router,

@@ -18,7 +18,7 @@ from covergate.console.navigation import entries_for
 from covergate.console.static_files import address_of
 from covergate.console.visitor import CSRF_FIELD, MOUNTED_AT, Visitor, gateway_behind
 from covergate.errors import Problem
-from covergate.timestamps import instant
+from covergate.timestamps import instant, span
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self';"
@@ -31,8 +31,6 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-
-SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def render(
@@ -87,24 +85,6 @@ def when(value: datetime | str | None) -> Markup | str:
         return "–"
     utc = f"{shown[:10]} {shown[11:19]} UTC"
     return Markup('<time datetime="{}">{}</time>').format(shown, utc)
-
-
-def span(seconds: float | None) -> str:
-    """`40 s`, `4 min`, `3 h 5 min`, `2 d 4 h`."""
-    if seconds is None:
-        return "–"
-    seconds = max(seconds, 0)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    whole, parts = int(seconds), list[str]()
-    for size, unit in SPANS:
-        if whole >= size or parts:
-            number, whole = divmod(whole, size)
-            if number:
-                parts.append(f"{number} {unit}")
-    return " ".join(parts[:2])
 
 
 def ago(value: datetime | str | None) -> str:

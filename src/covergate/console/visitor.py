@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import SecurityScopes
 
 from covergate.access.caller import Caller, Origin
+from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import Session, find_session
 from covergate.errors import Problem
 from covergate.gateway import Gateway
@@ -169,6 +170,8 @@ Anybody = Annotated[Visitor, Depends(visitor)]
 """Who is signed in, whatever the roles."""
 Looker = Annotated[Visitor, Security(visitor, scopes=["verifications:read"])]
 """Sees verifications, without PHI."""
+Revealer = Annotated[Visitor, Security(visitor, scopes=["verifications:read", REVEALS])]
+"""May see PHI of what was revealed."""
 Changer = Annotated[Visitor, Security(visitor, scopes=["verifications:write"])]
 WebhookKeeper = Annotated[Visitor, Security(visitor, scopes=["webhooks:manage"])]
 AccountKeeper = Annotated[Visitor, Security(visitor, scopes=["accounts:manage"])]

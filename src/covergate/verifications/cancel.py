@@ -21,4 +21,5 @@ async def cancel(gateway: Gateway, caller: Caller, verification_id: str) -> None
         if not v.open:
             raise Problem("already_ended", f"the verification is {v.status}; an end never changes")
         await apply(db, gateway.sealer, [lifecycle.canceled(v)])
-        await audit.record(db, caller, "verification.cancel", SubjectKind.VERIFICATION, [verification_id])
+        action, kind = "verification.cancel", SubjectKind.VERIFICATION
+        await audit.record(db, caller, action, kind, [verification_id], tenant_id=v.tenant_id, mode=v.mode)

@@ -10,6 +10,7 @@ Invariant: of a reply that its call does not tell to be about the asked patient,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,7 @@ class Conversation:
                 raise NotOurs
             self.maybe_submitted = True
             crash_points.point("after_intent")
-        exchange_id = ids.new(ids.EXCHANGE)
+        exchange_id, started = ids.new(ids.EXCHANGE), time.monotonic()
         try:
             reply = await self.transport.send(
                 self.vendor,
@@ -102,18 +103,18 @@ class Conversation:
             )
         except VendorError as error:
             if error.reply is not None:
-                self._keep(exchange_id, call, error.reply)
+                self._keep(exchange_id, call, error.reply, started)
             if call.commits and not error.sent:
                 self.maybe_submitted = False
             raise
-        self._keep(exchange_id, call, reply)
+        self._keep(exchange_id, call, reply, started)
         if call.commits:
             crash_points.point("after_reply")
             self.replied = True
             self.maybe_submitted = reply.ok
         return reply
 
-    def _keep(self, exchange_id: str, call: Call, reply: Reply) -> None:
+    def _keep(self, exchange_id: str, call: Call, reply: Reply, started: float) -> None:
         whole = _is_about_patient(call, reply)
         self.exchanges.append(
             Exchange(
@@ -123,6 +124,7 @@ class Conversation:
                 status=reply.status,
                 content_type=reply.headers.get("content-type"),
                 content=redact(reply.content, self.vendor.secrets) if whole else _withheld(reply),
+                duration_ms=round((time.monotonic() - started) * 1000),
             )
         )
 

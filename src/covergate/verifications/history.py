@@ -58,6 +58,7 @@ def exchanges_in(exchanges: Sequence[Exchange]) -> str | None:
             "call": exchange.call,
             "status": exchange.status,
             "content_type": exchange.content_type,
+            "duration_ms": exchange.duration_ms,
         }
         for exchange in exchanges
     ]

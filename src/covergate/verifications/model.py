@@ -134,6 +134,8 @@ class Exchange:
     status: int
     content_type: str | None
     content: bytes = field(repr=False)
+    duration_ms: int | None = None
+    """From when the gateway was ready to send it until the reply was complete."""
 
 
 @dataclass(frozen=True, slots=True)

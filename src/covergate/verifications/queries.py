@@ -95,13 +95,13 @@ async def read_one(
 async def has_ended(gateway: Gateway, caller: Caller, verification_id: str) -> bool:
     """Without opening anything. Raises Problem `not_found`."""
     async with gateway.connection() as db:
-        return bool((await _standing(db, caller, verification_id)).ended)
+        return bool((await standing_of(db, caller, verification_id)).ended)
 
 
 async def read_timeline(gateway: Gateway, caller: Caller, verification_id: str, after: int, limit: int) -> Page:
     """Oldest first; holds no PHI. `after` is a row's number, 0 for the beginning. Raises Problem `not_found`."""
     async with gateway.connection() as db:
-        await _standing(db, caller, verification_id)
+        await standing_of(db, caller, verification_id)
         values = {"id": verification_id, "after": after, "limit": limit + 1, "most": MOST_ENTRIES}
         rows = await _TIMELINE.all(db, values)
     return page(rows, limit, lambda row: str(row.number), _entry)
@@ -115,7 +115,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str) -> di
     deleted with an old month, all of it is gone: `sources` would lead to other exchanges.
     """
     async with gateway.connection() as db:
-        standing = await _standing(db, caller, verification_id)
+        standing = await standing_of(db, caller, verification_id)
         rows = await _RAW.all(db, {"id": verification_id})
         await gateway.sealer.meet(
             db, [standing.tenant_id], [sealed for row in rows for sealed in row.contents_sealed or ()]
@@ -157,7 +157,7 @@ def no_such_verification() -> Problem:
     return Problem("not_found", "there is no such verification")
 
 
-async def _standing(db: AsyncConnection, caller: Caller, verification_id: str) -> Record:
+async def standing_of(db: AsyncConnection, caller: Caller, verification_id: str) -> Record:
     """Whose it is, in which mode, and whether it has ended. Raises Problem `not_found`."""
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise no_such_verification()

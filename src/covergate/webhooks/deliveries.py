@@ -69,6 +69,8 @@ WITH RECURSIVE {DELIVERY_KINDS}, page AS MATERIALIZED (
     limit="int",
 )
 _READ = Query(f"{_SELECT} WHERE d.id = :id")
+_ABOUT = Query(f"{_SELECT} WHERE e.verification_id = :id ORDER BY d.id LIMIT 500")
+_EVENTS_ABOUT = Query("SELECT id, type, created_at FROM events WHERE verification_id = :id ORDER BY position LIMIT 200")
 _LOCK = Query("""
 SELECT w.status AS endpoint_status FROM deliveries d JOIN webhook_endpoints w ON w.id = d.endpoint_id
 WHERE d.id = :id AND w.tenant_id = :tenant_id AND w.mode = :mode AND w.deleted_at IS NULL FOR UPDATE OF d""")
@@ -153,6 +155,17 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
 async def read_delivery(db: AsyncConnection, delivery_id: str) -> dict[str, Any]:
     """Of an id that is known to be the caller's."""
     return _view(await _READ.one(db, {"id": delivery_id}))
+
+
+async def deliveries_about(db: AsyncConnection, verification_id: str) -> list[dict[str, Any]]:
+    """Of a verification that is known to be the caller's, oldest first."""
+    return [_view(row) for row in await _ABOUT.all(db, {"id": verification_id})]
+
+
+async def events_about(db: AsyncConnection, verification_id: str) -> list[dict[str, Any]]:
+    """Likewise, without what was told."""
+    rows = await _EVENTS_ABOUT.all(db, {"id": verification_id})
+    return [{"id": row.id, "type": row.type, "created_at": instant(row.created_at)} for row in rows]
 
 
 def _view(row: Any) -> dict[str, Any]:

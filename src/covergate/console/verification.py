@@ -1,0 +1,246 @@
+"""One verification: where it stands and what can be done, its story, who was told of it and who looked at it.
+
+PHI is masked until somebody asks for it with a reason, and then for a few minutes. What renews itself never shows PHI: it is
+asked for by nobody who would have to be written into the audit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from covergate.access import audit
+from covergate.access.console_roles import REVEALS
+from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
+from covergate.console.page import render
+from covergate.console.raw_reply import lines_of
+from covergate.console.story_picture import KINDS, picture_of
+from covergate.console.visitor import (
+    LIVE_HEADER,
+    MOUNTED_AT,
+    Changer,
+    Looker,
+    OperatorAt,
+    Revealer,
+    Visitor,
+    WebhookKeeper,
+    origin_behind,
+)
+from covergate.errors import Problem
+from covergate.states import OPEN_STATUSES, DeliveryStatus, Status, SubjectKind
+from covergate.verifications.cancel import cancel
+from covergate.verifications.operator import Resolution, resolve
+from covergate.verifications.queries import read_one, read_raw, standing_of
+from covergate.verifications.story import Story, read_story
+from covergate.verifications.waiting import ACT_WORDS, Act, possible_acts, sentence_of, vendor_title
+from covergate.webhooks.deliveries import redeliver
+
+router = APIRouter()
+
+
+class Said(NamedTuple):
+    words: str
+    kind: str = "done"
+
+
+DONE: dict[str, Said] = {
+    "resubmit": Said("It is submitted again."),
+    "give_up": Said("It was given up."),
+    "cancel": Said("It was canceled."),
+    "redeliver": Said("It is delivered once more."),
+    "reveal": Said(f"The patient is shown for {REVEALED_FOR.seconds // 60} minutes. That was written into the audit."),
+    "masked": Said("To see what the vendor said, show the patient first.", ""),
+    "changed": Said(
+        "Nothing was done: it changed while you looked at it, maybe by somebody else. This is how it stands now.",
+        "wrong",
+    ),
+    "endpoint_disabled": Said("Nothing was done: the endpoint is disabled. Enable it first.", "wrong"),
+}
+"""What became of a form, by the address that it leads to → what is said of it."""
+MOST_LOOKS = 50
+_NOT_A_WORD = re.compile(r"(?!v\d+$)(?=.*\d|.{25}).+")
+_STANDING_KINDS = {"eligible": "good", "ineligible": "warn", "failed": "bad"}
+_TARGET = "hx-target"
+"""Which part a page renews."""
+
+
+@router.get("/verifications/{verification_id}")
+async def verification(request: Request, visitor: Looker, verification_id: str) -> Response:
+    live, part = LIVE_HEADER in request.headers, request.headers.get(_TARGET, "")
+    if live and part == "patient" and visitor.session.is_revealed(verification_id):
+        return Response(status_code=204)
+    said = DONE.get(request.query_params.get("done", ""))
+    return await _page(request, visitor, verification_id, live=live, said=said)
+
+
+@router.post("/verifications/{verification_id}/reveal")
+async def reveal_patient(request: Request, visitor: Looker, verification_id: str) -> Response:
+    gateway, given = visitor.gateway, visitor.form.one("reason")
+    reason = Reason(given) if given in REASONS else None
+    if reason is None and gateway.settings.console_reveal_reason:
+        raise Problem("invalid_request", "Say why you look at the patient: choose one of the reasons.")
+    async with gateway.transaction() as db:
+        standing = await standing_of(db, visitor.caller, verification_id)
+        await reveal(db, visitor.session, verification_id, reason)
+        whose: dict[str, Any] = {"tenant_id": standing.tenant_id, "mode": standing.mode, "reason": reason}
+        caller = visitor.session.caller(origin_behind(request))
+        await audit.record(db, caller, "verification.reveal", SubjectKind.VERIFICATION, [verification_id], **whose)
+    return _back(verification_id, "reveal")
+
+
+@router.post("/verifications/{verification_id}/cancel")
+async def cancel_verification(visitor: Changer, verification_id: str) -> Response:
+    shown = await read_one(visitor.gateway, visitor.caller, verification_id)
+    if shown["status"] == Status.CANCELED:
+        return _back(verification_id, "changed")
+    try:
+        await cancel(visitor.gateway, visitor.caller, verification_id)
+    except Problem as problem:
+        return _refused(verification_id, problem)
+    return _back(verification_id, "cancel")
+
+
+@router.post("/verifications/{verification_id}/resolve")
+async def resolve_verification(visitor: OperatorAt, verification_id: str) -> Response:
+    shown = await read_one(visitor.gateway, visitor.caller, verification_id)
+    action = visitor.form.one("action")
+    if action not in tuple(Resolution):
+        raise Problem("invalid_request", "There is no such decision.")
+    # Somebody may have decided on an earlier wait, and it waits again: that is not what this person saw.
+    if visitor.form.one("since") != (shown["waiting_for"] or {}).get("since"):
+        return _back(verification_id, "changed")
+    try:
+        await resolve(visitor.gateway, visitor.caller, verification_id, Resolution(action))
+    except Problem as problem:
+        return _refused(verification_id, problem)
+    return _back(verification_id, action)
+
+
+@router.post("/verifications/{verification_id}/redeliver")
+async def redeliver_event(visitor: WebhookKeeper, verification_id: str) -> Response:
+    async with visitor.gateway.connection() as db:
+        standing = await standing_of(db, visitor.caller, verification_id)
+    try:
+        await redeliver(visitor.gateway, visitor.within(standing.tenant_id), visitor.form.one("delivery"))
+    except Problem as problem:
+        return _refused(verification_id, problem)
+    return _back(verification_id, "redeliver")
+
+
+@router.get("/verifications/{verification_id}/raw")
+async def raw_reply(
+    request: Request,
+    visitor: Revealer,
+    verification_id: str,
+    exchange: Annotated[int, Query(ge=0, le=100_000)] = 0,
+    at: Annotated[str | None, Query(max_length=2000)] = None,
+) -> Response:
+    """What a vendor sent, with the place `at` marked. Shown only while the patient is."""
+    caller = visitor.seeing(verification_id)
+    if not caller.sees_phi:
+        await read_one(visitor.gateway, caller, verification_id)
+        return _back(verification_id, "masked")
+    document = await read_raw(visitor.gateway, caller, verification_id)
+    exchanges = document["exchanges"]
+    if exchange >= len(exchanges):
+        raise Problem("not_found", "There is no such reply: it may have been erased.")
+    shown = exchanges[exchange]
+    lines = None if shown["body"] is None else lines_of(orjson.dumps(shown["body"]), at)
+    return render(
+        request,
+        "raw_reply",
+        visitor,
+        verification_id=verification_id,
+        number=exchange,
+        exchange=shown,
+        erased_at=document["erased_at"],
+        count=len(exchanges),
+        lines=lines,
+        at_pointer=at,
+        is_there=at is None or any(line.is_marked for line in lines or ()),
+    )
+
+
+def _back(verification_id: str, done: str) -> Response:
+    """`verification_id` was found, so it is an id."""
+    return RedirectResponse(f"{MOUNTED_AT}/verifications/{verification_id}?done={done}", 303)
+
+
+def _refused(verification_id: str, problem: Problem) -> Response:
+    """Back to the page as it stands now, which says that nothing was done, if something changed meanwhile."""
+    if problem.status != 409:
+        raise problem
+    return _back(verification_id, problem.code if problem.code in DONE else "changed")
+
+
+async def _page(
+    request: Request,
+    visitor: Visitor,
+    verification_id: str,
+    *,
+    live: bool = False,
+    said: Said | None = None,
+) -> Response:
+    gateway = visitor.gateway
+    # What renews itself reads no PHI.
+    caller = visitor.caller if live else visitor.seeing(verification_id)
+    shown = await read_one(gateway, caller, verification_id)
+    story = _masked(await read_story(gateway, visitor.caller, verification_id), caller.sees_phi)
+    looks = None
+    if visitor.may("audit:read") and not live:
+        looks = await audit.list_about(gateway, visitor.caller, verification_id, MOST_LOOKS)
+    now, scopes = datetime.now(UTC), visitor.session.scopes
+    is_open = shown["status"] in OPEN_STATUSES
+    latest = story.timeline[-1]["type"] if story.timeline else None
+    answer = render(
+        request,
+        "verification",
+        visitor,
+        live=is_open or _is_told(story) or caller.sees_phi or live,
+        v=shown,
+        story=story,
+        is_open=is_open,
+        sentence=sentence_of(shown, latest, now, scopes),
+        acts=possible_acts(shown, scopes),
+        Act=Act,
+        act_words=ACT_WORDS,
+        standing_kind=_STANDING_KINDS.get(shown["outcome"] or shown["status"], "quiet"),
+        picture=picture_of(shown, story, now),
+        kinds=KINDS,
+        vendor_title=vendor_title,
+        revealed=caller.sees_phi,
+        may_reveal=visitor.may(REVEALS),
+        revealed_until=visitor.session.revealed.get(verification_id),
+        reasons=REASONS,
+        needs_reason=gateway.settings.console_reveal_reason,
+        looks=looks,
+        said=said,
+    )
+    if live and request.headers.get(_TARGET) == "open" and not is_open:
+        # It ended: the whole page is another one.
+        answer.headers["hx-refresh"] = "true"
+    return answer
+
+
+def _is_told(story: Story) -> bool:
+    """Whether somebody is still to be told of it."""
+    return any(delivery["status"] == DeliveryStatus.PENDING for delivery in story.deliveries)
+
+
+def _masked(story: Story, sees_phi: bool) -> Story:
+    exchanges = [{**one, "call": _without_ids(one["call"], sees_phi)} for one in story.exchanges]
+    return replace(story, exchanges=exchanges)
+
+
+def _without_ids(call: str, sees_phi: bool) -> str:
+    """`GET /users/4711/eligibility` → `GET /users/…/eligibility`: a vendor's own id of a patient is PHI."""
+    if sees_phi:
+        return call
+    method, _, path = call.partition(" ")
+    return f"{method} {'/'.join('…' if _NOT_A_WORD.fullmatch(part) else part for part in path.split('/'))}"

@@ -1,0 +1,218 @@
+"""One verification's page: the sentence at its top, its story, what can be done, and the patient only for a reason."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from playwright.async_api import Page, expect
+
+from covergate.access.api_keys import create_key
+from tests.console.browser import Visit, Watched, accessible, picture
+from tests.e2e.house import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STAFF = ("staff",)
+
+
+async def opened(seen: Watched, verification_id: str) -> Page:
+    return await seen.page(f"/console/verifications/{verification_id}")
+
+
+async def completed(house: House, member_id: str = "ELIGIBLE-story") -> str:
+    id_ = await house.create("sohar", member_id)
+    await house.receiver.end_of(id_)
+    return id_
+
+
+async def waits_for_a_person(house: House, member_id: str) -> str:
+    """Its submission's reply was lost, and the vendor cannot look submissions up."""
+    id_ = await house.create("integrex", member_id)
+    await house.intended(id_)
+    async with house.fast_clock(30):
+        seen = await house.settled(id_)
+    assert seen["waiting_for"]["kind"] == "operator"
+    return id_
+
+
+async def as_a_client(seen: Watched) -> httpx.AsyncClient:
+    """The same session without a browser."""
+    cookie = (await seen.context.cookies())[0]
+    return httpx.AsyncClient(base_url=seen.url, cookies={cookie["name"]: cookie["value"]}, trust_env=False)
+
+
+async def test_the_story_of_an_ended_one(house: House, visit: Visit) -> None:
+    id_ = await completed(house)
+    page = await opened(await visit("operations"), id_)
+    await expect(page.locator("h1")).to_contain_text(id_)
+    await expect(page.locator(".sentence")).to_contain_text("answered: eligible after")
+    await expect(page.get_by_role("table", name="Steps")).to_contain_text("completed")
+    await expect(page.get_by_role("table", name="Calls to vendors")).to_contain_text("POST /")
+    await expect(page.get_by_role("table", name="Calls to vendors")).to_contain_text(" s")
+    deliveries = page.get_by_role("table", name="Events and their deliveries")
+    await expect(deliveries).to_contain_text("verification.completed")
+    await expect(deliveries).to_contain_text("delivered")
+    await expect(page.locator("figure.story svg")).to_be_visible()
+    await accessible(page)
+    await picture(page, "verification")
+
+
+async def test_an_open_one_is_canceled_and_tells_its_second_canceler(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "NEVER-story")
+    await house.happens(id_, "submitted")
+    first, second = await opened(await visit("operations"), id_), await opened(await visit("operations"), id_)
+    await expect(first.locator(".sentence")).to_contain_text("Waits for Sohar since")
+    await expect(first.locator(".sentence")).to_contain_text("at the latest; you can cancel it.")
+    for page in (first, second):
+        await page.get_by_text("Cancel it …").click()
+    await accessible(first)
+    await first.get_by_role("button", name="Cancel it now").click()
+    await expect(first.locator("#message")).to_contain_text("It was canceled.")
+    await expect(first.locator(".sentence")).to_contain_text("Canceled after")
+    await second.get_by_role("button", name="Cancel it now").click()
+    await expect(second.locator("#message")).to_contain_text("Nothing was done: it changed while you looked at it")
+    rows = await house.sql(
+        "SELECT tenant_id FROM audit_events WHERE action = 'verification.cancel' AND subject_id = :id", id=id_
+    )
+    assert [row.tenant_id is not None for row in rows] == [True]
+
+
+async def test_what_waits_for_a_person_is_decided_once(house: House, visit: Visit) -> None:
+    id_ = await waits_for_a_person(house, "DROPREPLY-story")
+    seen = await visit("operations")
+    first, second = await opened(seen, id_), await opened(seen, id_)
+    await expect(first.locator(".sentence")).to_contain_text("you can submit it again, give it up or cancel it.")
+    for page in (first, second):
+        await page.get_by_text("Give it up …").click()
+    await expect(first.get_by_text("It fails at once with submission_unknown")).to_be_visible()
+    await accessible(first)
+    await first.get_by_role("button", name="Give it up now").click()
+    await expect(first.locator("#message")).to_contain_text("It was given up.")
+    await expect(first.locator(".sentence")).to_contain_text("Failed (submission unknown)")
+    await second.get_by_role("button", name="Give it up now").click()
+    await expect(second.locator("#message")).to_contain_text("Nothing was done")
+    assert (await house.read(id_))["failure"]["code"] == "submission_unknown"
+
+
+async def test_a_decision_on_an_earlier_wait_is_not_taken(house: House, visit: Visit) -> None:
+    id_ = await waits_for_a_person(house, "DROPREPLY-earlier")
+    page = await opened(await visit("operations"), id_)
+    await page.get_by_text("Submit it again …").click()
+    await house.sql(
+        "UPDATE work SET waiting_since = waiting_since + interval '1 second' WHERE verification_id = :id", id=id_
+    )
+    await page.get_by_role("button", name="Submit it again now").click()
+    await expect(page.locator("#message")).to_contain_text("Nothing was done")
+    assert (await house.read(id_))["waiting_for"]["kind"] == "operator"
+    await page.get_by_text("Submit it again …").click()
+    await page.get_by_role("button", name="Submit it again now").click()
+    await expect(page.locator("#message")).to_contain_text("It is submitted again.")
+
+
+async def test_a_page_renews_itself_until_the_end(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "NEVER-live")
+    await house.happens(id_, "submitted")
+    page = await opened(await visit("operations"), id_)
+    await expect(page.locator(".sentence")).to_contain_text("Waits for Sohar")
+    reply = await house.client.post(f"/v1/verifications/{id_}/cancel")
+    assert reply.status_code == 200
+    await expect(page.locator(".sentence")).to_contain_text("Canceled after")
+    await expect(page.locator("#ended")).to_be_attached()
+
+
+async def test_an_event_is_delivered_once_more(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-redeliver")
+    page = await opened(await visit("operations"), id_)
+    await page.get_by_role("button", name="Deliver again: verification.completed").click()
+    await expect(page.locator("#message")).to_contain_text("It is delivered once more.")
+    tries = page.get_by_role("table", name="Events and their deliveries").locator("tbody td").nth(2).locator("div")
+    await expect(tries).to_have_count(2)
+
+
+async def test_the_patient_is_shown_for_a_reason_and_for_ten_minutes(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-reveal")
+    page = await opened(await visit("operations", "phi"), id_)
+    await expect(page.locator("body")).not_to_contain_text("ELIGIBLE-reveal")
+    await expect(page.locator("body")).not_to_contain_text("Jane")
+    await accessible(page)
+    await page.get_by_label("Why").select_option("billing")
+    await page.get_by_role("button", name="Show the patient").click()
+    await expect(page.locator("#patient")).to_contain_text("Jane Sample")
+    await expect(page.locator("#patient")).to_contain_text("ELIGIBLE-reveal")
+    assert "Jane" not in page.url + await page.title()
+    await accessible(page)
+    await picture(page, "verification-card")
+    await expect(page.get_by_role("table", name="Who looked at it")).to_contain_text(
+        "A claim or a bill is being worked on"
+    )
+    rows = await house.sql(
+        "SELECT reason, tenant_id FROM audit_events WHERE action = 'verification.reveal' AND subject_id = :id", id=id_
+    )
+    assert [(row.reason, row.tenant_id is not None) for row in rows] == [("billing", True)]
+    looks = "SELECT count(*) AS n FROM audit_events WHERE action = 'verification.read' AND subject_id = :id"
+    read = (await house.sql(looks, id=id_))[0].n
+    await house.sql(
+        "UPDATE console_sessions SET revealed = replace(revealed::text, '20', '19')::jsonb WHERE revealed <> '{}'"
+    )
+    # It is masked without a hand on it, and what renews itself was no look.
+    await expect(page.locator("#patient")).not_to_contain_text("Jane")
+    await expect(page.get_by_role("button", name="Show the patient")).to_be_visible()
+    assert (await house.sql(looks, id=id_))[0].n == read
+
+
+async def test_a_reason_is_demanded(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-reason")
+    seen = await visit("operations", "phi")
+    page = await opened(seen, id_)
+    token = await page.locator("body").get_attribute("data-csrf")
+    async with await as_a_client(seen) as client:
+        for reason in ("", "curiosity"):
+            refused = await client.post(f"/console/verifications/{id_}/reveal", data={"csrf": token, "reason": reason})
+            assert refused.status_code == 422
+            assert "choose one of the reasons" in refused.text
+
+
+async def test_who_may_not_see_patients_has_no_form(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-noform")
+    seen = await visit("operations")
+    page = await opened(seen, id_)
+    await expect(page.locator("#patient")).to_contain_text("Your roles do not show patients.")
+    await expect(page.get_by_role("button", name="Show the patient")).to_have_count(0)
+    token = await page.locator("body").get_attribute("data-csrf")
+    async with await as_a_client(seen) as client:
+        refused = await client.post(f"/console/verifications/{id_}/reveal", data={"csrf": token, "reason": "billing"})
+        assert refused.status_code == 403
+        raw = await client.get(f"/console/verifications/{id_}/raw")
+        assert raw.status_code == 403
+
+
+async def test_a_tenants_staff_sees_its_own_alone(house: House, visit: Visit) -> None:
+    await create_key(house.gateway, tenant="Clinic South", mode="test", scopes=["verifications:read"])
+    id_ = await completed(house, "ELIGIBLE-own")
+    own = await opened(await visit(*STAFF, tenant="Clinic North"), id_)
+    await expect(own.locator(".sentence")).to_contain_text("answered: eligible")
+    await expect(own.locator("body")).not_to_contain_text("ELIGIBLE-own")
+    await expect(own.get_by_role("heading", name="Who looked at it")).to_have_count(0)
+    await expect(own.get_by_role("button", name="Deliver again")).to_have_count(0)
+    seen = await visit(*STAFF, tenant="Clinic South")
+    foreign = await opened(seen, id_)
+    await expect(foreign.locator("h1")).to_have_text("Not found")
+    token = await foreign.locator("body").get_attribute("data-csrf") or ""
+    live = await visit(*STAFF, tenant="Clinic North", mode="live")
+    await expect((await opened(live, id_)).locator("h1")).to_have_text("Not found")
+    before = await house.read(id_)
+    async with await as_a_client(seen) as client:
+        token = (await client.get("/console/account")).text.partition('data-csrf="')[2][:64]
+        for path, status in (("", 404), ("/raw", 404), ("/print", 404)):
+            assert (await client.get(f"/console/verifications/{id_}{path}")).status_code == status
+        for path, status in (("/cancel", 404), ("/reveal", 404), ("/resolve", 403), ("/redeliver", 403)):
+            data = {"csrf": token, "reason": "billing", "action": "give_up", "delivery": "dlv_x"}
+            assert (await client.post(f"/console/verifications/{id_}{path}", data=data)).status_code == status, path
+    assert await house.read(id_) == before
+
+
+async def test_what_is_no_id_is_not_found(house: House, visit: Visit) -> None:
+    seen = await visit("operations")
+    for id_ in ("ver_00000000000000000000000000", "nonsense", "%00"):
+        page = await opened(seen, id_)
+        await expect(page.locator("h1")).to_have_text("Not found")
