@@ -14,7 +14,7 @@ from covergate.errors import Problem
 from covergate.payers import candidates, sync, unresolved
 from covergate.payers.candidates import NEW, Linked
 from covergate.payers.directory import DirectoryCache
-from covergate.payers.unresolved import Kind
+from covergate.payers.unresolved import NamedBy
 from covergate.states import SubjectKind
 
 router = APIRouter()
@@ -79,7 +79,7 @@ async def settle_unresolved(visitor: OperatorAt) -> Response:
     given, value, mode = visitor.form.one("kind"), visitor.form.one("value"), visitor.session.mode
     if given not in ("id", "name"):
         raise Problem("invalid_request", "The kind is id or name.")
-    kind: Kind = cast(Literal["id", "name"], given)
+    kind: NamedBy = cast(Literal["id", "name"], given)
     if visitor.form.one("do") == "ignore":
         if not await unresolved.ignore_unresolved(visitor.gateway, mode, kind, value):
             return _back("gone")

@@ -33,7 +33,7 @@ MOST_SHOWN = 100
 
 KEPT = (Kept("unresolved_payers", "long after it was asked for the last time", "90 days", "last_at"),)
 
-Kind = Literal["id", "name"]
+NamedBy = Literal["id", "name"]
 
 _COUNT = Query("""
 INSERT INTO unresolved_payers AS u (mode, kind, value, asked)
@@ -50,7 +50,7 @@ WHERE mode = :mode AND kind = :kind AND value = :value AND ignored_at IS NULL"""
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedPayer:
-    kind: Kind
+    kind: NamedBy
     value: str
     asked: int
     first_at: datetime
@@ -62,11 +62,11 @@ class Unresolved:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._asked: Counter[tuple[str, Kind, str]] = Counter()
+        self._asked: Counter[tuple[str, NamedBy, str]] = Counter()
 
     def note(self, mode: str, asked: Inquiry) -> None:
         """The payer of a request, which was not resolved."""
-        kind: Kind = "id" if asked.payer.id is not None else "name"
+        kind: NamedBy = "id" if asked.payer.id is not None else "name"
         value = asked.payer.id or asked.payer.name
         if value is None or not _may_be_kept(value, asked):
             return
@@ -105,7 +105,7 @@ async def list_unresolved(gateway: Gateway, mode: str) -> list[UnresolvedPayer]:
         return [UnresolvedPayer(**row) for row in await _LIST.all(db, {"mode": mode, "most": MOST_SHOWN})]
 
 
-async def attach(gateway: Gateway, mode: str, kind: Kind, value: str, payer_id: str) -> bool:
+async def attach(gateway: Gateway, mode: str, kind: NamedBy, value: str, payer_id: str) -> bool:
     """From now on this id or name means that payer, in this mode. False: there is no such payer."""
     async with gateway.transaction() as db:
         await store.lock_directory(db)
@@ -117,7 +117,7 @@ async def attach(gateway: Gateway, mode: str, kind: Kind, value: str, payer_id: 
     return True
 
 
-async def ignore_unresolved(gateway: Gateway, mode: str, kind: Kind, value: str) -> bool:
+async def ignore_unresolved(gateway: Gateway, mode: str, kind: NamedBy, value: str) -> bool:
     """Nobody needs it. False: there is none, or it was settled before."""
     async with gateway.connection() as db:
         return await _IGNORE.run(db, {"mode": mode, "kind": kind, "value": value}) == 1
