@@ -371,6 +371,7 @@ async def test_a_row_as_it_is_shown(client: httpx.AsyncClient, keys: Keys, made:
         "subject": {"kind": "verification", "id": made["ver"]},
         "outcome": "allowed",
         "count": 1,
+        "reason": None,
     }
     assert row["id"].startswith("aud_") and row["at"].endswith("Z")
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from covergate.access.api_keys import MODES
 from covergate.access.caller import Caller, CallerKind
@@ -45,6 +45,7 @@ from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.vendor import Vendor
 from covergate.verifications.operator import hold, resume
+from covergate.verifications.request import Instant
 
 router = APIRouter(tags=["Vendors"])
 
@@ -60,7 +61,7 @@ class HoldVendor(BaseModel):
     reason: str | None = Field(
         default=None, min_length=1, max_length=200, description="Shown to operators; no PHI, no secrets"
     )
-    until: AwareDatetime | None = Field(
+    until: Instant | None = Field(
         default=None, description="When the hold ends by itself; in the future, at most 90 days ahead"
     )
 
