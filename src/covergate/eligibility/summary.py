@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from covergate.eligibility.cost_shares import (
     SHARING,
@@ -122,8 +122,7 @@ def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell(Generic[_V]):
+class _Cell(NamedTuple, Generic[_V]):
     """A value with the rows that state it, or the reason why there is none."""
 
     value: _V | None = None
