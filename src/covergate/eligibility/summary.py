@@ -103,7 +103,7 @@ class SharedCostQuestion:
     @property
     def is_of_another_line(self) -> bool:
         """Whether it is one of dental care, vision or drugs."""
-        return line_of([code for kind, code in self.codes if kind is CodeType.SERVICE_TYPE] or self.family) is not None
+        return line_of(self.service_types or self.family) is not None
 
     @property
     def is_visit(self) -> bool:
