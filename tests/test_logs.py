@@ -145,6 +145,23 @@ log.info("after")
     assert lines[-1]["event"] == "after"
 
 
+def test_lines_that_come_one_soon_after_the_other_are_written_together() -> None:
+    script = """
+import time, structlog
+from covergate import logs
+logs.configure("json", "info")
+writes = []
+logs._write = writes.append
+for number in range(100):
+    structlog.get_logger().info("said", number=number)
+    time.sleep(0)
+logs.drain()
+print(sum(data.count(b"said") for data in writes), len(writes) < 50)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.stdout == "100 True\n"
+
+
 def test_a_process_whose_stderr_is_stuck_still_ends() -> None:
     script = """
 import structlog

@@ -38,6 +38,7 @@ STDERR = 2
 MOST_WAITING = 10_000
 """Lines that wait to be written; more are lost."""
 MOST_AT_ONCE = 1000
+TOGETHER_SECONDS = 0.02
 LAST_LINES_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
@@ -118,8 +119,10 @@ class _Stderr:
 
     def _write_all(self) -> None:
         while True:
-            # Together, because each time that it comes back from the system this thread may wait 5 ms for its turn.
+            # Together, because to wake this thread for each costs those who log as much as to make the line, and each time
+            # that it comes back from the system it may wait 5 ms for its turn.
             lines = [self._waiting.get()]
+            time.sleep(TOGETHER_SECONDS)
             with suppress(queue.Empty):
                 while len(lines) < MOST_AT_ONCE:
                     lines.append(self._waiting.get_nowait())

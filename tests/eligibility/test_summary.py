@@ -9,9 +9,9 @@ import pytest
 from covergate.eligibility.result import Benefit, NetworkSummary
 from covergate.eligibility.sourced import money
 from covergate.eligibility.summary import SharedCostQuestion, summarize
-from covergate.eligibility.terms import AppliesTo, CodeType, Kind, Level, Network, WarningCode, WhyNull
+from covergate.eligibility.terms import AppliesTo, Kind, Level, Network, WarningCode, WhyNull
 
-ASKED = SharedCostQuestion(codes=frozenset({(CodeType.SERVICE_TYPE, "MH"), (CodeType.PROCEDURE, "90837")}))
+ASKED = SharedCostQuestion(procedures=frozenset({"90837"}), service_types=frozenset({"MH"}))
 
 
 def copay(amount: str, *codes: str, network: Network = Network.IN, **fields: Any) -> Benefit:

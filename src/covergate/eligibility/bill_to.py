@@ -167,12 +167,16 @@ def _is_all_carved_out(carved: Sequence[RelatedEntity], meant: Sequence[tuple[st
 
 
 def _others(because: BillToReason, others: Sequence[OtherCoverage]) -> BillTo | None:
+    if not others:
+        return None
     payers = [PayerToBill(id=one.payer.id, name=one.payer.name, phone=one.phone, address=one.address) for one in others]
     codes = {code for one in others for code in one.service_type_codes}
     return _bill_to(because, payers, codes, [(one.sources, ("payer", "order", "kind")) for one in others])
 
 
 def _entities(because: BillToReason, entities: Sequence[RelatedEntity]) -> BillTo | None:
+    if not entities:
+        return None
     payers = [PayerToBill(id=one.id, name=one.name, phone=one.phone, address=one.address) for one in entities]
     codes = {code for one in entities for code in one.service_type_codes}
     return _bill_to(because, payers, codes, [(one.sources, ("role", "name", "id")) for one in entities])
@@ -183,9 +187,7 @@ def _bill_to(
     payers: Sequence[PayerToBill],
     codes: Collection[str],
     stated: Sequence[tuple[Sources, tuple[str, ...]]],
-) -> BillTo | None:
-    if not payers:
-        return None
+) -> BillTo:
     sources = {at for of_row, names in stated for name in names for at in pointers_at(of_row, name)}
     return BillTo(
         payer=_one(payers),

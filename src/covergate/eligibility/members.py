@@ -51,4 +51,4 @@ def asked_about(persons: Mapping[_K, tuple[date | None, str | None]], patient: P
 
 
 def _plain(words: str) -> str:
-    return "".join(character for character in words.casefold() if character.isalnum())
+    return "".join(filter(str.isalnum, words.casefold()))

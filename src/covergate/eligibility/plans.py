@@ -193,10 +193,11 @@ def _groups(benefits: Sequence[Benefit], payer_name: str | None) -> list[_Group]
                 candidate = _group(members, payer_name)
                 fitting = [one for one in known if rank == 1 and _shares(one, candidate) and one.line is candidate.line]
                 _join(fitting[0], members) if len(fitting) == 1 else found.append(candidate)
-    unnamed = groups.get(("", ""), [])
-    for line in (Program.MEDICAL, *LINES):
-        members = [(index, row) for index, row in unnamed if _row_line(row) is line]
-        fitting = _of_line([(group, group.line) for group in found], line)
+    unnamed: dict[Program, list[tuple[int, Benefit]]] = {line: [] for line in (Program.MEDICAL, *LINES)}
+    for index, row in groups.get(("", ""), []):
+        unnamed[_row_line(row)].append((index, row))
+    for line, members in unnamed.items():
+        fitting = _of_line([(group, group.line) for group in found], line) if members else []
         if members and not fitting:
             found.append(_group(members, payer_name))
         elif len(fitting) == 1:

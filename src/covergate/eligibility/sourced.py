@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,8 +36,7 @@ def pointers_at(sources: Sources, field: str) -> list[str]:
     return source if isinstance(source, list) else source.pointers
 
 
-@dataclass(frozen=True, slots=True)
-class Sourced(Generic[_T]):
+class Sourced(NamedTuple, Generic[_T]):
     """A value as it was read, None if the vendor did not state it, and the JSON pointers to where it stands."""
 
     value: _T | None

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from covergate.eligibility.cost_shares import (
     SHARING,
@@ -93,7 +93,8 @@ _ASK_ELSEWHERE = "U"
 class SharedCostQuestion:
     """What the summary is asked about; `network`: the one that this provider is in, None if nobody said."""
 
-    codes: ServiceCodes
+    procedures: frozenset[str] = frozenset()
+    service_types: frozenset[str] = frozenset()
     family: tuple[str, ...] = ()
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
@@ -102,17 +103,18 @@ class SharedCostQuestion:
     @property
     def is_of_another_line(self) -> bool:
         """Whether it is one of dental care, vision or drugs."""
-        return line_of([code for kind, code in self.codes if kind is CodeType.SERVICE_TYPE] or self.family) is not None
+        return line_of(self.service_types or self.family) is not None
 
     @property
     def is_visit(self) -> bool:
-        return not VISITS.isdisjoint(self.family) or any(code in VISITS for _, code in self.codes)
+        return not VISITS.isdisjoint(self.family) or not VISITS.isdisjoint(self.service_types)
 
 
 def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
     return SharedCostQuestion(
-        codes=codes - {(CodeType.SERVICE_TYPE, WHOLE_PLAN)},
+        procedures=frozenset(code for kind, code in codes if kind is CodeType.PROCEDURE),
+        service_types=frozenset(code for kind, code in codes if kind is CodeType.SERVICE_TYPE) - {WHOLE_PLAN},
         family=family_of(service),
         places=places_of(service.place_of_service_code),
         provider_kind=provider_kind_of(service.specialty),
@@ -120,13 +122,15 @@ def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell(Generic[_V]):
+class _Cell(NamedTuple, Generic[_V]):
     """A value with the rows that state it, or the reason why there is none."""
 
     value: _V | None = None
     rows: tuple[Benefit, ...] = ()
     why_null: WhyNull | None = None
+
+
+_NOT_STATED: _Cell[Any] = _Cell(why_null=WhyNull.NOT_STATED)
 
 
 @dataclass(slots=True)
@@ -144,7 +148,7 @@ class _Notes:
         self.warnings.append(
             Warning_(
                 code=WarningCode.CONFLICTING_AMOUNTS,
-                message=_CONFLICT.format(field=name, network=network.value),
+                message=_CONFLICT.format(field=name, network=network),
                 sources=sorted(sources),
             )
         )
@@ -161,32 +165,36 @@ def summarize(
         network: _of_network(_heard(near, question, network), near, accumulated, question, network, notes)
         for network in (Network.IN, Network.OUT, Network.UNKNOWN)
     }
-    parts: dict[str, Any] = {network.value: part for network, part in networks.items()}
     service = _of_service(near, question, notes)
-    summary = Summary.model_validate({**parts, "service": service, "this_provider": this_provider})
-    why_null = dict.fromkeys(_nulls(summary), WhyNull.NOT_STATED) | notes.why_null
-    return summary.model_copy(update={"why_null": dict(sorted(why_null.items()))}), notes.warnings
+    nulls = dict.fromkeys(_nulls(networks, service), WhyNull.NOT_STATED) | notes.why_null
+    if this_provider is None:
+        nulls["this_provider"] = WhyNull.NOT_STATED
+    parts = {"service": service, "this_provider": this_provider, "why_null": dict(sorted(nulls.items()))}
+    return Summary.model_validate({**networks, **parts}), notes.warnings
 
 
-def _nulls(summary: Summary) -> Iterator[str]:
-    """The paths of all null cells."""
-    if summary.this_provider is None:
-        yield "this_provider"
-    for network, part in (("in", summary.in_), ("out", summary.out), ("unknown", summary.unknown)):
+def _nulls(networks: dict[Network, NetworkSummary | None], service: ServiceShare) -> Iterator[str]:
+    """The paths of the null cells."""
+    for network, part in networks.items():
         if part is None:
-            yield network
+            yield network.value
             continue
-        for name in ("covered", "copay", "coinsurance_percent", "authorization_required"):
+        for name in _OF_NETWORK:
             if getattr(part, name) is None:
                 yield f"{network}.{name}"
         for kind in _ACCUMULATED:
-            cells = getattr(part, kind.value)
-            for name in (*_LEVELS.values(), "embedded", "effective_remaining"):
+            cells = getattr(part, kind)
+            for name in _OF_ACCUMULATOR:
                 if getattr(cells, name) is None:
-                    yield f"{network}.{kind.value}.{name}"
-    for name in ("copay", "coinsurance_percent", "deductible_applies", "visits"):
-        if getattr(summary.service, name) is None:
+                    yield f"{network}.{kind}.{name}"
+    for name in _OF_SERVICE:
+        if getattr(service, name) is None:
             yield f"service.{name}"
+
+
+_OF_NETWORK = ("covered", "copay", "coinsurance_percent", "authorization_required")
+_OF_ACCUMULATOR = (*_LEVELS.values(), "embedded", "effective_remaining")
+_OF_SERVICE = ("copay", "coinsurance_percent", "deductible_applies", "visits")
 
 
 def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Network) -> list[Benefit]:
@@ -238,20 +246,19 @@ def _of_network(
     network: Network,
     notes: _Notes,
 ) -> NetworkSummary | None:
-    covered = notes.value(f"{network.value}.covered", _covered(rows, near, question))
+    covered = notes.value(f"{network}.covered", _covered(rows, near, question))
     needs = _nearest([row for row in rows if need_of(row) is not AuthorizationNeed.UNKNOWN], question)
     stated = [row for row in rows if row.kind in _STATED_IN]
     # That a service is covered is said by the result; a network needs something that a patient pays, or a denial.
     if not stated and not needs and covered is not False:
-        notes.why_null.pop(f"{network.value}.covered", None)
+        notes.why_null.pop(f"{network}.covered", None)
         return None
-    path = network.value
 
     def share(kind: Kind, name: str, part: str) -> Any:
         cell = _general(rows, question, kind, part)
         if cell.why_null is WhyNull.CONFLICT:
             notes.conflict(network, name, kind, cell.rows)
-        return notes.value(f"{path}.{name}", cell), cell.rows
+        return notes.value(f"{network}.{name}", cell), cell.rows
 
     copay, copay_rows = share(Kind.COPAY, "copay", "amount")
     percent, percent_rows = share(Kind.COINSURANCE, "coinsurance_percent", "percent")
@@ -271,7 +278,7 @@ def _of_network(
         "copay": copay_rows if copay is not None else (),
         "coinsurance_percent": percent_rows if percent is not None else (),
         "authorization": needs,
-        **{f"{kind.value}.{level}": used for kind, (_, cells) in levels.items() for level, used in cells.items()},
+        **{f"{kind}.{level}": used for kind, (_, cells) in levels.items() for level, used in cells.items()},
     }
     return NetworkSummary(
         covered=covered,
@@ -296,7 +303,6 @@ def _covered(rows: Iterable[Benefit], near: Iterable[Benefit], question: SharedC
 
     Words on an exclusion of what is covered otherwise, in whatever network, exclude a part of it.
     """
-    is_covered = any(_tells_coverage(row, question) for row in near)
     stated = {
         row.kind is Kind.COVERAGE
         for row in rows
@@ -304,8 +310,8 @@ def _covered(rows: Iterable[Benefit], near: Iterable[Benefit], question: SharedC
         or (
             row.kind is Kind.NON_COVERED
             and is_anywhere(row)
-            and not (row.limited_to and is_covered)
             and _distance(row, question) == 0
+            and not (row.limited_to and any(_tells_coverage(other, question) for other in near))
         )
     }
     if len(stated) > 1:
@@ -358,10 +364,10 @@ def _by_level(
     cells = {name: _accumulated([row for row in rows if row.level is level]) for level, name in _LEVELS.items()}
     stated: dict[str, Accumulator] = {}
     for name, cell in cells.items():
-        path = f"{kind.value}.{name}"
+        path = f"{kind}.{name}"
         if cell.why_null is WhyNull.CONFLICT:
             notes.conflict(network, path, kind, cell.rows)
-        value = notes.value(f"{network.value}.{path}", cell)
+        value = notes.value(f"{network}.{path}", cell)
         if value is not None:
             stated[name] = value
     own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
@@ -372,7 +378,7 @@ def _by_level(
         if (reason := cells[name].why_null) is not None and reason is not WhyNull.NOT_STATED
     ]
     if unclear:
-        notes.why_null[f"{network.value}.{kind.value}.effective_remaining"] = unclear[0]
+        notes.why_null[f"{network}.{kind}.effective_remaining"] = unclear[0]
     return ByLevel(
         **stated,
         embedded=False if "family" in stated and not of_persons else None,
@@ -382,10 +388,12 @@ def _by_level(
 
 def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
     """The figures of these rows as one, if nothing narrows them and they agree. A limit of a lifetime is not the year's."""
+    if not rows:
+        return _NOT_STATED
     general = [row for row in rows if is_general(row)]
     candidates = [row for row in general if row.period in _YEARLY] or general
     if not candidates:
-        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY if rows else WhyNull.NOT_STATED)
+        return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     if len({row.tier for row in candidates}) > 1:
         return _Cell(rows=tuple(candidates), why_null=WhyNull.SEVERAL_SHARES)
     figures = {name: {value for row in candidates if (value := getattr(row, name)) is not None} for name in _FIGURES}
@@ -433,7 +441,7 @@ def _of_service(near: Sequence[Benefit], question: SharedCostQuestion, notes: _N
     chosen = [row for cell in (copay, percent) if cell.value is not None for row in cell.rows]
     applies = _deductible(chosen, about, question)
     for name, kind, cell in (("copay", Kind.COPAY, copay), ("coinsurance_percent", Kind.COINSURANCE, percent)):
-        known = notes.why_null.get(f"{network.value}.{name}")
+        known = notes.why_null.get(f"{network}.{name}")
         if cell.why_null is WhyNull.CONFLICT and known is not WhyNull.CONFLICT:
             notes.conflict(network, f"service.{name}", kind, cell.rows)
     stated_in = {row.network for row in chosen}
@@ -476,8 +484,8 @@ def _of_one_share(
         return copay, percent
     near, far = _distance(copay.rows[0], question), _distance(percent.rows[0], question)
     if near < far:
-        return copay, _Cell(why_null=WhyNull.NOT_STATED)
-    return (_Cell(why_null=WhyNull.NOT_STATED), percent) if far < near else (copay, percent)
+        return copay, _NOT_STATED
+    return (_NOT_STATED, percent) if far < near else (copay, percent)
 
 
 def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: SharedCostQuestion) -> _Cell[bool]:
@@ -496,7 +504,7 @@ def _deductible(chosen: Sequence[Benefit], about: Sequence[Benefit], question: S
     own = _most_specific([row for row in alike if row.kind is Kind.DEDUCTIBLE and row.total is not None])
     if own and all(row.total == 0 for row in own):
         return _Cell(False, tuple(own))
-    return _Cell(why_null=WhyNull.NOT_STATED)
+    return _NOT_STATED
 
 
 def _network_of_service(near: Iterable[Benefit], question: SharedCostQuestion) -> Network:
@@ -513,7 +521,7 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     near = [row for row in rows if row.kind is kind and getattr(row, part) is not None]
     fitting = [row for row in near if _fits(row, question)]
     if not fitting:
-        return _Cell(why_null=WhyNull.NOT_STATED if not near else _why_not(near, part))
+        return _Cell(why_null=_why_not(near, part)) if near else _NOT_STATED
     nearest = _most_specific(_nearest(fitting, question))
     if min(_distance(row, question) for row in near) < _distance(nearest[0], question):
         return _Cell(why_null=_why_not(near, part))
@@ -539,7 +547,7 @@ def _of_the_kind(
         return None
     stating = _most_specific([row for row in apart if getattr(row, part) is not None])
     if _distance(nearest[0], question) == 0:
-        return _one(stating, part) if stating else _Cell(why_null=WhyNull.NOT_STATED)
+        return _one(stating, part) if stating else _NOT_STATED
     if {getattr(row, part) for row in stating} == of_any_kind:
         return None
     return _Cell(why_null=WhyNull.SEVERAL_SHARES)
@@ -581,7 +589,7 @@ def _visits(rows: Iterable[Benefit], question: SharedCostQuestion) -> _Cell[Quan
         and _fits(row, question)
     ]
     if not counted:
-        return _Cell(why_null=WhyNull.NOT_STATED)
+        return _NOT_STATED
     nearest = _nearest(counted, question)
     # So many a day are beside those of the year, not instead of them.
     nearest = [row for row in nearest if row.period in _YEARLY] or nearest
@@ -638,20 +646,19 @@ def _distance(row: Benefit, question: SharedCostQuestion) -> int:
     """0 on the asked codes or the vendor's notion of the service; the place of its code in the family; the plan; else."""
     if row.applies_to is AppliesTo.ASKED_SERVICE:
         return 0
-    codes: set[tuple[CodeType, str]] = {(CodeType.PROCEDURE, code) for code in row.procedure_codes}
-    codes |= {(CodeType.SERVICE_TYPE, code) for code in row.service_type_codes}
-    if not codes:
+    procedures, service_types = row.procedure_codes, row.service_type_codes
+    if not (procedures or service_types):
         return _PLAN + 1
-    if codes & question.codes:
+    if not (question.procedures.isdisjoint(procedures) and question.service_types.isdisjoint(service_types)):
         return 0
     # A row of a procedure speaks of this alone, not of the service types beside it.
-    if not row.procedure_codes:
+    if not procedures:
         for place, code in enumerate(question.family, start=1):
-            if code in row.service_type_codes:
+            if code in service_types:
                 return place
         if _is_of_physicians(row, question):
             return _PHYSICIAN
-    return _PLAN if WHOLE_PLAN in row.service_type_codes else _ELSE
+    return _PLAN if WHOLE_PLAN in service_types else _ELSE
 
 
 def _is_of_physicians(row: Benefit, question: SharedCostQuestion) -> bool:

@@ -47,8 +47,8 @@ class Node:
         ]
 
     def read(self, key: str, convert: Callable[[Any], _T | None]) -> Sourced[_T]:
-        node = self.at(key)
-        return Sourced(None if node.value is None else convert(node.value), (node.pointer,))
+        value = self.value.get(key) if isinstance(self.value, dict) else None
+        return Sourced(None if value is None else convert(value), (pointer(self.pointer, key),))
 
     def text(self, key: str) -> Sourced[str]:
         return self.read(key, text)
@@ -91,7 +91,7 @@ def unreadable(
 
     `read` is that of a node.
     """
-    return [at for key in keys if read(key, _figure) and not (found := read(key, convert)) for at in found.pointers]
+    return [at for key in keys if not (found := read(key, convert)) and read(key, _figure) for at in found.pointers]
 
 
 def _figure(value: Any) -> bool | None:
@@ -99,16 +99,21 @@ def _figure(value: Any) -> bool | None:
 
 
 def iso_date(value: Any) -> date | None:
-    return _day(value, "%Y-%m-%d")
+    return _day(value, _ISO_DATE)
 
 
 def american_date(value: Any) -> date | None:
-    return _day(value, "%m/%d/%Y")
+    return _day(value, _AMERICAN_DATE)
 
 
-def _day(value: Any, form: str) -> date | None:
+_ISO_DATE = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{1,2})-(?P<day> ?[0-9]|[0-9]{2})")
+_AMERICAN_DATE = re.compile(r"(?P<month>[0-9]{1,2})/(?P<day> ?[0-9]|[0-9]{2})/(?P<year>[0-9]{4})")
+
+
+def _day(value: Any, form: re.Pattern[str]) -> date | None:
+    match = form.fullmatch(value.strip()) if isinstance(value, str) else None
     try:
-        return datetime.strptime(value.strip(), form).date() if isinstance(value, str) else None
+        return date(int(match["year"]), int(match["month"]), int(match["day"])) if match else None
     except ValueError:
         return None
 

@@ -432,7 +432,7 @@ def _code_of(error: VendorError) -> FailureCode:
 
 
 def _document(conclusion: Derived) -> bytes:
-    return orjson.dumps(conclusion.result.model_dump(mode="json"))
+    return conclusion.result.model_dump_json().encode()
 
 
 def _gist(result: bytes) -> Any:

@@ -515,7 +515,7 @@ def _figures(stated: list[dict[Figure, Sourced[Decimal]]]) -> dict[Figure, Sourc
     if len(stated) > 1:
         for figure, number in figures.items():
             figures[figure] = Sourced(
-                number.value, tuple(pointers_of(numbers.get(figure, NOT_STATED) for numbers in stated))
+                number.value, tuple(pointers_of(numbers[figure] for numbers in stated if figure in numbers))
             )
     total, used = figures.get(Figure.TOTAL, NOT_STATED), figures.get(Figure.USED, NOT_STATED)
     is_limited = total.value is not None and not means_no_limit(total.value)

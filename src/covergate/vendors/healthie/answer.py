@@ -98,10 +98,10 @@ def _stated(
         place = check.at("response") if "response" in check.value else check
         warnings.append(warning(WarningCode.RAW_UNPARSABLE, place.pointer))
     of_rows = plan_numbers(response.rows)
-    own = row(**{name: response.plan.get(name, NOT_STATED) | of_rows.get(name, NOT_STATED) for name in _PLAN_FIELDS})
+    own = row(**{name: response.plan.get(name) or of_rows.get(name, NOT_STATED) for name in _PLAN_FIELDS})
     sources = {**reading.plan.sources, **own.pop("sources")}
     asked = {"id": plan.text("payer_id"), "name": plan.text("payer_name")}
-    payer = {name: response.payer.get(name, NOT_STATED) | asked.get(name, NOT_STATED) for name in _PAYER_FIELDS}
+    payer = {name: response.payer.get(name) or asked.get(name, NOT_STATED) for name in _PAYER_FIELDS}
     return Answer(
         coverage=reading.coverage,
         as_of=min(response.answered_on or today, today),
