@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import erasure, ids, retention
 from covergate.access.api_keys import create_key
@@ -23,6 +24,7 @@ from covergate.db.data_keys import GATEWAY
 from covergate.db.database import Database
 from covergate.db.partitions import Partitions
 from covergate.db.sealing import Place, Sealer, SealError
+from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.failure import failure as failure_of
 from covergate.erasure import ERASED_KINDS, erase_old, erase_patient, erase_tenant
@@ -30,6 +32,7 @@ from covergate.errors import ConfigurationError, Problem
 from covergate.gateway import Gateway
 from covergate.retention import prune
 from covergate.settings import Settings
+from covergate.timestamps import instant
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.create import Acceptance
@@ -56,6 +59,12 @@ OTHER_NAME = "Vexelbourne"
 OTHER_PERSON = {**PERSON, "last_name": OTHER_NAME, "member_id": "VVX-1"}
 OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset())
 NOBODY = dict.fromkeys(ERASED_KINDS, 0)
+
+HOLD_KEY = Query("""
+INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
+VALUES (:tenant, 'test', 'held', '', '', '')""")
+FREE_KEY = Query("DELETE FROM idempotency_keys WHERE tenant_id = :tenant")
+WRITE_NOTHING = Query("UPDATE verifications SET external_id = NULL WHERE false")
 
 
 def replied(name: str) -> dict[str, Any]:
@@ -408,6 +417,59 @@ async def test_a_request_says_when_there_is_more(world: World, monkeypatch: pyte
     monkeypatch.setattr(erasure, "BATCH", 2)
     part = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False, within_seconds=0)
     assert (part.complete, part.counts["verifications"]) == (False, 2)
+
+
+@pytest.mark.parametrize("whose", ["patient", "tenant"])
+async def test_a_create_that_is_not_committed_yet_is_waited_for(
+    world: World, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has its time of acceptance before the erasure began is erased, though it is committed afterwards."""
+    looked = asyncio.Event()
+    writers = erasure._writers
+
+    async def looking(db: AsyncConnection) -> set[str]:
+        found = await writers(db)
+        if found:
+            looked.set()
+        return found
+
+    monkeypatch.setattr(erasure, "_writers", looking)
+    async with world.gateway.transaction() as db:
+        # The create finds its idempotency key in another's hand, in the middle of its statement, and waits.
+        await HOLD_KEY.run(db, {"tenant": TENANT})
+        creating = asyncio.create_task(world.accept(key="held", patient=PERSON))
+        await world.engine.waiting_for_locks(1)
+        if whose == "patient":
+            erasing = asyncio.create_task(erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False))
+        else:
+            erasing = asyncio.create_task(erase_tenant(world.gateway, "Test clinic", dry_run=False))
+        waiting = asyncio.create_task(looked.wait())
+        await asyncio.wait({erasing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await FREE_KEY.run(db, {"tenant": TENANT})
+    id_, erased = await creating, await erasing
+    assert (erased.complete, erased.counts["inquiries"], erased.counts["canceled"]) == (True, 1, 1)
+    assert (await world.engine.view(id_))["inquiry"] is None
+    assert await columns_telling(world.gateway, *WORDS) == set()
+
+
+async def test_what_is_accepted_after_the_erasure_began_is_told_by_its_time(world: World) -> None:
+    before = await world.accept(patient=PERSON)
+    erased = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
+    after = await world.accept(patient=PERSON)
+    shown = {id_: await world.engine.view(id_) for id_ in (before, after)}
+    until = instant(erased.until)
+    assert until is not None and shown[before]["created_at"] <= until <= shown[after]["created_at"]
+    assert [one["inquiry"] is None for one in shown.values()] == [True, False]
+
+
+async def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_a_request_may_take(world: World) -> None:
+    await world.accept(patient=PERSON)
+    async with world.gateway.transaction() as db:
+        await FREE_KEY.run(db, {"tenant": TENANT})
+        await WRITE_NOTHING.run(db)
+        erased = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False, within_seconds=0)
+    assert (erased.complete, erased.counts["inquiries"]) == (False, 1)
 
 
 # --- by age ----------------------------------------------------------------------------------------------------------

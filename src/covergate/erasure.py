@@ -5,7 +5,8 @@ sealed goes, with the digests by which a search would find it. Batches are short
 erased is known by `erased_at`, so that a run that was killed is run again, and two at once do no harm.
 
 Invariant: under the lock under which `erased_at` is set nothing sealed is left; and nothing is written to such a verification
-(`verifications/commit.py`, `verifications/vendor_events.py`), whatever a vendor still answers.
+(`verifications/commit.py`, `verifications/vendor_events.py`), whatever a vendor still answers. What was accepted up to the
+instant at which an erasure began is erased by it, also if it is committed later: whoever was writing then is waited for.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ LEAST_PAUSE_SECONDS = 0.01
 """Between two batches: as long as the last one took, and at least so long."""
 ANSWER_WITHIN_SECONDS = 20.0
 """A request erases for so long; then it says that there is more."""
+WRITERS_SECONDS = 90.0
+"""Longer than any statement or idle transaction of ours lasts (`db/connect.py`)."""
 
 _GIVEN = "ANY(CAST(:ids AS text[]))"
 _EVENT_BODIES = f"SELECT message_id FROM vendor_events WHERE verification_id = {_GIVEN} AND message_id IS NOT NULL"
@@ -112,6 +115,11 @@ _LOCK = Query(
 )
 _OPEN_ONES = Query(f"SELECT id FROM verifications WHERE id = {_GIVEN} AND {IS_OPEN}")
 _CLOCK = Query("SELECT clock_timestamp()")
+# A statement has its table's lock before it takes its snapshot and tells the time, and until others see what it wrote.
+_WRITERS = Query("""
+SELECT DISTINCT virtualtransaction AS id FROM pg_locks
+WHERE relation = 'verifications'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
 
 
 def _old(held: str) -> Query:
@@ -190,10 +198,11 @@ Ids = Callable[[AsyncConnection, str, int], Awaitable[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What was, or would be, erased: kind → how much. Not `complete`: there is more."""
+    """What was, or would be, erased of what was accepted until then: kind → how much. Not `complete`: there is more."""
 
     counts: Mapping[str, int]
     dry_run: bool
+    until: datetime
     complete: bool = True
 
 
@@ -211,8 +220,8 @@ async def erase_patient(
 
     `by`: who does it, if that is not the caller.
     """
-    async with gateway.connection() as db:
-        until = await _CLOCK.scalar(db)
+    begun = time.monotonic()
+    until, seen = await _all_accepted(gateway, WRITERS_SECONDS if within_seconds is None else within_seconds)
     await gateway.meet(caller.tenant_id)
     values = {
         "tenant": caller.tenant_id,
@@ -230,12 +239,12 @@ async def erase_patient(
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
         await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, ids)
 
-    erasure = await _run(gateway, theirs, note, dry_run=dry_run, within_seconds=within_seconds)
-    if not erasure.counts["verifications"]:
+    counts, complete = await _run(gateway, theirs, note, dry_run=dry_run, begun=begun, within_seconds=within_seconds)
+    if not counts["verifications"]:
         # That nobody is known is an answer about the person, too.
         async with gateway.connection() as db:
             await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)
-    return erasure
+    return Erasure(counts, dry_run, until, seen and complete)
 
 
 async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasure:
@@ -255,6 +264,10 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
         await audit.record(db, audit.command_line(found.id), action, SubjectKind.TENANT, [found.id])
         if not dry_run:
             await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
+    # A create that began before that does not see that the tenant is erased.
+    until, seen = await _all_accepted(gateway, WRITERS_SECONDS)
+    if not seen:
+        raise ConfigurationError("a transaction has been writing for too long: end it, and run this again")
 
     async def theirs(db: AsyncConnection, after: str, batch: int) -> list[str]:
         query = _OF_TENANT if dry_run else _HELD_OF_TENANT
@@ -263,13 +276,8 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
         """The tenant's row stands for all of them."""
 
-    erasure = await _run(gateway, theirs, note, dry_run=dry_run)
-    counts = Counter(erasure.counts)
+    counts, _ = await _run(gateway, theirs, note, dry_run=dry_run)
     if not dry_run:
-        # Until none is left: a process may have taken a key for valid for a moment after it was revoked.
-        while erasure.counts["verifications"]:
-            erasure = await _run(gateway, theirs, note, dry_run=False)
-            counts.update(erasure.counts)
         for rows in _ROWS_OF_TENANT:
             async for _ in _batches(gateway, rows, of_tenant):
                 pass
@@ -277,7 +285,7 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
             # Again: a process that had not heard of it may have taken an account or an endpoint in meanwhile.
             await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
             await destroy_all(db, found.id)  # after the last value under them
-    return Erasure({**more, **counts}, dry_run)
+    return Erasure({**more, **counts}, dry_run, until)
 
 
 async def erase_old(gateway: Gateway) -> int:
@@ -313,16 +321,35 @@ async def _erase_older(gateway: Gateway, tenant: str, days: int, old: Query, sta
         batch = await _pause(began, batch)
 
 
+async def _all_accepted(gateway: Gateway, within_seconds: float) -> tuple[datetime, bool]:
+    """An instant, and whether all that was accepted up to it can be seen by now: those who were writing then are waited for."""
+    async with gateway.connection() as db:
+        until: datetime = await _CLOCK.scalar(db)
+        waited_for = now = await _writers(db)
+        give_up = time.monotonic() + within_seconds
+        while (waited_for := waited_for & now) and time.monotonic() < give_up:
+            await asyncio.sleep(LEAST_PAUSE_SECONDS)
+            now = await _writers(db)
+    return until, not waited_for
+
+
+async def _writers(db: AsyncConnection) -> set[str]:
+    """Transactions that may be accepting something."""
+    return {row.id for row in await _WRITERS.all(db)}
+
+
 async def _run(
     gateway: Gateway,
     ids_after: Ids,
     note: Callable[[AsyncConnection, Sequence[str]], Awaitable[None]],
     *,
     dry_run: bool,
+    begun: float = 0.0,
     within_seconds: float | None = None,
-) -> Erasure:
+) -> tuple[Counter[str], bool]:
+    """What was done, and whether that was all."""
     counts: Counter[str] = Counter(dict.fromkeys(ERASED_KINDS, 0))
-    begun, after, batch = time.monotonic(), "", min(FIRST_BATCH, BATCH)
+    after, batch = "", min(FIRST_BATCH, BATCH)
     while True:
         began = time.monotonic()
         async with gateway.transaction() as db:
@@ -331,9 +358,9 @@ async def _run(
                 counts.update(await _count(db, ids) if dry_run else await _erase_all(gateway, db, ids))
                 await note(db, ids)
         if len(ids) < batch:
-            return Erasure(counts, dry_run)
+            return counts, True
         if within_seconds is not None and time.monotonic() - begun > within_seconds:
-            return Erasure(counts, dry_run, complete=False)
+            return counts, False
         after = ids[-1]
         batch = await _pause(began, batch)
 
