@@ -64,6 +64,7 @@ HOLD_KEY = Query("""
 INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
 VALUES (:tenant, 'test', 'held', '', '', '')""")
 FREE_KEY = Query("DELETE FROM idempotency_keys WHERE tenant_id = :tenant")
+COMMITS = Query("SELECT current_setting('synchronous_commit') AS waits, pg_current_wal_insert_lsn()::text AS lsn")
 WRITE_NOTHING = Query("UPDATE verifications SET external_id = NULL WHERE false")
 
 
@@ -470,6 +471,38 @@ async def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_a_request
         await WRITE_NOTHING.run(db)
         erased = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False, within_seconds=0)
     assert (erased.complete, erased.counts["inquiries"]) == (False, 1)
+
+
+async def test_no_lock_is_held_while_the_disk_is_waited_for_and_what_is_reported_stands_on_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.build()
+    await world.engine.run_sql(f"ALTER DATABASE {await named(world)} SET synchronous_commit = on")
+    waits, reached = [], []
+    erase = erasure._erase
+
+    async def looking(db: AsyncConnection, *args: Any) -> None:
+        await erase(db, *args)
+        row = await COMMITS.one(db)
+        assert row is not None
+        waits.append(row.waits)
+        reached.append(row.lsn)
+
+    monkeypatch.setattr(erasure, "_erase", looking)
+    monkeypatch.setattr(erasure, "BATCH", 1)
+    async with world.gateway.database.apart(pool_size=2, application_name="durable") as database:
+        gateway = replace(world.gateway, database=database)
+        await erase_patient(gateway, CALLER, MEMBER, BORN, dry_run=False)
+        [row] = await world.engine.rows(
+            "SELECT pg_current_wal_flush_lsn() >= CAST(CAST(:lsn AS text) AS pg_lsn) AS kept", lsn=reached[-1]
+        )
+    assert sorted(waits) == ["off", "off", "off", "off", "on"]  # one was open: its cancellation is told to partners
+    assert row.kept
+
+
+async def named(world: World) -> str:
+    [row] = await world.engine.rows("SELECT current_database() AS name")
+    return str(row.name)
 
 
 # --- by age ----------------------------------------------------------------------------------------------------------

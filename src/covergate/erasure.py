@@ -84,7 +84,9 @@ WITH l AS MATERIALIZED (SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO KEY 
   UPDATE delivery_attempts SET answer_sealed = NULL FROM l WHERE delivery_id = l.id AND answer_sealed IS NOT NULL
 )
 UPDATE deliveries d SET last_answer_sealed = NULL FROM l WHERE d.id = l.id AND last_answer_sealed IS NOT NULL"""),
-    Query(f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL"),
+)
+_MARK_RAW = Query(
+    f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL"
 )
 _CONTENT = (
     Query(f"DELETE FROM results WHERE verification_id = {_GIVEN}"),
@@ -98,13 +100,15 @@ UPDATE deliveries d SET step = step + 1 FROM l WHERE d.id = l.id AND status = '{
     Query(f"DELETE FROM work WHERE verification_id = {_GIVEN}"),
     Query(f"""
 DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS})"""),
-    Query(f"""
-UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL,
-  late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp()
-WHERE id = {_GIVEN}"""),
 )
+_NO_CONTENT = """
+UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL,
+  late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp(),
+  raw_erased_at = coalesce(raw_erased_at, clock_timestamp())"""
+_MARK = Query(f"{_NO_CONTENT} WHERE id = {_GIVEN}")
+_MARK_WORDLESS = Query(f"{_NO_CONTENT}, external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}")
+"""Each row of `verifications` is written once: it has many indexes, so that is a third of the time that its lock is held."""
 _PARTNERS_WORDS = (
-    Query(f"UPDATE verifications SET external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}"),
     Query(f"""
 UPDATE events SET data = data || '{{"external_id": null, "metadata": {{}}}}' WHERE verification_id = {_GIVEN}"""),
 )
@@ -113,6 +117,15 @@ UPDATE events SET data = data || '{{"external_id": null, "metadata": {{}}}}' WHE
 _LOCK = Query(
     f"SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND erased_at IS NULL ORDER BY id FOR NO KEY UPDATE"
 )
+_NO_WAIT = Query("SET LOCAL synchronous_commit = off")
+"""With its locks held a batch does not wait for the disk, which may take half a second: it is on the disk before the next one
+begins. What a crash undoes is a whole batch, with what the audit says of it, and that is erased again."""
+_WAIT = Query("SET LOCAL synchronous_commit = off")
+"""A batch is committed without a wait for the disk, which may take half a second, with its locks held. What a crash undoes is
+whole batches, the last ones first, with what the audit says of them; it is erased again."""
+_WAIT = Query("SET LOCAL synchronous_commit TO DEFAULT")
+_KEEP = Query("SELECT pg_logical_emit_message(true, 'covergate', 'erased')")
+"""As good as any write: when it is committed, all that was committed before stands on the disk, too."""
 _OPEN_ONES = Query(f"SELECT id FROM verifications WHERE id = {_GIVEN} AND {IS_OPEN}")
 _CLOCK = Query("SELECT clock_timestamp()")
 # A statement has its table's lock before it takes its snapshot and tells the time, and until others see what it wrote.
@@ -122,19 +135,44 @@ WHERE relation = 'verifications'::regclass AND mode = 'RowExclusiveLock' AND pid
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
 
 
-def _old(held: str) -> Query:
-    return Query(
+# Reads what a batch will write, with no lock: whatever has to come from the disk, or to go there to make room, does so before.
+_READ = Query(f"""
+SELECT (SELECT count(substr(inquiry_sealed, 1, 1)) FROM verifications WHERE id = {_GIVEN}),
+  (SELECT count(substr(sealed, 1, 1)) FROM results WHERE verification_id = {_GIVEN}),
+  (SELECT count(substr(sealed, 1, 1)) FROM readings WHERE verification_id = {_GIVEN}),
+  (SELECT sum(cardinality(contents_sealed)) FROM history WHERE verification_id = {_GIVEN} AND at >= (
+    SELECT min(created_at) - interval '1 hour' FROM verifications WHERE id = {_GIVEN})),
+  (SELECT count(substr(body_sealed, 1, 1)) FROM vendor_messages WHERE id IN ({_EVENT_BODIES})),
+  (SELECT count(substr(full_sealed, 1, 1)) FROM events WHERE verification_id = {_GIVEN}),
+  (SELECT count(substr(d.last_answer_sealed, 1, 1)) {_OF_THEIR_EVENTS}),
+  (SELECT count(substr(answer_sealed, 1, 1)) FROM delivery_attempts WHERE delivery_id IN (SELECT d.id {_OF_THEIR_EVENTS}))""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What of a tenant has outlived its days: how it is found, locked unless another has it, and erased."""
+
+    find: Query
+    lock: Query
+    statements: Sequence[Query]
+
+
+def _old(held: str, *statements: Query) -> _Old:
+    find = Query(
         f"""
 SELECT id, created_at FROM verifications
 WHERE tenant_id = :tenant AND {held} IS NULL AND created_at >= :after AND created_at < now() - make_interval(days => :days)
   AND completed_at < now() - make_interval(days => :days)
-ORDER BY created_at LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED""",
+ORDER BY created_at LIMIT :batch""",
         days="int",
         after="timestamptz",
     )
+    lock = Query(f"""
+SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND {held} IS NULL ORDER BY id FOR NO KEY UPDATE SKIP LOCKED""")
+    return _Old(find, lock, statements)
 
 
-_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at"), _old("erased_at")
+_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at", *_RAW, _MARK_RAW), _old("erased_at", *_RAW, *_CONTENT, _MARK)
 _TENANTS = Query("SELECT id, raw_days, content_days FROM tenants ORDER BY id")
 
 # The same question is about the same patient, however the member id was spelt.
@@ -298,27 +336,38 @@ async def erase_old(gateway: Gateway) -> int:
         content = settings.content_days if tenant.content_days is None else tenant.content_days
         raw = settings.raw_days if tenant.raw_days is None else tenant.raw_days
         if content:
-            erased += await _erase_older(gateway, tenant.id, content, _OLD_CONTENT, (*_RAW, *_CONTENT))
+            erased += await _erase_older(gateway, tenant.id, content, _OLD_CONTENT)
         if raw and not 0 < content <= raw:
-            erased += await _erase_older(gateway, tenant.id, raw, _OLD_RAW, _RAW)
+            erased += await _erase_older(gateway, tenant.id, raw, _OLD_RAW)
     return erased
 
 
-async def _erase_older(gateway: Gateway, tenant: str, days: int, old: Query, statements: Sequence[Query]) -> int:
+async def _erase_older(gateway: Gateway, tenant: str, days: int, old: _Old) -> int:
     erased, batch, values = 0, min(FIRST_BATCH, BATCH), {"tenant": tenant, "days": days}
     # Not from the beginning each time: until a vacuum the index also leads to what was erased.
     after = datetime(1970, 1, 1).astimezone()
     while True:
         began = time.monotonic()
+        async with gateway.connection() as db:
+            found = await old.find.all(db, {**values, "after": after, "batch": batch})
+            if not found:
+                return erased
+            ids = [row.id for row in found]
+            await _READ.all(db, {"ids": ids})
+        locked_at = time.monotonic()
         async with gateway.transaction() as db:
-            rows = await old.all(db, {**values, "after": after, "batch": batch})
+            await _NO_WAIT.run(db)
+            rows = await old.lock.all(db, {"ids": ids})
             if rows:
-                await _erase(db, statements, rows)
+                await _erase(db, old.statements, rows)
+        held = time.monotonic() - locked_at
+        if rows:
+            await _keep(gateway)
         erased += len(rows)
-        if len(rows) < batch:
+        if len(found) < batch:
             return erased
-        after = rows[-1].created_at
-        batch = await _pause(began, batch)
+        after = found[-1].created_at
+        batch = await _pause(began, held, batch, len(rows))
 
 
 async def _all_accepted(gateway: Gateway, within_seconds: float) -> tuple[datetime, bool]:
@@ -352,17 +401,31 @@ async def _run(
     after, batch = "", min(FIRST_BATCH, BATCH)
     while True:
         began = time.monotonic()
-        async with gateway.transaction() as db:
+        async with gateway.connection() as db:
             ids = await ids_after(db, after, batch)
-            if ids:
-                counts.update(await _count(db, ids) if dry_run else await _erase_all(gateway, db, ids))
-                await note(db, ids)
+            if not ids:
+                return counts, True
+            await _READ.all(db, {"ids": ids})
+        locked_at = time.monotonic()
+        async with gateway.transaction() as db:
+            await _NO_WAIT.run(db)
+            counts.update(await _count(db, ids) if dry_run else await _erase_all(gateway, db, ids))
+            await note(db, ids)
+        held = time.monotonic() - locked_at
+        await _keep(gateway)
         if len(ids) < batch:
             return counts, True
         if within_seconds is not None and time.monotonic() - begun > within_seconds:
             return counts, False
         after = ids[-1]
-        batch = await _pause(began, batch)
+        batch = await _pause(began, held, batch, len(ids))
+
+
+async def _keep(gateway: Gateway) -> None:
+    """Has what was committed on the disk: what is reported to be erased stays so, whatever crashes afterwards. And to make
+    room in its memory PostgreSQL first brings to the disk what was written about a page: the next batch finds that done."""
+    async with gateway.connection() as db:
+        await _KEEP.scalar(db)
 
 
 async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
@@ -371,6 +434,7 @@ async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) 
     still_open = [row.id for row in await _OPEN_ONES.all(db, {"ids": list(ids)})]
     canceled = 0
     if still_open:
+        await _WAIT.run(db)  # partners are told
         locked = await store.lock(db, sealer, still_open)
         changes = [lifecycle.canceled(replace(v, inquiry_with_ssn=None)) for v in locked.values() if v.open]
         await apply(db, sealer, changes, full=False)
@@ -380,7 +444,7 @@ async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) 
     if not rows:
         return {}
     counts = await _count(db, [row.id for row in rows])
-    await _erase(db, (*_RAW, *_CONTENT, *_PARTNERS_WORDS), rows)
+    await _erase(db, (*_RAW, *_CONTENT, *_PARTNERS_WORDS, _MARK_WORDLESS), rows)
     return {**counts, "canceled": canceled}
 
 
@@ -401,14 +465,18 @@ async def _batches(gateway: Gateway, delete: Query, values: Mapping[str, Any]) -
     while deleted == batch:
         began = time.monotonic()
         async with gateway.transaction() as db:
+            await _NO_WAIT.run(db)
             deleted = await delete.run(db, {**values, "batch": batch})
+        held = time.monotonic() - began
+        await _keep(gateway)
         yield deleted
         if deleted == batch:
-            batch = deleted = await _pause(began, batch)
+            batch = deleted = await _pause(began, held, batch, deleted)
 
 
-async def _pause(began: float, batch: int) -> int:
-    """The size of the next batch: on a slow day it is smaller."""
-    took = time.monotonic() - began
-    await asyncio.sleep(max(took, LEAST_PAUSE_SECONDS))
-    return min(max(int(batch * BATCH_SECONDS / took), 1), 2 * batch, BATCH)
+async def _pause(began: float, held: float, batch: int, done: int) -> int:
+    """The size of the next batch: on a slow day it is smaller. `held`: for so many seconds its locks were."""
+    await asyncio.sleep(max(time.monotonic() - began, LEAST_PAUSE_SECONDS))
+    if not done:
+        return batch  # another eraser had all of it
+    return min(max(int(done * BATCH_SECONDS / held), 1), 2 * batch, BATCH)
