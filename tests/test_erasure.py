@@ -64,6 +64,10 @@ HOLD_KEY = Query("""
 INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
 VALUES (:tenant, 'test', 'held', '', '', '')""")
 FREE_KEY = Query("DELETE FROM idempotency_keys WHERE tenant_id = :tenant")
+LOCK_DELIVERIES = Query("SELECT id FROM deliveries ORDER BY id FOR UPDATE")
+RECORD_AGAIN = Query("""
+INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
+SELECT delivery_id, at, status, duration_ms, error, answer_sealed FROM delivery_attempts""")
 COMMITS = Query("SELECT current_setting('synchronous_commit') AS waits, pg_current_wal_insert_lsn()::text AS lsn")
 WRITE_NOTHING = Query("UPDATE verifications SET external_id = NULL WHERE false")
 
@@ -368,6 +372,20 @@ async def test_a_delivery_on_the_line_does_not_bring_the_partners_words_back(wor
         await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
         for delivery in claimed:
             await deliverer.deliver(delivery)
+    assert await columns_telling(world.gateway, *WORDS) == set()
+
+
+async def test_a_try_that_is_being_recorded_is_waited_for(world: World) -> None:
+    """The partner's words of that try are committed while the erasure waits for its delivery."""
+    id_ = await world.accept(patient=PERSON)
+    await world.end(id_)
+    await world.settle()
+    async with world.gateway.transaction() as db:
+        await LOCK_DELIVERIES.run(db)
+        erasing = asyncio.create_task(erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False))
+        await world.engine.waiting_for_locks(1)
+        await RECORD_AGAIN.run(db)
+    await erasing
     assert await columns_telling(world.gateway, *WORDS) == set()
 
 

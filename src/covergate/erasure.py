@@ -72,51 +72,64 @@ SELECT (SELECT count(d.last_answer_sealed) {_OF_THEIR_EVENTS}) + (
 """Kind of what is erased → how much of it these verifications have. `canceled`: those that were still open."""
 _COUNT = Query("SELECT " + ", ".join(f"CAST(({sql}) AS bigint) AS {kind}" for kind, sql in ERASED_KINDS.items()))
 
-_RAW = (
-    Query(
-        "UPDATE history SET contents_sealed = NULL"
-        f" WHERE verification_id = {_GIVEN} AND at >= :since AND contents_sealed IS NOT NULL"
-    ),
-    Query(f"DELETE FROM vendor_messages WHERE id IN ({_EVENT_BODIES})"),
-    Query(f"UPDATE vendor_events SET body_sealed = NULL WHERE verification_id = {_GIVEN} AND body_sealed IS NOT NULL"),
-    Query(f"""
-WITH l AS MATERIALIZED (SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO KEY UPDATE OF d), a AS (
-  UPDATE delivery_attempts SET answer_sealed = NULL FROM l WHERE delivery_id = l.id AND answer_sealed IS NOT NULL
-)
-UPDATE deliveries d SET last_answer_sealed = NULL FROM l WHERE d.id = l.id AND last_answer_sealed IS NOT NULL"""),
-)
-_MARK_RAW = Query(
-    f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL"
-)
+
+# With the locks of verifications and deliveries, so it sees what was written before: nobody writes to these rows meanwhile.
+# It is one statement, because each costs two changes of process, and on a busy machine these are most of the time.
+def _statement(main: str, *parts: str, deliveries: str) -> Query:
+    return Query(f"""
+WITH raw AS (
+  UPDATE history SET contents_sealed = NULL WHERE verification_id = {_GIVEN} AND at >= :since AND contents_sealed IS NOT NULL
+), messages AS (
+  DELETE FROM vendor_messages WHERE id IN ({_EVENT_BODIES})
+), bodies AS (
+  UPDATE vendor_events SET body_sealed = NULL WHERE verification_id = {_GIVEN} AND body_sealed IS NOT NULL
+), theirs AS MATERIALIZED (
+  SELECT d.id {_OF_THEIR_EVENTS}
+), answers AS (
+  UPDATE delivery_attempts SET answer_sealed = NULL FROM theirs WHERE delivery_id = theirs.id AND answer_sealed IS NOT NULL
+), last_answers AS (
+  UPDATE deliveries d SET last_answer_sealed = NULL{deliveries}
+){"".join(f", {part}" for part in parts)}
+{main}""")
+
+
+_THEIRS = "FROM theirs WHERE d.id = theirs.id AND (last_answer_sealed IS NOT NULL"
+# A try that is on the line is not recorded: the partner's answer to a full payload may repeat it.
+_NOT_RECORDED = f", step = step + CASE status WHEN '{DeliveryStatus.PENDING}' THEN 1 ELSE 0 END"
 _CONTENT = (
-    Query(f"DELETE FROM results WHERE verification_id = {_GIVEN}"),
-    Query(f"DELETE FROM readings WHERE verification_id = {_GIVEN}"),
-    # A try that is on the line is not recorded: the partner's answer to a full payload may repeat it.
-    Query(f"""
-WITH l AS MATERIALIZED (
-  SELECT d.id {_OF_THEIR_EVENTS} AND d.status = '{DeliveryStatus.PENDING}' ORDER BY d.id FOR NO KEY UPDATE OF d)
-UPDATE deliveries d SET step = step + 1 FROM l WHERE d.id = l.id AND status = '{DeliveryStatus.PENDING}'"""),
-    Query(f"UPDATE events SET full_sealed = NULL WHERE verification_id = {_GIVEN} AND full_sealed IS NOT NULL"),
-    Query(f"DELETE FROM work WHERE verification_id = {_GIVEN}"),
-    Query(f"""
-DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS})"""),
+    f"answered AS (DELETE FROM results WHERE verification_id = {_GIVEN})",
+    f"read AS (DELETE FROM readings WHERE verification_id = {_GIVEN})",
+    f"due AS (DELETE FROM work WHERE verification_id = {_GIVEN})",
+    f"""keys AS (
+  DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS}))""",
 )
-_NO_CONTENT = """
+_FULL = f"full_payloads AS (UPDATE events SET full_sealed = NULL WHERE verification_id = {_GIVEN} AND full_sealed IS NOT NULL)"
+_WORDLESS = f"""full_payloads AS (
+  UPDATE events SET full_sealed = NULL, data = data || '{{"external_id": null, "metadata": {{}}}}'
+  WHERE verification_id = {_GIVEN})"""
+_MARK = """
 UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL,
   late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp(),
   raw_erased_at = coalesce(raw_erased_at, clock_timestamp())"""
-_MARK = Query(f"{_NO_CONTENT} WHERE id = {_GIVEN}")
-_MARK_WORDLESS = Query(f"{_NO_CONTENT}, external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}")
-"""Each row of `verifications` is written once: it has many indexes, so that is a third of the time that its lock is held."""
-_PARTNERS_WORDS = (
-    Query(f"""
-UPDATE events SET data = data || '{{"external_id": null, "metadata": {{}}}}' WHERE verification_id = {_GIVEN}"""),
+_CHANGED = f"{_THEIRS} OR status = '{DeliveryStatus.PENDING}')"
+
+_ERASE_RAW = _statement(
+    f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL",
+    deliveries=f" {_THEIRS})",
 )
-"""Neither may hold PHI, and who keeps the contract loses little; but a partner may have broken it."""
+_ERASE_OLD = _statement(f"{_MARK} WHERE id = {_GIVEN}", *_CONTENT, _FULL, deliveries=f"{_NOT_RECORDED} {_CHANGED}")
+_ERASE_ALL = _statement(
+    f"{_MARK}, external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}",
+    *_CONTENT,
+    _WORDLESS,
+    deliveries=f"{_NOT_RECORDED} {_CHANGED}",
+)
+"""Partners' words too, which may not hold PHI: who keeps the contract loses little, but a partner may have broken it."""
 
 _LOCK = Query(
     f"SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND erased_at IS NULL ORDER BY id FOR NO KEY UPDATE"
 )
+_LOCK_DELIVERIES = Query(f"SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO KEY UPDATE OF d")
 _NO_WAIT = Query("SET LOCAL synchronous_commit = off")
 """With its locks held a batch does not wait for the disk, which may take half a second: it is on the disk before the next one
 begins. What a crash undoes is a whole batch, with what the audit says of it, and that is erased again."""
@@ -154,10 +167,10 @@ class _Old:
 
     find: Query
     lock: Query
-    statements: Sequence[Query]
+    erase: Query
 
 
-def _old(held: str, *statements: Query) -> _Old:
+def _old(held: str, erase: Query) -> _Old:
     find = Query(
         f"""
 SELECT id, created_at FROM verifications
@@ -169,10 +182,10 @@ ORDER BY created_at LIMIT :batch""",
     )
     lock = Query(f"""
 SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND {held} IS NULL ORDER BY id FOR NO KEY UPDATE SKIP LOCKED""")
-    return _Old(find, lock, statements)
+    return _Old(find, lock, erase)
 
 
-_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at", *_RAW, _MARK_RAW), _old("erased_at", *_RAW, *_CONTENT, _MARK)
+_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at", _ERASE_RAW), _old("erased_at", _ERASE_OLD)
 _TENANTS = Query("SELECT id, raw_days, content_days FROM tenants ORDER BY id")
 
 # The same question is about the same patient, however the member id was spelt.
@@ -359,7 +372,7 @@ async def _erase_older(gateway: Gateway, tenant: str, days: int, old: _Old) -> i
             await _NO_WAIT.run(db)
             rows = await old.lock.all(db, {"ids": ids})
             if rows:
-                await _erase(db, old.statements, rows)
+                await _erase(db, old.erase, rows)
         held = time.monotonic() - locked_at
         if rows:
             await _keep(gateway)
@@ -444,7 +457,7 @@ async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) 
     if not rows:
         return {}
     counts = await _count(db, [row.id for row in rows])
-    await _erase(db, (*_RAW, *_CONTENT, *_PARTNERS_WORDS, _MARK_WORDLESS), rows)
+    await _erase(db, _ERASE_ALL, rows)
     return {**counts, "canceled": canceled}
 
 
@@ -452,12 +465,12 @@ async def _count(db: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
     return dict((await _COUNT.all(db, {"ids": list(ids)}))[0].items())
 
 
-async def _erase(db: AsyncConnection, statements: Sequence[Query], rows: Sequence[Any]) -> None:
-    """Of verifications that the transaction has locked, in statements that see what was written before."""
+async def _erase(db: AsyncConnection, statement: Query, rows: Sequence[Any]) -> None:
+    """Of verifications that the transaction has locked. What a partner answered last is recorded under its delivery's lock."""
     since = min(row.created_at for row in rows) - timedelta(hours=1)
     values = {"ids": [row.id for row in rows], "since": since}
-    for statement in statements:
-        await statement.run(db, values)
+    await _LOCK_DELIVERIES.run(db, values)
+    await statement.run(db, values)
 
 
 async def _batches(gateway: Gateway, delete: Query, values: Mapping[str, Any]) -> AsyncIterator[int]:
