@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import erasure, ids, retention
 from covergate.access.api_keys import create_key
@@ -23,6 +24,7 @@ from covergate.db.data_keys import GATEWAY
 from covergate.db.database import Database
 from covergate.db.partitions import Partitions
 from covergate.db.sealing import Place, Sealer, SealError
+from covergate.db.sql import Query
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.failure import failure as failure_of
 from covergate.erasure import ERASED_KINDS, erase_old, erase_patient, erase_tenant
@@ -30,6 +32,7 @@ from covergate.errors import ConfigurationError, Problem
 from covergate.gateway import Gateway
 from covergate.retention import prune
 from covergate.settings import Settings
+from covergate.timestamps import instant
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.create import Acceptance
@@ -56,6 +59,17 @@ OTHER_NAME = "Vexelbourne"
 OTHER_PERSON = {**PERSON, "last_name": OTHER_NAME, "member_id": "VVX-1"}
 OTHER_CALLER = Caller(OTHER_TENANT, "test", "key_other", frozenset())
 NOBODY = dict.fromkeys(ERASED_KINDS, 0)
+
+HOLD_KEY = Query("""
+INSERT INTO idempotency_keys (tenant_id, mode, key, fingerprint, fingerprint_key_id, verification_id)
+VALUES (:tenant, 'test', 'held', '', '', '')""")
+FREE_KEY = Query("DELETE FROM idempotency_keys WHERE tenant_id = :tenant")
+LOCK_DELIVERIES = Query("SELECT id FROM deliveries ORDER BY id FOR UPDATE")
+RECORD_AGAIN = Query("""
+INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
+SELECT delivery_id, at, status, duration_ms, error, answer_sealed FROM delivery_attempts""")
+COMMITS = Query("SELECT current_setting('synchronous_commit') AS waits, pg_current_wal_insert_lsn()::text AS lsn")
+WRITE_NOTHING = Query("UPDATE verifications SET external_id = NULL WHERE false")
 
 
 def replied(name: str) -> dict[str, Any]:
@@ -361,6 +375,20 @@ async def test_a_delivery_on_the_line_does_not_bring_the_partners_words_back(wor
     assert await columns_telling(world.gateway, *WORDS) == set()
 
 
+async def test_a_try_that_is_being_recorded_is_waited_for(world: World) -> None:
+    """The partner's words of that try are committed while the erasure waits for its delivery."""
+    id_ = await world.accept(patient=PERSON)
+    await world.end(id_)
+    await world.settle()
+    async with world.gateway.transaction() as db:
+        await LOCK_DELIVERIES.run(db)
+        erasing = asyncio.create_task(erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False))
+        await world.engine.waiting_for_locks(1)
+        await RECORD_AGAIN.run(db)
+    await erasing
+    assert await columns_telling(world.gateway, *WORDS) == set()
+
+
 async def test_an_answer_that_was_erased_is_not_taken_over(world: World, wire: Wire) -> None:
     leader = await world.accept(patient=PERSON)
     await world.engine.run_all()
@@ -408,6 +436,91 @@ async def test_a_request_says_when_there_is_more(world: World, monkeypatch: pyte
     monkeypatch.setattr(erasure, "BATCH", 2)
     part = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False, within_seconds=0)
     assert (part.complete, part.counts["verifications"]) == (False, 2)
+
+
+@pytest.mark.parametrize("whose", ["patient", "tenant"])
+async def test_a_create_that_is_not_committed_yet_is_waited_for(
+    world: World, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has its time of acceptance before the erasure began is erased, though it is committed afterwards."""
+    looked = asyncio.Event()
+    writers = erasure._writers
+
+    async def looking(db: AsyncConnection) -> set[str]:
+        found = await writers(db)
+        if found:
+            looked.set()
+        return found
+
+    monkeypatch.setattr(erasure, "_writers", looking)
+    async with world.gateway.transaction() as db:
+        # The create finds its idempotency key in another's hand, in the middle of its statement, and waits.
+        await HOLD_KEY.run(db, {"tenant": TENANT})
+        creating = asyncio.create_task(world.accept(key="held", patient=PERSON))
+        await world.engine.waiting_for_locks(1)
+        if whose == "patient":
+            erasing = asyncio.create_task(erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False))
+        else:
+            erasing = asyncio.create_task(erase_tenant(world.gateway, "Test clinic", dry_run=False))
+        waiting = asyncio.create_task(looked.wait())
+        await asyncio.wait({erasing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await FREE_KEY.run(db, {"tenant": TENANT})
+    id_, erased = await creating, await erasing
+    assert (erased.complete, erased.counts["inquiries"], erased.counts["canceled"]) == (True, 1, 1)
+    assert (await world.engine.view(id_))["inquiry"] is None
+    assert await columns_telling(world.gateway, *WORDS) == set()
+
+
+async def test_what_is_accepted_after_the_erasure_began_is_told_by_its_time(world: World) -> None:
+    before = await world.accept(patient=PERSON)
+    erased = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False)
+    after = await world.accept(patient=PERSON)
+    shown = {id_: await world.engine.view(id_) for id_ in (before, after)}
+    until = instant(erased.until)
+    assert until is not None and shown[before]["created_at"] <= until <= shown[after]["created_at"]
+    assert [one["inquiry"] is None for one in shown.values()] == [True, False]
+
+
+async def test_a_writer_that_does_not_end_is_waited_for_no_longer_than_a_request_may_take(world: World) -> None:
+    await world.accept(patient=PERSON)
+    async with world.gateway.transaction() as db:
+        await FREE_KEY.run(db, {"tenant": TENANT})
+        await WRITE_NOTHING.run(db)
+        erased = await erase_patient(world.gateway, CALLER, MEMBER, BORN, dry_run=False, within_seconds=0)
+    assert (erased.complete, erased.counts["inquiries"]) == (False, 1)
+
+
+async def test_no_lock_is_held_while_the_disk_is_waited_for_and_what_is_reported_stands_on_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.build()
+    await world.engine.run_sql(f"ALTER DATABASE {await named(world)} SET synchronous_commit = on")
+    waits, reached = [], []
+    erase = erasure._erase
+
+    async def looking(db: AsyncConnection, *args: Any) -> None:
+        await erase(db, *args)
+        row = await COMMITS.one(db)
+        assert row is not None
+        waits.append(row.waits)
+        reached.append(row.lsn)
+
+    monkeypatch.setattr(erasure, "_erase", looking)
+    monkeypatch.setattr(erasure, "BATCH", 1)
+    async with world.gateway.database.apart(pool_size=2, application_name="durable") as database:
+        gateway = replace(world.gateway, database=database)
+        await erase_patient(gateway, CALLER, MEMBER, BORN, dry_run=False)
+        [row] = await world.engine.rows(
+            "SELECT pg_current_wal_flush_lsn() >= CAST(CAST(:lsn AS text) AS pg_lsn) AS kept", lsn=reached[-1]
+        )
+    assert sorted(waits) == ["off", "off", "off", "off", "on"]  # one was open: its cancellation is told to partners
+    assert row.kept
+
+
+async def named(world: World) -> str:
+    [row] = await world.engine.rows("SELECT current_database() AS name")
+    return str(row.name)
 
 
 # --- by age ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ sealed goes, with the digests by which a search would find it. Batches are short
 erased is known by `erased_at`, so that a run that was killed is run again, and two at once do no harm.
 
 Invariant: under the lock under which `erased_at` is set nothing sealed is left; and nothing is written to such a verification
-(`verifications/commit.py`, `verifications/vendor_events.py`), whatever a vendor still answers.
+(`verifications/commit.py`, `verifications/vendor_events.py`), whatever a vendor still answers. What was accepted up to the
+instant at which an erasure began is erased by it, also if it is committed later: whoever was writing then is waited for.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ LEAST_PAUSE_SECONDS = 0.01
 """Between two batches: as long as the last one took, and at least so long."""
 ANSWER_WITHIN_SECONDS = 20.0
 """A request erases for so long; then it says that there is more."""
+WRITERS_SECONDS = 90.0
+"""Longer than any statement or idle transaction of ours lasts (`db/connect.py`)."""
 
 _GIVEN = "ANY(CAST(:ids AS text[]))"
 _EVENT_BODIES = f"SELECT message_id FROM vendor_events WHERE verification_id = {_GIVEN} AND message_id IS NOT NULL"
@@ -69,64 +72,120 @@ SELECT (SELECT count(d.last_answer_sealed) {_OF_THEIR_EVENTS}) + (
 """Kind of what is erased → how much of it these verifications have. `canceled`: those that were still open."""
 _COUNT = Query("SELECT " + ", ".join(f"CAST(({sql}) AS bigint) AS {kind}" for kind, sql in ERASED_KINDS.items()))
 
-_RAW = (
-    Query(
-        "UPDATE history SET contents_sealed = NULL"
-        f" WHERE verification_id = {_GIVEN} AND at >= :since AND contents_sealed IS NOT NULL"
-    ),
-    Query(f"DELETE FROM vendor_messages WHERE id IN ({_EVENT_BODIES})"),
-    Query(f"UPDATE vendor_events SET body_sealed = NULL WHERE verification_id = {_GIVEN} AND body_sealed IS NOT NULL"),
-    Query(f"""
-WITH l AS MATERIALIZED (SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO KEY UPDATE OF d), a AS (
-  UPDATE delivery_attempts SET answer_sealed = NULL FROM l WHERE delivery_id = l.id AND answer_sealed IS NOT NULL
-)
-UPDATE deliveries d SET last_answer_sealed = NULL FROM l WHERE d.id = l.id AND last_answer_sealed IS NOT NULL"""),
-    Query(f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL"),
-)
+
+# With the locks of verifications and deliveries, so it sees what was written before: nobody writes to these rows meanwhile.
+# It is one statement, because each costs two changes of process, and on a busy machine these are most of the time.
+def _statement(main: str, *parts: str, deliveries: str) -> Query:
+    return Query(f"""
+WITH raw AS (
+  UPDATE history SET contents_sealed = NULL WHERE verification_id = {_GIVEN} AND at >= :since AND contents_sealed IS NOT NULL
+), messages AS (
+  DELETE FROM vendor_messages WHERE id IN ({_EVENT_BODIES})
+), bodies AS (
+  UPDATE vendor_events SET body_sealed = NULL WHERE verification_id = {_GIVEN} AND body_sealed IS NOT NULL
+), theirs AS MATERIALIZED (
+  SELECT d.id {_OF_THEIR_EVENTS}
+), answers AS (
+  UPDATE delivery_attempts SET answer_sealed = NULL FROM theirs WHERE delivery_id = theirs.id AND answer_sealed IS NOT NULL
+), last_answers AS (
+  UPDATE deliveries d SET last_answer_sealed = NULL{deliveries}
+){"".join(f", {part}" for part in parts)}
+{main}""")
+
+
+_THEIRS = "FROM theirs WHERE d.id = theirs.id AND (last_answer_sealed IS NOT NULL"
+# A try that is on the line is not recorded: the partner's answer to a full payload may repeat it.
+_NOT_RECORDED = f", step = step + CASE status WHEN '{DeliveryStatus.PENDING}' THEN 1 ELSE 0 END"
 _CONTENT = (
-    Query(f"DELETE FROM results WHERE verification_id = {_GIVEN}"),
-    Query(f"DELETE FROM readings WHERE verification_id = {_GIVEN}"),
-    # A try that is on the line is not recorded: the partner's answer to a full payload may repeat it.
-    Query(f"""
-WITH l AS MATERIALIZED (
-  SELECT d.id {_OF_THEIR_EVENTS} AND d.status = '{DeliveryStatus.PENDING}' ORDER BY d.id FOR NO KEY UPDATE OF d)
-UPDATE deliveries d SET step = step + 1 FROM l WHERE d.id = l.id AND status = '{DeliveryStatus.PENDING}'"""),
-    Query(f"UPDATE events SET full_sealed = NULL WHERE verification_id = {_GIVEN} AND full_sealed IS NOT NULL"),
-    Query(f"DELETE FROM work WHERE verification_id = {_GIVEN}"),
-    Query(f"""
-DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS})"""),
-    Query(f"""
+    f"answered AS (DELETE FROM results WHERE verification_id = {_GIVEN})",
+    f"read AS (DELETE FROM readings WHERE verification_id = {_GIVEN})",
+    f"due AS (DELETE FROM work WHERE verification_id = {_GIVEN})",
+    f"""keys AS (
+  DELETE FROM idempotency_keys WHERE (tenant_id, mode, key) IN (SELECT k.tenant_id, k.mode, k.key {_IDEMPOTENCY_KEYS}))""",
+)
+_FULL = f"full_payloads AS (UPDATE events SET full_sealed = NULL WHERE verification_id = {_GIVEN} AND full_sealed IS NOT NULL)"
+_WORDLESS = f"""full_payloads AS (
+  UPDATE events SET full_sealed = NULL, data = data || '{{"external_id": null, "metadata": {{}}}}'
+  WHERE verification_id = {_GIVEN})"""
+_MARK = """
 UPDATE verifications SET inquiry_sealed = NULL, late_result_sealed = NULL, failure_sealed = NULL,
-  late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp()
-WHERE id = {_GIVEN}"""),
+  late_failure_sealed = NULL, member_digest = '', birth_digest = '', inquiry_digest = '', erased_at = clock_timestamp(),
+  raw_erased_at = coalesce(raw_erased_at, clock_timestamp())"""
+_CHANGED = f"{_THEIRS} OR status = '{DeliveryStatus.PENDING}')"
+
+_ERASE_RAW = _statement(
+    f"UPDATE verifications SET raw_erased_at = clock_timestamp() WHERE id = {_GIVEN} AND raw_erased_at IS NULL",
+    deliveries=f" {_THEIRS})",
 )
-_PARTNERS_WORDS = (
-    Query(f"UPDATE verifications SET external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}"),
-    Query(f"""
-UPDATE events SET data = data || '{{"external_id": null, "metadata": {{}}}}' WHERE verification_id = {_GIVEN}"""),
+_ERASE_OLD = _statement(f"{_MARK} WHERE id = {_GIVEN}", *_CONTENT, _FULL, deliveries=f"{_NOT_RECORDED} {_CHANGED}")
+_ERASE_ALL = _statement(
+    f"{_MARK}, external_id = NULL, metadata = '{{}}' WHERE id = {_GIVEN}",
+    *_CONTENT,
+    _WORDLESS,
+    deliveries=f"{_NOT_RECORDED} {_CHANGED}",
 )
-"""Neither may hold PHI, and who keeps the contract loses little; but a partner may have broken it."""
+"""Partners' words too, which may not hold PHI: who keeps the contract loses little, but a partner may have broken it."""
 
 _LOCK = Query(
     f"SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND erased_at IS NULL ORDER BY id FOR NO KEY UPDATE"
 )
+_LOCK_DELIVERIES = Query(f"SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO KEY UPDATE OF d")
+_NO_WAIT = Query("SET LOCAL synchronous_commit = off")
+"""With its locks held a batch does not wait for the disk, which may take half a second: it is on the disk before the next one
+begins. What a crash undoes is a whole batch, with what the audit says of it, and that is erased again."""
+_WAIT = Query("SET LOCAL synchronous_commit = off")
+"""A batch is committed without a wait for the disk, which may take half a second, with its locks held. What a crash undoes is
+whole batches, the last ones first, with what the audit says of them; it is erased again."""
+_WAIT = Query("SET LOCAL synchronous_commit TO DEFAULT")
+_KEEP = Query("SELECT pg_logical_emit_message(true, 'covergate', 'erased')")
+"""As good as any write: when it is committed, all that was committed before stands on the disk, too."""
 _OPEN_ONES = Query(f"SELECT id FROM verifications WHERE id = {_GIVEN} AND {IS_OPEN}")
 _CLOCK = Query("SELECT clock_timestamp()")
+# A statement has its table's lock before it takes its snapshot and tells the time, and until others see what it wrote.
+_WRITERS = Query("""
+SELECT DISTINCT virtualtransaction AS id FROM pg_locks
+WHERE relation = 'verifications'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
 
 
-def _old(held: str) -> Query:
-    return Query(
+# Reads what a batch will write, with no lock: whatever has to come from the disk, or to go there to make room, does so before.
+_READ = Query(f"""
+SELECT (SELECT count(substr(inquiry_sealed, 1, 1)) FROM verifications WHERE id = {_GIVEN}),
+  (SELECT count(substr(sealed, 1, 1)) FROM results WHERE verification_id = {_GIVEN}),
+  (SELECT count(substr(sealed, 1, 1)) FROM readings WHERE verification_id = {_GIVEN}),
+  (SELECT sum(cardinality(contents_sealed)) FROM history WHERE verification_id = {_GIVEN} AND at >= (
+    SELECT min(created_at) - interval '1 hour' FROM verifications WHERE id = {_GIVEN})),
+  (SELECT count(substr(body_sealed, 1, 1)) FROM vendor_messages WHERE id IN ({_EVENT_BODIES})),
+  (SELECT count(substr(full_sealed, 1, 1)) FROM events WHERE verification_id = {_GIVEN}),
+  (SELECT count(substr(d.last_answer_sealed, 1, 1)) {_OF_THEIR_EVENTS}),
+  (SELECT count(substr(answer_sealed, 1, 1)) FROM delivery_attempts WHERE delivery_id IN (SELECT d.id {_OF_THEIR_EVENTS}))""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What of a tenant has outlived its days: how it is found, locked unless another has it, and erased."""
+
+    find: Query
+    lock: Query
+    erase: Query
+
+
+def _old(held: str, erase: Query) -> _Old:
+    find = Query(
         f"""
 SELECT id, created_at FROM verifications
 WHERE tenant_id = :tenant AND {held} IS NULL AND created_at >= :after AND created_at < now() - make_interval(days => :days)
   AND completed_at < now() - make_interval(days => :days)
-ORDER BY created_at LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED""",
+ORDER BY created_at LIMIT :batch""",
         days="int",
         after="timestamptz",
     )
+    lock = Query(f"""
+SELECT id, created_at FROM verifications WHERE id = {_GIVEN} AND {held} IS NULL ORDER BY id FOR NO KEY UPDATE SKIP LOCKED""")
+    return _Old(find, lock, erase)
 
 
-_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at"), _old("erased_at")
+_OLD_RAW, _OLD_CONTENT = _old("raw_erased_at", _ERASE_RAW), _old("erased_at", _ERASE_OLD)
 _TENANTS = Query("SELECT id, raw_days, content_days FROM tenants ORDER BY id")
 
 # The same question is about the same patient, however the member id was spelt.
@@ -190,10 +249,11 @@ Ids = Callable[[AsyncConnection, str, int], Awaitable[list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What was, or would be, erased: kind → how much. Not `complete`: there is more."""
+    """What was, or would be, erased of what was accepted until then: kind → how much. Not `complete`: there is more."""
 
     counts: Mapping[str, int]
     dry_run: bool
+    until: datetime
     complete: bool = True
 
 
@@ -211,8 +271,8 @@ async def erase_patient(
 
     `by`: who does it, if that is not the caller.
     """
-    async with gateway.connection() as db:
-        until = await _CLOCK.scalar(db)
+    begun = time.monotonic()
+    until, seen = await _all_accepted(gateway, WRITERS_SECONDS if within_seconds is None else within_seconds)
     await gateway.meet(caller.tenant_id)
     values = {
         "tenant": caller.tenant_id,
@@ -230,12 +290,12 @@ async def erase_patient(
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
         await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, ids)
 
-    erasure = await _run(gateway, theirs, note, dry_run=dry_run, within_seconds=within_seconds)
-    if not erasure.counts["verifications"]:
+    counts, complete = await _run(gateway, theirs, note, dry_run=dry_run, begun=begun, within_seconds=within_seconds)
+    if not counts["verifications"]:
         # That nobody is known is an answer about the person, too.
         async with gateway.connection() as db:
             await audit.record(db, by or caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)
-    return erasure
+    return Erasure(counts, dry_run, until, seen and complete)
 
 
 async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasure:
@@ -255,6 +315,10 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
         await audit.record(db, audit.command_line(found.id), action, SubjectKind.TENANT, [found.id])
         if not dry_run:
             await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
+    # A create that began before that does not see that the tenant is erased.
+    until, seen = await _all_accepted(gateway, WRITERS_SECONDS)
+    if not seen:
+        raise ConfigurationError("a transaction has been writing for too long: end it, and run this again")
 
     async def theirs(db: AsyncConnection, after: str, batch: int) -> list[str]:
         query = _OF_TENANT if dry_run else _HELD_OF_TENANT
@@ -263,13 +327,8 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
     async def note(db: AsyncConnection, ids: Sequence[str]) -> None:
         """The tenant's row stands for all of them."""
 
-    erasure = await _run(gateway, theirs, note, dry_run=dry_run)
-    counts = Counter(erasure.counts)
+    counts, _ = await _run(gateway, theirs, note, dry_run=dry_run)
     if not dry_run:
-        # Until none is left: a process may have taken a key for valid for a moment after it was revoked.
-        while erasure.counts["verifications"]:
-            erasure = await _run(gateway, theirs, note, dry_run=False)
-            counts.update(erasure.counts)
         for rows in _ROWS_OF_TENANT:
             async for _ in _batches(gateway, rows, of_tenant):
                 pass
@@ -277,7 +336,7 @@ async def erase_tenant(gateway: Gateway, tenant: str, *, dry_run: bool) -> Erasu
             # Again: a process that had not heard of it may have taken an account or an endpoint in meanwhile.
             await _CLOSE_TENANT.all(db, {**of_tenant, "channel": CREDENTIALS_CHANGED})
             await destroy_all(db, found.id)  # after the last value under them
-    return Erasure({**more, **counts}, dry_run)
+    return Erasure({**more, **counts}, dry_run, until)
 
 
 async def erase_old(gateway: Gateway) -> int:
@@ -290,27 +349,55 @@ async def erase_old(gateway: Gateway) -> int:
         content = settings.content_days if tenant.content_days is None else tenant.content_days
         raw = settings.raw_days if tenant.raw_days is None else tenant.raw_days
         if content:
-            erased += await _erase_older(gateway, tenant.id, content, _OLD_CONTENT, (*_RAW, *_CONTENT))
+            erased += await _erase_older(gateway, tenant.id, content, _OLD_CONTENT)
         if raw and not 0 < content <= raw:
-            erased += await _erase_older(gateway, tenant.id, raw, _OLD_RAW, _RAW)
+            erased += await _erase_older(gateway, tenant.id, raw, _OLD_RAW)
     return erased
 
 
-async def _erase_older(gateway: Gateway, tenant: str, days: int, old: Query, statements: Sequence[Query]) -> int:
+async def _erase_older(gateway: Gateway, tenant: str, days: int, old: _Old) -> int:
     erased, batch, values = 0, min(FIRST_BATCH, BATCH), {"tenant": tenant, "days": days}
     # Not from the beginning each time: until a vacuum the index also leads to what was erased.
     after = datetime(1970, 1, 1).astimezone()
     while True:
         began = time.monotonic()
+        async with gateway.connection() as db:
+            found = await old.find.all(db, {**values, "after": after, "batch": batch})
+            if not found:
+                return erased
+            ids = [row.id for row in found]
+            await _READ.all(db, {"ids": ids})
+        locked_at = time.monotonic()
         async with gateway.transaction() as db:
-            rows = await old.all(db, {**values, "after": after, "batch": batch})
+            await _NO_WAIT.run(db)
+            rows = await old.lock.all(db, {"ids": ids})
             if rows:
-                await _erase(db, statements, rows)
+                await _erase(db, old.erase, rows)
+        held = time.monotonic() - locked_at
+        if rows:
+            await _keep(gateway)
         erased += len(rows)
-        if len(rows) < batch:
+        if len(found) < batch:
             return erased
-        after = rows[-1].created_at
-        batch = await _pause(began, batch)
+        after = found[-1].created_at
+        batch = await _pause(began, held, batch, len(rows))
+
+
+async def _all_accepted(gateway: Gateway, within_seconds: float) -> tuple[datetime, bool]:
+    """An instant, and whether all that was accepted up to it can be seen by now: those who were writing then are waited for."""
+    async with gateway.connection() as db:
+        until: datetime = await _CLOCK.scalar(db)
+        waited_for = now = await _writers(db)
+        give_up = time.monotonic() + within_seconds
+        while (waited_for := waited_for & now) and time.monotonic() < give_up:
+            await asyncio.sleep(LEAST_PAUSE_SECONDS)
+            now = await _writers(db)
+    return until, not waited_for
+
+
+async def _writers(db: AsyncConnection) -> set[str]:
+    """Transactions that may be accepting something."""
+    return {row.id for row in await _WRITERS.all(db)}
 
 
 async def _run(
@@ -319,23 +406,39 @@ async def _run(
     note: Callable[[AsyncConnection, Sequence[str]], Awaitable[None]],
     *,
     dry_run: bool,
+    begun: float = 0.0,
     within_seconds: float | None = None,
-) -> Erasure:
+) -> tuple[Counter[str], bool]:
+    """What was done, and whether that was all."""
     counts: Counter[str] = Counter(dict.fromkeys(ERASED_KINDS, 0))
-    begun, after, batch = time.monotonic(), "", min(FIRST_BATCH, BATCH)
+    after, batch = "", min(FIRST_BATCH, BATCH)
     while True:
         began = time.monotonic()
-        async with gateway.transaction() as db:
+        async with gateway.connection() as db:
             ids = await ids_after(db, after, batch)
-            if ids:
-                counts.update(await _count(db, ids) if dry_run else await _erase_all(gateway, db, ids))
-                await note(db, ids)
+            if not ids:
+                return counts, True
+            await _READ.all(db, {"ids": ids})
+        locked_at = time.monotonic()
+        async with gateway.transaction() as db:
+            await _NO_WAIT.run(db)
+            counts.update(await _count(db, ids) if dry_run else await _erase_all(gateway, db, ids))
+            await note(db, ids)
+        held = time.monotonic() - locked_at
+        await _keep(gateway)
         if len(ids) < batch:
-            return Erasure(counts, dry_run)
+            return counts, True
         if within_seconds is not None and time.monotonic() - begun > within_seconds:
-            return Erasure(counts, dry_run, complete=False)
+            return counts, False
         after = ids[-1]
-        batch = await _pause(began, batch)
+        batch = await _pause(began, held, batch, len(ids))
+
+
+async def _keep(gateway: Gateway) -> None:
+    """Has what was committed on the disk: what is reported to be erased stays so, whatever crashes afterwards. And to make
+    room in its memory PostgreSQL first brings to the disk what was written about a page: the next batch finds that done."""
+    async with gateway.connection() as db:
+        await _KEEP.scalar(db)
 
 
 async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
@@ -344,6 +447,7 @@ async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) 
     still_open = [row.id for row in await _OPEN_ONES.all(db, {"ids": list(ids)})]
     canceled = 0
     if still_open:
+        await _WAIT.run(db)  # partners are told
         locked = await store.lock(db, sealer, still_open)
         changes = [lifecycle.canceled(replace(v, inquiry_with_ssn=None)) for v in locked.values() if v.open]
         await apply(db, sealer, changes, full=False)
@@ -353,7 +457,7 @@ async def _erase_all(gateway: Gateway, db: AsyncConnection, ids: Sequence[str]) 
     if not rows:
         return {}
     counts = await _count(db, [row.id for row in rows])
-    await _erase(db, (*_RAW, *_CONTENT, *_PARTNERS_WORDS), rows)
+    await _erase(db, _ERASE_ALL, rows)
     return {**counts, "canceled": canceled}
 
 
@@ -361,12 +465,12 @@ async def _count(db: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
     return dict((await _COUNT.all(db, {"ids": list(ids)}))[0].items())
 
 
-async def _erase(db: AsyncConnection, statements: Sequence[Query], rows: Sequence[Any]) -> None:
-    """Of verifications that the transaction has locked, in statements that see what was written before."""
+async def _erase(db: AsyncConnection, statement: Query, rows: Sequence[Any]) -> None:
+    """Of verifications that the transaction has locked. What a partner answered last is recorded under its delivery's lock."""
     since = min(row.created_at for row in rows) - timedelta(hours=1)
     values = {"ids": [row.id for row in rows], "since": since}
-    for statement in statements:
-        await statement.run(db, values)
+    await _LOCK_DELIVERIES.run(db, values)
+    await statement.run(db, values)
 
 
 async def _batches(gateway: Gateway, delete: Query, values: Mapping[str, Any]) -> AsyncIterator[int]:
@@ -374,14 +478,18 @@ async def _batches(gateway: Gateway, delete: Query, values: Mapping[str, Any]) -
     while deleted == batch:
         began = time.monotonic()
         async with gateway.transaction() as db:
+            await _NO_WAIT.run(db)
             deleted = await delete.run(db, {**values, "batch": batch})
+        held = time.monotonic() - began
+        await _keep(gateway)
         yield deleted
         if deleted == batch:
-            batch = deleted = await _pause(began, batch)
+            batch = deleted = await _pause(began, held, batch, deleted)
 
 
-async def _pause(began: float, batch: int) -> int:
-    """The size of the next batch: on a slow day it is smaller."""
-    took = time.monotonic() - began
-    await asyncio.sleep(max(took, LEAST_PAUSE_SECONDS))
-    return min(max(int(batch * BATCH_SECONDS / took), 1), 2 * batch, BATCH)
+async def _pause(began: float, held: float, batch: int, done: int) -> int:
+    """The size of the next batch: on a slow day it is smaller. `held`: for so many seconds its locks were."""
+    await asyncio.sleep(max(time.monotonic() - began, LEAST_PAUSE_SECONDS))
+    if not done:
+        return batch  # another eraser had all of it
+    return min(max(int(done * BATCH_SECONDS / held), 1), 2 * batch, BATCH)

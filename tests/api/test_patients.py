@@ -41,6 +41,7 @@ async def test_it_only_counts_unless_it_is_told_otherwise(
 
     answer = await client.post(PATH, json={**PATIENT, "dry_run": False}, headers=eraser)
     assert answer.json()["counts"] == shown["counts"] and not answer.json()["dry_run"]
+    assert answer.json()["until"] >= still_open["created_at"]
     read = (await client.get(f"/v1/verifications/{ended['id']}", headers=keys.full)).json()
     assert (read["status"], read["outcome"], read["inquiry"], read["result"]) == ("completed", "eligible", None, None)
     assert read["erased_at"] is not None

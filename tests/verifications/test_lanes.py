@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
+from covergate import ids
+from covergate.access.caller import Caller
+from covergate.access.vendor_accounts import Owner, put_account
 from covergate.db.sql import Query
-from covergate.verifications import lanes
+from covergate.eligibility.failure import FailureCode
+from covergate.verifications import lanes, lifecycle, store
+from covergate.verifications.commit import apply
+from covergate.verifications.create import Acceptance
 from covergate.verifications.lanes import Lanes, claim, release
+from covergate.verifications.model import Successor
+from covergate.verifications.request import CreateVerification
 from covergate.verifications.store import Claimed
 from tests.support.engine import Engine
+from tests.support.gateways import CALLER, OTHER_TENANT, TENANT
+from tests.support.requests import REQUEST
 from tests.support.waiting import eventually
 
 PLACES = {"integrex": 10}
 WIDE = {"integrex": 100}
+OTHER = Caller(OTHER_TENANT, "test", "key_other", frozenset())
 
 
 async def claimed(engine: Engine, number: int, places: dict[str, int] = WIDE) -> list[Claimed]:
@@ -75,6 +87,63 @@ async def test_payers_that_are_only_named_are_told_apart(engine: Engine) -> None
     assert all("acme" not in one.payer.casefold() for one in first)
 
 
+async def accept(engine: Engine, caller: Caller, payer: str, vendor: str = "integrex") -> str:
+    request = CreateVerification.model_validate({**REQUEST, "vendor": vendor, "payer": {"id": payer}})
+    return (await Acceptance(engine.gateway).create(caller, request, None)).id
+
+
+async def own_account(engine: Engine, tenant: str, vendor: str = "integrex") -> str:
+    given = {"client_id": tenant, "client_secret": "s"}
+    shown, _ = await put_account(engine.gateway, Owner(tenant, "test", vendor), None, given)
+    return str(shown["id"])
+
+
+async def test_a_payer_that_hangs_on_one_account_has_its_share_on_the_others(engine: Engine) -> None:
+    await own_account(engine, TENANT)
+    for _ in range(9):
+        await accept(engine, CALLER, "P1")
+    assert [len(await claimed(engine, 2, PLACES)) for _ in range(5)] == [2, 2, 2, 1, 0]
+    other = await accept(engine, OTHER, "P1")
+    assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
+
+
+async def test_an_account_on_which_everything_hangs_leaves_the_reserve(engine: Engine) -> None:
+    """Of ten places four are an account's share, whatever payers it asks, and three are for others."""
+    await own_account(engine, TENANT)
+    for number in range(12):
+        await accept(engine, CALLER, f"P{number}")
+    assert [len(await claimed(engine, 2, PLACES)) for _ in range(5)] == [2, 2, 2, 1, 0]
+    for payer in ("P1", "P99"):
+        other = await accept(engine, OTHER, payer)
+        assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
+
+
+async def test_a_payer_that_hangs_leaves_the_others_of_its_account_their_share(engine: Engine) -> None:
+    await own_account(engine, TENANT)
+    for _ in range(9):
+        await accept(engine, CALLER, "P1")
+    for _ in range(4):
+        await claimed(engine, 2, PLACES)
+    other = await accept(engine, CALLER, "P2")
+    assert [one.key for one in await claimed(engine, 2, PLACES)] == [other]
+
+
+@pytest.mark.parametrize("whose", ["own", "shared"])
+async def test_the_share_follows_the_account_of_the_next_attempt(engine: Engine, whose: str) -> None:
+    first = await own_account(engine, TENANT)
+    id_ = await accept(engine, CALLER, "P1")
+    second = await own_account(engine, TENANT, "sohar") if whose == "own" else ""
+    [row] = await engine.rows("SELECT payer FROM work")
+    assert row.payer == f"{first} P1"
+    async with engine.gateway.transaction() as db:
+        v = (await store.lock(db, engine.gateway.sealer, [id_]))[id_]
+        successor = Successor(ids.new(ids.ATTEMPT), "sohar", [], second)
+        why = FailureCode.VENDOR_UNAVAILABLE
+        await apply(db, engine.gateway.sealer, [lifecycle.next_attempt(v, successor, why, timedelta(0), "for a test")])
+    [row] = await engine.rows("SELECT vendor, account, payer FROM work")
+    assert (row.vendor, row.account, row.payer) == ("sohar", second, f"{second} P1".strip())
+
+
 _COPIES = """
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, next_check_at, deadline, status, route, not_asked, attempt_id,
   state)
@@ -94,7 +163,7 @@ async def passed_over(engine: Engine, number: int) -> float:
         plan = plans.pop()
         plans += plan.get("Plans", [])
         if plan.get("Relation Name") == "work":
-            left += plan["Actual Rows"] * plan["Actual Loops"]
+            left += (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
     return left - number
 
 
@@ -107,6 +176,24 @@ async def test_the_due_work_of_a_full_payer_is_passed_without_reading_it(engine:
     other = await engine.create(payer={"id": "P1"})
     await engine.run_sql("ANALYZE work")
     assert await passed_over(engine, 1) < 300
+    assert await engine.work.seconds_to(other) > 0
+
+
+async def test_the_due_work_of_a_full_account_is_passed_without_reading_it(engine: Engine) -> None:
+    account = await own_account(engine, TENANT)
+    await accept(engine, CALLER, "P0")
+    async with engine.gateway.transaction() as db:
+        await db.execute(text("SET LOCAL session_replication_role = replica"))
+        await db.execute(text(_COPIES))
+        of_many = {"account": account}
+        await db.execute(
+            text("UPDATE work SET account = :account, payer = :account || ' P' || right(verification_id, 2)"), of_many
+        )
+    async with engine.gateway.connection() as db:
+        await claim(db, engine.gateway.sealer, {"integrex": 6}, PLACES)
+    other = await accept(engine, OTHER, "P1")
+    await engine.run_sql("ANALYZE work")
+    assert await passed_over(engine, 1) < 700
     assert await engine.work.seconds_to(other) > 0
 
 

@@ -313,6 +313,7 @@ ERASURE: dict[str, Any] = {
     "object": "erasure",
     "dry_run": True,
     "complete": True,
+    "until": "2026-03-02T15:04:05.120Z",
     "counts": {
         "verifications": 3,
         "canceled": 1,

@@ -13,6 +13,7 @@ from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer, json_body
 from covergate.eligibility.inquiry import Day, Identifier
 from covergate.erasure import ANSWER_WITHIN_SECONDS, erase_patient
+from covergate.timestamps import instant
 
 router = APIRouter(tags=["Patients"])
 
@@ -34,7 +35,7 @@ class ErasePatient(BaseModel):
         "Erase a patient",
         "Erases what the key's tenant and mode hold of a patient, and cannot be undone: inquiries, results, the vendors' and the"
         " partners' words. Verifications stay as bare rows with `erased_at`; open ones are canceled first. Unless `dry_run` is"
-        " `false`, it only counts. Not `complete`: send it again.",
+        " `false`, it only counts. It concerns what was accepted up to `until`. Not `complete`: send it again.",
         body=(ErasePatient, examples.ERASE_PATIENT),
         answers={200: Described("What was, or would be, erased", schemas.ErasureShown, examples.ERASURE)},
         problems=(413, 415, 422),
@@ -59,6 +60,7 @@ async def post_erasure(
             "object": "erasure",
             "dry_run": erasure.dry_run,
             "complete": erasure.complete,
+            "until": instant(erasure.until),
             "counts": dict(erasure.counts),
         }
     )

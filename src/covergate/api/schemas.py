@@ -270,6 +270,7 @@ class ErasureShown(Shown, title="Erasure"):
     object: Literal["erasure"]
     dry_run: bool
     complete: Annotated[bool, Field(description="`false`: there is more; send it again")]
+    until: Annotated[datetime, Field(description="It concerns what was accepted up to then, by `created_at`")]
     counts: Annotated[Erased, Field(description="What was erased; of a dry run what would be")]
 
 

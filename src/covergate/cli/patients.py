@@ -15,6 +15,7 @@ import typer
 from covergate import logs
 from covergate import settings as environment
 from covergate.errors import ConfigurationError
+from covergate.timestamps import instant
 
 if TYPE_CHECKING:
     from covergate.erasure import Erasure
@@ -67,9 +68,12 @@ def erase(
 
 def show(erasure: Erasure) -> None:
     """A line for each kind."""
-    typer.echo("would be erased:" if erasure.dry_run else "erased:", err=True)
+    done = "would be erased" if erasure.dry_run else "erased"
+    typer.echo(f"{done}, of what was accepted until {instant(erasure.until)}:", err=True)
     for kind, number in erasure.counts.items():
         typer.echo(f"{kind}\t{number}")
+    if not erasure.complete:
+        typer.echo("There may be more: run it again.", err=True)
 
 
 def confirm(question: str) -> None:

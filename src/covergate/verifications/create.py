@@ -26,6 +26,7 @@ from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, candidate, errors_of, naming_records, warnings_of
 from covergate.verifications.history import entries_of
+from covergate.verifications.lanes import share_of
 from covergate.verifications.model import TimelineRow
 from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
 from covergate.verifications.routing import Route, route_of
@@ -360,7 +361,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "retry_of": request.retry_of,
         "vendor": vendor.name,
         "payer_id": inquiry.payer.id,
-        "payer": inquiry.payer.id or _named_payer(sealer, inquiry),
+        "payer": share_of(account.id, inquiry.payer.id or _named_payer(sealer, inquiry)),
         "attempt_id": attempt_id,
         "account": account.id,
         "route": [later.name for later in route.vendors[1:]],

@@ -1,9 +1,13 @@
-"""How many steps are made at once for a vendor, by all workers, and for a payer: so that who is slow slows only itself.
+"""How many steps are made at once for a vendor, by all workers, for a payer, and for a tenant's own account: so that who is slow
+slows only itself.
 
 Each vendor has a lane, as wide for all workers together as for one, so they take turns at claiming. A payer with its share of
 the lane under way comes after those with less, and only while a reserve is left for these; one claim takes no more than a
 share at once. So a payer may have what nobody else wants, and one that hangs leaves the reserve to the others, however much
 of it is due.
+
+What is asked on a tenant's own account has payers of its own (`share_of`), so that no other account waits for what hangs there.
+And when these together have `ACCOUNT_SHARES`, none of them counted for more than one, all of them have their share.
 """
 
 from __future__ import annotations
@@ -18,10 +22,13 @@ from covergate.db.queue import LOOK_SECONDS, due, renewing, taking
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query, turn
 from covergate.gateway import Gateway
+from covergate.vendors.account import SHARED
 from covergate.verifications.store import OPEN, WORK, Claimed, verification_of
 
 PAYER_SHARES = 5
 """A payer with one of so many shares of its vendor's lane has its share."""
+ACCOUNT_SHARES = 2
+"""Of a tenant's own account: with so many payers' shares of its vendor's lane it has its share."""
 RESERVE = 0.3
 """Of a lane: for payers that do not have their share. More than a share, or a busy worker would wait until all of it is free."""
 
@@ -30,7 +37,9 @@ FORMER_PLACES = 10
 
 _BACKLOG = 100
 """A payer that is full and has more due rows is passed by probing its lane payer by payer: its rows cost nothing then."""
-_FULL = "EXISTS (SELECT FROM full_payers f WHERE f.vendor = {row}.vendor AND f.payer = {row}.payer)"
+_FULL = """(EXISTS (SELECT FROM full_payers f WHERE f.vendor = {row}.vendor AND f.payer = {row}.payer)
+      OR EXISTS (SELECT FROM full_accounts f WHERE f.vendor = {row}.vendor AND f.account = {row}.account))"""
+_SHARE = f"greatest(places / {PAYER_SHARES}, 1)"
 _OF_LANE = f"t.vendor = lanes.lane AND NOT {_FULL.format(row='t')}"
 _OF_PAYER = "t.vendor = payer_lanes.lane AND t.payer = payer_lanes.payer"
 _LEFT = "t.vendor = unwanted.lane AND t.verification_id <> ALL(ARRAY(SELECT verification_id FROM first))"
@@ -38,15 +47,22 @@ _CLAIM = Query(f"""
 WITH RECURSIVE given AS MATERIALIZED (
   SELECT * FROM unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[]), CAST(:places AS int[])) AS given(lane, room, places)
 ), under_way AS MATERIALIZED (
-  SELECT vendor, payer, count(*) AS number FROM work
+  SELECT vendor, payer, account, count(*) AS number FROM work
   WHERE vendor = ANY(CAST(:lanes AS text[])) AND due_at > next_check_at AND due_at > now()
-  GROUP BY vendor, payer
+  GROUP BY vendor, payer, account
 ), full_payers AS MATERIALIZED (
-  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= greatest(places / {PAYER_SHARES}, 1)
+  SELECT vendor, payer FROM under_way JOIN given ON lane = vendor WHERE number >= {_SHARE}
+), full_accounts AS MATERIALIZED (
+  SELECT vendor, account FROM under_way JOIN given ON lane = vendor WHERE account <> ''
+  GROUP BY vendor, account, places HAVING sum(least(number, {_SHARE})) >= {ACCOUNT_SHARES} * {_SHARE}
 ), crowded AS MATERIALIZED (
   SELECT DISTINCT vendor FROM full_payers f WHERE EXISTS (
     SELECT FROM work t WHERE t.vendor = f.vendor AND t.payer = f.payer AND t.due_at <= now()
     ORDER BY t.due_at OFFSET {_BACKLOG})
+  UNION
+  SELECT DISTINCT vendor FROM full_accounts f WHERE {_BACKLOG} / 2 < (
+    SELECT count(*) FILTER (WHERE account = f.account) FROM (
+      SELECT account FROM work t WHERE t.vendor = f.vendor AND t.due_at <= now() ORDER BY t.due_at LIMIT {_BACKLOG}) AS soonest)
 ), rooms AS MATERIALIZED (
   SELECT lane, greatest(least(room, free), 0) AS room, free - floor(places * {RESERVE}) AS spare
   FROM given, LATERAL (
@@ -55,10 +71,10 @@ WITH RECURSIVE given AS MATERIALIZED (
   SELECT lane, room FROM rooms WHERE lane NOT IN (SELECT vendor FROM crowded)
 ), payers AS (
   SELECT one.* FROM crowded, LATERAL (
-    SELECT vendor, payer, due_at FROM work WHERE vendor = crowded.vendor ORDER BY payer, due_at LIMIT 1) AS one
+    SELECT vendor, payer, account, due_at FROM work WHERE vendor = crowded.vendor ORDER BY payer, due_at LIMIT 1) AS one
   UNION ALL
   SELECT following.* FROM payers AS before, LATERAL (
-    SELECT vendor, payer, due_at FROM work WHERE vendor = before.vendor AND payer > before.payer
+    SELECT vendor, payer, account, due_at FROM work WHERE vendor = before.vendor AND payer > before.payer
     ORDER BY payer, due_at LIMIT 1) AS following
 ), others AS (
   SELECT p.vendor, p.payer, room, row_number() OVER (PARTITION BY p.vendor ORDER BY p.due_at) AS place
@@ -100,6 +116,21 @@ FROM unnest(CAST(:lanes AS text[])) AS lanes(lane), LATERAL (
   SELECT due_at FROM work WHERE vendor = lanes.lane AND due_at > now() ORDER BY due_at LIMIT 1) AS following""")
 
 
+def share_of(account: str, payer: str) -> str:
+    """What stands in `work.payer`: the payer, of what is asked on a tenant's own account behind that account's id."""
+    return payer if account == SHARED else f"{account} {payer}"
+
+
+SHARE_OF_LATE = f"CASE a.account WHEN '{SHARED}' THEN '' ELSE a.account || ' ' END || coalesce(v.payer_id, '')"
+"""The same in SQL, of an attempt that has ended."""
+SHARE_MOVED = f"""
+CASE WHEN work.account = m.account THEN work.payer ELSE
+  CASE m.account WHEN '{SHARED}' THEN '' ELSE m.account || ' ' END ||
+  CASE WHEN work.account <> '{SHARED}' AND starts_with(work.payer, work.account || ' ')
+       THEN substr(work.payer, length(work.account) + 2) ELSE work.payer END END"""
+"""The same for the next attempt, which may be on another account."""
+
+
 class Lanes:
     """The queue of verifications. `places`: vendor → how many of its steps are made at once."""
 
@@ -120,6 +151,9 @@ class Lanes:
         patient = {vendor for vendor, at in self._claimed_at.items() if now - at < LOOK_SECONDS}
         taken = Counter(one.verification.attempt.vendor for one in under_way)
         of_payer = Counter((one.verification.attempt.vendor, one.payer) for one in under_way)
+        of_account = Counter(
+            (attempt.vendor, attempt.account) for one in under_way if (attempt := one.verification.attempt).account
+        )
         shares = {vendor: max(places // PAYER_SHARES, 1) for vendor, places in self._places.items()}
         free = {vendor: places - taken[vendor] for vendor, places in self._places.items()}
         rooms = {
@@ -127,7 +161,9 @@ class Lanes:
             for vendor, share in shares.items()
             if free[vendor] >= (share if vendor in patient else 1)
         }
-        crowded = len(rooms) < len(shares) or any(number >= shares[vendor] for (vendor, _), number in of_payer.items())
+        crowded = len(rooms) < len(shares) or any(
+            number >= shares[vendor] for (vendor, _), number in (*of_payer.items(), *of_account.items())
+        )
         if not rooms:
             self.more = True
             return ()

@@ -16,6 +16,7 @@ from covergate.states import IS_OPEN, AttemptState
 from covergate.vendors.account import SHARED
 from covergate.verifications import ssn
 from covergate.verifications.history import entries_of, exchanges_in, seal_content
+from covergate.verifications.lanes import SHARE_MOVED, SHARE_OF_LATE
 from covergate.verifications.model import Change, Verification
 from covergate.verifications.seals import STAMPED, place_in_verification, seal_end
 from covergate.verifications.store import IN_WORK, OF_ATTEMPT, array
@@ -135,6 +136,7 @@ def _set(prefix: str, columns: Iterable[str]) -> str:
 _SAVE = Query(f"""
 WITH moved AS (
   UPDATE work SET {_set("m", [name for name in _MOVED if name != "due_at"])}, due_at = coalesce(m.due_at, work.due_at),
+    payer = {SHARE_MOVED},
     exclusive_key = CASE WHEN work.attempt_id = m.attempt_id THEN exclusive_key END
   FROM {_unnested("m", {"verification_id": "text", **_MOVED})} WHERE work.verification_id = m.verification_id
 ), e AS MATERIALIZED (
@@ -182,7 +184,7 @@ WITH noted AS (
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
   waiting_since, next_check_at, route, not_asked, attempt_id, account, state, attempt_created_at, vendor_ref, intent_at,
   submitted_at, expires_at, checks)
-SELECT v.id, v.vendor, v.mode, coalesce(v.payer_id, ''), l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
+SELECT v.id, v.vendor, v.mode, {SHARE_OF_LATE}, l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
   v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.account, a.state,
   a.created_at, a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
 FROM {_unnested("l", _LATE)} JOIN verifications v ON v.id = l.verification_id JOIN attempts a ON a.id = v.attempt_id
