@@ -157,6 +157,27 @@ class VendorNow:
     def held(self) -> bool:
         return self.standing is not None and self.standing.held_at is not None
 
+    @property
+    def accounts_in_trouble(self) -> list[str]:
+        return sorted({*self.refused, *self.resting})
+
+    def state_of(self, account: str) -> tuple[str, datetime | None, str | None]:
+        """`ok`, `held`, `credentials` (refused), `open` or `half_open` (its circuit); since when, and what there is to say."""
+        if self.held:
+            assert self.standing is not None
+            until = self.standing.held_until
+            ends = None if until is None else f"until {until:%Y-%m-%d %H:%M} UTC"
+            said = "; ".join(part for part in (self.standing.held_reason, ends) if part)
+            return "held", self.standing.held_at, said or None
+        if account in self.refused:
+            refusal = self.refused[account]
+            return "credentials", refusal.since, f"refused; tried again at {refusal.trial_at:%H:%M:%S} UTC"
+        if account in self.resting:
+            rests = self.resting[account]
+            until = rests.rests_until
+            return rests.circuit, rests.since, None if until is None else f"rests until {until:%H:%M:%S} UTC"
+        return "ok", None, None
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:

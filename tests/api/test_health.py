@@ -125,20 +125,26 @@ async def test_metrics_tell_how_old_the_oldest_due_work_is(client: httpx.AsyncCl
     assert sample(text, "covergate_workers") == 0
 
 
-async def test_metrics_tell_circuits_and_holds(client: httpx.AsyncClient, rows: Rows) -> None:
+async def test_metrics_tell_circuits_holds_and_refused_credentials(client: httpx.AsyncClient, rows: Rows) -> None:
     await rows(
         "INSERT INTO vendor_standing (vendor, mode, circuit, since, rests_until, held_at) VALUES"
         " ('sohar', 'test', 'open', now(), now(), NULL), ('vsee', 'test', 'closed', now(), NULL, now())"
+    )
+    await rows(
+        "INSERT INTO refused_credentials (vendor, mode, account, refused_at, versions, trial_at) VALUES"
+        " ('vsee', 'test', '', now(), '{x}', now()), ('vsee', 'test', 'acc_1', now(), '{y}', now()),"
+        " ('sohar', 'test', '', NULL, '{z}', now())"
     )
     text = (await client.get("/metrics")).text
     shown = {
         vendor: (
             sample(text, "covergate_vendor_circuit", mode="test", vendor=vendor),
             sample(text, "covergate_vendor_held", mode="test", vendor=vendor),
+            sample(text, "covergate_vendor_credentials_refused", mode="test", vendor=vendor),
         )
         for vendor in ("sohar", "vsee", "healthie")
     }
-    assert shown == {"sohar": (2, 0), "vsee": (0, 1), "healthie": (0, 0)}
+    assert shown == {"sohar": (2, 0, 0), "vsee": (0, 1, 2), "healthie": (0, 0, 0)}
 
 
 async def test_metrics_of_the_process_are_there_while_the_database_is_away(away: httpx.AsyncClient) -> None:

@@ -15,14 +15,16 @@ from structlog.testing import capture_logs
 
 from covergate.access.vendor_accounts import Owner, put_account, remove_account, try_account
 from covergate.gateway import Gateway
+from covergate.sandbox.app import create_sandbox
+from covergate.sandbox.settings import SandboxSettings
 from covergate.verifications import engine as engines
 from covergate.verifications.create import Acceptance
 from covergate.verifications.operator import resume, trust_credentials
 from covergate.verifications.request import CreateVerification
 from covergate.verifications.sweep import WAKE_SPREAD_SECONDS, wake_for_trials
 from tests.support.engine import Engine, running_engine
-from tests.support.gateways import CALLER, OTHER_TENANT, TENANT
-from tests.support.requests import REQUEST
+from tests.support.gateways import CALLER, OTHER_TENANT, SANDBOX_SECRET, TENANT
+from tests.support.requests import FOR_HARBOR, FOR_VSEE, REQUEST, WHOLE_PATIENT
 from tests.support.sweeps import sweep
 from tests.support.wire import ACTIVE
 
@@ -435,3 +437,42 @@ async def test_neither_credentials_nor_what_leads_to_them_is_kept(engine: Engine
     account = again.gateway.shared_account("test", "integrex")
     assert account is not None
     assert await again.breakers.credentials._version_of(account) == version
+
+
+FOR_VENDOR: dict[str, dict[str, Any]] = {
+    "sohar": {
+        "vendor": "sohar",
+        "patient": WHOLE_PATIENT,
+        "service": {"place_of_service_code": "10", "specialty": "PSY"},
+    },
+    "integrex": {"vendor": "integrex"},
+    "health_harbor": FOR_HARBOR,
+    "vsee": FOR_VSEE,
+    "healthie": {"vendor": "healthie", "patient": WHOLE_PATIENT},
+}
+
+
+@pytest.mark.parametrize("name", FOR_VENDOR)
+async def test_every_vendor_of_the_sandbox(gateway: Gateway, name: str) -> None:
+    """The sandbox has another secret than the gateway; then it is given the gateway's."""
+    sandboxes = [create_sandbox(SandboxSettings(_env_file=None, secret=secret)) for secret in ("other", SANDBOX_SECRET)]
+    wires = [httpx.ASGITransport(sandbox) for sandbox in sandboxes]
+
+    async def wire(request: httpx.Request) -> httpx.Response:
+        answer = await wires[0].handle_async_request(request)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+
+    async with running_engine(gateway, wire) as engine:
+        ids = [await engine.create(**FOR_VENDOR[name]) for _ in range(2)]
+        for id_ in ids:
+            await engine.step(id_)
+        assert await kinds(engine) == ["credentials"] * 2
+        wires.reverse()
+        await resume(gateway, name, "test")
+        await engine.breakers.flush()
+        for id_ in ids:
+            await engine.step(id_)
+        assert "credentials" not in await kinds(engine)
+        assert "failed" not in [(await engine.view(id_))["status"] for id_ in ids]
+    for sandbox in sandboxes:
+        await sandbox.state.world.close()

@@ -44,13 +44,12 @@ from covergate.vendor_health.statistics import (
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED, VendorAccount
 from covergate.vendors.vendor import Vendor
-from covergate.verifications.operator import hold, resume
+from covergate.verifications.operator import LONGEST_HOLD, hold, resume
 from covergate.verifications.request import Instant
 
 router = APIRouter(tags=["Vendors"])
 
 NEVER_LEFT = Standing(CircuitState.CLOSED, None, None, None)
-LONGEST_HOLD = timedelta(days=90)
 
 
 class HoldVendor(BaseModel):

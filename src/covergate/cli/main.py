@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -154,6 +155,28 @@ def verify(
     from covergate.cli.verify import verify_file
 
     raise typer.Exit(asyncio.run(verify_file(file, url, key, Console())))
+
+
+@app.command(epilog="Example: covergate top --once --json")
+def top(
+    mode: Annotated[str | None, typer.Option(help="test or live; both unless given.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="One picture, instead of one every two seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One picture as JSON, for programs.")] = False,
+) -> None:
+    """Show what is open, due, ended and in trouble, live. 2: the database cannot be read."""
+    if mode not in (None, "test", "live"):
+        raise ConfigurationError("--mode is test or live")
+    settings = _settings()
+    from covergate import startup
+    from covergate.cli.top import show_top
+
+    async def run() -> None:
+        async with startup.opened(settings, 2, "covergate top") as gateway:
+            modes = ("live", "test") if mode is None else (mode,)
+            await show_top(gateway, modes, Console(), once=once, as_json=as_json)
+
+    with suppress(KeyboardInterrupt):
+        startup.run(run())
 
 
 @app.command()

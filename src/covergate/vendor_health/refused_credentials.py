@@ -122,6 +122,11 @@ class RefusedCredentials:
         trusted = refusal is None or (refusal.since is None and version not in refusal.versions)
         return TRUSTED if trusted else REFUSED
 
+    async def refuses(self, account: VendorAccount) -> bool:
+        """Whether these credentials were refused; asks for no trial."""
+        refusal = self._known.get(_place_of(account))
+        return refusal is not None and bool(refusal.versions) and await self._version_of(account) in refusal.versions
+
     @property
     def any_refused(self) -> bool:
         return any(refusal.versions for refusal in self._known.values())

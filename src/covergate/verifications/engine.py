@@ -245,6 +245,10 @@ class Engine:
             raise NotOurs
         other = await self._claim_patient(v, step)
         if other is not None:
+            refused = other.waiting_for is WaitingFor.CREDENTIALS
+            if refused and await self.breakers.credentials.refuses(step.account):
+                # Not in a queue behind it, which is looked at every few seconds: the same waits for both.
+                return _Asked(Report(v, Admission(Verdict.CREDENTIALS), step))
             return _Asked(Report(v, other, step))
         return await self._drive(v, step, step.vendor.submit(step.question), submits=True)
 

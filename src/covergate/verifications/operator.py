@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,9 @@ from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
 from covergate.verifications.sweep import wake_held_back
+
+LONGEST_HOLD = timedelta(days=90)
+"""A hold with an end; one without ends when it is resumed."""
 
 
 class Resolution(StrEnum):
@@ -48,7 +51,7 @@ async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolu
 
 async def hold(
     gateway: Gateway,
-    caller: Caller,
+    caller: Caller | audit.Actor,
     vendor: str,
     mode: str,
     *,
@@ -60,13 +63,13 @@ async def hold(
     Again changes only what is given of `reason` and `until`, not by whom it is held and since when.
     """
     async with gateway.transaction() as db:
-        by = caller.operator_id
+        by = caller.operator_id if isinstance(caller, Caller) else None
         begins = await circuit_breaker.begin_hold(db, vendor, mode, by=by, reason=reason, until=until)
         if begins or reason is not None or until is not None:
             await audit.record(db, caller, "vendor.hold", SubjectKind.VENDOR, [vendor], mode=mode)
 
 
-async def resume(gateway: Gateway, vendor: str, mode: str, caller: Caller | None = None) -> bool:
+async def resume(gateway: Gateway, vendor: str, mode: str, caller: Caller | audit.Actor | None = None) -> bool:
     """Held work goes on, and what waits because the vendor refused credentials, on any account; whether there was a hold of
     either kind. What this process does not come to wake, the sweep does.
     """
