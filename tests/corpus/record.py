@@ -38,7 +38,8 @@ def _digest(of: Read) -> str:
 
 
 def _of_the_reading(value: Any) -> Any:
-    """Without the places and the name of the rules."""
+    """Without the places, the name of the rules, and what was not stated: a new key that is null changes no reading."""
     if isinstance(value, dict):
-        return {key: _of_the_reading(part) for key, part in value.items() if key not in ("sources", "mapping_version")}
+        parts = {key: _of_the_reading(part) for key, part in value.items() if key not in ("sources", "mapping_version")}
+        return {key: part for key, part in parts.items() if part not in (None, [], {})}
     return [_of_the_reading(part) for part in value] if isinstance(value, list) else value

@@ -25,7 +25,7 @@ from covergate.eligibility.phrases import (
     make_book,
     read_phrases,
 )
-from covergate.eligibility.result import Benefit
+from covergate.eligibility.result import Benefit, Quantity
 from covergate.eligibility.sourced import PhraseSource, pointers_at
 from covergate.eligibility.terms import (
     AuthorizationNeed,
@@ -34,6 +34,7 @@ from covergate.eligibility.terms import (
     Kind,
     Network,
     ProviderKind,
+    Unit,
     WarningCode,
 )
 from tests.support.linear import TEXTS, check_linear
@@ -162,6 +163,90 @@ def test_a_plan_that_can_require_authorization_does_not_require_it(text: str) ->
     coded = read(text, kind=Kind.LIMITATION, authorization=AuthorizationNeed.REQUIRED, authorization_required=True)
     assert coded.authorization is AuthorizationNeed.REQUIRED
     assert "authorization" not in coded.sources
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [("REFERRAL REQUIRED", True), ("No referrals are required", False), ("REFERRAL NUMBER ON FILE", None)],
+)
+def test_a_referral_to_one_service_says_nothing_of_others(text: str, required: bool | None) -> None:
+    for codes, expected in ((("98",), required), (("30",), required), ((), required), (("33",), None)):
+        assert apply_phrases(answer(stated(text, kind=Kind.COVERAGE, codes=codes))).referral_required is expected
+    assert apply_phrases(answer(notes=[text])).referral_required is required
+
+
+# --- limits and figures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LIMITED TO 20 VISITS PER CALENDAR YEAR",
+        "20 visits per year",
+        "VISITS LIMITED TO 20 PER BENEFIT PERIOD",
+        "Max 20 outpatient visits",
+    ],
+)
+def test_visits_that_only_words_limit(text: str) -> None:
+    row = read(text, kind=Kind.LIMITATION, codes=("PT",), amount=None)
+    assert row.quantity == Quantity(unit=Unit.VISITS, total=Decimal(20))
+    assert row.limited_to == []
+    assert isinstance(row.sources["quantity"], PhraseSource)
+    counted = Quantity(unit=Unit.VISITS, remaining=Decimal(3))
+    assert read(text, kind=Kind.LIMITATION, amount=None, quantity=counted).quantity == counted
+    assert read(text, kind=Kind.DEDUCTIBLE).quantity is None
+
+
+@pytest.mark.parametrize("text", ["20 VISITS COMBINED WITH OT", "20 VISITS PER DAY", "1 VISIT EVERY 3 YEARS"])
+def test_visits_with_other_words_are_none(text: str) -> None:
+    row = read(text, kind=Kind.LIMITATION, codes=("PT",), amount=None)
+    assert (row.quantity, row.limited_to) == (None, [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "includes"),
+    [
+        ("INCLUDES DEDUCTIBLE", True),
+        ("Out-of-pocket maximum includes deductible", True),
+        ("EXCLUDES DEDUCTIBLE", False),
+    ],
+)
+def test_an_out_of_pocket_maximum_with_the_deductible_in_it(text: str, includes: bool) -> None:
+    assert read(text, kind=Kind.OUT_OF_POCKET_MAX, codes=("30",)).includes_deductible is includes
+    assert read(text, kind=Kind.COPAY).includes_deductible is None
+
+
+@pytest.mark.parametrize(
+    ("text", "waived"),
+    [
+        ("DEDUCTIBLE DOES NOT APPLY", True),
+        ("NOT SUBJECT TO DEDUCTIBLE", True),
+        ("AFTER DEDUCTIBLE", False),
+        ("COINSURANCE APPLIES AFTER DEDUCTIBLE", False),
+        ("SUBJECT TO THE DEDUCTIBLE", False),
+    ],
+)
+def test_whether_the_deductible_comes_first(text: str, waived: bool) -> None:
+    row = read(text, kind=Kind.COINSURANCE)
+    assert (row.deductible_waived, row.limited_to) == (waived, [])
+    assert read(text, kind=Kind.DEDUCTIBLE, codes=("30",)).deductible_waived is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "kind"),
+    [
+        ("SPC", None, ProviderKind.SPECIALIST),
+        ("PRIMARY OFFICE VISIT", None, ProviderKind.PCP),
+        ("E-VISIT", BenefitPlace.TELEHEALTH, None),
+        ("VIRTUAL PRIMARY CARE", BenefitPlace.TELEHEALTH, ProviderKind.PCP),
+        ("TELEHEALTH - SPECIALIST", BenefitPlace.TELEHEALTH, ProviderKind.SPECIALIST),
+        ("INPATIENT", BenefitPlace.INPATIENT, None),
+        ("OUTPATIENT HOSPITAL", BenefitPlace.OUTPATIENT, None),
+    ],
+)
+def test_who_and_where_in_short(text: str, place: BenefitPlace | None, kind: ProviderKind | None) -> None:
+    row = read(text)
+    assert (row.place, row.provider_kind, row.limited_to) == (place, kind, [])
 
 
 # --- a row's conditions ----------------------------------------------------------------------------------------------

@@ -315,7 +315,9 @@ def check_sources(document: Any, raw_document: dict[str, Any]) -> None:
             for pointer in sources:
                 resolve(raw_document, pointer)
             continue
-        for name, pointers in sources.items():
+        for name, source in sources.items():
+            # A value that a phrase gives names the phrase beside its pointers.
+            pointers = source["pointers"] if isinstance(source, dict) else source
             assert name in row, f"sources name {name}, which the row does not have"
             assert row[name] not in (None, [], ""), f"sources name {name}, which is not stated"
             values = [resolve(raw_document, pointer) for pointer in pointers]

@@ -13,20 +13,29 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from importlib import resources
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.result import Benefit, ResultPart, Warning_
+from covergate.eligibility.result import Benefit, Quantity, ResultPart, Warning_
+from covergate.eligibility.service_types import PHYSICIAN, VISITS
 from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
-from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, ProviderKind, WarningCode
+from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, ProviderKind, Unit, WarningCode
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 from covergate.eligibility.x12.names import EB03_NAMES
 
 _OF_THE_ANSWER = ("provider_in_network", "referral_required")
 _SCOPE = ("network", "tier", "place", "provider_kind")
 """Fields that say of whom or where a row speaks: what two texts dispute narrows the row."""
-_BESIDES = ("deductible_waived", "counts_to_out_of_pocket", "shared_with", "authorization")
+_BESIDES = (
+    "deductible_waived",
+    "counts_to_out_of_pocket",
+    "includes_deductible",
+    "shared_with",
+    "authorization",
+    "quantity",
+)
 _ACCUMULATORS = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX})
 _COSTS = _ACCUMULATORS | {Kind.COPAY, Kind.COINSURANCE}
 _LONGEST = 600
@@ -43,12 +52,14 @@ class PhraseFields(ResultPart):
     referral_required: bool | None = None
     deductible_waived: bool | None = None
     counts_to_out_of_pocket: bool | None = None
+    includes_deductible: bool | None = None
     network: Network | None = None
     tier: str | None = None
     place: BenefitPlace | None = None
     provider_kind: ProviderKind | None = None
     shared_with: tuple[str, ...] | None = None
     authorization: AuthorizationNeed | None = None
+    quantity: Quantity | None = None
 
 
 class Phrase(ResultPart):
@@ -101,6 +112,8 @@ def _values(phrase: Phrase, groups: dict[str, str]) -> dict[str, Any]:
     values = {name: value for name in PhraseFields.model_fields if (value := getattr(phrase.says, name)) is not None}
     if "tier" in groups:
         values["tier"] = groups["tier"]
+    if "visits" in groups:
+        values["quantity"] = Quantity(unit=Unit.VISITS, total=Decimal(groups["visits"]))
     if "service_types" in groups:
         codes = [word.upper() for word in re.split("[, ]+", groups["service_types"]) if word and word != "and"]
         if all(code in EB03_NAMES for code in codes):
@@ -382,11 +395,13 @@ def _of_the_answer(answer: Answer, reader: _Reader, warnings: list[Warning_]) ->
     if all(text.fields.isdisjoint(_OF_THE_ANSWER) for text in reader.seen.values()):
         return {}
     said: defaultdict[str, list[tuple[Any, Phrase, list[str]]]] = defaultdict(list)
-    for notes, sources in ((answer.notes, answer.sources), *((row.notes, row.sources) for row in answer.benefits)):
+    whole = [(answer.notes, answer.sources, True)]
+    of_rows = [(row.notes, row.sources, _is_of_any_visit(row)) for row in answer.benefits]
+    for notes, sources, is_of_any_visit in (*whole, *of_rows):
         for note in notes:
             for match in reader.read(note).matches:
                 for name in _OF_THE_ANSWER:
-                    if name in match.values:
+                    if name in match.values and (is_of_any_visit or name != "referral_required"):
                         said[name].append((match.values[name], match.phrase, pointers_at(sources, "notes")))
     changes: dict[str, Any] = {}
     sources_of: Sources = {}
@@ -401,3 +416,9 @@ def _of_the_answer(answer: Answer, reader: _Reader, warnings: list[Warning_]) ->
         changes[name] = said[name][0][0]
         sources_of[name] = PhraseSource(pointers=pointers, by=min(phrase.name for phrase in phrases))
     return changes | {"sources": {**answer.sources, **sources_of}}
+
+
+def _is_of_any_visit(row: Benefit) -> bool:
+    """A referral to a chiropractor says nothing of other visits."""
+    codes = set(row.service_type_codes)
+    return not (codes or row.procedure_codes) or not codes.isdisjoint({WHOLE_PLAN, PHYSICIAN, *VISITS})

@@ -207,6 +207,8 @@ class Benefit(ResultPart):
     authorization: AuthorizationNeed = AuthorizationNeed.UNKNOWN
     deductible_waived: bool | None = None
     counts_to_out_of_pocket: bool | None = None
+    includes_deductible: bool | None = None
+    """Whether what is paid for the deductible counts to this out-of-pocket maximum."""
     shared_with: list[str] = Field(default_factory=list)
     """What draws on the same amount: networks (`in`, `out`) or service types."""
     accuracy: float | None = None
@@ -281,13 +283,14 @@ class PayerStatus(ResultPart):
 
 
 class Accumulator(ResultPart):
-    """`unlimited`: there is no limit, so that a total would be none. `shared_with`: see `Benefit.shared_with`."""
+    """`unlimited`: there is no limit, so that a total would be none. `shared_with`, `includes_deductible`: see `Benefit`."""
 
     total: Money | None = None
     used: Money | None = None
     remaining: Money | None = None
     unlimited: bool = False
     shared_with: list[str] = Field(default_factory=list)
+    includes_deductible: bool | None = None
 
 
 class ByLevel(ResultPart):

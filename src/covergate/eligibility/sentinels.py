@@ -1,14 +1,16 @@
 """Amounts that mean "no limit" and days that mean "no end": payers fill a number or a date in where they have none.
 
-They leave an answer here, whichever vendor it came from (docs/x12.md#sentinels); `sources` then stand at `unlimited` and
-`open_ended`.
+`sentinels.toml` holds them. They leave an answer here, whichever vendor it came from (docs/x12.md#sentinels); `sources` then
+stand at `unlimited` and `open_ended`.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from importlib import resources
 from typing import Any, TypeVar
 
 from covergate.eligibility.answer import Answer
@@ -17,9 +19,11 @@ from covergate.eligibility.sourced import Sources, pointers_at
 
 _P = TypeVar("_P", Plan, Benefit, OtherCoverage)
 
-NO_LIMIT = frozenset({Decimal("99999.99"), Decimal("999999.99"), Decimal("999999999.99")})
-NO_END = frozenset({date(2050, 12, 31)})
-NO_END_FROM_YEAR = 2099
+_STORED: dict[str, Any] = tomllib.loads(resources.files(__package__).joinpath("sentinels.toml").read_text("utf-8"))
+
+NO_LIMIT = frozenset(map(Decimal, _STORED["no_limit"]))
+NO_END: frozenset[date] = frozenset(_STORED["no_end"])
+NO_END_FROM_YEAR: int = _STORED["no_end_from"]
 
 _AMOUNTS = ("amount", "total", "used", "remaining")
 _COUNTS = ("total", "used", "remaining")

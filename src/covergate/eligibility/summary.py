@@ -404,7 +404,14 @@ def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
     if is_impossible(values.get("total"), values.get("used"), values.get("remaining")):
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     shared = sorted({other for row in candidates for other in row.shared_with})
-    return _Cell(Accumulator(**values, unlimited=unlimited, shared_with=shared), tuple(candidates))
+    includes = {row.includes_deductible for row in candidates} - {None}
+    accumulator = Accumulator(
+        **values,
+        unlimited=unlimited,
+        shared_with=shared,
+        includes_deductible=includes.pop() if len(includes) == 1 else None,
+    )
+    return _Cell(accumulator, tuple(candidates))
 
 
 def is_impossible(total: Decimal | None, used: Decimal | None, remaining: Decimal | None) -> bool:
