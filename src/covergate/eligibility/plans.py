@@ -34,6 +34,7 @@ from covergate.eligibility.x12.codes import (
     WHOLE_PLAN,
 )
 
+_COVERAGE = ACTIVE | INACTIVE
 _INPATIENT_PLACES = frozenset({"21", "31", "34", "51", "55", "56", "61"})
 _INPATIENT_SERVICES = frozenset({"48", "49", "54", "A7", "AB", "AG"})
 
@@ -160,7 +161,7 @@ def _line(program: Program) -> Program:
 
 
 def _founds(row: Benefit) -> bool:
-    return row.kind is Kind.COVERAGE and row.code in ACTIVE | INACTIVE
+    return row.kind is Kind.COVERAGE and row.code in _COVERAGE
 
 
 def _is_whole_plan(row: Benefit) -> bool:

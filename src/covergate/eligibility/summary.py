@@ -361,6 +361,8 @@ def _by_level(
     rows: list[Benefit], network: Network, kind: Kind, notes: _Notes, *, of_persons: bool
 ) -> tuple[ByLevel, dict[str, tuple[Benefit, ...]]]:
     """The cells, and by their names the rows that they were taken from."""
+    if not rows:
+        return ByLevel(), {}
     cells = {name: _accumulated([row for row in rows if row.level is level]) for level, name in _LEVELS.items()}
     stated: dict[str, Accumulator] = {}
     for name, cell in cells.items():

@@ -257,28 +257,30 @@ def _figures_of(benefit: Benefit) -> list[tuple[_Figures, tuple[str, ...]]]:
 
 def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
     elements: list[tuple[str, Sourced[str], Container[str]]] = [
-        (name, getattr(row, name.lower()), table) for name, table in _CODED
+        (name, getattr(row, attribute), table) for name, attribute, table in _CODED
     ]
     elements += [("EB03", code, EB03_NAMES) for code in row.eb03]
-    elements += [(name, getattr(one, name.lower()), table) for one in row.deliveries for name, table in _HSD_CODED]
+    elements += [
+        (name, getattr(one, attribute), table) for one in row.deliveries for name, attribute, table in _HSD_CODED
+    ]
     return [
         (name, element) for name, element, table in elements if element.value is not None and element.value not in table
     ]
 
 
-_CODED: tuple[tuple[str, Container[str]], ...] = (
-    ("EB01", KINDS),
-    ("EB02", LEVELS),
-    ("EB04", EB04_NAMES),
-    ("EB06", PERIODS),
-    ("EB09", UNITS),
-    ("EB11", AUTHORIZATION),
-    ("EB12", NETWORKS),
+_CODED: tuple[tuple[str, str, Container[str]], ...] = (
+    ("EB01", "eb01", KINDS),
+    ("EB02", "eb02", LEVELS),
+    ("EB04", "eb04", EB04_NAMES),
+    ("EB06", "eb06", PERIODS),
+    ("EB09", "eb09", UNITS),
+    ("EB11", "eb11", AUTHORIZATION),
+    ("EB12", "eb12", NETWORKS),
 )
-_HSD_CODED: tuple[tuple[str, Container[str]], ...] = (
-    ("HSD01", DELIVERY_UNITS),
-    ("HSD03", RATE_PERIODS),
-    ("HSD05", PERIODS),
+_HSD_CODED: tuple[tuple[str, str, Container[str]], ...] = (
+    ("HSD01", "hsd01", DELIVERY_UNITS),
+    ("HSD03", "hsd03", RATE_PERIODS),
+    ("HSD05", "hsd05", PERIODS),
 )
 
 

@@ -168,7 +168,10 @@ def _rows(loop: list[Segment]) -> list[EbRow]:
 
 
 def _row(eb: Segment, around: list[Segment]) -> EbRow:
-    references, places = _references(around), [segment for segment in around if segment.name == "III"]
+    of: dict[str, list[Segment]] = {}
+    for segment in around:
+        of.setdefault(segment.name, []).append(segment)
+    references, places = _references(of.get("REF", ())), of.get("III", ())
     return EbRow(
         eb01=eb.one("01"),
         eb02=eb.one("02"),
@@ -183,17 +186,17 @@ def _row(eb: Segment, around: list[Segment]) -> EbRow:
         eb11=eb.one("11"),
         eb12=eb.one("12"),
         procedures=_procedures(eb),
-        msgs=tuple(text for segment in around if segment.name == "MSG" for text in segment.all("01")),
+        msgs=tuple(text for segment in of.get("MSG", ()) for text in segment.all("01")),
         places=tuple(place for segment in places if _is_place(segment) for place in segment.all("02")),
         limits=tuple(
             limit
             for segment in places
             for limit in (segment.all("04") if _is_place(segment) else segment.all("04") or segment.all("02"))
         ),
-        days=_days(around),
-        deliveries=tuple(_delivery(segment) for segment in around if segment.name == "HSD"),
+        days=_days(of.get("DTP", ())),
+        deliveries=tuple(_delivery(segment) for segment in of.get("HSD", ())),
         references=references,
-        entities=_entities(around),
+        entities=_entities(of["NM1"], around) if "NM1" in of else (),
         member_id=next((one.number for name in _MEMBER for one in references if one.qualifier == name), NOT_STATED),
     )
 
@@ -239,8 +242,7 @@ def _days(around: Sequence[Segment]) -> tuple[Days, ...]:
     return tuple(day for day in days if day is not None)
 
 
-def _entities(around: list[Segment]) -> tuple[Entity, ...]:
-    named = [segment for segment in around if segment.name == "NM1"]
+def _entities(named: list[Segment], around: list[Segment]) -> tuple[Entity, ...]:
     parts = _parts_of(named, around)
     return tuple(_entity(segment, own) for segment, own in zip(named, parts, strict=True))
 

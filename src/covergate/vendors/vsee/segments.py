@@ -89,8 +89,9 @@ def segments(raw: Any, at: str) -> list[Segment]:
     while waiting:
         place = waiting.pop()
         if isinstance(place.value, dict):
-            every += _own_segments(place)
-            waiting += reversed(_below(place))
+            own, below = _read(place)
+            every += own
+            waiting += reversed(below)
         elif isinstance(place.value, list):
             waiting += [
                 _Place(value, at, place.level, place.loop, place.is_the_loops_own, _party_in(place, at))
@@ -100,16 +101,21 @@ def segments(raw: Any, at: str) -> list[Segment]:
     return every
 
 
-def _own_segments(place: _Place) -> list[Segment]:
-    """The segments whose elements are keys of this very object: nearly always one or none."""
+def _read(place: _Place) -> tuple[list[Segment], list[_Place]]:
+    """The segments whose elements are keys of this very object, nearly always one or none; and the children."""
     grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
+    below: list[tuple[str, Any]] = []
     for key, value in place.value.items():
-        if (named := _named(key)) is not None and (elements := _elements(value, pointer(place.at, key))):
+        if (named := _named(key)) is None:
+            if isinstance(value, (dict, list)):
+                below.append((key, value))
+        elif elements := _elements(value, pointer(place.at, key)):
             grouped.setdefault(named[0], {})[named[1]] = elements
-    if not grouped:
-        return []
-    loop = _loop_of(place)
-    return [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
+    # An object with an EB segment of its own opens a loop, unless the object around it has done so.
+    is_eb = _is_eb(place.value)
+    loop = place.at if is_eb and not place.is_the_loops_own else place.loop
+    own = [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
+    return own, _below(place, below, loop, is_eb=is_eb) if below else []
 
 
 @lru_cache(_KEYS)
@@ -133,24 +139,13 @@ def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     return tuple(one for one in elements if one)
 
 
-def _loop_of(place: _Place) -> str | None:
-    """An object with an EB segment of its own opens a loop, unless the object around it has done so."""
-    return place.at if _is_eb(place.value) and not place.is_the_loops_own else place.loop
-
-
-def _below(place: _Place) -> list[_Place]:
-    """The children. An object opens a loop for all below it if just one child is an EB segment."""
+def _below(place: _Place, below: list[tuple[str, Any]], loop: str | None, *, is_eb: bool) -> list[_Place]:
+    """An object opens a loop for all below it if just one child is an EB segment."""
     level = _level_of_hl(place.value)
     party = place.at if level else place.party
     level = level or place.level
-    below = [
-        (key, value) for key, value in place.value.items() if isinstance(value, (dict, list)) and _named(key) is None
-    ]
-    if not below:
-        return []
-    is_eb = _is_eb(place.value)
     opens = not is_eb and _ebs(place.value) == 1
-    loop = place.at if opens or (is_eb and not place.is_the_loops_own) else place.loop
+    loop = place.at if opens else loop
     return [
         _Place(value, at, _LEVELS_BY_WORD.get(key, level), loop, opens, at if key in _LEVELS_BY_WORD else party)
         for key, value in below
