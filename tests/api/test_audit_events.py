@@ -59,6 +59,7 @@ WALK: list[tuple[str, str, str, Any]] = [
     ("update_webhook_endpoint", "PATCH", HOOK, {"description": "x"}),
     ("send_test_event", "POST", f"{HOOK}/test", None),
     ("rotate_webhook_secret", "POST", f"{HOOK}/rotate-secret", None),
+    ("recover_webhook_endpoint", "POST", f"{HOOK}/recover", {"since": "2026-01-01T00:00:00Z"}),
     ("list_deliveries", "GET", f"{HOOK}/deliveries", None),
     ("redeliver", "POST", "/v1/deliveries/{dlv}/redeliver", None),
     ("delete_webhook_endpoint", "DELETE", HOOK, None),

@@ -458,6 +458,13 @@ NEW_WEBHOOK_ENDPOINT: dict[str, Any] = {
     "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw==",
 }
 WEBHOOK_ENDPOINT_PAGE = _listed(WEBHOOK_ENDPOINT)
+RECOVER_WEBHOOK_ENDPOINT: dict[str, Any] = {"since": _CREATED, "status": "exhausted"}
+RECOVERY: dict[str, Any] = {
+    "object": "recovery",
+    "endpoint_id": _WHE,
+    **RECOVER_WEBHOOK_ENDPOINT,
+    "count": 311,
+}
 PENDING_DELIVERY: dict[str, Any] = {
     "id": _DLV,
     "object": "delivery",

@@ -31,7 +31,7 @@ from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.vendors import HoldVendor
 from covergate.api.verifications import ResolveVerification, SearchVerifications
-from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
+from covergate.api.webhook_endpoints import CreateWebhookEndpoint, RecoverWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
 from covergate.states import EventType
 from covergate.verifications.request import CreateVerification
@@ -45,6 +45,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     ErasePatient,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
+    RecoverWebhookEndpoint,
     PutVendorAccount,
     HoldVendor,
 )

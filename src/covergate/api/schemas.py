@@ -416,6 +416,16 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
     secret: Annotated[str, Field(pattern="^whsec_")]
 
 
+class EndpointRecovery(Shown):
+    """Deliveries that are made anew."""
+
+    object: Literal["recovery"]
+    endpoint_id: Annotated[str, Field(pattern="^whe_")]
+    since: datetime
+    status: Literal["exhausted", "pending", "all"]
+    count: int
+
+
 class DeliveryAttempt(Shown):
     at: datetime
     status: Annotated[int | None, Field(description="The HTTP status; null when no answer came")]
@@ -644,6 +654,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     WebhookEndpoint,
     WebhookEndpointWithSecret,
     WebhookEndpointList,
+    EndpointRecovery,
     Delivery,
     DeliveryList,
     AuditEventList,

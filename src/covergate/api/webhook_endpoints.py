@@ -13,8 +13,10 @@ from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
 from covergate.api.describe import Described, documented
 from covergate.api.http import NoBody, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position_of
+from covergate.api.verifications import Moment
 from covergate.eligibility.inquiry import Text
-from covergate.webhooks import deliveries, endpoints
+from covergate.timestamps import instant
+from covergate.webhooks import deliveries, endpoints, recovery
 
 router = APIRouter(tags=["Webhooks"])
 
@@ -50,6 +52,15 @@ class UpdateWebhookEndpoint(BaseModel):
     payload: Payload = Field(default="thin", json_schema_extra=_without_default)
     description: Description | None = Field(default=None, json_schema_extra=_without_default)
     status: Literal["enabled", "disabled"] = Field(default="enabled", json_schema_extra=_without_default)
+
+
+class RecoverWebhookEndpoint(BaseModel):
+    """What the endpoint missed: deliveries made at `since` or later that are `exhausted`, wait for a later try, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    since: Moment
+    status: recovery.Missed = "exhausted"
 
 
 @router.post(
@@ -184,3 +195,31 @@ async def rotate_webhook_secret(
     gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
 ) -> Response:
     return json_answer(await endpoints.rotate_secret(gateway, caller, endpoint_id))
+
+
+@router.post(
+    "/v1/webhook-endpoints/{endpoint_id}/recover",
+    status_code=202,
+    **documented(
+        "recover_webhook_endpoint",
+        "Deliver what an endpoint missed",
+        'Each delivery made at `since` or later that is `exhausted`, or with `status` "pending" waits for a later try, or'
+        ' either ("all"), is due at once, oldest first, with its `webhook-id` and the whole schedule. Sent twice, it'
+        " counts nothing twice.",
+        body=(RecoverWebhookEndpoint, examples.RECOVER_WEBHOOK_ENDPOINT),
+        answers={202: Described("How many are delivered anew", schemas.EndpointRecovery, examples.RECOVERY)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def recover_webhook_endpoint(
+    request: Request,
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    body: Annotated[RecoverWebhookEndpoint, Depends(json_body(RecoverWebhookEndpoint))],
+    endpoint_id: str,
+) -> Response:
+    count = await recovery.recover(gateway, caller, endpoint_id, body.since, body.status)
+    request.app.state.metrics.redeliveries.labels("recovery").inc(count)
+    shown = {"object": "recovery", "endpoint_id": endpoint_id, "since": instant(body.since), "status": body.status}
+    return json_answer({**shown, "count": count}, 202)
