@@ -60,6 +60,7 @@ WALK: list[tuple[str, str, str, Any]] = [
     ("send_test_event", "POST", f"{HOOK}/test", None),
     ("rotate_webhook_secret", "POST", f"{HOOK}/rotate-secret", None),
     ("recover_webhook_endpoint", "POST", f"{HOOK}/recover", {"since": "2026-01-01T00:00:00Z"}),
+    ("create_portal_link", "POST", "/v1/portal-links", None),
     ("list_deliveries", "GET", f"{HOOK}/deliveries", None),
     ("redeliver", "POST", "/v1/deliveries/{dlv}/redeliver", None),
     ("delete_webhook_endpoint", "DELETE", HOOK, None),

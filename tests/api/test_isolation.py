@@ -53,6 +53,7 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/events", "verifications:read"),
     ("GET", "/v1/audit-events", "audit:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
+    ("POST", "/v1/portal-links", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/patients/erase", "patients:erase"),
 ]

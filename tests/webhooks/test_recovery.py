@@ -57,7 +57,8 @@ async def test_only_what_was_made_since_and_what_is_asked_for(hooks: Hooks, gate
         "SELECT date_trunc('milliseconds', created_at) AS at FROM deliveries ORDER BY created_at OFFSET 1 LIMIT 1"
     )
     await hooks.run_sql(
-        "UPDATE deliveries SET created_at = created_at - interval '1 h' WHERE created_at = (SELECT min(created_at) FROM deliveries)"
+        "UPDATE deliveries SET created_at = created_at - interval '1 h'"
+        " WHERE created_at = (SELECT min(created_at) FROM deliveries)"
     )
     await hooks.publish(times=2)
     await hooks.run_sql(

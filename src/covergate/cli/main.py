@@ -10,7 +10,7 @@ import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -154,6 +154,27 @@ def verify(
     from covergate.cli.verify import verify_file
 
     raise typer.Exit(asyncio.run(verify_file(file, url, key, Console())))
+
+
+@app.command("portal-link")
+def portal_link(
+    tenant: Annotated[str, typer.Option(help="Whose webhooks, by name.")],
+    mode: Annotated[Literal["test", "live"], typer.Option(help="In which mode.")],
+) -> None:
+    """Print a one-time link by which a partner comes in to one tenant's webhook pages. It is not shown again."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.access.portal_links import PortalLink, make_portal_link_for
+
+    async def run() -> PortalLink | None:
+        async with startup.opened(settings, 2, "covergate portal-link") as gateway:
+            return await make_portal_link_for(gateway, tenant, mode)
+
+    if (link := startup.run(run())) is None:
+        _say("there is no such tenant: see `covergate tenants list`")
+        raise typer.Exit(1)
+    typer.echo(link.url)
+    _say(f"it lets one visitor in, once, until {link.expires_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
