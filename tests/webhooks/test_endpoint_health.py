@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from covergate.gateway import Gateway
-from covergate.webhooks.endpoint_health import tell_of_health
+from covergate.webhooks.endpoint_health import list_failing, tell_of_health
 from covergate.webhooks.endpoints import read_endpoint, update_endpoint
 from covergate.webhooks.sender import Deliverer
 from tests.support.gateways import CALLER
@@ -66,6 +66,8 @@ async def test_the_others_hear_once_that_an_endpoint_fails_and_that_it_recovered
     await minutes_pass(hooks, 3)
     assert sorted(await asyncio.gather(tell_of_health(gateway), tell_of_health(gateway))) == [0, 1]
     assert await heard(hooks) == [("endpoint.failing", watching)]
+    [one] = await list_failing(gateway)
+    assert (one["id"], one["tenant"], one["mode"], one["failures_in_row"]) == (failing, "Test clinic", "test", 3)
     view = await shown(gateway, failing)
     assert view["failing_since"] is not None and view["last_delivered_at"] is None and view["status"] == "enabled"
 
@@ -76,7 +78,7 @@ async def test_the_others_hear_once_that_an_endpoint_fails_and_that_it_recovered
     assert sorted(await asyncio.gather(tell_of_health(gateway), tell_of_health(gateway))) == [0, 1]
     assert await heard(hooks) == [("endpoint.failing", watching), ("endpoint.recovered", watching)]
     view = await shown(gateway, failing)
-    assert (view["failing_since"], view["failures_in_row"]) == (None, 0)
+    assert (view["failing_since"], view["failures_in_row"], await list_failing(gateway)) == (None, 0, [])
     assert view["last_delivered_at"] is not None
     [told, _] = await hooks.rows("SELECT id FROM deliveries WHERE endpoint_id = :id ORDER BY created_at", id=watching)
     await deliverer.deliver(await hooks.take(told.id))

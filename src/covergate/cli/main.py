@@ -20,6 +20,7 @@ from covergate import settings as environment
 from covergate.cli import (
     accounts,
     audit,
+    deliveries,
     encryption,
     keys,
     operators,
@@ -50,6 +51,7 @@ app.add_typer(patients.app, name="patients")
 app.add_typer(results.app, name="results")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(audit.app, name="audit")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(vendors.app, name="vendors")
 
 
@@ -154,6 +156,29 @@ def verify(
     from covergate.cli.verify import verify_file
 
     raise typer.Exit(asyncio.run(verify_file(file, url, key, Console())))
+
+
+@app.command(
+    epilog="Example: covergate listen --forward-to http://127.0.0.1:3000/webhooks --events verification.completed"
+)
+def listen(
+    forward_to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where each event is POSTed, as a webhook would be.")
+    ] = None,
+    events: Annotated[
+        list[str] | None, typer.Option(help="Only this type; may be given several times. By default every type.")
+    ] = None,
+    print_: Annotated[bool, typer.Option("--print", help="Print each event as a line of JSON.")] = False,
+    secret: Annotated[
+        str | None, typer.Option(envvar="COVERGATE_LISTEN_SECRET", help="whsec_…, to sign with; by default a new one.")
+    ] = None,
+    url: Annotated[str, typer.Option(envvar="COVERGATE_URL", help="The gateway.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(envvar="COVERGATE_API_KEY", help="An API key.", show_default=False)] = "",
+) -> None:
+    """Follow the events of a key's tenant and mode, and hand each to a server of your own: no public address is needed."""
+    from covergate.cli.listen import listen_until_stopped
+
+    asyncio.run(listen_until_stopped(url, key, events or [], forward_to, print_json=print_, secret=secret))
 
 
 @app.command("portal-link")

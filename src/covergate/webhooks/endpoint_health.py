@@ -8,6 +8,8 @@ and one of nothing but successes, so an endpoint that flaps tells of it every th
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sql import Query
@@ -69,6 +71,11 @@ UPDATE webhook_endpoints SET status = '{EndpointStatus.DISABLED}', disabled_reas
   updated_at = clock_timestamp(), {WELL}
 WHERE id = :id AND url = :url AND status = '{EndpointStatus.ENABLED}' RETURNING tenant_id, mode""")
 
+_LIST_FAILING = Query("""
+SELECT w.id, t.name AS tenant, w.mode, w.failing_since, w.failures_in_row
+FROM webhook_endpoints w JOIN tenants t ON t.id = w.tenant_id
+WHERE failing_since IS NOT NULL AND deleted_at IS NULL ORDER BY failing_since""")
+
 
 def counting_failures(failed: str) -> str:
     """A CTE that counts them with their endpoints. An endpoint that somebody has locked is not waited for, and misses a count."""
@@ -128,6 +135,22 @@ async def tell_of_health(gateway: Gateway) -> int:
         ]
         await publish(db, news)
     return len(news)
+
+
+async def list_failing(gateway: Gateway) -> list[dict[str, Any]]:
+    """The endpoints of all tenants that fail, the longest first: for operators. No URL, which is the partner's own."""
+    async with gateway.connection() as db:
+        rows = await _LIST_FAILING.all(db)
+    return [
+        {
+            "id": row.id,
+            "tenant": row.tenant,
+            "mode": row.mode,
+            "failing_since": instant(row.failing_since),
+            "failures_in_row": row.failures_in_row,
+        }
+        for row in rows
+    ]
 
 
 def _news(
