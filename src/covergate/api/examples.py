@@ -464,7 +464,7 @@ NEW_WEBHOOK_ENDPOINT: dict[str, Any] = {
     "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw==",
 }
 WEBHOOK_ENDPOINT_PAGE = _listed(WEBHOOK_ENDPOINT)
-PORTAL_LINK: dict[str, Any] = {
+MADE_PORTAL_LINK: dict[str, Any] = {
     "object": "portal_link",
     "url": "https://gateway.example.com/console/enter#kV2vR0m1Yb6cJ8tq4xW3eZ7uN5sP9aDfGhLoQiErTyU",
     "expires_at": _ENDED,

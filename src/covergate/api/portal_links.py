@@ -23,7 +23,7 @@ router = APIRouter(tags=["Webhooks"])
         "Make a link to the webhook pages",
         "Lets one visitor in, once, within the gateway's `COVERGATE_PORTAL_LINK_MINUTES`: to the webhooks of the key's tenant"
         " in the key's mode, and nothing else. The link is a secret; it is shown only here.",
-        answers={201: Described("Made", schemas.PortalLinkShown, examples.PORTAL_LINK)},
+        answers={201: Described("Made", schemas.PortalLinkShown, examples.MADE_PORTAL_LINK)},
         problems=(413, 415, 422),
     ),
 )

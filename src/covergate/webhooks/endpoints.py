@@ -33,7 +33,7 @@ MOST_ENDPOINTS = 50
 FULL_NEEDS = "verifications:read"
 SECRET_BYTES = 32
 ROTATION_OVERLAP = "24 hours"
-MOST_PREVIOUS_SECRETS = 4
+_MOST_PREVIOUS_SECRETS = 4
 """That sign beside the current one; a rotation beyond them ends the oldest before its time."""
 
 _COLUMNS = (
@@ -71,8 +71,8 @@ _OLDER = """ARRAY(
     WHERE until > now() ORDER BY until DESC LIMIT {limit})"""
 _ROTATE = Query(f"""
 UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
-  older_secrets_sealed = {_OLDER.format(column="sealed", limit=MOST_PREVIOUS_SECRETS - 1)},
-  older_secrets_until = {_OLDER.format(column="until", limit=MOST_PREVIOUS_SECRETS - 1)},
+  older_secrets_sealed = {_OLDER.format(column="sealed", limit=_MOST_PREVIOUS_SECRETS - 1)},
+  older_secrets_until = {_OLDER.format(column="until", limit=_MOST_PREVIOUS_SECRETS - 1)},
   previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()
 WHERE id = :id RETURNING {_COLUMNS}""")
 _DELETE = Query(
