@@ -35,6 +35,7 @@ from covergate.vendors import VENDORS
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
 from covergate.verifications.sweep import CLOSERS, close_late, wake_for_trials, wake_held_back
+from covergate.webhooks.endpoint_health import tell_of_health
 from covergate.webhooks.places import Places, WorkersDesk
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer
 
@@ -48,6 +49,8 @@ UNDONE_SECONDS = 30.0
 FLUSH_LIMIT_SECONDS = 30.0
 LANES_SECONDS = 60.0
 """How often a worker looks for work of vendors that it does not know."""
+HEALTH_SECONDS = 10.0
+"""How often a worker looks whether an endpoint fails, or is well again."""
 PRUNE_SECONDS = 600.0
 PRUNE_LIMIT_SECONDS = 3600.0
 CLOSE_LIMIT_SECONDS = 300.0
@@ -146,6 +149,9 @@ class Worker:
                 tasks.create_task(self._regularly(PRUNE_SECONDS, erasing, PRUNE_LIMIT_SECONDS, at_once=False))
                 tasks.create_task(self._regularly(CLOSE_SECONDS, chain.close, CLOSE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
+                tasks.create_task(
+                    self._regularly(HEALTH_SECONDS, partial(tell_of_health, sweeping), SWEEP_LIMIT_SECONDS)
+                )
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(SWEEP_SECONDS, trying, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(COUNT_SECONDS, counting, COUNT_LIMIT_SECONDS))
