@@ -29,6 +29,7 @@ ACCOUNT = "acc"
 PAYER = "pyr"
 PAYER_CANDIDATE = "pyc"
 AUDIT_EVENT = "aud"
+BULK_JOB = "job"
 
 _SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 

@@ -13,6 +13,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.payers import store, sync
 from covergate.vendor_health import circuit_breaker, rate_limit
+from covergate.verifications import bulk_jobs
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
 
@@ -34,6 +35,7 @@ KEPT: dict[str, Kept] = {
         *sync.KEPT,
         *circuit_breaker.KEPT,
         *rate_limit.KEPT,
+        *bulk_jobs.KEPT,
         Kept("verifications", f"{_RECORD}: see `erasure.py`; the bare rows of an erased tenant go after a month"),
         Kept("attempts", _RECORD),
         Kept("work", "deleted when the verification ends and nothing more is expected"),

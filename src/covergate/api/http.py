@@ -56,19 +56,28 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
     )
 
 
-def json_body(model: type[Model], other_errors: OtherErrors | None = None) -> Callable[[Request], Awaitable[Model]]:
-    """A dependency: the validated body. `other_errors` finds those that the model's own errors hide."""
+def json_body(
+    model: type[Model], other_errors: OtherErrors | None = None, *, may_be_empty: bool = False
+) -> Callable[[Request], Awaitable[Model]]:
+    """A dependency: the validated body. `other_errors` finds those that the model's own errors hide.
+
+    `may_be_empty`: no body is an empty object.
+    """
 
     async def body(request: Request) -> Model:
-        require_json(request)
-        content = await read_body(request, MOST_BODY_BYTES)
+        content = await read_body(request, MOST_BODY_BYTES) if may_be_empty else None
+        if content == b"":
+            content = b"{}"
+        else:
+            require_json(request)
+            content = content or await read_body(request, MOST_BODY_BYTES)
         try:
             return validated(model, content)
         except WrongFields as wrong:
             errors = wrong.errors
             if other_errors is not None and len(errors) < MOST_ERRORS:
                 errors += await other_errors(request, wrong.details, wrong.document)
-        raise _invalid_request(errors)
+        raise invalid_request(errors)
 
     return body
 
@@ -102,7 +111,7 @@ def parsed(model: type[Model], content: bytes) -> Model:
     try:
         return validated(model, content)
     except WrongFields as wrong:
-        raise _invalid_request(wrong.errors) from None
+        raise invalid_request(wrong.errors) from None
 
 
 def validated(model: type[Model], content: bytes) -> Model:
@@ -118,7 +127,7 @@ def validated(model: type[Model], content: bytes) -> Model:
     raise WrongFields(details, document)
 
 
-def _invalid_request(errors: Sequence[FieldError]) -> Problem:
+def invalid_request(errors: Sequence[FieldError]) -> Problem:
     return Problem("invalid_request", "errors lists everything that is wrong", errors)
 
 
