@@ -687,6 +687,8 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Timeline,
     Raw,
     ErasureShown,
+    BulkJobShown,
+    BulkJobList,
     VendorList,
     VendorShown,
     VendorAccountShown,
