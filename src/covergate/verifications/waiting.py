@@ -94,6 +94,9 @@ _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
     WaitingFor.RATE_LIMIT: lambda title, since: f"Waits since {since}, because {title} takes no more calls just now",
     WaitingFor.CIRCUIT: lambda title, since: f"Waits since {since}, because {title} rests after many failures",
     WaitingFor.HOLD: lambda title, since: f"Waits since {since} until {title}, which an operator holds, is resumed",
+    WaitingFor.CREDENTIALS: lambda title, since: (
+        f"Waits since {since}, because {title} refuses the credentials: it goes on when they are mended"
+    ),
     WaitingFor.OPERATOR: lambda title, since: (
         f"Waits for a person since {since}: nobody can tell whether {title} has the submission"
     ),
@@ -115,7 +118,7 @@ _BY_ENTRY: dict[str, Callable[[str, str], str]] = {
     ),
 }
 """Of what waits for a vendor: why, if the last entry of the timeline tells more."""
-_NOT_BY_ITSELF = frozenset({WaitingFor.HOLD, WaitingFor.OPERATOR, WaitingFor.WORKER})
+_NOT_BY_ITSELF = frozenset({WaitingFor.HOLD, WaitingFor.CREDENTIALS, WaitingFor.OPERATOR, WaitingFor.WORKER})
 """Waits that a person or a worker ends: there is no next look."""
 
 
