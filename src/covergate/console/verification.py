@@ -21,7 +21,7 @@ from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
 from covergate.console.page import render
 from covergate.console.raw_reply import address_in_raw, lines_of
-from covergate.console.story_picture import KINDS, picture_of
+from covergate.console.story_picture import STEP_MARKS, picture_of
 from covergate.console.visitor import (
     LIVE_HEADER,
     MOUNTED_AT,
@@ -226,7 +226,7 @@ async def _page(
         act_words=ACT_WORDS,
         standing_kind=_STANDING_KINDS.get(shown["outcome"] or shown["status"], "quiet"),
         picture=picture_of(shown, story, now),
-        kinds=KINDS,
+        kinds=STEP_MARKS,
         vendor_title=vendor_title,
         revealed=caller.sees_phi,
         may_reveal=visitor.may(REVEALS),

@@ -15,7 +15,7 @@ from covergate.timestamps import instant
 from covergate.verifications.queries import read_timeline, standing_of
 from covergate.webhooks.deliveries import deliveries_about, events_about
 
-MOST_ROWS = 1000
+MOST_STEPS = 1000
 """Of the timeline: the first ones."""
 
 _EXCHANGES = Query("""
@@ -38,7 +38,7 @@ class Story:
 
 async def read_story(gateway: Gateway, caller: Caller, verification_id: str) -> Story:
     """Raises Problem `not_found`."""
-    timeline = await read_timeline(gateway, caller, verification_id, 0, MOST_ROWS)
+    timeline = await read_timeline(gateway, caller, verification_id, 0, MOST_STEPS)
     async with gateway.connection() as db:
         standing = await standing_of(db, caller, verification_id)
         return Story(

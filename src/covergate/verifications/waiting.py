@@ -13,7 +13,7 @@ from covergate.states import OPEN_STATUSES, Sentenced, Status, TimelineType, Wai
 from covergate.timestamps import span
 from covergate.vendors import VENDORS
 
-Part = str | datetime
+SentencePart = str | datetime
 """Of a sentence: words, or an instant, which whoever shows it writes in the reader's zone."""
 
 
@@ -59,7 +59,7 @@ def possible_acts(shown: Mapping[str, Any], scopes: Collection[str]) -> list[Act
 
 def sentence_of(
     shown: Mapping[str, Any], latest: str | None, now: datetime, scopes: Collection[str] = ()
-) -> list[Part]:
+) -> list[SentencePart]:
     """E.g. `Waits for Integrex since 4 min, looks again in 11 s, ends at …, at the latest; you can cancel it.`
 
     `latest` is the type of the last entry in its timeline.
