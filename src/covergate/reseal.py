@@ -175,6 +175,13 @@ SEALED_COLUMNS = (
         "JOIN deliveries d ON d.id = t.delivery_id JOIN webhook_endpoints w ON w.id = d.endpoint_id",
     ),
     SealedColumn(
+        "bulk_jobs",
+        "corrections_sealed",
+        _ID,
+        ("bulk_jobs", "corrections"),
+        "coalesce(t.tenant_id, '') AS owner, coalesce(t.mode, '') AS mode, t.id AS row_id, '' AS verification_id",
+    ),
+    SealedColumn(
         "vendor_messages",
         "body_sealed",
         _ID,

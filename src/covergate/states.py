@@ -146,6 +146,33 @@ class EndpointStatus(Sentenced):
     DISABLED = "disabled", "It gets nothing: switched off by its owner, deleted, or it answered 410 Gone."
 
 
+class BulkAction(Sentenced):
+    """What a bulk job does to each verification."""
+
+    RESUBMIT = "resubmit", "Asks again: a new verification for each that has ended."
+    CANCEL = "cancel", "Cancels each that is open."
+    RESOLVE = "resolve", "Decides on each whose submission is of unknown fate. For operators."
+    REDELIVER = "redeliver", "Sends the events of each once more, to the endpoints that they went to."
+
+
+class BulkStatus(Sentenced):
+    """Where a bulk job stands."""
+
+    COUNTED = "counted", "A dry run: it says what would match, and does nothing."
+    QUEUED = "queued", "No worker has begun it."
+    RUNNING = "running", "A worker is at it, or it goes slowly for the sake of a quota."
+    COMPLETED = "completed", "Each verification was done, skipped, or failed."
+    CANCELED = "canceled", "Stopped on request; what was done stays done."
+
+
+class BulkOutcome(Sentenced):
+    """What became of one verification of a bulk job."""
+
+    DONE = "done", "As the action says."
+    SKIPPED = "skipped", "It was not, or no longer, one for this action; nothing was changed."
+    FAILED = "failed", "It could not be done."
+
+
 class Environment(Sentenced):
     """Which of a vendor's two worlds an account is in."""
 
@@ -191,6 +218,7 @@ class SubjectKind(Sentenced):
     USER = "user", "A person's account in the console."
     SESSION = "session", "A person's session in the console."
     TENANT = "tenant", "A tenant with all that it has."
+    JOB = "job", "A bulk job."
     ACCOUNT = "account", "A tenant's account at a vendor, by the vendor's name."
     PAYER = "payer", "A payer of the directory, or a candidate for it."
     AUDIT = "audit", "The audit itself."

@@ -32,6 +32,7 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendor_health.history import COUNT_SECONDS, count_ended
 from covergate.vendors import VENDORS
+from covergate.verifications.bulk_work import BulkQueue, BulkWork
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
 from covergate.verifications.sweep import CLOSERS, close_late, wake_for_trials, wake_held_back
@@ -124,9 +125,11 @@ class Worker:
             desk = WorkersDesk(places, deliveries, self._stopping.is_set)
             engine = Engine(self.gateway, self.transport, self.breakers, desk, draining=self._stopping.is_set)
             lanes = Lanes(claiming, {vendor.name: vendor.concurrent_steps for vendor in VENDORS.values()})
+            bulk = BulkWork(self.gateway, self._stopping.is_set)
             self._dispatchers = {
                 "verifications": Dispatcher(lanes, self._guarded(engine.advance, engine.failed_inside)),
                 "deliveries": deliveries,
+                "bulk_jobs": Dispatcher(BulkQueue(claiming), self._guarded(bulk.do, bulk.failed_inside)),
             }
             sweeps = (partial(close_late, sweeping), partial(wake_held_back, sweeping))
             pruning = partial(prune, self.gateway, Partitions(self.gateway.transaction))
@@ -142,6 +145,7 @@ class Worker:
                     self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
                 watching = tasks.create_task(self._accounts.run())
+                counting = tasks.create_task(bulk.quotas.run())
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, erasing, PRUNE_LIMIT_SECONDS, at_once=False))
                 tasks.create_task(self._regularly(CLOSE_SECONDS, chain.close, CLOSE_LIMIT_SECONDS))
@@ -153,6 +157,7 @@ class Worker:
                 await self._limit_drain(working, engine.submitting)
                 listening.cancel()
                 watching.cancel()
+                counting.cancel()
             await engine.drain()
 
     async def _listen(self) -> None:

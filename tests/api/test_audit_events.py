@@ -32,11 +32,14 @@ NOT_PHI = {
     "receive_vendor_event",
     "list_vendor_accounts",
     "read_vendor_account",
+    "list_bulk_jobs",
+    "read_bulk_job",
 }
 """What shows no PHI and changes nothing: only refusals leave a row."""
 
 ACCOUNT = {"environment": "sandbox", "credentials": {"client_id": "north", "client_secret": "a-long-secret-8c1f"}}
 PATIENT = {"member_id": "ELIGIBLE-0001", "date_of_birth": "1990-09-20"}
+BULK = {"action": "cancel", "filter": {"status": ["queued"]}}
 VER, HOOK = "/v1/verifications/{ver}", "/v1/webhook-endpoints/{whe}"
 WALK: list[tuple[str, str, str, Any]] = [
     ("create_verification", "POST", "/v1/verifications", "body"),
@@ -48,6 +51,11 @@ WALK: list[tuple[str, str, str, Any]] = [
     ("read_verification_timeline", "GET", f"{VER}/timeline", None),
     ("cancel_verification", "POST", "/v1/verifications/{open}/cancel", None),
     ("resolve_verification", "POST", "/v1/verifications/{stuck}/resolve", {"action": "give_up"}),
+    ("resubmit_verification", "POST", f"{VER}/resubmit", {}),
+    ("order_bulk_job", "POST", "/v1/verifications/bulk", {**BULK, "dry_run": False}),
+    ("list_bulk_jobs", "GET", "/v1/bulk-jobs", None),
+    ("read_bulk_job", "GET", "/v1/bulk-jobs/{job}", None),
+    ("cancel_bulk_job", "POST", "/v1/bulk-jobs/{job}/cancel", None),
     ("hold_vendor", "POST", "/v1/vendors/sohar/hold", None),
     ("resume_vendor", "POST", "/v1/vendors/sohar/resume", None),
     ("list_vendors", "GET", "/v1/vendors", None),
@@ -74,7 +82,7 @@ WALK: list[tuple[str, str, str, Any]] = [
 
 OPERATORS = {"resolve_verification", "hold_vendor", "resume_vendor"}
 """Operations that no key is enough for."""
-DECIDED = {"resolve_verification": "verification.give_up"}
+DECIDED = {"resolve_verification": "verification.give_up", "order_bulk_job": "bulk_job.cancel"}
 """What is done under another name than it is refused."""
 
 
@@ -92,7 +100,9 @@ async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuc
     await client.put("/v1/vendor-accounts/sohar", json=ACCOUNT, headers=keys.full)
     path = f"/v1/webhook-endpoints/{endpoint.json()['id']}"
     delivery, *_ = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"]
+    job = await client.post("/v1/verifications/bulk", json={**BULK, "dry_run": False}, headers=keys.full)
     return {
+        "job": job.json()["id"],
         "ver": ended["id"],
         "open": open_["id"],
         "stuck": unknown["id"],

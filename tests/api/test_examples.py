@@ -20,7 +20,7 @@ from covergate.eligibility.inquiry import today_eastern
 from covergate.gateway import Gateway
 from covergate.verifications.checks import Intake, errors_of
 from covergate.verifications.request import CreateVerification
-from tests.support.clients import Keys, Post, Stuck
+from tests.support.clients import End, Keys, Post, Stuck
 from tests.support.gateways import CALLER, sohar_secret
 
 
@@ -41,9 +41,11 @@ async def test_every_request_example_is_accepted(
     document: dict[str, Any],
     post: Post,
     stuck: Stuck,
+    end: End,
 ) -> None:
-    waiting = await post()
+    waiting, ended = await post(), (await post())["id"]
     await stuck(waiting["id"])
+    await end(ended)
     endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
     ids = {"verification_id": waiting["id"], "endpoint_id": endpoint.json()["id"], "vendor": "sohar"}
     sent = 0
@@ -64,12 +66,13 @@ async def test_every_request_example_is_accepted(
                     "svix-timestamp": str(int(now.timestamp())),
                     "svix-signature": signature,
                 }
-            answer = await client.request(method, path.format(**ids), content=content, headers=headers)
+            of_path = {**ids, "verification_id": ended} if path.endswith("/resubmit") else ids
+            answer = await client.request(method, path.format(**of_path), content=content, headers=headers)
             if path == "/v1/vendor-accounts/{vendor}":
                 ids["account_id"] = answer.json()["id"]
             assert answer.is_success and str(answer.status_code) in operation["responses"], (path, answer.text)
             sent += 1
-    assert sent == 10
+    assert sent == 12
 
 
 async def test_the_first_click_is_a_202_with_the_answer_that_is_shown(

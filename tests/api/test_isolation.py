@@ -17,6 +17,7 @@ from covergate.verifications.commit import apply
 from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, bearer
 
 VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
+JOB = "job_00000000000000000000000000"
 
 OPERATIONS = "an operator"
 """In the place of a scope: no key is enough."""
@@ -26,7 +27,10 @@ ROUTES: list[tuple[str, str, str]] = [
     ("GET", "/v1/verifications/{ver}/answers", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/timeline", "verifications:read"),
     ("GET", "/v1/verifications/{ver}/raw", "verifications:raw"),
+    ("POST", "/v1/verifications/{ended}/resubmit", "verifications:write"),
     ("POST", "/v1/verifications/{ver}/cancel", "verifications:write"),
+    ("GET", "/v1/bulk-jobs/{job}", "verifications:write"),
+    ("POST", "/v1/bulk-jobs/{job}/cancel", "verifications:write"),
     ("POST", "/v1/verifications/{stuck}/resolve", OPERATIONS),
     ("GET", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("PATCH", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
@@ -40,6 +44,8 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("POST", "/v1/verifications", "verifications:write"),
     ("GET", "/v1/verifications", "verifications:read"),
     ("POST", "/v1/verifications/search", "verifications:read"),
+    ("POST", "/v1/verifications/bulk", "verifications:write"),
+    ("GET", "/v1/bulk-jobs", "verifications:write"),
     ("GET", "/v1/vendors", "verifications:read"),
     ("GET", "/v1/vendor-accounts", "accounts:manage"),
     ("PUT", "/v1/vendor-accounts/sohar", "accounts:manage"),
@@ -59,6 +65,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
     ("POST", "/v1/verifications/{stuck}/resolve"): {"action": "give_up"},
     ("POST", "/v1/verifications/search"): {},
+    ("POST", "/v1/verifications/bulk"): {"action": "cancel", "filter": {"vendor": "vsee"}},
     ("PUT", "/v1/vendor-accounts/sohar"): {"credentials": {"client_id": "", "client_secret": ""}},
     ("POST", "/v1/webhook-endpoints"): {"url": "https://a.example.com"},
     ("POST", "/v1/patients/erase"): {"member_id": "nobody's", "date_of_birth": "1990-09-20"},
@@ -68,12 +75,16 @@ BODIES: dict[tuple[str, str], Any] = {
 @pytest.fixture
 async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuck: Stuck) -> dict[str, str]:
     endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
-    await end((await post())["id"])
+    ended = (await post())["id"]
+    await end(ended)
     verification, unknown = await post(), await post()
     await stuck(unknown["id"])
     path = f"/v1/webhook-endpoints/{endpoint.json()['id']}"
     delivery, *_ = (await client.get(f"{path}/deliveries", headers=keys.full)).json()["data"]
-    return {"ver": verification["id"], "stuck": unknown["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
+    of_verifications = {"ver": verification["id"], "stuck": unknown["id"], "ended": ended}
+    order = {"action": "cancel", "filter": {"vendor": "vsee"}, "dry_run": False}
+    job = await client.post("/v1/verifications/bulk", json=order, headers=keys.full)
+    return {**of_verifications, "job": job.json()["id"], "whe": endpoint.json()["id"], "dlv": delivery["id"]}
 
 
 async def call(
@@ -118,7 +129,7 @@ async def test_only_its_own_tenant_and_mode_find_it(
 async def test_ids_that_are_none(
     client: httpx.AsyncClient, keys: Keys, method: str, path: str, scope: str, id_: str
 ) -> None:
-    unknown = {"ver": VER, "stuck": VER, "whe": WHE, "dlv": DLV}
+    unknown = {"ver": VER, "stuck": VER, "ended": VER, "job": JOB, "whe": WHE, "dlv": DLV}
     named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
     answer = await call(client, method, path, theirs(keys, scope), **named)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
@@ -166,7 +177,9 @@ async def test_each_route_takes_its_ownscope_and_no_other(
 async def test_without_a_valid_key(client: httpx.AsyncClient, header: str | None) -> None:
     headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
     for method, path, _ in WITHOUT_ID + ROUTES:
-        answer = await client.request(method, path.format(ver=VER, stuck=VER, whe=WHE, dlv=DLV), headers=headers)
+        answer = await client.request(
+            method, path.format(ver=VER, stuck=VER, ended=VER, job=JOB, whe=WHE, dlv=DLV), headers=headers
+        )
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["x-request-id"] == answer.json()["request_id"]
@@ -177,7 +190,10 @@ def test_the_matrix_names_every_route(app: FastAPI) -> None:
         (
             method,
             path.format(
-                ver="{verification_id}", stuck="{verification_id}", whe="{endpoint_id}", dlv="{delivery_id}"
+                **dict.fromkeys(("ver", "stuck", "ended"), "{verification_id}"),
+                job="{job_id}",
+                whe="{endpoint_id}",
+                dlv="{delivery_id}",
             ).replace("/sohar", "/{vendor}"),
         )
         for method, path, _ in WITHOUT_ID + ROUTES
@@ -198,6 +214,12 @@ TAKES_OPERATORS = {
     "/v1/verifications/{ver}/answers",
     "/v1/verifications/{ver}/timeline",
     "/v1/verifications/{stuck}/resolve",
+    "/v1/verifications/{ended}/resubmit",
+    "/v1/verifications/{ver}/cancel",
+    "/v1/verifications/bulk",
+    "/v1/bulk-jobs",
+    "/v1/bulk-jobs/{job}",
+    "/v1/bulk-jobs/{job}/cancel",
     "/v1/verifications",
     "/v1/vendors",
     "/v1/vendors/sohar/hold",
@@ -215,7 +237,7 @@ async def test_each_route_that_takes_operators_tells_no_phi_and_the_others_refus
         else:
             answer = await call(client, method, path, keys.operator, **made)
         taken = path in TAKES_OPERATORS and (method, path) != ("POST", "/v1/verifications")
-        assert answer.status_code == (200 if taken else 403), (method, path, answer.text)
+        assert answer.status_code in ((200, 202) if taken else (403,)), (method, path, answer.text)
         assert [phi for phi in PHI if phi in answer.text] == [], (method, path)
     assert (
         await rows(
@@ -255,7 +277,9 @@ async def test_without_the_scope_to_read_no_route_tells_phi(
     full = {"url": "https://a.example.com", "payload": "full"}
     assert (await client.post("/v1/webhook-endpoints", json=full, headers=writer)).status_code == 403
     allowed = "SELECT DISTINCT action FROM audit_events WHERE outcome = 'allowed' AND subject_kind = 'verification'"
-    assert {row.action for row in await rows(allowed)} == {"verification.create", "verification.cancel"}
+    assert {row.action for row in await rows(allowed)} == {
+        *("verification.create", "verification.cancel", "verification.retry")
+    }
     # The same key's verification, to one that may read.
     assert PHI[0] in (await client.get(f"/v1/verifications/{ended.json()['id']}", headers=keys.full)).text
 

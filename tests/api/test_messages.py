@@ -100,7 +100,7 @@ def wrong_values(
                     yield keyword, path, {}
                 case "additionalProperties" if option[keyword] is False:
                     yield keyword, (*path, SENT + "_field"), 1
-                case "additionalProperties":
+                case "additionalProperties" if option[keyword] is not True:
                     yield from wrong_values(option[keyword], definitions, (*path, "clinic"))
         for name, inner in option.get("properties", {}).items():
             yield from wrong_values(inner, definitions, (*path, name))

@@ -193,6 +193,7 @@ async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
         assert names == {"webhook-id", "webhook-timestamp", "webhook-signature"}
 
 
+BULK = {"action": "resubmit", "filter": {"status": ["failed"]}}
 PATIENT = {"member_id": "ELIGIBLE-0001", "date_of_birth": "1990-09-20"}
 
 
@@ -216,6 +217,7 @@ async def test_answers_fit_their_schemas(
     await end(failed["id"], FailureCode.PAYER_UNAVAILABLE)
     one, hook = "/v1/verifications/{verification_id}", "/v1/webhook-endpoints/{endpoint_id}"
     account = "/v1/vendor-accounts/{vendor}"
+    job = (await client.post("/v1/verifications/bulk", json={**BULK, "dry_run": False}, headers=keys.full)).json()
     delivery = (await client.get(f"/v1/webhook-endpoints/{endpoint['id']}/deliveries", headers=keys.full)).json()[
         "data"
     ][0]
@@ -233,6 +235,15 @@ async def test_answers_fit_their_schemas(
         ("GET", one + "/raw", completed["id"], None),
         ("POST", one + "/cancel", queued["id"], None),
         ("POST", one + "/cancel", completed["id"], None),
+        ("POST", one + "/resubmit", failed["id"], {"corrections": {"/patient/member_id": "ELIGIBLE-0002"}}),
+        ("POST", one + "/resubmit", unknown["id"], {}),
+        ("POST", "/v1/verifications/bulk", "", BULK),
+        ("POST", "/v1/verifications/bulk", "", {**BULK, "dry_run": False}),
+        ("POST", "/v1/verifications/bulk", "", {"action": "cancel", "filter": {}}),
+        ("GET", "/v1/bulk-jobs", "", None),
+        ("GET", "/v1/bulk-jobs/{job_id}", job["id"], None),
+        ("POST", "/v1/bulk-jobs/{job_id}/cancel", job["id"], None),
+        ("GET", "/v1/bulk-jobs/{job_id}", "nothing", None),
         ("GET", one, "nothing", None),
         ("GET", "/v1/vendors", "", None),
         ("POST", "/v1/vendors/{vendor}/hold", "sohar", None),

@@ -51,6 +51,72 @@ async def test_an_operator_gives_up(client: httpx.AsyncClient, keys: Keys, post:
     assert (again.status_code, again.json()["detail"]) == (409, "the verification is failed")
 
 
+async def test_what_an_operator_found_at_the_vendor_goes_on_under_its_reference(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, rows: Rows
+) -> None:
+    verification = await post()
+    path = f"/v1/verifications/{verification['id']}"
+    await stuck(verification["id"])
+    found = {"action": "found", "vendor_ref": "seen-1"}
+
+    answer = await client.post(f"{path}/resolve", json=found, headers=keys.operator)
+
+    shown = answer.json()
+    assert (answer.status_code, shown["waiting_for"]["kind"]) == (200, "vendor")
+    [attempt] = shown["attempts"]
+    assert (attempt["state"], attempt["vendor_ref"]) == ("waiting", "seen-1") and attempt["submitted_at"]
+    timeline = (await client.get(f"{path}/timeline", headers=keys.full)).json()["data"]
+    assert (timeline[-1]["type"], timeline[-1]["message"]) == (
+        "submission_found",
+        "an operator found the submission at the vendor",
+    )
+    [work] = await rows("SELECT due_at <= now() AS due FROM work WHERE verification_id = :id", id=verification["id"])
+    assert work.due
+    assert len(await rows("SELECT 1 FROM audit_events WHERE action = 'verification.found'")) == 1
+    again = await client.post(f"{path}/resolve", json=found, headers=keys.operator)
+    assert (again.status_code, again.json()["code"]) == (409, "not_waiting_for_operator")
+
+
+async def test_a_reference_that_another_attempt_has_is_not_found_twice(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, end: End
+) -> None:
+    """Whether that one is still open or not, and whosever it is."""
+    first, second = (await post(keys.other))["id"], (await post())["id"]
+    for id_ in (first, second):
+        await stuck(id_)
+    found = {"action": "found", "vendor_ref": "seen-1"}
+    anyone = {name: value for name, value in keys.operator.items() if name == "authorization"}
+    assert (await client.post(f"/v1/verifications/{first}/resolve", json=found, headers=anyone)).status_code == 200
+    for _ in range(2):
+        answer = await client.post(f"/v1/verifications/{second}/resolve", json=found, headers=anyone)
+        assert (answer.status_code, answer.json()["code"]) == (409, "vendor_ref_taken")
+        assert first not in answer.text
+        await end(first)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "sent", "pointer"),
+    [
+        ("sohar", {"action": "found"}, "/vendor_ref"),
+        ("sohar", {"action": "found", "vendor_ref": ""}, "/vendor_ref"),
+        ("sohar", {"action": "found", "vendor_ref": "a b"}, "/vendor_ref"),
+        ("sohar", {"action": "found", "vendor_ref": "x" * 201}, "/vendor_ref"),
+        ("sohar", {"action": "found", "vendor_ref": 7}, "/vendor_ref"),
+        ("sohar", {"action": "give_up", "vendor_ref": "7"}, "/vendor_ref"),
+        ("healthie", {"action": "found", "vendor_ref": "seven"}, "/vendor_ref"),
+    ],
+)
+async def test_a_reference_has_the_shape_of_the_vendors(
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, rows: Rows, vendor: str, sent: Any, pointer: str
+) -> None:
+    verification = await post()
+    await rows("UPDATE work SET vendor = :vendor RETURNING 1", vendor=vendor)
+    await stuck(verification["id"])
+    answer = await client.post(f"/v1/verifications/{verification['id']}/resolve", json=sent, headers=keys.operator)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
 async def test_two_operators_at_once_resolve_once(
     client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
 ) -> None:

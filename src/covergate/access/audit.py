@@ -63,13 +63,16 @@ def command_line(tenant_id: str | None = None, mode: str | None = None) -> Actor
     return Actor(ActorKind.CLI, f"{name}@{socket.gethostname()}", tenant_id, mode)
 
 
-IN_STATEMENT = ("audit_id", "actor_id", "acting_user", "address", "request_id")
+IN_STATEMENT = ("audit_id", "actor_kind", "actor_id", "acting_user", "address", "request_id")
 
 
 def columns_of(caller: Caller) -> dict[str, str | None]:
     """Values for a statement that writes its audit rows itself: those of `IN_STATEMENT`."""
     origin = caller.origin
-    values = (ids.new(ids.AUDIT_EVENT), caller.id, origin.acting_user, origin.address, origin.request_id)
+    values = (
+        *(ids.new(ids.AUDIT_EVENT), caller.kind.value, caller.id),
+        *(origin.acting_user, origin.address, origin.request_id),
+    )
     return dict(zip(IN_STATEMENT, values, strict=True))
 
 

@@ -29,6 +29,7 @@ class CallerKind(StrEnum):
     OPERATOR = "operator"
     USER = "user"
     """Of a tenant's own, in the console."""
+    CLI = "cli"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Caller:
         if self.within_mode is None:
             raise _not_named(MODE_HEADER, "name the mode: test or live")
         return self.within_mode
+
+    def require_named(self) -> None:
+        """Raises Problem `invalid_request` unless it is said for which tenant and in which mode."""
+        for _ in (self.tenant_id, self.mode):
+            continue
 
     @property
     def api_key_id(self) -> str | None:

@@ -35,8 +35,9 @@ class OperatorRole:
 
 ROLES: dict[str, OperatorRole] = {
     "operations": OperatorRole(
-        "see the fleet and every verification without its PHI, hold and resume vendors, resolve unknown submissions",
-        frozenset({"operations", "verifications:read"}),
+        "see the fleet and every verification without its PHI, hold and resume vendors, resolve unknown submissions,"
+        " cancel and resubmit verifications",
+        frozenset({"operations", "verifications:read", "verifications:write"}),
     ),
     "phi": OperatorRole("see inquiries, results and raw replies", frozenset({"phi", "verifications:raw"})),
 }

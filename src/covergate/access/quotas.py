@@ -21,6 +21,7 @@ from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,19 @@ class QuotaPolicy:
     window: int
 
 
+BURST_SECONDS = 10
+"""So many seconds' worth may come at once."""
+
+
+def per_second(name: str, what: str, number: int) -> QuotaPolicy:
+    return QuotaPolicy(name, what, number * BURST_SECONDS, BURST_SECONDS)
+
+
+def creates_policy(settings: Settings) -> QuotaPolicy:
+    """What a tenant may create, by its requests and by bulk jobs together."""
+    return per_second("creates", "verifications created by this tenant", settings.creates_per_second)
+
+
 @dataclass(slots=True)
 class _Bucket:
     full_at: float
@@ -67,8 +81,8 @@ class Quotas:
         self._gateway = gateway
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
-    def take(self, policy: QuotaPolicy, subject: str) -> None:
-        """Raises Problem `rate_limited` if the bucket is empty."""
+    def take(self, policy: QuotaPolicy, subject: str, *, leaving: float = 0.0) -> None:
+        """Raises Problem `rate_limited` if the bucket is empty, or would hold less than this part of it."""
         if not policy.quota:
             return
         now = time.monotonic()
@@ -77,8 +91,9 @@ class Quotas:
             bucket = self._new(policy, subject, now)
         each = policy.window / policy.quota
         full_at = max(bucket.full_at, now) + each
-        if full_at > now + policy.window + 1e-6:
-            raise rate_limited(policy, full_at - now - policy.window)
+        usable = policy.window * (1 - leaving)
+        if full_at > now + max(usable, each) + 1e-6:
+            raise rate_limited(policy, full_at - now - usable)
         bucket.full_at = full_at
         bucket.unsaid += each
 

@@ -14,6 +14,7 @@ from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
 from covergate.api import (
     answers,
     audit_events,
+    bulk_jobs,
     deliveries,
     docs,
     events,
@@ -45,6 +46,7 @@ from covergate.verifications.event_rates import EventRates
 RESOURCES = (
     verifications.router,
     answers.router,
+    bulk_jobs.router,
     vendors.router,
     vendor_accounts.router,
     payers.router,

@@ -210,5 +210,7 @@ AuditReader = Annotated[Caller, Security(authenticated, scopes=["audit:read"])]
 WebhookManager = Annotated[Caller, Security(authenticated, scopes=["webhooks:manage"])]
 Watcher = Annotated[Caller, Security(key_or_operator, scopes=["verifications:read"])]
 """Sees verifications and the fleet. An operator sees PHI only with the role for it: `Caller.sees_phi`."""
+Mender = Annotated[Caller, Security(key_or_operator, scopes=["verifications:write"])]
+"""Cancels and asks again; an operator does it for any tenant, and sees no more PHI by it."""
 RawReader = Annotated[Caller, Security(key_or_operator, scopes=["verifications:raw"])]
 Operator = Annotated[Caller, Security(operator, scopes=["operations"])]

@@ -50,6 +50,7 @@ CREATE_VERIFICATION: dict[str, Any] = {
     **_ASKED,
     "metadata": {"clinic": "north"},
 }
+RESUBMIT_VERIFICATION: dict[str, Any] = {"corrections": {"/patient/member_id": "ELIGIBLE-0001"}}
 RESOLVE_VERIFICATION: dict[str, Any] = {"action": "resubmit"}
 SEARCH_VERIFICATIONS: dict[str, Any] = {
     "member_id": "ELIGIBLE-0001",
@@ -99,6 +100,11 @@ ACCEPTED_VERIFICATION: dict[str, Any] = {
     "inquiry": Inquiry.model_validate(_ASKED).without_ssn(),
     "result": None,
     "renormalized": None,
+}
+ASKED_AGAIN: dict[str, Any] = {
+    **ACCEPTED_VERIFICATION,
+    "id": "ver_01jd7m1x7be0r9m2zn4x8b6wqc",
+    "retry_of": _VER,
 }
 
 _MONEY = {"total": "1000.00", "used": None, "remaining": "250.00"}
@@ -308,6 +314,76 @@ TIMELINE_PAGE = _listed(
         "next_check_at": None,
     },
 )
+BULK_VERIFICATIONS: dict[str, Any] = {
+    "action": "resubmit",
+    "filter": {"status": ["failed"], "failure_code": "vendor_unavailable", "created_after": "2026-11-21T06:00:00Z"},
+    "dry_run": True,
+}
+_JOB: dict[str, Any] = {
+    "id": "job_01jd7m5w2fe0r9m2zn4x8b6wqd",
+    "object": "bulk_job",
+    "action": "resubmit",
+    "filter": {
+        "status": ["failed"],
+        "failure_code": "vendor_unavailable",
+        "created_after": "2026-11-21T06:00:00+00:00",
+    },
+    "resolution": None,
+    "again": False,
+    "dry_run": False,
+    "status": "queued",
+    "tenant_id": "ten_01jd7k2b4ee0r9m2zn4x8b6wqe",
+    "mode": "test",
+    "ordered_by": {"kind": "key", "id": "key_01jd7k2b4ee0r9m2zn4x8b6wqf"},
+    "matched": 300,
+    "created_at": _ENDED,
+    "started_at": None,
+    "ended_at": None,
+}
+_NOTHING: dict[str, Any] = {"count": 0, "reasons": []}
+QUEUED_JOB: dict[str, Any] = {
+    **_JOB,
+    "sample": [
+        {
+            "id": _VER,
+            "tenant_id": "ten_01jd7k2b4ee0r9m2zn4x8b6wqe",
+            "mode": "test",
+            "external_id": "intake-8841",
+            "status": "failed",
+            "outcome": None,
+            "failure_code": "vendor_unavailable",
+            "vendor": "sohar",
+            "created_at": _ENDED,
+        }
+    ],
+    "left": 300,
+    "done": 0,
+    "skipped": _NOTHING,
+    "failed": _NOTHING,
+}
+COUNTED_JOB: dict[str, Any] = {**QUEUED_JOB, "dry_run": True, "status": "counted", "left": 0, "ended_at": _ENDED}
+ENDED_JOB: dict[str, Any] = {
+    **QUEUED_JOB,
+    "status": "completed",
+    "started_at": _ENDED,
+    "ended_at": _ENDED,
+    "left": 0,
+    "done": 298,
+    "skipped": {
+        "count": 1,
+        "reasons": [{"reason": "already_retried", "count": 1, "sample": ["ver_01jd7m1x7be0r9m2zn4x8b6wqc"]}],
+    },
+    "failed": {"count": 1, "reasons": [{"reason": "unsupported_by_vendor", "count": 1, "sample": [_VER]}]},
+}
+STOPPED_JOB: dict[str, Any] = {
+    **QUEUED_JOB,
+    "status": "canceled",
+    "started_at": _ENDED,
+    "ended_at": _ENDED,
+    "left": 120,
+    "done": 180,
+}
+BULK_JOB_PAGE = _listed({**_JOB, "status": "running", "started_at": _ENDED})
 ERASE_PATIENT: dict[str, Any] = {"member_id": "00000000", "date_of_birth": "1990-09-20", "dry_run": True}
 ERASURE: dict[str, Any] = {
     "object": "erasure",

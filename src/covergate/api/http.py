@@ -78,7 +78,7 @@ def json_body(
             errors = wrong.errors
             if other_errors is not None and len(errors) < MOST_ERRORS:
                 errors += await other_errors(request, wrong.details, wrong.document)
-        raise _invalid_request(errors)
+        raise invalid_request(errors)
 
     return body
 
@@ -112,7 +112,7 @@ def parsed(model: type[Model], content: bytes) -> Model:
     try:
         return validated(model, content)
     except WrongFields as wrong:
-        raise _invalid_request(wrong.errors) from None
+        raise invalid_request(wrong.errors) from None
 
 
 def validated(model: type[Model], content: bytes) -> Model:
@@ -128,7 +128,7 @@ def validated(model: type[Model], content: bytes) -> Model:
     raise WrongFields(details, document)
 
 
-def _invalid_request(errors: Sequence[FieldError]) -> Problem:
+def invalid_request(errors: Sequence[FieldError]) -> Problem:
     return Problem("invalid_request", "errors lists everything that is wrong", errors)
 
 

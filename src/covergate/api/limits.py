@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.guesses import Guesses
-from covergate.access.quotas import QuotaPolicy, Quotas
+from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy, per_second
 from covergate.gateway import Gateway
 
-BURST_SECONDS = 10
-"""So many seconds' worth may come at once."""
 ACCOUNT_CHANGES = 120
 """In a minute. Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
 
@@ -19,9 +17,9 @@ class Limits:
     def __init__(self, gateway: Gateway, keys: CredentialCache) -> None:
         settings = gateway.settings
         self.quotas = Quotas(gateway)
-        self._requests = _per_second("requests", "requests with this API key", settings.requests_per_second)
-        self._creates = _per_second("creates", "verifications created by this tenant", settings.creates_per_second)
-        self._searches = _per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
+        self._requests = per_second("requests", "requests with this API key", settings.requests_per_second)
+        self._creates = creates_policy(settings)
+        self._searches = per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
         what = "changes and tests of vendor accounts by this tenant"
         self._account_changes = QuotaPolicy("account_changes", what, ACCOUNT_CHANGES, 60)
         wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
@@ -40,7 +38,3 @@ class Limits:
 
     def account_change(self, tenant_id: str) -> None:
         self.quotas.take(self._account_changes, tenant_id)
-
-
-def _per_second(name: str, what: str, number: int) -> QuotaPolicy:
-    return QuotaPolicy(name, what, number * BURST_SECONDS, BURST_SECONDS)

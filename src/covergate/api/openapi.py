@@ -25,12 +25,13 @@ from covergate.access.api_keys import SCOPES
 from covergate.access.caller import MODE_HEADER, TENANT_HEADER
 from covergate.access.operators import ROLES
 from covergate.api import examples, schemas
+from covergate.api.bulk_jobs import BulkVerifications
 from covergate.api.deps import EITHER_SCHEME, KEY_SCHEME, OPERATOR_SCHEME, bearer, operator_bearer
 from covergate.api.describe import ACTING_USER_PARAMETER, REFERENCE, problem, reference
 from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.vendors import HoldVendor
-from covergate.api.verifications import ResolveVerification, SearchVerifications
+from covergate.api.verifications import ResolveVerification, ResubmitVerification, SearchVerifications
 from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
 from covergate.eligibility.inquiry import today_eastern
 from covergate.states import EventType
@@ -42,6 +43,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     CreateVerification,
     SearchVerifications,
     ResolveVerification,
+    ResubmitVerification,
+    BulkVerifications,
     ErasePatient,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
@@ -71,6 +74,7 @@ WEBHOOK_HEADERS = {
 
 TAGS = {
     "Verifications": "Ask about a patient's coverage and read the answer.",
+    "Bulk jobs": "The same done to many verifications.",
     "Vendors": "The vendors that are asked, and how each fares.",
     "Payers": "The payer directory.",
     "Patients": "Forgetting a patient.",
@@ -84,6 +88,7 @@ PATH_PARAMETERS = {
     "verification_id": "`ver_…`",
     "endpoint_id": "`whe_…`",
     "delivery_id": "`dlv_…`",
+    "job_id": "`job_…`",
     "vendor": "A vendor's `name`",
     "account_id": "`acc_…`",
 }

@@ -43,9 +43,14 @@ ACTIONS: dict[str, str] = {
     "read_verification": "verification.read",
     "cancel_verification": "verification.cancel",
     "resolve_verification": "verification.resolve",
+    "resubmit_verification": "verification.retry",
     "read_verification_timeline": "verification.timeline",
     "read_verification_raw": "verification.raw",
     "read_verification_answers": "verification.answers",
+    "order_bulk_job": "bulk_job.order",
+    "list_bulk_jobs": "bulk_job.list",
+    "read_bulk_job": "bulk_job.read",
+    "cancel_bulk_job": "bulk_job.stop",
     "list_vendors": "vendor.list",
     "hold_vendor": "vendor.hold",
     "resume_vendor": "vendor.resume",
@@ -76,6 +81,7 @@ SUBJECTS: dict[str, tuple[SubjectKind, str]] = {
     "verification_id": (SubjectKind.VERIFICATION, ids.VERIFICATION),
     "endpoint_id": (SubjectKind.ENDPOINT, ids.ENDPOINT),
     "delivery_id": (SubjectKind.DELIVERY, ids.DELIVERY),
+    "job_id": (SubjectKind.JOB, ids.BULK_JOB),
 }
 """Path parameter → what it names, and the prefix of its ids. Anything else that is sent there is not written down."""
 

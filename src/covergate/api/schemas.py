@@ -24,6 +24,8 @@ from covergate.states import (
     ActorKind,
     AttemptState,
     AuditOutcome,
+    BulkAction,
+    BulkStatus,
     CircuitState,
     DeliveryStatus,
     EndpointStatus,
@@ -35,6 +37,7 @@ from covergate.states import (
 )
 from covergate.vendor_health.statistics import ENOUGH, MOST_PAYERS, Trouble
 from covergate.vendors.vendor import AnswersBy, Recovery, ServiceDates
+from covergate.verifications.bulk_jobs import REPORTED
 
 Mode = Literal["test", "live"]
 Unreadable = Literal["inquiry", "result", "late_result", "late_failure", "renormalized", "failure", "outcome"]
@@ -272,6 +275,64 @@ class ErasureShown(Shown, title="Erasure"):
     complete: Annotated[bool, Field(description="`false`: there is more; send it again")]
     until: Annotated[datetime, Field(description="It concerns what was accepted up to then, by `created_at`")]
     counts: Annotated[Erased, Field(description="What was erased; of a dry run what would be")]
+
+
+class BulkSample(Shown):
+    """A verification that matched, as it is now, without PHI."""
+
+    id: str
+    tenant_id: str
+    mode: Mode
+    external_id: str | None
+    status: Status
+    outcome: Outcome | None
+    failure_code: FailureCode | None
+    vendor: str
+    created_at: datetime
+
+
+class BulkReason(Shown):
+    reason: Annotated[
+        str, Field(description="A code: that of the single action's problem, or why there was nothing to do")
+    ]
+    count: int
+    sample: Annotated[list[str], Field(description=f"Ids, {REPORTED} at most")]
+
+
+class BulkReport(Shown):
+    count: int
+    reasons: list[BulkReason]
+
+
+class Orderer(Shown):
+    kind: ActorKind
+    id: str
+
+
+class BulkJobRow(Shown):
+    id: str
+    object: Literal["bulk_job"]
+    action: BulkAction
+    filter: Annotated[dict[str, Any], Field(description="As it was given")]
+    resolution: Literal["resubmit", "give_up"] | None
+    again: bool
+    dry_run: bool
+    status: BulkStatus
+    tenant_id: Annotated[str | None, Field(description="null: of every tenant")]
+    mode: Annotated[Mode | None, Field(description="null: of both")]
+    ordered_by: Orderer
+    matched: Annotated[int, Field(description="Verifications when it was ordered")]
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class BulkJobShown(BulkJobRow, title="BulkJob"):
+    sample: list[BulkSample]
+    left: Annotated[int, Field(description="Still to be done, or for ever if it was stopped")]
+    done: int
+    skipped: BulkReport
+    failed: BulkReport
 
 
 class TypicalWait(Shown):
@@ -599,6 +660,10 @@ class VerificationList(_List[VerificationRow]):
 
 class Timeline(_List[TimelineEntry]):
     """Oldest first."""
+
+
+class BulkJobList(_List[BulkJobRow]):
+    """Newest first."""
 
 
 class VendorList(_List[VendorShown]):

@@ -1,9 +1,10 @@
-"""`/v1/verifications`: create, read, list, search, cancel, resolve; the timeline and the vendor's raw replies."""
+"""`/v1/verifications`: create, read, list, search, cancel, resubmit, resolve; the timeline and the vendor's raw replies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,9 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from covergate import ids
+from covergate.access.caller import CallerKind
 from covergate.api import examples, schemas
 from covergate.api.deps import (
     GatewayOf,
+    Mender,
     NoQuery,
     Operator,
     RawReader,
@@ -31,7 +34,17 @@ from covergate.api.deps import (
     no_query,
 )
 from covergate.api.describe import Described, documented
-from covergate.api.http import NoBody, ended_within, idempotency_key, json_answer, json_body, wait_seconds
+from covergate.api.http import (
+    NoBody,
+    WrongFields,
+    ended_within,
+    idempotency_key,
+    invalid_request,
+    json_answer,
+    json_body,
+    validated,
+    wait_seconds,
+)
 from covergate.api.metrics import Metrics
 from covergate.api.pages import PageLimit, PageQuery, listed, position, position_of
 from covergate.api.validation import OneOf, path_of
@@ -45,10 +58,11 @@ from covergate.states import Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
 from covergate.verifications.checks import errors_beyond_fields
-from covergate.verifications.create import Acceptance
+from covergate.verifications.create import Acceptance, Created
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import Filters, list_verifications, read_one, read_raw, read_timeline
 from covergate.verifications.request import CreateVerification, Instant
+from covergate.verifications.resubmit import LONGEST_POINTER, resubmit
 from covergate.verifications.view import created_view
 
 router = APIRouter(tags=["Verifications"])
@@ -72,8 +86,10 @@ async def _further_errors(request: Request, details: Sequence[ErrorDetails], doc
     return errors_beyond_fields([path_of(detail, document) for detail in details], document, shared=shared)
 
 
-class ListQuery(PageQuery):
+class FilteredBy(BaseModel):
     """Filters of the list; instants are exclusive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     status: Annotated[list[Status], Field(max_length=5, description="May be given several times")] = Field(
         default_factory=list
@@ -86,6 +102,9 @@ class ListQuery(PageQuery):
     )
     payer_id: Annotated[str, Text(40)] | None = Field(default=None, description="The electronic id: `payer.id`")
     external_id: Annotated[str, Text(64)] | None = Field(default=None, description="As it was sent")
+    family: Annotated[str, Text(40)] | None = Field(
+        default=None, description="A verification's id: it, what it retries, and all the retries of the same question"
+    )
     created_after: Moment | None = Field(default=None, description="Created later than this")
     created_before: Moment | None = Field(default=None, description="Created earlier than this")
     completed_after: Moment | None = Field(default=None, description="Ended later than this")
@@ -93,6 +112,10 @@ class ListQuery(PageQuery):
     def filters(self) -> Filters:
         named = self.model_dump(exclude={"limit", "after", "status"})
         return Filters(status=tuple(self.status), **named)
+
+
+class ListQuery(FilteredBy, PageQuery):
+    """A page of what matches."""
 
 
 class SearchVerifications(ListQuery):
@@ -115,7 +138,6 @@ async def create_verification(
     await no_query(request)
     key, gateway = idempotency_key(request), gateway_of(request)
     limits_of(request).create(caller.tenant_id)
-    metrics: Metrics = request.app.state.metrics
     payers: DirectoryCache = request.app.state.payers
     acceptance: Acceptance = request.app.state.acceptance
     named = await payers.named(caller.mode, body.payer)
@@ -124,12 +146,7 @@ async def create_verification(
         unresolved.note(caller.mode, body)
     created = await acceptance.create(caller, body, key, named)
     add_to_log_line(request, verification_id=created.id)
-    headers = {"location": f"/v1/verifications/{created.id}"}
-    if created.replayed:
-        metrics.replayed.labels(caller.mode).inc()
-        headers["idempotent-replayed"] = "true"
-    elif created.row is not None:
-        metrics.accepted.labels(caller.mode, created.row["vendor"]).inc()
+    headers = _told(request, created, caller.mode)
     seconds = wait_seconds(request)
     try:
         ended = seconds is not None and await ended_within(request, caller, created.id, seconds)
@@ -144,6 +161,18 @@ async def create_verification(
         return json_answer(created_view(created.row, phi=caller.sees_phi), 202, headers)
     shown = await read_one(gateway, caller, created.id)
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
+
+
+def _told(request: Request, created: Created, mode: str) -> dict[str, str]:
+    """To the metrics; the headers of the answer."""
+    metrics: Metrics = request.app.state.metrics
+    headers = {"location": f"/v1/verifications/{created.id}"}
+    if created.replayed:
+        metrics.replayed.labels(mode).inc()
+        headers["idempotent-replayed"] = "true"
+    elif created.row is not None:
+        metrics.accepted.labels(mode, created.row["vendor"]).inc()
+    return headers
 
 
 class _Accepting(APIRoute):
@@ -272,13 +301,82 @@ async def read_verification(
 )
 async def cancel_verification(
     gateway: GatewayOf,
-    caller: Writer,
+    caller: Mender,
     _: NoQuery,
     __: NoBody,
     verification_id: str,
 ) -> Response:
     await cancel(gateway, caller, verification_id)
     return json_answer(await read_one(gateway, caller, verification_id))
+
+
+class ResubmitVerification(BaseModel):
+    """What is to be asked otherwise this time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    corrections: Annotated[
+        dict[Annotated[str, Field(max_length=LONGEST_POINTER)], Any],
+        Field(
+            max_length=100,
+            description="JSON pointer into the request → the value that it has this time",
+        ),
+    ] = Field(default_factory=dict)
+
+
+@router.post(
+    "/v1/verifications/{verification_id}/resubmit",
+    **documented(
+        "resubmit_verification",
+        "Ask again",
+        "A new verification made from what an ended one asked, with corrections: `retry_of` names the ended one, which stays as"
+        " it is. The deadline is as far ahead as it was then. An SSN that is not kept any more is not asked: `not_asked` has it.",
+        body=(ResubmitVerification, examples.RESUBMIT_VERIFICATION),
+        headers=("Idempotency-Key",),
+        answers={
+            202: Described(
+                "Accepted", schemas.VerificationShown, examples.ASKED_AGAIN, ("Location", "Idempotent-Replayed")
+            ),
+            200: Described(
+                "A replay of one that ended",
+                schemas.VerificationShown,
+                examples.COMPLETED_VERIFICATION,
+                ("Location", "Idempotent-Replayed"),
+            ),
+        },
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def resubmit_verification(
+    request: Request,
+    gateway: GatewayOf,
+    caller: Mender,
+    _: NoQuery,
+    verification_id: str,
+    body: Annotated[ResubmitVerification, Depends(json_body(ResubmitVerification, may_be_empty=True))],
+) -> Response:
+    key, by_key = idempotency_key(request), caller.kind is CallerKind.KEY
+    if by_key:
+        limits_of(request).create(caller.tenant_id)
+    payers: DirectoryCache = request.app.state.payers
+    acceptance: Acceptance = request.app.state.acceptance
+    try:
+        created = await resubmit(
+            acceptance,
+            payers,
+            caller,
+            verification_id,
+            body.corrections,
+            read=partial(validated, CreateVerification),
+            key=key,
+        )
+    except WrongFields as wrong:
+        further = await _further_errors(request, wrong.details, wrong.document) if by_key else []
+        raise invalid_request([*wrong.errors, *further]) from None
+    shown = await read_one(gateway, caller, created.id)
+    add_to_log_line(request, retried_as=created.id)
+    headers = _told(request, created, shown["mode"])
+    return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
 
 class ResolveVerification(BaseModel):
@@ -288,8 +386,21 @@ class ResolveVerification(BaseModel):
 
     action: Annotated[
         Resolution,
-        Field(description="`resubmit`: ask the vendor again, at its price; `give_up`: fail with `submission_unknown`"),
+        Field(
+            description="`resubmit`: ask the vendor again, at its price; `give_up`: fail with `submission_unknown`; `found`:"
+            " the vendor has it under `vendor_ref`"
+        ),
     ]
+    vendor_ref: Annotated[str, Text(200)] | None = Field(
+        default=None, description="With `found` only: the vendor's reference of the submission"
+    )
+
+    def errors(self) -> list[FieldError]:
+        if (self.action is Resolution.FOUND) == (self.vendor_ref is not None):
+            return []
+        needed = self.action is Resolution.FOUND
+        message = "must be given: what the vendor calls it" if needed else "must be left out unless it was found"
+        return [FieldError("required" if needed else "not_allowed", message, pointer="/vendor_ref")]
 
 
 @router.post(
@@ -310,7 +421,9 @@ async def resolve_verification(
     verification_id: str,
     body: Annotated[ResolveVerification, Depends(json_body(ResolveVerification))],
 ) -> Response:
-    await resolve(gateway, caller, verification_id, body.action)
+    if errors := body.errors():
+        raise invalid_request(errors)
+    await resolve(gateway, caller, verification_id, body.action, body.vendor_ref)
     return json_answer(await read_one(gateway, caller, verification_id))
 
 

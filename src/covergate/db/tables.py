@@ -34,6 +34,9 @@ from covergate.states import (
     ActorKind,
     AttemptState,
     AuditOutcome,
+    BulkAction,
+    BulkOutcome,
+    BulkStatus,
     CircuitState,
     DeliveryStatus,
     EndpointStatus,
@@ -271,6 +274,7 @@ verifications = Table(
         "external_id",
         postgresql_where=text("external_id IS NOT NULL"),
     ),
+    Index("ix_verifications_retry_of", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     Index("ix_verifications_member", "member_digest"),
     Index("ix_verifications_same", "inquiry_digest", text("id DESC")),
     # In these is what is still there to be erased, the oldest first (erasure.py).
@@ -486,6 +490,55 @@ idempotency_keys = Table(
     Column("created_at", Timestamp, nullable=False, server_default=now),
     PrimaryKeyConstraint("tenant_id", "mode", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+# What is to be done to many verifications, and each of those. The job's row is its own queue.
+bulk_jobs = Table(
+    "bulk_jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id", ondelete="CASCADE"), comment="null: of every tenant"),
+    Column("mode", Text, comment="null: of both"),
+    Column("action", Text, nullable=False),
+    Column("filter", JSONB, nullable=False, comment="as the caller gave it: no PHI"),
+    Column("resolution", Text, comment="of the action resolve"),
+    Column("again", Boolean, nullable=False, comment="also what was asked again before"),
+    Column("corrections_sealed", LargeBinary, comment="of the action resubmit; NULL when the job is over"),
+    Column("status", Text, nullable=False),
+    Column("matched", Integer, nullable=False, comment="verifications when it was made"),
+    Column("sample", ARRAY(Text), nullable=False, comment="some of them"),
+    Column("step", Integer, nullable=False, server_default="0", comment="grows with every claim and rescheduling"),
+    Column("due_at", Timestamp, comment="while it is not over: the next slice, or the end of the lease"),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("started_at", Timestamp),
+    Column("ended_at", Timestamp),
+    # Who asked for it, as the audit of each verification names them, and what they may see.
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("acting_user", Text),
+    Column("address", Text),
+    Column("request_id", Text),
+    Column("sees_phi", Boolean, nullable=False),
+    one_of("mode", "test", "live"),
+    one_of("action", *BulkAction),
+    one_of("status", *BulkStatus),
+    one_of("actor_kind", *ActorKind),
+    CheckConstraint("(due_at IS NULL) = (ended_at IS NOT NULL)", name="due_until_over"),
+    Index("ix_bulk_jobs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_bulk_jobs_created_at", "created_at"),
+)
+
+bulk_items = Table(
+    "bulk_items",
+    metadata,
+    Column("job_id", Text, ForeignKey("bulk_jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("verification_id", Text, nullable=False),
+    Column("outcome", Text, comment="null: still to be done"),
+    Column("reason", Text, comment="why it was skipped, or failed: a code"),
+    PrimaryKeyConstraint("job_id", "verification_id"),
+    one_of("outcome", *BulkOutcome),
+    Index("ix_bulk_items_left", "job_id", "verification_id", postgresql_where=text("outcome IS NULL")),
+    Index("ix_bulk_items_over", "job_id", "outcome", "reason", postgresql_where=text("outcome IS NOT NULL")),
 )
 
 vendor_messages = Table(

@@ -6,6 +6,7 @@ Nothing in a vendor's folder does I/O or sees a session, a row or a client. A fa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -181,6 +182,9 @@ class Vendor:
     submit: Callable[[Question], Flow]
     check: Callable[[Question, str], CheckFlow] | None = None
     """Looks again under the reference. `NotFound` if looking further is of no use: an operator decides, proven or not."""
+    ref_shape: re.Pattern[str] = re.compile(r"[!-~]{1,200}")
+    """Of its references, for one that a person types; `ref_words` says it in words."""
+    ref_words: str = "1 to 200 visible ASCII characters"
     find: Callable[[Question], FindFlow] | None = None
     """Looks a submission up whose reply was lost."""
     find_delay: timedelta = timedelta(seconds=0)

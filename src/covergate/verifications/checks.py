@@ -29,7 +29,7 @@ from covergate.verifications.request import CreateVerification
 
 SHORTEST_DEADLINE = timedelta(seconds=5)
 LONGEST_DEADLINE = timedelta(days=14)
-REQUIRED, NOT_FOUND = "required", "not_found"
+REQUIRED, NOT_FOUND, CANDIDATE = "required", "not_found", "candidate"
 MISSING = frozenset({REQUIRED, NOT_FOUND})
 """The codes of what a vendor needs and the request does not say."""
 
@@ -111,7 +111,7 @@ def warnings_of(intake: Intake) -> list[tuple[WarningCode, str | None]]:
 
 def candidate(payer: DirectoryPayer, vendor: str | None = None) -> FieldError:
     """A payer that the request's name may mean."""
-    return FieldError("candidate", f"may be {payer.name} ({payer.id})", pointer="/payer/name", vendor=vendor)
+    return FieldError(CANDIDATE, f"may be {payer.name} ({payer.id})", pointer="/payer/name", vendor=vendor)
 
 
 def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -21,14 +21,14 @@ from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import Named
-from covergate.states import ActorKind, AttemptState, AuditOutcome, Status, SubjectKind, TimelineType
+from covergate.states import AttemptState, AuditOutcome, Status, SubjectKind, TimelineType
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, candidate, errors_of, naming_records, warnings_of
 from covergate.verifications.history import entries_of
 from covergate.verifications.lanes import share_of
 from covergate.verifications.model import TimelineRow
-from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions
+from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions, beside_inquiry
 from covergate.verifications.routing import Route, route_of
 from covergate.verifications.seals import place_in_verification
 from covergate.verifications.store import WORK, array
@@ -46,6 +46,20 @@ class Created:
     id: str
     replayed: bool
     row: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is asked once more: the verification that asked it first.
+
+    `body` is what came, in one form: what an idempotency key is compared by. `removed`: pointers to the SSNs that are not
+    asked again because they are not kept. `claim`, in the transaction that creates, raises if it may not be done any more.
+    """
+
+    of: str
+    body: str
+    removed: tuple[str, ...] = ()
+    claim: Callable[[AsyncConnection], Awaitable[None]] | None = None
 
 
 _COLUMNS = {
@@ -114,7 +128,7 @@ WITH r AS MATERIALIZED (
 ), a AS (
   INSERT INTO audit_events (id, at, tenant_id, mode, action, actor_kind, actor_id, acting_user, address, request_id,
                             subject_kind, subject_id, outcome)
-  SELECT audit_id, at, tenant_id, mode, 'verification.create', '{ActorKind.KEY}', actor_id, acting_user, address, request_id,
+  SELECT audit_id, at, tenant_id, mode, 'verification.create', actor_kind, actor_id, acting_user, address, request_id,
          '{SubjectKind.VERIFICATION}', id, '{AuditOutcome.ALLOWED}'
   FROM r JOIN v USING (id)
 )
@@ -141,7 +155,12 @@ class Acceptance:
         self._inserts = GroupCommit(self._insert_together, key=_key)
 
     async def create(
-        self, caller: Caller, request: CreateVerification, idempotency_key: str | None, payer: Named | None = None
+        self,
+        caller: Caller,
+        request: CreateVerification,
+        idempotency_key: str | None,
+        payer: Named | None = None,
+        again: Again | None = None,
     ) -> Created:
         """`payer` is what the payer directory made of the request's payer; None if it was not asked.
 
@@ -154,17 +173,17 @@ class Acceptance:
         now = await _clock(self.gateway) if request.deadline is not None else datetime.now(UTC)
         intake = Intake.of(caller, request, payer, now)
         try:
-            return await self._create(intake, idempotency_key)
+            return await self._create(intake, idempotency_key, again)
         except Problem:
             # What was accepted under the key before is told again, whatever has become impossible meanwhile.
             replay = None
             if idempotency_key is not None:
-                replay = await _replay(self.gateway, caller, request, idempotency_key)
+                replay = await self.replay(caller, _body(request, again), idempotency_key)
             if replay is None:
                 raise
             return replay
 
-    async def _create(self, intake: Intake, idempotency_key: str | None) -> Created:
+    async def _create(self, intake: Intake, idempotency_key: str | None, again: Again | None) -> Created:
         gateway, caller, request = self.gateway, intake.caller, intake.request
         retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
         shared = [
@@ -181,17 +200,17 @@ class Acceptance:
                 [candidate(payer) for payer in intake.payer.candidates],
             )
         await gateway.know_tenants()
-        values = _values(gateway, intake, route_of(gateway, intake))
+        values = _values(gateway, intake, route_of(gateway, intake), again)
         values |= {"key": idempotency_key, "fingerprint": None}
         if idempotency_key is not None:
             # Compared by the body as it was sent, whatever the directory has learned since.
-            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _canonical(intake.sent))
-        if request.max_age is None:
+            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _body(intake.sent, again))
+        if request.max_age is None and again is None:
             row = await self._inserts.add(values)
         else:
-            row = await self._insert_following(intake, values)
+            row = await self._insert_alone(intake, values, again)
         if row is None:
-            replay = await _replay(gateway, caller, intake.sent, idempotency_key or "")
+            replay = await self.replay(caller, _body(intake.sent, again), idempotency_key or "")
             if replay is None:
                 # Or the tenant was erased, and this process has not heard yet that its keys were revoked.
                 said = "the idempotency key is being removed; send the request again"
@@ -205,23 +224,50 @@ class Acceptance:
             inserted = await _insert(db, rows)
         return [inserted.get(row["id"]) for row in rows]
 
-    async def _insert_following(self, intake: Intake, values: dict[str, Any]) -> Record | None:
-        """With `max_age` it looks for a verification to follow, under a lock on the question."""
+    async def _insert_alone(self, intake: Intake, values: dict[str, Any], again: Again | None) -> Record | None:
+        """In a transaction of its own: with `max_age`, or asked again."""
         gateway, caller, request = self.gateway, intake.caller, intake.request
-        question = _question(intake.inquiry.model_dump(mode="json"), request.vendor_options)
         async with gateway.transaction() as db:
-            values["follows"] = await reuse.find_leader(
-                db,
-                tenant_id=caller.tenant_id,
-                mode=caller.mode,
-                question=gateway.sealer.name(caller.tenant_id, "question", caller.mode, question),
-                digests=gateway.sealer.digests(caller.tenant_id, "inquiry", caller.tenant_id, caller.mode, question),
-                vendors=[values["vendor"], *values["route"]],
-                deadline=values["deadline"],
-                deadline_in=values["deadline_in"],
-                max_age=request.max_age or 0,
+            if again is not None and again.claim is not None:
+                await again.claim(db)
+            if request.max_age is not None:
+                values["follows"] = await self._leader(db, intake, values, request.max_age)
+            row = (await _insert(db, [values])).get(values["id"])
+            if row is not None and again is not None:
+                await audit.record(db, caller, "verification.retry", SubjectKind.VERIFICATION, [again.of])
+            return row
+
+    async def _leader(self, db: AsyncConnection, intake: Intake, values: Mapping[str, Any], max_age: int) -> str | None:
+        """A verification to follow, under a lock on the question."""
+        caller, sealer = intake.caller, self.gateway.sealer
+        question = _question(intake.inquiry.model_dump(mode="json"), intake.request.vendor_options)
+        return await reuse.find_leader(
+            db,
+            tenant_id=caller.tenant_id,
+            mode=caller.mode,
+            question=sealer.name(caller.tenant_id, "question", caller.mode, question),
+            digests=sealer.digests(caller.tenant_id, "inquiry", caller.tenant_id, caller.mode, question),
+            vendors=[values["vendor"], *values["route"]],
+            deadline=values["deadline"],
+            deadline_in=values["deadline_in"],
+            max_age=max_age,
+        )
+
+    async def replay(self, caller: Caller, body: str, key: str) -> Created | None:
+        """What was accepted under the key before; None if nothing was. Raises Problem if it came with another body."""
+        values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "key": key}
+        async with self.gateway.connection() as db:
+            row = await _REPLAY.one(db, values)
+        if row is None:
+            return None
+        fingerprints = self.gateway.sealer.digests(caller.tenant_id, "idempotency", body)
+        if row.fingerprint not in (FORGOTTEN, *fingerprints):
+            raise Problem(
+                "idempotency_key_reused",
+                "this Idempotency-Key was used with another body within the last 24 hours",
+                [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
             )
-            return (await _insert(db, [values])).get(values["id"])
+        return Created(row.verification_id, replayed=True)
 
 
 def _key(row: dict[str, Any]) -> object:
@@ -239,22 +285,6 @@ async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[s
     return {row.id: row for row in created}
 
 
-async def _replay(gateway: Gateway, caller: Caller, request: CreateVerification, key: str) -> Created | None:
-    values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "key": key}
-    async with gateway.connection() as db:
-        row = await _REPLAY.one(db, values)
-    if row is None:
-        return None
-    fingerprints = gateway.sealer.digests(caller.tenant_id, "idempotency", _canonical(request))
-    if row.fingerprint not in (FORGOTTEN, *fingerprints):
-        raise Problem(
-            "idempotency_key_reused",
-            "this Idempotency-Key was used with another body within the last 24 hours",
-            [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
-        )
-    return Created(row.verification_id, replayed=True)
-
-
 async def _clock(gateway: Gateway) -> datetime:
     async with gateway.connection() as db:
         now: datetime = await _CLOCK.scalar(db)
@@ -267,7 +297,10 @@ async def _exists(gateway: Gateway, caller: Caller, verification_id: str) -> boo
         return bool(await _EXISTS.scalar(db, values))
 
 
-def _canonical(request: CreateVerification) -> str:
+def _body(request: CreateVerification, again: Again | None) -> str:
+    """What came, in one form."""
+    if again is not None:
+        return again.body
     return orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -323,7 +356,7 @@ def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
     return sealer.name(GATEWAY, "payer", payer.directory_id or (payer.name or "").casefold())[:8].hex()
 
 
-def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
+def _values(gateway: Gateway, intake: Intake, route: Route, again: Again | None) -> dict[str, Any]:
     caller, request, inquiry, now = intake.caller, intake.request, intake.inquiry, intake.now
     sealer, tenant_id, vendor = gateway.sealer, caller.tenant_id, route.vendors[0]
     account = gateway.account(tenant_id, caller.mode, vendor.name)
@@ -339,6 +372,7 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "patient_key": patient_key,
         "person_key": person_key,
         "warnings": [[code.value, detail] for code, detail in warnings_of(intake)],
+        "request": beside_inquiry(intake.sent, intake.request),
     }
     deadline = request.deadline
     if deadline is None and vendor.default_deadline is not None:
@@ -368,10 +402,10 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "allow_second_submission": request.routing.allow_second_submission,
         "payer_retries": request.routing.payer_retries,
         "follows": None,
-        "entries": entries_of([TimelineRow(TimelineType.CREATED, f"accepted; {route.decision}")]),
+        "entries": entries_of([TimelineRow(TimelineType.CREATED, f"accepted; {route.decision}{_of_before(again)}")]),
         "deadline": deadline,
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
-        "not_asked": sorted(vendor.asked_nothing_of(inquiry, today_eastern(now))),
+        "not_asked": sorted({*vendor.asked_nothing_of(inquiry, today_eastern(now)), *(again.removed if again else ())}),
         "metadata": orjson.dumps(request.metadata).decode(),
         **digests_of(sealer, tenant_id, caller.mode, inquiry, stated, request.vendor_options),
         "key_id": sealer.current_key(tenant_id).id,
@@ -381,3 +415,10 @@ def _values(gateway: Gateway, intake: Intake, route: Route) -> dict[str, Any]:
         "holds_ssn": inquiry.has_ssn,
         **audit.columns_of(caller),
     }
+
+
+def _of_before(again: Again | None) -> str:
+    if again is None:
+        return ""
+    without = ", without the SSN: it is not kept once it was submitted" if again.removed else ""
+    return f"; asks {again.of} again{without}"

@@ -342,6 +342,13 @@ def go_on_waiting(v: Verification) -> Change:
     return _reschedule(v, v.now, WaitingFor.VENDOR, TimelineType.SUBMISSION_FOUND, "the vendor has the submission")
 
 
+def found(v: Verification, ref: str) -> Change:
+    """A person saw the submission at the vendor: its answer is asked for under the reference that it has there."""
+    v = submitted(v, Submission(ref, v.attempt.intent_at or v.now))
+    said = "an operator found the submission at the vendor"
+    return _reschedule(v, v.now, WaitingFor.VENDOR, TimelineType.SUBMISSION_FOUND, said)
+
+
 def vendor_event(v: Verification, kind: str, ref: str | None, *, wakes: bool, said: str | None = None) -> Change:
     """The vendor told us something: look now, or as soon as the running step is done.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -12,10 +13,11 @@ from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.sealing import Sealer
 from covergate.eligibility.failure import FailureCode, failure
-from covergate.errors import Problem
+from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.states import SubjectKind, WaitingFor
 from covergate.vendor_health import circuit_breaker, refused_credentials
+from covergate.vendors import VENDORS
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
@@ -28,25 +30,69 @@ LONGEST_HOLD = timedelta(days=90)
 class Resolution(StrEnum):
     RESUBMIT = "resubmit"
     GIVE_UP = "give_up"
+    FOUND = "found"
 
 
-async def resolve(gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution) -> None:
+async def resolve(
+    gateway: Gateway, caller: Caller, verification_id: str, resolution: Resolution, vendor_ref: str | None = None
+) -> None:
     """Only for a verification that waits for an operator; anything else is a 409 that says where it stands.
 
-    If the SSN has left, what is submitted again lacks it: timeline and `not_asked` say so.
+    If the SSN has left, what is submitted again lacks it: timeline and `not_asked` say so. `vendor_ref`: under which it was
+    found.
     """
     async with gateway.transaction() as db:
-        v = await lock_callers(db, gateway.sealer, caller, verification_id)
-        if not v.open or v.waiting_for is not WaitingFor.OPERATOR:
-            waits = f", waiting for {v.waiting_for}" if v.waiting_for else ""
-            raise Problem("not_waiting_for_operator", f"the verification is {v.status}{waits}")
-        if resolution is Resolution.GIVE_UP:
+        await resolve_in(db, gateway, caller, verification_id, resolution, vendor_ref)
+
+
+async def resolve_in(
+    db: AsyncConnection,
+    gateway: Gateway,
+    caller: Caller,
+    verification_id: str,
+    resolution: Resolution,
+    vendor_ref: str | None = None,
+    before: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """The same in the caller's transaction. `before` is done under the lock, if there is something to decide."""
+    if vendor_ref is not None:
+        # Before the row is locked, as whoever brings a reference does.
+        await store.lock_refs(db, {(await store.vendor_of(db, verification_id), vendor_ref)})
+    v = await lock_callers(db, gateway.sealer, caller, verification_id)
+    if not v.open or v.waiting_for is not WaitingFor.OPERATOR:
+        waits = f", waiting for {v.waiting_for}" if v.waiting_for else ""
+        raise Problem("not_waiting_for_operator", f"the verification is {v.status}{waits}")
+    if before is not None:
+        await before()
+    match resolution:
+        case Resolution.GIVE_UP:
             change = lifecycle.failed(v, failure(FailureCode.SUBMISSION_UNKNOWN), "an operator gave it up")
-        else:
+        case Resolution.RESUBMIT:
             change = policy.resubmitted(v, await store.removed_ssns(db, gateway.sealer, v))
-        await apply(db, gateway.sealer, [change])
-        action, kind = f"verification.{resolution}", SubjectKind.VERIFICATION
-        await audit.record(db, caller, action, kind, [verification_id], tenant_id=v.tenant_id, mode=v.mode)
+        case Resolution.FOUND:
+            change = lifecycle.found(v, await _free_ref(db, v, vendor_ref or ""))
+            await store.match_events(db, [change.verification])
+    await apply(db, gateway.sealer, [change])
+    action, kind = f"verification.{resolution}", SubjectKind.VERIFICATION
+    await audit.record(db, caller, action, kind, [verification_id], tenant_id=v.tenant_id, mode=v.mode)
+
+
+async def _free_ref(db: AsyncConnection, v: Verification, vendor_ref: str) -> str:
+    """Raises Problem if it is none of this vendor's, or another attempt's."""
+    vendor = VENDORS.get(v.attempt.vendor)
+    wrong = None
+    if vendor is None or vendor.check is None:
+        wrong = FieldError(
+            "unsupported", "must be another one: this vendor answers at once or never", pointer="/action"
+        )
+    elif not vendor.ref_shape.fullmatch(vendor_ref):
+        message = f"must be a reference as {vendor.title} gives it: {vendor.ref_words}"
+        wrong = FieldError("invalid_value", message, pointer="/vendor_ref", vendor=vendor.name)
+    if wrong is not None:
+        raise Problem("invalid_request", "errors lists everything that is wrong", [wrong])
+    if await store.is_ref_taken(db, v.attempt, v.mode, vendor_ref):
+        raise Problem("vendor_ref_taken", "another attempt at this vendor has this reference: look again at the vendor")
+    return vendor_ref
 
 
 async def hold(

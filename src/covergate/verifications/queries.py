@@ -231,6 +231,7 @@ class Filters:
     waiting_for: str | None = None
     payer_id: str | None = None
     external_id: str | None = None
+    family: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     completed_after: datetime | None = None
@@ -238,6 +239,14 @@ class Filters:
     date_of_birth: date | None = None
 
 
+# Up to what was asked first, and down to every retry of it.
+_FAMILY = """
+WITH RECURSIVE up AS (
+  SELECT f.id, f.retry_of FROM verifications f WHERE f.id = :family
+  UNION SELECT f.id, f.retry_of FROM up JOIN verifications f ON f.id = up.retry_of
+), family AS (
+  SELECT id FROM up UNION SELECT f.id FROM family JOIN verifications f ON f.retry_of = family.id
+) SELECT id FROM family"""
 _CONDITIONS: dict[str, tuple[str, str]] = {
     "status": (f"{CURRENT_STATUS} = ANY(:status)", "text[]"),
     "outcome": ("v.outcome = :outcome", "text"),
@@ -246,6 +255,7 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
     "waiting_for": (f"{WAITING_FOR} = :waiting_for", "text"),
     "payer_id": ("v.payer_id = :payer_id", "text"),
     "external_id": ("v.external_id = :external_id", "text"),
+    "family": (f"v.id IN ({_FAMILY})", "text"),
     "created_after": ("v.created_at >= :created_after", "timestamptz"),
     "created_before": ("v.created_at < :created_before", "timestamptz"),
     "completed_after": ("v.completed_at >= :completed_after", "timestamptz"),
@@ -262,19 +272,19 @@ async def list_verifications(
     A search by member id or birth date tells something of every verification it finds, and also if it finds none; a list
     opens PHI only where there is a failure in the vendor's words or something that came late.
     """
+    caller.require_named()
     await gateway.meet(caller.tenant_id)
-    wanted = _wanted(gateway, caller, filters)
-    conditions = ["v.tenant_id = :tenant_id", "v.mode = :mode", *(_CONDITIONS[name][0] for name in wanted)]
+    conditions, values, types = matching(gateway, caller, filters)
     if after is not None:
         conditions.append("v.id < :after")
-        wanted["after"] = after
+        values["after"] = after
     query = Query(
         f"SELECT {COLUMNS}, r.sealed AS result_sealed, v.late_result_sealed, v.late_failure_sealed, v.failure_sealed,"
         f" {ATTEMPTS} FROM {JOINED}"
         f" WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT :limit",
-        **{name: _CONDITIONS[name][1] for name in wanted if name in _CONDITIONS},
+        **types,
     )
-    values = {"tenant_id": caller.tenant_id, "mode": caller.mode, "limit": limit + 1, **wanted}
+    values["limit"] = limit + 1
     async with gateway.transaction() as db:
         await plan_for_values(db)
         rows = await query.all(db, values)
@@ -289,6 +299,18 @@ async def list_verifications(
     return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
 
 
+def matching(gateway: Gateway, caller: Caller, filters: Filters) -> tuple[list[str], dict[str, Any], dict[str, str]]:
+    """Conditions over `view.JOINED`, values of their parameters, and types of some: what the caller may see and asks for."""
+    wanted = _wanted(gateway, caller, filters)
+    conditions = [_CONDITIONS[name][0] for name in wanted]
+    types = {name: _CONDITIONS[name][1] for name in wanted}
+    for name, value in (("tenant_id", caller.within_tenant), ("mode", caller.within_mode)):
+        if value is not None:
+            conditions.append(f"v.{name} = :{name}")
+            wanted[name] = value
+    return conditions, wanted, types
+
+
 def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, Any]:
     if caller.sees_phi:
         return list_view(gateway.sealer, caller.tenant_id, row)
@@ -299,7 +321,6 @@ def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, 
 
 def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any]:
     wanted = {name: value for name in _CONDITIONS if (value := getattr(filters, name)) is not None and value != ()}
-    tenant_id = caller.tenant_id
     for name in ("created_after", "completed_after"):
         if name in wanted:
             wanted[name] = shown_later(wanted[name])
@@ -309,10 +330,10 @@ def _wanted(gateway: Gateway, caller: Caller, filters: Filters) -> dict[str, Any
         wanted["status"] = list(filters.status)
     if filters.member_id is not None:
         wanted["member_id"] = gateway.sealer.digests(
-            tenant_id, "member", *member_digest_parts(caller, filters.member_id)
+            caller.tenant_id, "member", *member_digest_parts(caller, filters.member_id)
         )
     if filters.date_of_birth is not None:
         wanted["date_of_birth"] = gateway.sealer.digests(
-            tenant_id, "birth", *birth_digest_parts(caller, filters.date_of_birth)
+            caller.tenant_id, "birth", *birth_digest_parts(caller, filters.date_of_birth)
         )
     return wanted

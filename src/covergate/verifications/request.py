@@ -120,3 +120,24 @@ class CreateVerification(Inquiry):
 
     def options_of(self, vendor: str) -> Any:
         return getattr(self.vendor_options, vendor) or VENDORS[vendor].options()
+
+
+def beside_inquiry(sent: CreateVerification, completed: CreateVerification) -> dict[str, Any]:
+    """What was sent beside the inquiry that is asked, as far as it is no default, and as it was before it was completed.
+
+    With the sealed inquiry it is the whole request: `resubmit.py` makes another one of it.
+    """
+    beside: dict[str, Any] = {}
+    if sent.vendor is not None:
+        beside["vendor"] = sent.vendor
+    if sent.routing.model_fields_set:
+        beside["routing"] = sent.routing.model_dump(mode="json")
+    if sent.max_age is not None:
+        beside["max_age"] = sent.max_age
+    if sent.deadline is not None:
+        beside["has_deadline"] = True
+    if sent.payer is not completed.payer and sent.payer != completed.payer:
+        beside["payer"] = sent.payer.model_dump(mode="json")
+    if sent.service.date is None:
+        beside["undated"] = True
+    return beside

@@ -108,6 +108,11 @@ _LOCK_REFS = Query("""
 SELECT pg_advisory_xact_lock(name) FROM (
   SELECT DISTINCT hashtextextended(vendor || ':' || ref, 0) AS name
   FROM unnest(CAST(:vendors AS text[]), CAST(:refs AS text[])) AS given(vendor, ref) ORDER BY name) AS ordered""")
+_VENDOR_OF = Query("SELECT vendor FROM work WHERE verification_id = :id")
+_OF_ACCOUNT = "vendor = :vendor AND vendor_ref = :ref AND mode = :mode AND account = :account"
+_REF_TAKEN = Query(f"""
+SELECT EXISTS (SELECT FROM work WHERE {_OF_ACCOUNT} AND attempt_id <> :attempt_id)
+  OR EXISTS (SELECT FROM attempts WHERE {_OF_ACCOUNT} AND id <> :attempt_id)""")
 _MATCH_EVENTS = Query("""
 UPDATE vendor_events e SET verification_id = given.id
 FROM unnest(CAST(:ids AS text[]), CAST(:vendors AS text[]), CAST(:modes AS text[]), CAST(:accounts AS text[]),
@@ -251,6 +256,17 @@ async def lock_refs(db: AsyncConnection, refs: Collection[tuple[str, str]]) -> N
     """(vendor, reference). Taken before a reference is stored and before an event is: one of the two then sees the other."""
     if refs:
         await _LOCK_REFS.all(db, {"vendors": [vendor for vendor, _ in refs], "refs": [ref for _, ref in refs]})
+
+
+async def vendor_of(db: AsyncConnection, verification_id: str) -> str:
+    """The vendor that is asked just now; nobody, if it is not open."""
+    return await _VENDOR_OF.scalar(db, {"id": verification_id}) or ""
+
+
+async def is_ref_taken(db: AsyncConnection, attempt: Attempt, mode: str, ref: str) -> bool:
+    """Whether another attempt in the same account has this reference."""
+    values = {"ref": ref, "vendor": attempt.vendor, "account": attempt.account, "mode": mode, "attempt_id": attempt.id}
+    return bool(await _REF_TAKEN.scalar(db, values))
 
 
 async def match_events(db: AsyncConnection, submitted: Sequence[Verification]) -> set[str]:

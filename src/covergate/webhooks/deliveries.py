@@ -84,6 +84,20 @@ UPDATE deliveries SET status = '{DeliveryStatus.PENDING}', step = step + 1, trie
   next_attempt_at = now(), due_at = now(), ended_at = NULL
 WHERE id = :id""")
 """The try that worked gets a row of its own: the next one takes its place."""
+_ALL_AGAIN = Query(f"""
+WITH l AS MATERIALIZED (
+  SELECT d.id, w.tenant_id, w.mode
+  FROM events e JOIN deliveries d ON d.event_id = e.id JOIN webhook_endpoints w ON w.id = d.endpoint_id
+  WHERE e.verification_id = :id AND w.deleted_at IS NULL AND w.status = '{EndpointStatus.ENABLED}'
+  ORDER BY d.id FOR NO KEY UPDATE OF d
+), tried AS (
+  INSERT INTO delivery_attempts (delivery_id, at, status, duration_ms, error, answer_sealed)
+  SELECT id, last_at, last_status, last_duration_ms, last_error, last_answer_sealed FROM deliveries JOIN l USING (id)
+  WHERE status = '{DeliveryStatus.DELIVERED}' AND last_at IS NOT NULL
+)
+UPDATE deliveries d SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0,
+  next_attempt_at = now(), due_at = now(), ended_at = NULL
+FROM l WHERE d.id = l.id RETURNING d.id, l.tenant_id, l.mode""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,21 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
         await audit.record(db, caller, "delivery.redeliver", SubjectKind.DELIVERY, [delivery_id])
         announce(db, DELIVERIES)
         return await read_delivery(db, delivery_id)
+
+
+async def redeliver_all(db: AsyncConnection, caller: Caller, verification_id: str) -> int:
+    """The same for every delivery of a verification's events to an endpoint that is enabled; how many there are.
+
+    The verification is known to be the caller's.
+    """
+    rows = await _ALL_AGAIN.all(db, {"id": verification_id})
+    for tenant_id, mode in {(row.tenant_id, row.mode) for row in rows}:
+        ids_ = [row.id for row in rows]
+        whose = {"tenant_id": tenant_id, "mode": mode}
+        await audit.record(db, caller, "delivery.redeliver", SubjectKind.DELIVERY, ids_, **whose)
+    if rows:
+        announce(db, DELIVERIES)
+    return len(rows)
 
 
 async def read_delivery(db: AsyncConnection, delivery_id: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Sources: Healthie's guide, its reference and the types of its schema, as read in
 
 from __future__ import annotations
 
+import re
+
 from covergate.states import Environment
 from covergate.vendors.healthie.connection import HealthieConnection, authenticate
 from covergate.vendors.healthie.events import read_event, verify_event
@@ -29,6 +31,8 @@ VENDOR = Vendor(
     authenticate=authenticate,
     submit=submit,
     check=check,
+    ref_shape=re.compile(r"[0-9]{1,20}"),
+    ref_words="the policy's id, digits",
     find=find,
     exclusive_per_patient=True,
     calls_per_second=250.0,

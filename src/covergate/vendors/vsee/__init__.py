@@ -6,6 +6,7 @@ believed; see `answer.py`.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from covergate.states import Environment
@@ -38,6 +39,8 @@ VENDOR = Vendor(
     authenticate=authenticate,
     submit=submit,
     check=check,
+    ref_shape=re.compile(r"[!-9;-~]{1,100}:[!-9;-~]{1,100}"),
+    ref_words="the user's id and the eligibility's id with a colon between them",
     find=find,
     exclusive_per_patient=True,
     find_delay=timedelta(seconds=10),
