@@ -701,6 +701,8 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Timeline,
     Raw,
     ErasureShown,
+    BulkJobShown,
+    BulkJobList,
     VendorList,
     VendorShown,
     VendorAccountShown,

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 JOBS_AT_ONCE = 2
 """In one worker; each takes one connection."""
 SLICE_SECONDS = 5.0
-BATCH = 100
+LOOKED_AT = 100
 LEFT_TO_REQUESTS = 0.5
 """The part of a tenant's quota that jobs do not touch."""
 
@@ -196,7 +196,7 @@ class BulkWork:
         until = asyncio.get_running_loop().time() + self._slice_seconds
         while True:
             async with gateway.connection() as db:
-                rows = await _LEFT.all(db, {"id": job.id, "batch": BATCH})
+                rows = await _LEFT.all(db, {"id": job.id, "batch": LOOKED_AT})
             if not rows:
                 async with gateway.connection() as db:
                     await _COMPLETE.run(db, job.named)
