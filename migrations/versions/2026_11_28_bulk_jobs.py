@@ -5,10 +5,10 @@ from __future__ import annotations
 from alembic import op
 
 revision = "bulk_jobs"
-down_revision = "late_failures"
+down_revision = "console"
 branch_labels = None
 depends_on = None
-compatible_with = ("late_failures",)
+compatible_with = ("console",)
 """Older code reads and writes nothing of it."""
 
 
@@ -43,7 +43,7 @@ CREATE TABLE bulk_jobs (
   CONSTRAINT ck_bulk_jobs_mode CHECK (mode IN ('test', 'live')),
   CONSTRAINT ck_bulk_jobs_action CHECK (action IN ('resubmit', 'cancel', 'resolve', 'redeliver')),
   CONSTRAINT ck_bulk_jobs_status CHECK (status IN ('counted', 'queued', 'running', 'completed', 'canceled')),
-  CONSTRAINT ck_bulk_jobs_actor_kind CHECK (actor_kind IN ('key', 'operator', 'worker', 'cli')),
+  CONSTRAINT ck_bulk_jobs_actor_kind CHECK (actor_kind IN ('key', 'operator', 'user', 'worker', 'cli')),
   CONSTRAINT ck_bulk_jobs_due_until_over CHECK ((due_at IS NULL) = (ended_at IS NOT NULL))
 )""")
     op.execute("CREATE INDEX ix_bulk_jobs_due ON bulk_jobs (due_at) WHERE due_at IS NOT NULL")

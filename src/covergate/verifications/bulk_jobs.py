@@ -32,6 +32,8 @@ from covergate.verifications.queries import Filters, matching
 from covergate.verifications.resubmit import corrected
 from covergate.verifications.view import CURRENT_STATUS, CURRENT_VENDOR, JOINED
 
+_OF_TENANTS = (CallerKind.KEY, CallerKind.USER)
+
 BULK_JOBS = "covergate_bulk"
 """The channel on which due jobs are announced."""
 MOST_MATCHED = 500_000
@@ -82,9 +84,9 @@ _COLUMNS = (
 )
 _WITHIN = (
     "(:tenant_id IS NULL OR tenant_id = :tenant_id) AND (:mode IS NULL OR mode = :mode)"
-    " AND (:actor_kind IS NULL OR actor_kind = :actor_kind)"
+    " AND (:kinds IS NULL OR actor_kind = ANY(:kinds))"
 )
-_BOUNDS = {"tenant_id": "text", "mode": "text", "actor_kind": "text"}
+_BOUNDS = {"tenant_id": "text", "mode": "text", "kinds": "text[]"}
 _READ = Query(f"SELECT {_COLUMNS} FROM bulk_jobs WHERE id = :id AND {_WITHIN}", **_BOUNDS)
 _LIST = Query(
     f"SELECT {_COLUMNS} FROM bulk_jobs WHERE (:after IS NULL OR id < :after) AND {_WITHIN} ORDER BY id DESC LIMIT :limit",
@@ -196,7 +198,7 @@ def _errors(caller: Caller, order: BulkOrder) -> list[FieldError]:
 def require_power(caller: Caller, action: BulkAction) -> None:
     """What the single action needs. Raises Problem `insufficient_scope`."""
     needed = {BulkAction.RESOLVE: "operations", BulkAction.REDELIVER: "webhooks:manage"}.get(action)
-    if caller.kind is CallerKind.KEY and needed is not None and needed not in caller.scopes:
+    if caller.kind in _OF_TENANTS and needed is not None and needed not in caller.scopes:
         operators = action is BulkAction.RESOLVE
         raise Problem("insufficient_scope", "this needs an operator" if operators else f"this needs the scope {needed}")
 
@@ -227,10 +229,10 @@ async def _match(
     return row.matched, row.sample
 
 
-def _bounds(caller: Caller) -> dict[str, str | None]:
-    """A tenant sees the jobs of its keys; what operators ordered is theirs."""
-    of_keys = CallerKind.KEY if caller.kind is CallerKind.KEY else None
-    return {"tenant_id": caller.within_tenant, "mode": caller.within_mode, "actor_kind": of_keys}
+def _bounds(caller: Caller) -> dict[str, Any]:
+    """A tenant sees the jobs of its keys and people; what operators ordered is theirs."""
+    kinds = list(_OF_TENANTS) if caller.kind in _OF_TENANTS else None
+    return {"tenant_id": caller.within_tenant, "mode": caller.within_mode, "kinds": kinds}
 
 
 async def read_job(gateway: Gateway, caller: Caller, job_id: str) -> dict[str, Any]:
