@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE := 1
 SOURCES := src tests migrations release $(wildcard benchmarks contract)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chromium pictures contract check fix release audit fuzz versions bench chaos
+.PHONY: help setup demo test chromium node pictures contract check fix release audit fuzz versions bench chaos
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,7 +29,7 @@ setup: $(SYNCED) ## set up .venv; every other target does it by itself
 demo: $(SYNCED) ## show the gateway at work, end to end
 	@$(BIN)/covergate demo
 
-test: $(SYNCED) chromium ## run the whole test suite
+test: $(SYNCED) chromium node ## run the whole test suite
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # The console's tests drive Debian's Chromium; where it is missing and can be had it is installed, else they say that they are left out.
@@ -38,6 +38,13 @@ chromium:
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing chromium ..." && \
 		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends chromium >/dev/null; \
 	} || echo "CHROMIUM IS MISSING: the console's pages are not tested. Install it: apt-get install chromium" >&2
+
+# The guide for partners has a program in Node, which a test runs.
+node:
+	@command -v node >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "Installing nodejs ..." && \
+		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends nodejs >/dev/null; \
+	} || echo "NODE IS MISSING: the guide's program in Node is not run. Install it: apt-get install nodejs" >&2
 
 pictures: $(SYNCED) chromium ## take the pictures of the console among the documents
 	@PICTURES=1 $(BIN)/pytest tests/console

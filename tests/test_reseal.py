@@ -23,6 +23,7 @@ from covergate.reseal import SEALED_COLUMNS, counts, reseal
 from covergate.verifications.create import Acceptance
 from covergate.verifications.queries import Filters, list_verifications, read_raw
 from covergate.verifications.request import CreateVerification
+from covergate.webhooks.endpoints import rotate_secret
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, OTHER_TENANT, TENANT
 from tests.support.hooks import Hooks
@@ -75,9 +76,10 @@ def test_every_sealed_column_is_among_those_that_are_resealed() -> None:
 
 async def test_everything_is_sealed_anew_and_the_old_key_destroyed(engine: Engine) -> None:
     gateway, id_ = engine.gateway, await completed(engine)
-    await Hooks(gateway).endpoint(
+    endpoint, _ = await Hooks(gateway).endpoint(
         "https://partner.example/", previous_secret="whsec_" + base64.b64encode(bytes(32)).decode()
     )
+    await rotate_secret(gateway, CALLER, endpoint)
     waiting = await engine.create()
     shown, raw = await engine.view(id_), await read_raw(gateway, CALLER, id_)
     [before] = await key_ids(gateway)
@@ -89,6 +91,7 @@ async def test_everything_is_sealed_anew_and_the_old_key_destroyed(engine: Engin
     assert {key_id for _, key_id in stands} == {after}
     assert stands["history.contents_sealed", after] == 2
     assert stands["webhook_endpoints.previous_secret_sealed", after] == 1
+    assert stands["webhook_endpoints.older_secrets_sealed", after] == 1
     assert await engine.view(id_) == shown
     assert str(await read_raw(gateway, CALLER, id_)) is not None and raw["exchanges"]
     assert await found(gateway, "W123456789") == [waiting, id_]

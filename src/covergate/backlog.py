@@ -47,6 +47,7 @@ FROM (VALUES
   ('delivery', (SELECT min(next_attempt_at) FROM pending
                 WHERE endpoint_id NOT IN (SELECT endpoint_id FROM pending WHERE slow)))
 ) AS due(kind, promised)""")
+_FAILING = Query("SELECT count(*) FROM webhook_endpoints WHERE failing_since IS NOT NULL AND deleted_at IS NULL")
 _WORKERS = Query(
     f"""
 SELECT count(DISTINCT split_part(application_name, ' ', 3)) FROM pg_stat_activity
@@ -76,6 +77,11 @@ class Backlog:
             "covergate_oldest_due_seconds",
             "For how long the oldest due work has been due, webhooks to slow endpoints left out; 0: none is",
             ["kind"],
+            registry=registry,
+        )
+        self._failing = Gauge(
+            "covergate_webhook_endpoints_failing",
+            "Webhook endpoints that take nothing, of all tenants",
             registry=registry,
         )
         self._workers = Gauge("covergate_workers", "Workers that sweep", registry=registry)
@@ -117,6 +123,7 @@ class Backlog:
         async with gateway.connection() as db:
             counts = await _COUNTS.all(db)
             oldest = await oldest_due(db)
+            failing = await _FAILING.scalar(db)
             workers = await workers_alive(db)
             standing = await read_standing(db)
             refusals = await read_refusals(db)
@@ -128,6 +135,7 @@ class Backlog:
             gauge.labels(row.name).set(row.number)
         for kind, seconds in oldest.items():
             self._oldest.labels(kind).set(seconds)
+        self._failing.set(failing)
         self._workers.set(workers)
         worst: defaultdict[tuple[str, str], int] = defaultdict(int)
         for (vendor, mode, _), stands in standing.items():

@@ -216,7 +216,8 @@ _CLOSE_TENANT = Query(
 WITH t AS (UPDATE tenants SET erased_at = coalesce(erased_at, clock_timestamp()) WHERE id = :tenant
 ), e AS (
   UPDATE webhook_endpoints SET deleted_at = coalesce(deleted_at, clock_timestamp()), status = '{EndpointStatus.DISABLED}',
-    url = '', description = NULL, secret_sealed = NULL, previous_secret_sealed = NULL, previous_secret_until = NULL
+    url = '', description = NULL, secret_sealed = NULL, previous_secret_sealed = NULL, previous_secret_until = NULL,
+    older_secrets_sealed = '{{}}', older_secrets_until = '{{}}'
   WHERE tenant_id = :tenant
 ), a AS (
   UPDATE vendor_accounts SET removed_at = coalesce(removed_at, clock_timestamp()), changed_at = clock_timestamp(),

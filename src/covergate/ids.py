@@ -31,6 +31,7 @@ PAYER_CANDIDATE = "pyc"
 AUDIT_EVENT = "aud"
 CONSOLE_USER = "usr"
 CONSOLE_SESSION = "ses"
+PORTAL_LINK = "pol"
 BULK_JOB = "job"
 
 _SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")

@@ -145,6 +145,15 @@ SEALED_COLUMNS = (
         for secret in ("secret", "previous_secret")
     ),
     SealedColumn(
+        "webhook_endpoints",
+        "older_secrets_sealed",
+        _ID,
+        ("webhook_endpoints", "previous_secret"),
+        "t.tenant_id AS owner, t.mode, t.id AS row_id, '' AS verification_id,"
+        " ARRAY(SELECT t.id FROM unnest(t.older_secrets_sealed)) AS row_ids",
+        many=True,
+    ),
+    SealedColumn(
         "vendor_accounts",
         "credentials_sealed",
         _ID,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncpg
 import structlog
 
-from covergate.access import api_keys, audit, console_sessions, console_users, operators, quotas, vendor_accounts
+from covergate.access import (
+    api_keys,
+    audit,
+    console_sessions,
+    console_users,
+    operators,
+    portal_links,
+    quotas,
+    vendor_accounts,
+)
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
 from covergate.db.partitions import AUDIT_MONTHS, Partitions
@@ -30,6 +39,7 @@ KEPT: dict[str, Kept] = {
         *console_sessions.KEPT,
         *vendor_accounts.KEPT,
         *audit.KEPT,
+        *portal_links.KEPT,
         *quotas.KEPT,
         *key_ring.KEPT,
         *data_keys.KEPT,

@@ -226,6 +226,9 @@ class Settings(FromFiles):
         description='like "covergate-ops=operations,covergate-phi=phi,clinic=north:staff": group=role of operators,'
         " group=tenant:role of a tenant's people",
     )
+    portal_link_minutes: int = Field(
+        default=10, ge=1, le=1440, description="minutes for which a partner's portal link lets in, 1 to 1440"
+    )
     worker_tasks: int = Field(default=100, ge=1, description="deliveries that a worker makes at once, 1 or more")
     api_pool_size: int = Field(default=10, ge=1, description="database connections of an API process, 1 or more")
     worker_pool_size: int = Field(default=10, ge=1, description="database connections of a worker process, 1 or more")

@@ -128,6 +128,15 @@ class EventType(Sentenced):
         "vendor.recovered",
         "A vendor's circuit closed, it takes the credentials, or an operator resumed it: what waited goes on.",
     )
+    ENDPOINT_FAILING = (
+        "endpoint.failing",
+        "Every try at another of the tenant's endpoints has failed for two minutes, three in a row at least.",
+    )
+    ENDPOINT_DISABLED = "endpoint.disabled", "Another of the tenant's endpoints was switched off, or answered 410 Gone."
+    ENDPOINT_RECOVERED = (
+        "endpoint.recovered",
+        "Another endpoint that failed has taken events for a minute; one that was disabled is enabled.",
+    )
     ENDPOINT_TEST = "endpoint.test", "Sent on request only, to one endpoint, whatever it subscribes to."
 
 
@@ -221,6 +230,7 @@ class SubjectKind(Sentenced):
     JOB = "job", "A bulk job."
     ACCOUNT = "account", "A tenant's account at a vendor, by the vendor's name."
     PAYER = "payer", "A payer of the directory, or a candidate for it."
+    PORTAL_LINK = "portal_link", "A one-time link to a tenant's webhook pages."
     AUDIT = "audit", "The audit itself."
 
 

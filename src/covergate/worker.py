@@ -36,6 +36,7 @@ from covergate.verifications.bulk_work import BulkQueue, BulkWork
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
 from covergate.verifications.sweep import CLOSERS, close_late, wake_for_trials, wake_held_back
+from covergate.webhooks.endpoint_health import tell_of_health
 from covergate.webhooks.places import Places, WorkersDesk
 from covergate.webhooks.sender import TIMEOUT_SECONDS, Deliverer
 
@@ -49,6 +50,8 @@ UNDONE_SECONDS = 30.0
 FLUSH_LIMIT_SECONDS = 30.0
 LANES_SECONDS = 60.0
 """How often a worker looks for work of vendors that it does not know."""
+HEALTH_SECONDS = 10.0
+"""How often a worker looks whether an endpoint fails, or is well again."""
 PRUNE_SECONDS = 600.0
 PRUNE_LIMIT_SECONDS = 3600.0
 CLOSE_LIMIT_SECONDS = 300.0
@@ -145,11 +148,14 @@ class Worker:
                     self._sweeps_done[_name_of(sweep)] = asyncio.get_running_loop().time()
                     tasks.create_task(self._regularly(SWEEP_SECONDS, sweep, SWEEP_LIMIT_SECONDS))
                 watching = tasks.create_task(self._accounts.run())
-                counting = tasks.create_task(bulk.quotas.run())
+                saying = tasks.create_task(bulk.quotas.run())
                 tasks.create_task(self._regularly(PRUNE_SECONDS, pruning, PRUNE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(PRUNE_SECONDS, erasing, PRUNE_LIMIT_SECONDS, at_once=False))
                 tasks.create_task(self._regularly(CLOSE_SECONDS, chain.close, CLOSE_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(LANES_SECONDS, lanes.meet_others, SWEEP_LIMIT_SECONDS))
+                tasks.create_task(
+                    self._regularly(HEALTH_SECONDS, partial(tell_of_health, sweeping), SWEEP_LIMIT_SECONDS)
+                )
                 tasks.create_task(self._regularly(FLUSH_SECONDS, self.breakers.flush, FLUSH_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(SWEEP_SECONDS, trying, SWEEP_LIMIT_SECONDS))
                 tasks.create_task(self._regularly(COUNT_SECONDS, counting, COUNT_LIMIT_SECONDS))
@@ -157,7 +163,7 @@ class Worker:
                 await self._limit_drain(working, engine.submitting)
                 listening.cancel()
                 watching.cancel()
-                counting.cancel()
+                saying.cancel()
             await engine.drain()
 
     async def _listen(self) -> None:

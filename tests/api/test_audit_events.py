@@ -67,6 +67,8 @@ WALK: list[tuple[str, str, str, Any]] = [
     ("update_webhook_endpoint", "PATCH", HOOK, {"description": "x"}),
     ("send_test_event", "POST", f"{HOOK}/test", None),
     ("rotate_webhook_secret", "POST", f"{HOOK}/rotate-secret", None),
+    ("recover_webhook_endpoint", "POST", f"{HOOK}/recover", {"since": "2026-01-01T00:00:00Z"}),
+    ("create_portal_link", "POST", "/v1/portal-links", None),
     ("list_deliveries", "GET", f"{HOOK}/deliveries", None),
     ("redeliver", "POST", "/v1/deliveries/{dlv}/redeliver", None),
     ("delete_webhook_endpoint", "DELETE", HOOK, None),
@@ -180,7 +182,8 @@ async def test_a_scope_that_lacks_leaves_its_row(
     told: Any,
     step: tuple[str, str, str, Any],
 ) -> None:
-    scope = "webhooks:manage" if "webhook" not in step[2] and "deliver" not in step[2] else "verifications:read"
+    hooks = any(word in step[2] for word in ("webhook", "deliver", "portal"))
+    scope = "verifications:read" if hooks else "webhooks:manage"
     limited = bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=[scope]))
     answer = await call(client, body, step, limited, made)
     assert answer.status_code == 403

@@ -36,6 +36,7 @@ ROUTES: list[tuple[str, str, str]] = [
     ("PATCH", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints/{whe}/test", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints/{whe}/rotate-secret", "webhooks:manage"),
+    ("POST", "/v1/webhook-endpoints/{whe}/recover", "webhooks:manage"),
     ("GET", "/v1/webhook-endpoints/{whe}/deliveries", "webhooks:manage"),
     ("POST", "/v1/deliveries/{dlv}/redeliver", "webhooks:manage"),
     ("DELETE", "/v1/webhook-endpoints/{whe}", "webhooks:manage"),
@@ -58,11 +59,13 @@ WITHOUT_ID: list[tuple[str, str, str]] = [
     ("GET", "/v1/events", "verifications:read"),
     ("GET", "/v1/audit-events", "audit:read"),
     ("GET", "/v1/webhook-endpoints", "webhooks:manage"),
+    ("POST", "/v1/portal-links", "webhooks:manage"),
     ("POST", "/v1/webhook-endpoints", "webhooks:manage"),
     ("POST", "/v1/patients/erase", "patients:erase"),
 ]
 BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/webhook-endpoints/{whe}"): {"description": "theirs"},
+    ("POST", "/v1/webhook-endpoints/{whe}/recover"): {"since": "2026-01-01T00:00:00Z"},
     ("POST", "/v1/verifications/{stuck}/resolve"): {"action": "give_up"},
     ("POST", "/v1/verifications/search"): {},
     ("POST", "/v1/verifications/bulk"): {"action": "cancel", "filter": {"vendor": "vsee"}},

@@ -266,6 +266,8 @@ async def test_answers_fit_their_schemas(
         ("POST", hook + "/test", endpoint["id"], None),
         ("GET", hook + "/deliveries", endpoint["id"], None),
         ("POST", "/v1/deliveries/{delivery_id}/redeliver", delivery["id"], None),
+        ("POST", hook + "/recover", endpoint["id"], {"since": "2026-01-01T00:00:00Z", "status": "all"}),
+        ("POST", "/v1/portal-links", "", None),
         ("POST", hook + "/rotate-secret", endpoint["id"], None),
         ("DELETE", hook, endpoint["id"], None),
         ("POST", "/v1/patients/erase", "", {**PATIENT, "dry_run": True}),

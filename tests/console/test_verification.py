@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import httpx
 import pytest
 from playwright.async_api import Page, expect
@@ -216,3 +219,103 @@ async def test_what_is_no_id_is_not_found(house: House, visit: Visit) -> None:
     for id_ in ("ver_00000000000000000000000000", "nonsense", "%00"):
         page = await opened(seen, id_)
         await expect(page.locator("h1")).to_have_text("Not found")
+
+
+async def revealed(page: Page) -> Page:
+    await page.get_by_label("Why").select_option("patient_care")
+    await page.get_by_role("button", name="Show the patient").click()
+    await expect(page.locator("#message")).to_contain_text("shown for 10 minutes")
+    return page
+
+
+@pytest.mark.parametrize("vendor", ["integrex", "sohar", "vsee", "healthie", "health_harbor"])
+async def test_each_number_leads_to_its_place_in_the_raw_reply(house: House, visit: Visit, vendor: str) -> None:
+    id_ = await house.create(vendor, f"ELIGIBLE-{vendor}")
+    await house.receiver.end_of(id_)
+    seen = await visit("operations", "phi")
+    page = await revealed(await opened(seen, id_))
+    await accessible(page)
+    await picture(page, f"verification-{vendor}")
+    amounts = page.get_by_role("table", name="Deductible, out-of-pocket").locator("a[title]")
+    also = (
+        "one => [...(one.nextElementSibling?.querySelectorAll('a') ?? [])].map((other) => other.getAttribute('href'))"
+    )
+    wanted = [
+        (await one.inner_text(), [await one.get_attribute("href") or "", *await one.evaluate(also)])
+        for one in await amounts.all()
+    ]
+    wanted = [(words, addresses) for words, addresses in wanted if numbers_in(words)]
+    assert len(wanted) >= 2
+    async with await as_a_client(seen) as client:
+        for words, addresses in wanted:
+            marked = [number_at(await client.get(address)) for address in addresses]
+            (number,) = numbers_in(words)
+            # As it stands, a share as a fraction, or what is left of a total: then both places are told.
+            stated = {*marked, *(100 * one for one in marked), *(one - other for one in marked for other in marked[1:])}
+            assert number in stated, (words, marked)
+    await page.goto(seen.url + wanted[0][1][0])
+    await expect(page.locator("mark#here")).to_be_in_viewport()
+    await accessible(page)
+    if vendor == "integrex":
+        await picture(page, "verification-raw")
+
+
+def number_at(raw: httpx.Response) -> float:
+    """What is marked."""
+    assert raw.status_code == 200
+    marked = unescape(raw.text.partition('<mark id="here">')[2].partition("</mark>")[0])
+    return numbers_in(marked.partition(": ")[2])[0]
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(one.replace(",", "")) for one in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
+
+async def test_one_page_to_file(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-print")
+    seen = await visit("operations", "phi")
+    page = await opened(seen, id_)
+    await page.goto(f"{seen.url}/console/verifications/{id_}/print")
+    await expect(page.locator("#message")).to_contain_text("show the patient first")
+    await page.goto(f"{seen.url}/console/verifications/{id_}/raw?exchange=1")
+    await expect(page.locator("#message")).to_contain_text("show the patient first")
+    await revealed(page)
+    await page.get_by_role("link", name="One page to print and file").click()
+    await expect(page.locator("h1")).to_have_text("Eligible")
+    await expect(page.locator("header")).to_contain_text("Jane Sample")
+    assert "Jane" not in page.url + await page.title()
+    await accessible(page)
+    rows = await house.sql(
+        "SELECT 1 FROM audit_events WHERE action = 'verification.answers' AND subject_id = :id", id=id_
+    )
+    assert len(rows) == 1
+
+
+async def test_a_wrong_address_of_a_reply_is_told(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-wrong")
+    seen = await visit("operations", "phi")
+    page = await revealed(await opened(seen, id_))
+    for query, said in (
+        ("exchange=77", "There is no such reply"),
+        ("exchange=x", "This part of the address cannot be used: exchange."),
+        ("exchange=1&at=/body/nowhere", "is not in this reply"),
+        ("exchange=1&at=<script>", "is not in this reply"),
+    ):
+        await page.goto(f"{seen.url}/console/verifications/{id_}/raw?{query}")
+        await expect(page.locator("main")).to_contain_text(said)
+
+
+async def test_it_can_be_read_and_worked_with_without_scripts(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "NEVER-plain")
+    await house.happens(id_, "submitted")
+    seen = await visit("operations")
+    page = await seen.page("/console/account")
+    token = await page.locator("body").get_attribute("data-csrf")
+    async with await as_a_client(seen) as client:
+        read = await client.get(f"/console/verifications/{id_}")
+        assert "Waits for Sohar since" in read.text
+        assert "The vendor&#39;s work is not recalled" in read.text
+        assert "<svg" in read.text
+        assert " style=" not in read.text
+        done = await client.post(f"/console/verifications/{id_}/cancel", data={"csrf": token, "action": "cancel"})
+        assert (done.status_code, done.headers["location"]) == (303, f"/console/verifications/{id_}?done=cancel")

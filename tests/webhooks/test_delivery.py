@@ -21,6 +21,7 @@ from covergate.gateway import Gateway
 from covergate.verifications.sweep import close_late
 from covergate.verifications.view import find_row, opened_view
 from covergate.webhooks.deliveries import DeliveryFilters, list_deliveries, redeliver
+from covergate.webhooks.endpoints import rotate_secret
 from covergate.webhooks.events import place_of_full
 from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
 from covergate.webhooks.sender import Deliverer, place_of_answer
@@ -669,3 +670,32 @@ async def test_partners_share_nothing(hooks: Hooks, deliverer: Deliverer, partne
             await hooks.deliver_next(deliverer)
         assert (len(partner.received), len(other.received)) == (2, 2)
         assert not any("cookie" in got.headers for got in partner.received + other.received)
+
+
+async def test_each_replaced_secret_signs_until_its_own_day_is_over(
+    hooks: Hooks, deliverer: Deliverer, partner: Partner, gateway: Gateway
+) -> None:
+    endpoint, first = await hooks.endpoint(partner.url())
+    secrets = [first, *[(await rotate_secret(gateway, CALLER, endpoint))["secret"] for _ in range(6)]]
+
+    async def signing() -> list[int]:
+        await hooks.publish()
+        await hooks.deliver_next(deliverer)
+        got = partner.received[-1]
+
+        def signs(secret: str) -> bool:
+            try:
+                return bool(got.verified_with(secret))
+            except WebhookVerificationError:
+                return False
+
+        assert len(got.headers["webhook-signature"].split()) == sum(map(signs, secrets))
+        return [number for number, secret in enumerate(secrets) if signs(secret)]
+
+    assert await signing() == [2, 3, 4, 5, 6]
+    await hooks.run_sql("UPDATE webhook_endpoints SET older_secrets_until[3] = clock_timestamp()")
+    assert await signing() == [3, 4, 5, 6]
+    await hooks.run_sql("UPDATE webhook_endpoints SET previous_secret_until = clock_timestamp()")
+    assert await signing() == [3, 4, 6]
+    await hooks.run_sql("UPDATE webhook_endpoints SET older_secrets_until = '{}', older_secrets_sealed = '{}'")
+    assert await signing() == [6]

@@ -9,7 +9,9 @@ import pytest
 
 from covergate.gateway import Gateway
 from covergate.states import EventType
-from covergate.webhooks.events import News, publish, publish_test
+from covergate.webhooks.endpoints import send_test
+from covergate.webhooks.events import News, publish
+from tests.support.gateways import CALLER
 from tests.support.hooks import THIN, Hooks
 
 URL = "https://partner.example/hooks"
@@ -99,7 +101,6 @@ async def test_an_announcement_is_undone_with_what_it_tells(hooks: Hooks, gatewa
 async def test_a_test_event_goes_to_one_endpoint_whatever_it_subscribes_to(hooks: Hooks, gateway: Gateway) -> None:
     await hooks.endpoint(URL)
     wanted, _ = await hooks.endpoint(URL, event_types=["verification.failed"])
-    async with gateway.transaction() as db:
-        delivery = await publish_test(db, tenant_id="ten_test", mode="test", endpoint_id=wanted)
+    delivery = await send_test(gateway, CALLER, wanted)
     [row] = await hooks.rows("SELECT d.id, d.endpoint_id, e.type FROM deliveries d JOIN events e ON e.id = d.event_id")
     assert (row.id, row.endpoint_id, row.type) == (delivery, wanted, "endpoint.test")

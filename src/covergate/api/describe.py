@@ -77,6 +77,7 @@ def documented(
     *,
     answers: dict[int, Described],
     body: tuple[type[BaseModel] | None, Any] | None = None,
+    body_required: bool = True,
     headers: tuple[str, ...] = (),
     problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def documented(
         model, example = body
         schema = reference(model) if model is not None else {}
         extra["requestBody"] = {
-            "required": True,
+            "required": body_required,
             "content": {"application/json": {"schema": schema, "example": example}},
         }
     return {

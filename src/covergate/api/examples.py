@@ -16,17 +16,18 @@ from covergate.eligibility.next_steps import shown_steps, steps_by_end, steps_by
 from covergate.eligibility.stored import with_every_key
 from covergate.errors import PROBLEMS
 from covergate.states import AttemptState, EventType
+from covergate.webhooks.samples import SAMPLE_ENDPOINT_ID, SAMPLE_VERIFICATION_ID, sample
 
 EXAMPLE_DAY = date(2026, 11, 21)
 """The day of everything here except a birth; the service is a week later."""
 
 _DATE = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T|$)")
 
-_VER = "ver_01jd7k3v0te0r9m2zn4x8b6wqa"
+_VER = SAMPLE_VERIFICATION_ID
 _ATT = "att_01jd7k3v0te0r9m2zn4x8b6wqb"
 _EVT = "evt_01jd7k46mne0r9m2zn4x8b6wqc"
 _ACC = "acc_01jd7jzz4pe0r9m2zn4x8b6wqe"
-_WHE = "whe_01jd7jzz4pe0r9m2zn4x8b6wqd"
+_WHE = SAMPLE_ENDPOINT_ID
 _DLV = "dlv_01jd7k46mqe0r9m2zn4x8b6wqe"
 _REQ = "req_01jd7k46mqe0r9m2zn4x8b6wqf"
 _CREATED, _SUBMITTED, _ENDED = "2026-11-21T15:00:00.000Z", "2026-11-21T15:00:00.412Z", "2026-11-21T15:00:06.120Z"
@@ -278,6 +279,8 @@ CANCELED_VERIFICATION: dict[str, Any] = {
     "result": None,
     "renormalized": None,
 }
+_FAILED_VERIFICATION: dict[str, Any] = {**_FAILED_ROW, "inquiry": _INQUIRY, "result": None, "renormalized": None}
+_DEADLINE_EXCEEDED = failure(FailureCode.DEADLINE_EXCEEDED).model_dump(mode="json")
 
 
 def _listed(*rows: dict[str, Any], next_cursor: str | None = None) -> dict[str, Any]:
@@ -527,6 +530,9 @@ WEBHOOK_ENDPOINT: dict[str, Any] = {
     "status": "enabled",
     "disabled_reason": None,
     "previous_secret_until": None,
+    "failing_since": None,
+    "failures_in_row": 0,
+    "last_delivered_at": _ENDED,
     "created_at": _CREATED,
     "updated_at": _CREATED,
 }
@@ -535,6 +541,18 @@ NEW_WEBHOOK_ENDPOINT: dict[str, Any] = {
     "secret": "whsec_RXhhbXBsZUV4YW1wbGVFeGFtcGxlRXhhbXBsZTEyMw==",
 }
 WEBHOOK_ENDPOINT_PAGE = _listed(WEBHOOK_ENDPOINT)
+MADE_PORTAL_LINK: dict[str, Any] = {
+    "object": "portal_link",
+    "url": "https://gateway.example.com/console/enter#kV2vR0m1Yb6cJ8tq4xW3eZ7uN5sP9aDfGhLoQiErTyU",
+    "expires_at": _ENDED,
+}
+RECOVER_WEBHOOK_ENDPOINT: dict[str, Any] = {"since": _CREATED, "status": "exhausted"}
+RECOVERY: dict[str, Any] = {
+    "object": "recovery",
+    "endpoint_id": _WHE,
+    **RECOVER_WEBHOOK_ENDPOINT,
+    "count": 311,
+}
 PENDING_DELIVERY: dict[str, Any] = {
     "id": _DLV,
     "object": "delivery",
@@ -573,27 +591,15 @@ AUDIT_EVENT_PAGE = _listed(
         "reason": None,
     }
 )
-THIN_DATA: dict[str, Any] = {
-    "id": _VER,
-    "external_id": "intake-8841",
-    "status": "completed",
-    "outcome": "eligible",
-    "outcome_reason": None,
-    "failure_code": None,
-    "metadata": {"clinic": "north"},
-}
-EVENT_PAGE = _listed({"id": _EVT, "type": "verification.completed", "timestamp": _ENDED, "data": THIN_DATA})
-VENDOR_DATA: dict[str, dict[str, Any]] = {
-    "vendor.degraded": {"vendor": "sohar", "mode": "test", "state": "open", "reason": "circuit", "account": "shared"},
-    "vendor.recovered": {
-        "vendor": "sohar",
-        "mode": "test",
-        "state": "closed",
-        "reason": "circuit",
-        "account": "shared",
-    },
-}
-TEST_DATA: dict[str, Any] = {"id": _WHE}
+EVENT_PAGE = _listed(
+    {
+        "id": _EVT,
+        "type": "verification.completed",
+        "timestamp": _ENDED,
+        "data": sample(EventType.VERIFICATION_COMPLETED),
+    }
+)
+SEND_TEST_EVENT: dict[str, Any] = {"event_type": "verification.completed"}
 INBOUND_EVENT: dict[str, Any] = {"event": "verification.updated", "verificationId": "990cdad8", "id": _ATT}
 RECEIVED: dict[str, Any] = {"received": True}
 HEALTH: dict[str, Any] = {"status": "ok"}
@@ -617,7 +623,7 @@ def _moved(text: str, day: date) -> str:
 
 def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
     """The headers and the body of a webhook of this type, sent on `day`."""
-    data = VENDOR_DATA.get(type_) or (TEST_DATA if type_ == EventType.ENDPOINT_TEST else thin_of(type_))
+    data = sample(EventType(type_))
     headers = {
         "webhook-id": _EVT,
         "webhook-timestamp": str(int(datetime.fromisoformat(on_day(_ENDED, day)).timestamp())),
@@ -626,15 +632,22 @@ def webhook(type_: str, day: date) -> tuple[dict[str, str], dict[str, Any]]:
     return headers, on_day({"type": type_, "timestamp": _ENDED, "data": data}, day)
 
 
-def thin_of(type_: str) -> dict[str, Any]:
-    """A thin webhook's `data` for this type."""
-    changed: dict[str, dict[str, Any]] = {
-        "verification.failed": {"status": "failed", "outcome": None, "failure_code": "member_id_invalid"},
-        "verification.canceled": {"status": "canceled", "outcome": None},
-        "verification.answered_late": {"status": "failed", "outcome": None, "failure_code": "deadline_exceeded"},
-        "verification.needs_attention": {"status": "in_progress", "outcome": None},
-    }
-    return {**THIN_DATA, **changed.get(type_, {})}
+def full_sample(type_: EventType, day: date) -> dict[str, Any] | None:
+    """A full test event's `data`; None: events of this type are never full."""
+    late = {**_FAILED_VERIFICATION, "failure": _DEADLINE_EXCEEDED, "late_result": RESULT}
+    reading = {"outcome": "eligible", "outcome_reason": None, "result": RESULT, "mapping_version": "1", "at": _ENDED}
+    full = {
+        EventType.VERIFICATION_COMPLETED: COMPLETED_VERIFICATION,
+        EventType.VERIFICATION_FAILED: _FAILED_VERIFICATION,
+        EventType.VERIFICATION_CANCELED: CANCELED_VERIFICATION,
+        EventType.VERIFICATION_ANSWERED_LATE: late,
+        EventType.VERIFICATION_RENORMALIZED: {**COMPLETED_VERIFICATION, "renormalized": reading},
+        EventType.VERIFICATION_NEEDS_ATTENTION: {
+            **RESUBMITTED_VERIFICATION,
+            "waiting_for": {"kind": "operator", "since": _ENDED},
+        },
+    }.get(type_)
+    return None if full is None else {**on_day(full, day), "test": True}
 
 
 def _problem(code: str, detail: str, *errors: dict[str, str]) -> dict[str, Any]:

@@ -32,7 +32,12 @@ from covergate.api.patients import ErasePatient
 from covergate.api.vendor_accounts import PutVendorAccount
 from covergate.api.vendors import HoldVendor
 from covergate.api.verifications import ResolveVerification, ResubmitVerification, SearchVerifications
-from covergate.api.webhook_endpoints import CreateWebhookEndpoint, UpdateWebhookEndpoint
+from covergate.api.webhook_endpoints import (
+    CreateWebhookEndpoint,
+    RecoverWebhookEndpoint,
+    SendTestEvent,
+    UpdateWebhookEndpoint,
+)
 from covergate.eligibility.inquiry import today_eastern
 from covergate.states import EventType
 from covergate.verifications.request import CreateVerification
@@ -48,6 +53,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     ErasePatient,
     CreateWebhookEndpoint,
     UpdateWebhookEndpoint,
+    RecoverWebhookEndpoint,
+    SendTestEvent,
     PutVendorAccount,
     HoldVendor,
 )
@@ -69,7 +76,7 @@ WEBHOOK_HEADERS = {
     "webhook-id": "The event's id, the same over retries, endpoints and redeliveries: drop what you have seen",
     "webhook-timestamp": "Seconds since 1970: refuse what is older than five minutes",
     "webhook-signature": "`v1,` and base64 of HMAC-SHA256 under the endpoint's secret of id.timestamp.body; several,"
-    " with blanks between, for a day after a rotation (Standard Webhooks)",
+    " with blanks between, while replaced secrets still sign: a day each, five in all (Standard Webhooks)",
 }
 
 TAGS = {

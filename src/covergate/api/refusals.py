@@ -64,6 +64,8 @@ ACTIONS: dict[str, str] = {
     "delete_webhook_endpoint": "endpoint.delete",
     "send_test_event": "endpoint.test",
     "rotate_webhook_secret": "endpoint.rotate_secret",
+    "recover_webhook_endpoint": "endpoint.recover",
+    "create_portal_link": "portal_link.create",
     "list_deliveries": "delivery.list",
     "redeliver": "delivery.redeliver",
     "list_events": "event.list",

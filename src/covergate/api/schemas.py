@@ -470,12 +470,38 @@ class WebhookEndpoint(Shown):
     status: EndpointStatus
     disabled_reason: str | None
     previous_secret_until: Annotated[datetime | None, Field(description="Until then the previous secret signs too")]
+    failing_since: Annotated[
+        datetime | None, Field(description="Since then it takes nothing, as `endpoint.failing` told; null: it is well")
+    ]
+    failures_in_row: Annotated[int, Field(description="Tries that failed since the last one that did not")]
+    last_delivered_at: Annotated[
+        datetime | None,
+        Field(description="When it took the newest event that it has taken; null: none of the last 30 days"),
+    ]
     created_at: datetime
     updated_at: datetime
 
 
 class WebhookEndpointWithSecret(WebhookEndpoint):
     secret: Annotated[str, Field(pattern="^whsec_")]
+
+
+class PortalLinkShown(Shown, title="PortalLink"):
+    """A one-time entry to the webhook pages."""
+
+    object: Literal["portal_link"]
+    url: Annotated[str, Field(description="A secret: whoever opens it first is let in")]
+    expires_at: datetime
+
+
+class EndpointRecovery(Shown):
+    """Deliveries that are made anew."""
+
+    object: Literal["recovery"]
+    endpoint_id: Annotated[str, Field(pattern="^whe_")]
+    since: datetime
+    status: Literal["exhausted", "pending", "all"]
+    count: int
 
 
 class DeliveryAttempt(Shown):
@@ -530,7 +556,15 @@ class AuditEvent(Shown):
     ]
 
 
-class ThinData(Shown):
+class _Sampled(Shown):
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    test: Annotated[Literal[True], Field(description="Only in a sample that was asked for: all of it is synthetic")] = (
+        True
+    )
+
+
+class ThinData(_Sampled):
     """A verification in a webhook whose endpoint has `payload` "thin": no PHI."""
 
     id: str
@@ -555,7 +589,17 @@ class TestData(Shown):
     id: str
 
 
-class VendorData(Shown):
+class EndpointData(_Sampled):
+    """An endpoint that fails, was disabled, or takes events again."""
+
+    id: Annotated[str, Field(pattern="^whe_")]
+    state: Literal["failing", "disabled", "enabled"]
+    reason: Annotated[str | None, Field(description="Why it is disabled, if the gateway did it")]
+    failing_since: Annotated[datetime | None, Field(description="Of `endpoint.failing`: the first try that failed")]
+    failures_in_row: Annotated[int, Field(description="Of `endpoint.failing`: the tries that failed")]
+
+
+class VendorData(_Sampled):
     """A vendor whose circuit opened or closed, that refused or took credentials, or whose hold began or ended."""
 
     vendor: str
@@ -582,6 +626,8 @@ def _by_type(base: type[Shown], suffix: str, of_verification: type[BaseModel]) -
     def data(type_: str) -> type[BaseModel]:
         if type_ == EventType.ENDPOINT_TEST:
             return TestData
+        if type_.startswith("endpoint."):
+            return EndpointData
         return VendorData if type_.startswith("vendor.") else of_verification
 
     return {
@@ -712,6 +758,8 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     WebhookEndpoint,
     WebhookEndpointWithSecret,
     WebhookEndpointList,
+    EndpointRecovery,
+    PortalLinkShown,
     Delivery,
     DeliveryList,
     AuditEventList,

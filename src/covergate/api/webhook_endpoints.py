@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -11,10 +12,14 @@ from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
 from covergate.api.describe import Described, documented
+from covergate.api.events import KnownEventType
 from covergate.api.http import NoBody, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position_of
-from covergate.eligibility.inquiry import Text
-from covergate.webhooks import deliveries, endpoints
+from covergate.api.verifications import Moment
+from covergate.eligibility.inquiry import Text, today_eastern
+from covergate.states import EventType
+from covergate.timestamps import instant
+from covergate.webhooks import deliveries, endpoints, recovery
 
 router = APIRouter(tags=["Webhooks"])
 
@@ -50,6 +55,23 @@ class UpdateWebhookEndpoint(BaseModel):
     payload: Payload = Field(default="thin", json_schema_extra=_without_default)
     description: Description | None = Field(default=None, json_schema_extra=_without_default)
     status: Literal["enabled", "disabled"] = Field(default="enabled", json_schema_extra=_without_default)
+
+
+class SendTestEvent(BaseModel):
+    """The type of the event that is sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    event_type: KnownEventType = "endpoint.test"
+
+
+class RecoverWebhookEndpoint(BaseModel):
+    """What the endpoint missed: deliveries made at `since` or later that are `exhausted`, wait for a later try, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    since: Moment
+    status: recovery.Missed = "exhausted"
 
 
 @router.post(
@@ -154,15 +176,25 @@ async def delete_webhook_endpoint(
     **documented(
         "send_test_event",
         "Send a test event",
-        "Sends `endpoint.test` to this endpoint alone, whatever it subscribes to.",
+        "Sends `endpoint.test`, or a sample of the named type, to this endpoint alone, whatever it subscribes to. A sample"
+        ' is synthetic, has `"test": true` in its `data`, and is full if the endpoint\'s payload is.',
+        body=(SendTestEvent, examples.SEND_TEST_EVENT),
+        body_required=False,
         answers={202: Described("The delivery that was started", schemas.Delivery, examples.PENDING_DELIVERY)},
         problems=(404, 409, 413, 415, 422),
     ),
 )
 async def send_test_event(
-    request: Request, gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
+    request: Request,
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    body: Annotated[SendTestEvent, Depends(json_body(SendTestEvent, may_be_empty=True))],
+    endpoint_id: str,
 ) -> Response:
-    delivery_id = await endpoints.send_test(gateway, caller, endpoint_id)
+    type_ = EventType(body.event_type)
+    full = examples.full_sample(type_, today_eastern(datetime.now(UTC)))
+    delivery_id = await endpoints.send_test(gateway, caller, endpoint_id, type_, full)
     request.app.state.metrics.redeliveries.labels("test").inc()
     async with gateway.connection() as db:
         return json_answer(await deliveries.read_delivery(db, delivery_id), 202)
@@ -173,7 +205,8 @@ async def send_test_event(
     **documented(
         "rotate_webhook_secret",
         "Rotate a webhook endpoint's secret",
-        "The new secret is shown only here; the old one signs beside it for 24 hours.",
+        "The new secret is shown only here; each old one signs beside it for 24 hours after its"
+        " rotation, four at most.",
         answers={
             200: Described("With the new secret", schemas.WebhookEndpointWithSecret, examples.NEW_WEBHOOK_ENDPOINT)
         },
@@ -184,3 +217,31 @@ async def rotate_webhook_secret(
     gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, endpoint_id: str
 ) -> Response:
     return json_answer(await endpoints.rotate_secret(gateway, caller, endpoint_id))
+
+
+@router.post(
+    "/v1/webhook-endpoints/{endpoint_id}/recover",
+    status_code=202,
+    **documented(
+        "recover_webhook_endpoint",
+        "Deliver what an endpoint missed",
+        'Each delivery made at `since` or later that is `exhausted`, or with `status` "pending" waits for a later try, or'
+        ' either ("all"), is due at once, oldest first, with its `webhook-id` and the whole schedule. Sent twice, it'
+        " counts nothing twice.",
+        body=(RecoverWebhookEndpoint, examples.RECOVER_WEBHOOK_ENDPOINT),
+        answers={202: Described("How many are delivered anew", schemas.EndpointRecovery, examples.RECOVERY)},
+        problems=(404, 409, 413, 415, 422),
+    ),
+)
+async def recover_webhook_endpoint(
+    request: Request,
+    gateway: GatewayOf,
+    caller: WebhookManager,
+    _: NoQuery,
+    body: Annotated[RecoverWebhookEndpoint, Depends(json_body(RecoverWebhookEndpoint))],
+    endpoint_id: str,
+) -> Response:
+    count = await recovery.recover(gateway, caller, endpoint_id, body.since, body.status)
+    request.app.state.metrics.redeliveries.labels("recovery").inc(count)
+    shown = {"object": "recovery", "endpoint_id": endpoint_id, "since": instant(body.since), "status": body.status}
+    return json_answer({**shown, "count": count}, 202)

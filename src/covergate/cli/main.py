@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from covergate import settings as environment
 from covergate.cli import (
     accounts,
     audit,
+    deliveries,
     encryption,
     keys,
     operators,
@@ -51,6 +52,7 @@ app.add_typer(patients.app, name="patients")
 app.add_typer(results.app, name="results")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(audit.app, name="audit")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(vendors.app, name="vendors")
 
 
@@ -177,6 +179,50 @@ def top(
 
     with suppress(KeyboardInterrupt):
         startup.run(run())
+
+
+@app.command(
+    epilog="Example: covergate listen --forward-to http://127.0.0.1:3000/webhooks --events verification.completed"
+)
+def listen(
+    forward_to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where each event is POSTed, as a webhook would be.")
+    ] = None,
+    events: Annotated[
+        list[str] | None, typer.Option(help="Only this type; may be given several times. By default every type.")
+    ] = None,
+    print_: Annotated[bool, typer.Option("--print", help="Print each event as a line of JSON.")] = False,
+    secret: Annotated[
+        str | None, typer.Option(envvar="COVERGATE_LISTEN_SECRET", help="whsec_…, to sign with; by default a new one.")
+    ] = None,
+    url: Annotated[str, typer.Option(envvar="COVERGATE_URL", help="The gateway.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(envvar="COVERGATE_API_KEY", help="An API key.", show_default=False)] = "",
+) -> None:
+    """Follow the events of a key's tenant and mode, and hand each to a server of your own: no public address is needed."""
+    from covergate.cli.listen import listen_until_stopped
+
+    asyncio.run(listen_until_stopped(url, key, events or [], forward_to, print_json=print_, secret=secret))
+
+
+@app.command("portal-link")
+def portal_link(
+    tenant: Annotated[str, typer.Option(help="Whose webhooks, by name.")],
+    mode: Annotated[Literal["test", "live"], typer.Option(help="In which mode.")],
+) -> None:
+    """Print a one-time link by which a partner comes in to one tenant's webhook pages. It is not shown again."""
+    settings = _settings()
+    from covergate import startup
+    from covergate.access.portal_links import PortalLink, make_portal_link_for
+
+    async def run() -> PortalLink | None:
+        async with startup.opened(settings, 2, "covergate portal-link") as gateway:
+            return await make_portal_link_for(gateway, tenant, mode)
+
+    if (link := startup.run(run())) is None:
+        _say("there is no such tenant: see `covergate tenants list`")
+        raise typer.Exit(1)
+    typer.echo(link.url)
+    _say(f"it lets one visitor in, once, until {link.expires_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from covergate.cli.api_client import Json, accepted, connected
 from covergate.errors import ConfigurationError
 from covergate.states import OPEN_STATUSES, Status
 
@@ -25,24 +25,13 @@ WAIT_SECONDS = 2
 """How long one request waits for the end; between two of them the timeline is read."""
 
 _NETWORKS = {"in": "in network", "out": "out of network", "unknown": "network not stated"}
-Json = Mapping[str, Any]
 
 
 async def verify_file(file: Path, url: str, key: str, console: Console) -> int:
     """0: completed, 1: failed or canceled. Raises ConfigurationError where the gateway did not take it or is lost."""
-    if not key:
-        raise ConfigurationError("no API key: give --key or set COVERGATE_API_KEY")
     body = _read(file)
-    headers = {"Authorization": f"Bearer {key}", "Prefer": f"wait={WAIT_SECONDS}"}
-    try:
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            ended = await _follow(client, body, console)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise ConfigurationError("--url is not an http(s) URL") from None
-    except httpx.TransportError as error:
-        raise ConfigurationError(f"no connection to {url} ({type(error).__name__}): is the gateway running?") from None
-    except UnicodeError:
-        raise ConfigurationError("the API key has characters that no key has") from None
+    async with connected(url, key, Prefer=f"wait={WAIT_SECONDS}") as client:
+        ended = await _follow(client, body, console)
     console.print(result_table(ended, asked=orjson.loads(body)))
     return 0 if ended["status"] == Status.COMPLETED else 1
 
@@ -74,35 +63,18 @@ def _read(file: Path) -> bytes:
 
 async def _follow(client: httpx.AsyncClient, body: bytes, console: Console) -> Json:
     sent = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4()), "Prefer": "wait=0"}
-    verification = _accepted(await client.post("/v1/verifications", content=body, headers=sent))
+    verification = accepted(await client.post("/v1/verifications", content=body, headers=sent))
     path = f"/v1/verifications/{verification['id']}"
     shown = 0
     while True:
         ended = verification["status"] not in OPEN_STATUSES
-        rows = _accepted(await client.get(f"{path}/timeline"))["data"]
+        rows = accepted(await client.get(f"{path}/timeline"))["data"]
         for row in rows[shown:]:
             console.print(Text(f"{row['at'][11:23]:<12}  {row['type']:<24}  {row['message']}"), soft_wrap=True)
         shown = len(rows)
         if ended:
             return verification
-        verification = _accepted(await client.get(path))
-
-
-def _accepted(response: httpx.Response) -> Json:
-    try:
-        body = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict) or (response.is_success and not ("id" in body or "data" in body)):
-        raise ConfigurationError(f"{response.url.host} answered {response.status_code}, but not as a CoverGate gateway")
-    if response.is_success:
-        return body
-    told = [f"{body.get('title')} ({response.status_code} {body.get('code')}): {body.get('detail')}"]
-    told += [
-        f"  {error.get('pointer') or error.get('parameter') or ''}  {error.get('message')}"
-        for error in body.get("errors") or ()
-    ]
-    raise ConfigurationError("\n".join(told))
+        verification = accepted(await client.get(path))
 
 
 def _ending(verification: Json) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
-from covergate.access import console_users
+from covergate import ids
+from covergate.access import console_users, portal_links
 from covergate.access.api_keys import MODES
 from covergate.access.console_sessions import choose_mode, end_session, open_session, redeem_link
 from covergate.access.console_users import SignedIn
@@ -66,12 +67,19 @@ async def enter(request: Request) -> Response:
     code = form.one("code")
     if (pending := await console_users.pending_user(gateway, code)) is not None:
         return render(request, "set_up", pending=pending, code=code, picture=_picture(pending.totp_uri), message="")
-    redeemed = await redeem_link(gateway, code)
+    redeemed = await redeem_link(gateway, code) or await _partner(gateway, code)
     if redeemed is None:
         message = "This link was used, is too old, or was cut off. Ask for a new one."
         return render(request, "enter", message=message, status=401)
     who, mode = redeemed
     return await let_in(request, gateway, who, mode=mode)
+
+
+async def _partner(gateway: Gateway, code: str) -> tuple[SignedIn, str] | None:
+    """Who comes in by a portal link: a partner, to one tenant's webhooks in one mode."""
+    async with gateway.connection() as db:
+        grant = await portal_links.redeem(db, code)
+    return None if grant is None else (SignedIn(grant.link_id, "Partner", grant.tenant_id, ("webhooks",)), grant.mode)
 
 
 @router.post("/set-up")
@@ -102,7 +110,7 @@ async def mode(visitor: Anybody) -> Response:
     wanted = visitor.form.one("mode")
     if wanted not in MODES:
         raise Problem("invalid_request", "The mode is test or live.")
-    if not visitor.session.actor_id.startswith("link ") or visitor.is_operator:
+    if not ids.is_id(ids.PORTAL_LINK, visitor.session.actor_id):
         await choose_mode(visitor.gateway, visitor.session, wanted)
     return RedirectResponse(own_path(visitor.form.one("next")) or home_of(visitor), 303)
 

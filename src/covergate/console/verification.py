@@ -7,6 +7,7 @@ asked for by nobody who would have to be written into the audit.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
@@ -19,7 +20,7 @@ from covergate.access import audit
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
 from covergate.console.page import render
-from covergate.console.raw_reply import lines_of
+from covergate.console.raw_reply import address_in_raw, lines_of
 from covergate.console.story_picture import KINDS, picture_of
 from covergate.console.visitor import (
     LIVE_HEADER,
@@ -32,12 +33,15 @@ from covergate.console.visitor import (
     WebhookKeeper,
     origin_behind,
 )
+from covergate.eligibility.answers_page import PAGE_HEADERS, answer_rows, answers_page, facts_of
+from covergate.eligibility.card import card_of
 from covergate.errors import Problem
 from covergate.states import OPEN_STATUSES, DeliveryStatus, Status, SubjectKind
 from covergate.verifications.cancel import cancel
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import read_one, read_raw, standing_of
 from covergate.verifications.story import Story, read_story
+from covergate.verifications.view import answers_view
 from covergate.verifications.waiting import ACT_WORDS, Act, possible_acts, sentence_of, vendor_title
 from covergate.webhooks.deliveries import redeliver
 
@@ -133,6 +137,16 @@ async def redeliver_event(visitor: WebhookKeeper, verification_id: str) -> Respo
     return _back(verification_id, "redeliver")
 
 
+@router.get("/verifications/{verification_id}/print")
+async def printed(visitor: Revealer, verification_id: str) -> Response:
+    """One page to file, the API's own. Shown only while the patient is."""
+    caller = visitor.seeing(verification_id)
+    shown = await read_one(visitor.gateway, caller, verification_id, "verification.answers")
+    if not caller.sees_phi:
+        return _back(verification_id, "masked")
+    return Response(answers_page(answers_view(shown, phi=True), shown), media_type="text/html", headers=PAGE_HEADERS)
+
+
 @router.get("/verifications/{verification_id}/raw")
 async def raw_reply(
     request: Request,
@@ -220,12 +234,23 @@ async def _page(
         reasons=REASONS,
         needs_reason=gateway.settings.console_reveal_reason,
         looks=looks,
+        card=card_of(shown["result"]) if shown["result"] else None,
+        late_card=card_of(shown["late_result"]) if shown["late_result"] else None,
+        facts=facts_of(shown["inquiry"]),
+        answers=answer_rows(answers_view(shown, phi=True)["answers"]) if caller.sees_phi else [],
+        places_of=lambda sources: _places(verification_id, sources),
         said=said,
     )
     if live and request.headers.get(_TARGET) == "open" and not is_open:
         # It ended: the whole page is another one.
         answer.headers["hx-refresh"] = "true"
     return answer
+
+
+def _places(verification_id: str, sources: Sequence[str]) -> list[str]:
+    """Addresses of the places in the raw replies."""
+    ends = [address_in_raw(source) for source in sources]
+    return [f"{MOUNTED_AT}/verifications/{verification_id}/{end}" for end in ends if end is not None]
 
 
 def _is_told(story: Story) -> bool:

@@ -578,6 +578,20 @@ vendor_events = Table(
     Index("ix_vendor_events_unmatched", "vendor", "ref", postgresql_where=text("verification_id IS NULL")),
 )
 
+portal_links = Table(
+    "portal_links",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the token, which is shown once"),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("made_by", Text, nullable=False, comment="the API key, or a user of this machine"),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column("expires_at", Timestamp, nullable=False, index=True),
+    Column("used_at", Timestamp),
+    one_of("mode", "test", "live"),
+)
+
 webhook_endpoints = Table(
     "webhook_endpoints",
     metadata,
@@ -593,14 +607,35 @@ webhook_endpoints = Table(
     Column("secret_sealed", LargeBinary, comment="NULL once its tenant was erased"),
     Column("previous_secret_sealed", LargeBinary),
     Column("previous_secret_until", Timestamp),
+    Column(
+        "older_secrets_sealed",
+        ARRAY(LargeBinary),
+        nullable=False,
+        server_default="{}",
+        comment="those before that one, sealed as it is",
+    ),
+    Column(
+        "older_secrets_until", ARRAY(Timestamp), nullable=False, server_default="{}", comment="until then each signs"
+    ),
     Column("created_at", Timestamp, nullable=False, server_default=now),
     Column("updated_at", Timestamp, nullable=False, server_default=now),
     Column("deleted_at", Timestamp),
     Column("made_by", Text, comment="the API key; null in rows from before there was this column"),
+    Column(
+        "failures_in_row", Integer, nullable=False, server_default="0", comment="tries that failed since one did not"
+    ),
+    Column("failed_since", Timestamp, comment="the first of them"),
+    Column("failing_since", Timestamp, comment="the first of those for which it was told to fail; null: it is well"),
+    Column("well_since", Timestamp, comment="while it is told to fail: the first try that did not"),
     one_of("mode", "test", "live"),
     one_of("payload", "thin", "full"),
     one_of("status", *EndpointStatus),
     Index("ix_webhook_endpoints_subscribed", "tenant_id", "mode", postgresql_where=text("deleted_at IS NULL")),
+    Index(
+        "ix_webhook_endpoints_in_trouble",
+        "id",
+        postgresql_where=text("failures_in_row > 0 OR failing_since IS NOT NULL"),
+    ),
 )
 
 events = Table(

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from covergate.eligibility.result import Money, NamedPayer, PayerToBill, Percent, Quantity, ResultPart
+from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import (
     AuthorizationNeed,
     BillToReason,
@@ -173,13 +174,15 @@ class ResultReading:
 
     def pointers(self, kind: str, field: str, value: Any) -> list[str]:
         """Where the benefits of a kind state this value."""
-        found = [_at(row, field) for row in self.rows(kind) if value is not None and row[field] == value]
+        found = [
+            pointers_at(row["sources"], field) for row in self.rows(kind) if value is not None and row[field] == value
+        ]
         return sorted({pointer for pointers in found for pointer in pointers})
 
     def left(self, kind: str) -> dict[str, str | None]:
         """Level → what is left of the accumulator in the network whose amounts are shown."""
         levels: _Row = self.cell.get(kind) or _NONE
-        return {level: _remaining(levels.get(level)) for level in _LEVELS}
+        return {level: left_of(levels.get(level)) for level in _LEVELS}
 
     def effective_left(self, kind: str) -> str | None:
         """What this patient's bill can still meet, as far as it is stated."""
@@ -210,8 +213,8 @@ def _cost(share: _Row, network: str | None) -> dict[str, Any]:
     }
 
 
-def _remaining(accumulator: _Row | None) -> str | None:
-    """As stated, or the total less what is used, never below zero; nothing is left of a total of zero."""
+def left_of(accumulator: _Row | None) -> str | None:
+    """Of a deductible or a maximum: as stated, or the total less what is used, never below zero; nothing of a total of zero."""
     if accumulator is None or accumulator["remaining"] is not None:
         return None if accumulator is None else str(accumulator["remaining"])
     total, used = accumulator["total"], accumulator["used"]
@@ -223,12 +226,7 @@ def _remaining(accumulator: _Row | None) -> str | None:
 def _pointers(row: _Row, *fields: str) -> list[str]:
     """Of these fields of a row, of all if none is named."""
     named = fields or tuple(row["sources"])
-    return sorted({pointer for field in named for pointer in _at(row, field)})
-
-
-def _at(row: _Row, field: str) -> list[str]:
-    source = row["sources"].get(field, [])
-    return list(source) if isinstance(source, list) else list(source["pointers"])
+    return sorted({pointer for field in named for pointer in pointers_at(row["sources"], field)})
 
 
 def _is_phrase(row: _Row, field: str) -> bool:
@@ -242,7 +240,7 @@ def _coverage(reading: ResultReading, answer: bool | None) -> _Found:
     result = reading.result
     stating = [row for row in result["benefits"] if row["kind"] == "coverage"]
     pointers = {pointer for row in stating for pointer in _pointers(row)}
-    return _Found(answer, sorted(pointers | set(_at(result, "coverage"))))
+    return _Found(answer, sorted(pointers | set(pointers_at(result["sources"], "coverage"))))
 
 
 def _disagreeing(reading: ResultReading) -> _Found | None:
@@ -295,7 +293,7 @@ def _field(field: str, *, by_phrase: bool) -> Callable[[ResultReading], _Found |
         result = reading.result
         if result[field] is None or _is_phrase(result, field) is not by_phrase:
             return None
-        return _Found(result[field], _at(result, field))
+        return _Found(result[field], pointers_at(result["sources"], field))
 
     return read
 
@@ -365,7 +363,9 @@ def _authorization_beside(reading: ResultReading) -> _Found | None:
     for part in (reading.service, reading.cell):
         if part and part["authorization"] != AuthorizationNeed.UNKNOWN:
             stating = [row for row in reading.result["benefits"] if row["authorization"] == part["authorization"]]
-            pointers = {pointer for row in stating for field in _AUTHORIZATION for pointer in _at(row, field)}
+            pointers = {
+                pointer for row in stating for field in _AUTHORIZATION for pointer in pointers_at(row["sources"], field)
+            }
             return _Found(part["authorization"], sorted(pointers))
     return None
 

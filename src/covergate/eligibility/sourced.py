@@ -30,10 +30,12 @@ Sources = dict[str, list[str] | PhraseSource]
 """Of each stated field of a row its pointers, for a value that a phrase says with the phrase."""
 
 
-def pointers_at(sources: Sources, field: str) -> list[str]:
-    """The pointers of a field, however its value was read; none if it is not stated."""
-    source = sources.get(field, [])
-    return source if isinstance(source, list) else source.pointers
+def pointers_at(sources: Mapping[str, Any], field: str) -> list[str]:
+    """The pointers of a field, however its value was read; none if it is not stated. Also of `sources` as JSON."""
+    source: list[str] | PhraseSource | Mapping[str, Any] = sources.get(field, [])
+    if isinstance(source, list):
+        return source
+    return source.pointers if isinstance(source, PhraseSource) else list(source["pointers"])
 
 
 class Sourced(NamedTuple, Generic[_T]):

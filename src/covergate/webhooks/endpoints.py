@@ -24,16 +24,21 @@ from covergate.gateway import Gateway
 from covergate.outbound.address_guard import check_url
 from covergate.states import DeliveryStatus, EndpointStatus, EventType, SubjectKind
 from covergate.timestamps import instant
-from covergate.webhooks.events import EVERY, FULL, publish_test
+from covergate.webhooks.endpoint_health import LAST_DELIVERED_AT, WELL, tell_of_status
+from covergate.webhooks.events import EVERY, FULL, News, publish_test
+from covergate.webhooks.samples import sample
 
 MOST_ENDPOINTS = 50
 """Per tenant and mode."""
 FULL_NEEDS = "verifications:read"
 SECRET_BYTES = 32
 ROTATION_OVERLAP = "24 hours"
+_MOST_PREVIOUS_SECRETS = 4
+"""That sign beside the current one; a rotation beyond them ends the oldest before its time."""
 
 _COLUMNS = (
-    "id, url, event_types, payload, description, status, disabled_reason, previous_secret_until, created_at, updated_at"
+    "id, url, event_types, payload, description, status, disabled_reason, previous_secret_until, created_at, updated_at,"
+    f" failing_since, failures_in_row, {LAST_DELIVERED_AT} AS last_delivered_at"
 )
 _OURS = "tenant_id = :tenant_id AND mode = :mode AND deleted_at IS NULL"
 _TYPES = {"url": "text", "event_types": "text[]", "payload": "text", "description": "text", "status": "text"}
@@ -59,8 +64,15 @@ _LOCK = Query(f"SELECT {_COLUMNS}, secret_sealed FROM webhook_endpoints WHERE id
 _MADE_BY = Query(
     f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE made_by = :made_by AND deleted_at IS NULL ORDER BY id"
 )
+_OLDER = """ARRAY(
+    SELECT {column} FROM (
+      SELECT previous_secret_sealed, previous_secret_until
+      UNION ALL SELECT * FROM unnest(older_secrets_sealed, older_secrets_until)) AS older(sealed, until)
+    WHERE until > now() ORDER BY until DESC LIMIT {limit})"""
 _ROTATE = Query(f"""
 UPDATE webhook_endpoints SET secret_sealed = :secret, previous_secret_sealed = :previous,
+  older_secrets_sealed = {_OLDER.format(column="sealed", limit=_MOST_PREVIOUS_SECRETS - 1)},
+  older_secrets_until = {_OLDER.format(column="until", limit=_MOST_PREVIOUS_SECRETS - 1)},
   previous_secret_until = clock_timestamp() + interval '{ROTATION_OVERLAP}', updated_at = clock_timestamp()
 WHERE id = :id RETURNING {_COLUMNS}""")
 _DELETE = Query(
@@ -141,8 +153,11 @@ async def update_endpoint(
         if not changes:
             return _view(row)
         assignments = [f"{name} = :{name}" for name in changes]
-        if changes.get("status") == EndpointStatus.ENABLED:
+        status = changes.get("status", row.status)
+        if status == EndpointStatus.ENABLED:
             assignments.append("disabled_reason = NULL")
+        if status != row.status:
+            assignments.append(WELL)
         update = Query(
             f"UPDATE webhook_endpoints SET {', '.join(assignments)}, updated_at = clock_timestamp()"
             f" WHERE id = :id RETURNING {_COLUMNS}",
@@ -151,6 +166,8 @@ async def update_endpoint(
         await _record_changes(db, caller, row, changes)
         if "event_types" in changes:
             changes = {**changes, "event_types": list(changes["event_types"])}
+        if status != row.status:
+            await tell_of_status(db, caller.tenant_id, caller.mode, endpoint_id, status)
         return _view(await update.one(db, {"id": endpoint_id, **changes}))
 
 
@@ -166,7 +183,7 @@ async def delete_endpoint(gateway: Gateway, caller: Caller, endpoint_id: str) ->
 
 
 async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> dict[str, Any]:
-    """The endpoint with its new secret; the one before signs beside it for a day, an older one no longer."""
+    """The endpoint with its new secret; each before signs beside it for a day after its own rotation."""
     secret, sealer = _new_secret(), gateway.sealer
     sealed = await _sealed(gateway, caller, endpoint_id, "secret", secret)
     async with gateway.transaction() as db:
@@ -183,14 +200,26 @@ async def rotate_secret(gateway: Gateway, caller: Caller, endpoint_id: str) -> d
     return {**_view(row), "secret": secret}
 
 
-async def send_test(gateway: Gateway, caller: Caller, endpoint_id: str) -> str:
-    """Announces `endpoint.test` to this endpoint only; the id of the delivery. Raises Problem `endpoint_disabled`."""
+async def send_test(
+    gateway: Gateway,
+    caller: Caller,
+    endpoint_id: str,
+    type_: EventType = EventType.ENDPOINT_TEST,
+    full: dict[str, Any] | None = None,
+) -> str:
+    """Announces a sample of this type to this endpoint only; the id of the delivery. Raises Problem `endpoint_disabled`.
+
+    `full`: what an endpoint with full payloads gets, if events of this type can be full; all of it synthetic.
+    """
+    is_test = type_ == EventType.ENDPOINT_TEST
+    data = {"id": endpoint_id} if is_test else {**sample(type_), "test": True}
     async with gateway.transaction() as db:
         row = await find(db, caller, endpoint_id, lock=True)
         if row.status != EndpointStatus.ENABLED:
             raise disabled()
         await audit.record(db, caller, "endpoint.test", SubjectKind.ENDPOINT, [endpoint_id])
-        return await publish_test(db, tenant_id=caller.tenant_id, mode=caller.mode, endpoint_id=endpoint_id)
+        news = News(caller.tenant_id, caller.mode, type_, None, data)
+        return await publish_test(db, gateway.sealer, news, endpoint_id, full if row.payload == FULL else None)
 
 
 async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Any:
@@ -275,6 +304,9 @@ def _view(row: Any) -> dict[str, Any]:
         "status": row.status,
         "disabled_reason": row.disabled_reason,
         "previous_secret_until": instant(row.previous_secret_until),
+        "failing_since": instant(row.failing_since),
+        "failures_in_row": row.failures_in_row,
+        "last_delivered_at": instant(row.last_delivered_at),
         "created_at": instant(row.created_at),
         "updated_at": instant(row.updated_at),
     }

@@ -44,7 +44,8 @@ LONGEST_PUBLISHING = "5 minutes"
 _SUBSCRIBED = f"w.deleted_at IS NULL AND w.status = '{EndpointStatus.ENABLED}'"
 _SUBSCRIBERS = Query(f"""
 SELECT n.tenant_id, n.mode, n.type, w.id, w.payload, w.url, w.secret_sealed, w.previous_secret_sealed,
-  coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds
+  coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds,
+  w.older_secrets_sealed, w.older_secrets_until, w.failures_in_row > 0 AS failing
 FROM unnest(CAST(:tenants AS text[]), CAST(:modes AS text[]), CAST(:types AS text[])) AS n(tenant_id, mode, type)
   JOIN webhook_endpoints w USING (tenant_id, mode)
 WHERE {_SUBSCRIBED} AND w.event_types && ARRAY['{EVERY}', n.type] ORDER BY w.id""")
@@ -126,6 +127,8 @@ class News:
     type: EventType
     verification_id: str | None
     data: dict[str, Any]
+    not_to: str | None = None
+    """The endpoint that it is about, which does not get it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,11 @@ class ClaimedDelivery:
     secret_sealed: bytes = field(repr=False)
     previous_secret_sealed: bytes | None = field(repr=False)
     previous_secret_holds: bool
+    older_secrets_sealed: Sequence[bytes] = field(repr=False)
+    older_secrets_until: Sequence[datetime]
     unwanted: str | None
+    failing: bool
+    """The endpoint's last try failed, when this was claimed."""
     now: datetime
     begun: float = field(default_factory=time.monotonic)
 
@@ -193,6 +200,8 @@ async def publish(db: AsyncConnection, news: Sequence[News], desk: Desk | None =
     wanting_full: dict[str, News] = {}
     for one in news:
         event_id, endpoints = ids.new(ids.EVENT), subscribers[one.tenant_id, one.mode, one.type]
+        if one.not_to is not None:
+            endpoints = [row for row in endpoints if row.id != one.not_to]
         if one.verification_id is not None and any(row.payload == FULL for row in endpoints):
             wanting_full[event_id] = one
         leased = {
@@ -232,11 +241,14 @@ async def publish_to_all(
     await publish(db, [News(row.tenant_id, mode, type_, None, data) for row in rows if row.tenant_id not in but])
 
 
-async def publish_test(db: AsyncConnection, *, tenant_id: str, mode: str, endpoint_id: str) -> str:
-    """An `endpoint.test` event for one endpoint, whatever it subscribes to: the delivery's id."""
-    delivery_id = ids.new(ids.DELIVERY)
-    news = News(tenant_id, mode, EventType.ENDPOINT_TEST, None, {"id": endpoint_id})
-    await _write(db, [(ids.new(ids.EVENT), news)], [(delivery_id, 0, endpoint_id, False)])
+async def publish_test(
+    db: AsyncConnection, sealer: Sealer, news: News, endpoint_id: str, full: dict[str, Any] | None
+) -> str:
+    """An event for one endpoint, whatever it subscribes to: the delivery's id."""
+    event_id, delivery_id = ids.new(ids.EVENT), ids.new(ids.DELIVERY)
+    await _write(db, [(event_id, news)], [(delivery_id, 0, endpoint_id, False)])
+    if full is not None:
+        await keep_full(db, sealer, {event_id: news}, {event_id: orjson.dumps(full)})
     return delivery_id
 
 
@@ -288,7 +300,10 @@ def _leased(delivery_id: str, event: _Made, endpoint: Record, written: Record) -
         secret_sealed=endpoint.secret_sealed,
         previous_secret_sealed=endpoint.previous_secret_sealed,
         previous_secret_holds=endpoint.previous_secret_holds,
+        older_secrets_sealed=endpoint.older_secrets_sealed,
+        older_secrets_until=endpoint.older_secrets_until,
         unwanted=None,
+        failing=endpoint.failing,
         now=written.created_at,
     )
 

@@ -66,8 +66,10 @@ SELECT d.id, d.step, d.tries, d.slow, d.event_id, e.type, e.data, e.created_at,
   CASE WHEN w.payload = '{FULL}' THEN e.full_sealed END AS full_sealed, e.verification_id, w.tenant_id, w.mode,
   w.id AS endpoint_id, w.url, w.secret_sealed, w.previous_secret_sealed,
   coalesce(w.previous_secret_until > clock_timestamp(), false) AS previous_secret_holds,
+  w.older_secrets_sealed, w.older_secrets_until,
   CASE WHEN w.deleted_at IS NOT NULL THEN 'endpoint_deleted'
-       WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted, clock_timestamp() AS now
+       WHEN w.status = '{EndpointStatus.DISABLED}' THEN 'endpoint_disabled' END AS unwanted,
+  w.failures_in_row > 0 AS failing, clock_timestamp() AS now
 FROM taken d JOIN events e ON e.id = d.event_id JOIN webhook_endpoints w ON w.id = d.endpoint_id""")
 _RENEW = Query(renewing("deliveries", "id"))
 _NEXT_IN = Query(f"""

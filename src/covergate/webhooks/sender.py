@@ -30,8 +30,9 @@ from covergate.instruments import count_delivery
 from covergate.outbound.address_guard import check_url
 from covergate.outbound.body import read_start
 from covergate.outbound.client import forbidden, make_client, no_address, retry_after, was_sent
-from covergate.states import ActorKind, DeliveryStatus, EndpointStatus, SubjectKind
+from covergate.states import ActorKind, DeliveryStatus, SubjectKind
 from covergate.timestamps import instant
+from covergate.webhooks.endpoint_health import counting_failures, disable_gone, note_success
 from covergate.webhooks.endpoints import place_of_secret
 from covergate.webhooks.events import ClaimedDelivery, place_of_full
 from covergate.webhooks.places import SLOW_SECONDS, Places
@@ -44,12 +45,15 @@ KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which the commonest servers (Node, uvicorn) close an idle connection."""
 START_KEPT = 2048
 GONE = 410
+OUR_FAULT = "internal_error"
 FORBIDDEN = "forbidden_address"
 """The URL itself says that nothing may be sent there."""
 NO_PUBLIC_ADDRESS = "no_public_address"
 
 _TRIED = {
     "id": "text",
+    "endpoint_id": "text",
+    "failed": "boolean",
     "step": "int",
     "status": "text",
     "posted": "int",
@@ -85,10 +89,8 @@ WITH r AS MATERIALIZED (
 """A try that failed has a row of its own, too; the last one stands in its delivery."""
 _RECORD_DELIVERED = Query(f"{_RECORD} SELECT id, set_config('synchronous_commit', 'off', true) FROM moved")
 """Waits for no disk: if it is forgotten in a crash, the endpoint gets the event once more, under the same `webhook-id`."""
-_RECORD_FAILED = Query(f"{_RECORD} SELECT id FROM moved")
-_DISABLE = Query(f"""
-UPDATE webhook_endpoints SET status = '{EndpointStatus.DISABLED}', disabled_reason = :reason, updated_at = clock_timestamp()
-WHERE id = :id AND url = :url AND status = '{EndpointStatus.ENABLED}'""")
+_RECORD_FAILED = Query(f"""{_RECORD}, {counting_failures("(SELECT endpoint_id, at FROM r JOIN moved USING (id) WHERE failed)")}
+SELECT id FROM moved""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,12 @@ class Deliverer:
 
     async def failed_inside(self, delivery: ClaimedDelivery) -> None:
         """Our own code failed on this try: it counts as one, so that it is seen, backs off and comes to an end."""
-        await self._record(delivery, Try(delivery.now, None, 0, "internal_error"))
+        await self._record(delivery, Try(delivery.now, None, 0, OUR_FAULT))
 
     async def _try(self, delivery: ClaimedDelivery) -> Try:
         if delivery.unwanted is not None:
             return Try(delivery.now, None, 0, delivery.unwanted)
-        sealed = (delivery.full_sealed, delivery.secret_sealed, delivery.previous_secret_sealed)
+        sealed = (delivery.full_sealed, *(value for _, value in _secrets(delivery)))
         await self.gateway.meet(delivery.tenant_id, sealed=sealed)
         answer = await self._post(delivery, await self._body(delivery))
         self._places.note(delivery.endpoint_id, slow=answer.slow)
@@ -154,23 +156,20 @@ class Deliverer:
     async def _body(self, row: ClaimedDelivery) -> bytes:
         """The same bytes at every try. A full payload is what was kept of the verification when the event was published."""
         data = row.data
-        if row.full_sealed is not None and row.verification_id is not None:
+        if row.full_sealed is not None:
             place = place_of_full(row.tenant_id, row.mode, row.event_id, row.verification_id)
             data = orjson.Fragment(self.gateway.sealer.open(place, row.full_sealed))
+        if row.full_sealed is not None and row.verification_id is not None:
             async with self.gateway.connection() as db:
                 by = Actor(ActorKind.WORKER, row.endpoint_id, row.tenant_id, row.mode, Origin(row.event_id))
                 await audit.record(db, by, "webhook.full", SubjectKind.VERIFICATION, [row.verification_id])
         return orjson.dumps({"type": row.type, "timestamp": instant(row.created_at), "data": data})
 
     def _signatures(self, row: ClaimedDelivery, body: bytes) -> str:
-        """With the secret, and for a day after a rotation with the one before too."""
-        sealer = self.gateway.sealer
-        columns = ["secret", "previous_secret"] if row.previous_secret_holds else ["secret"]
+        """With the secret, and with each that a rotation replaced less than a day ago."""
         secrets = [
-            sealer.open(
-                place_of_secret(row.tenant_id, row.mode, row.endpoint_id, column), getattr(row, f"{column}_sealed")
-            ).decode()
-            for column in columns
+            self.gateway.sealer.open(place_of_secret(row.tenant_id, row.mode, row.endpoint_id, column), sealed).decode()
+            for column, sealed in _secrets(row)
         ]
         return " ".join(Webhook(secret).sign(row.event_id, row.now, body.decode()) for secret in secrets)
 
@@ -212,6 +211,8 @@ class Deliverer:
         pause = None if final else next_try(row.tries + 1, answer.retry_after)
         values = {
             "id": row.id,
+            "endpoint_id": row.endpoint_id,
+            "failed": posted and answer.error != OUR_FAULT,
             "step": row.step,
             "at": answer.at,
             "posted": int(posted),
@@ -237,6 +238,9 @@ class Deliverer:
         )
         if answer.delivered:
             _count(await self._delivered.add(values), values)
+            if row.failing:
+                async with self.gateway.connection() as db:
+                    await note_success(db, row.endpoint_id)
             return
         if answer.status == GONE:
             await self._record_gone(row, values)
@@ -246,8 +250,7 @@ class Deliverer:
     async def _record_gone(self, row: ClaimedDelivery, values: dict[str, Any]) -> None:
         """The endpoint before its deliveries, as everywhere."""
         async with self.gateway.transaction() as db:
-            reason = {"id": row.endpoint_id, "url": row.url, "reason": "it answered 410 Gone"}
-            await _DISABLE.run(db, reason)
+            await disable_gone(db, row.endpoint_id, row.url)
             recorded = bool(await _RECORD_FAILED.all(db, _together([values])))
         _count(recorded, values)
 
@@ -273,6 +276,15 @@ class Deliverer:
         except SealError as error:
             log.warning("answer_not_kept", delivery_id=row.id, reason=str(error))
             return None
+
+
+def _secrets(row: ClaimedDelivery) -> list[tuple[str, bytes]]:
+    """Those that sign: the column by whose name each is sealed, and the sealed secret."""
+    secrets = [("secret", row.secret_sealed)]
+    if row.previous_secret_holds and row.previous_secret_sealed is not None:
+        secrets.append(("previous_secret", row.previous_secret_sealed))
+    older = zip(row.older_secrets_sealed, row.older_secrets_until, strict=True)
+    return secrets + [("previous_secret", sealed) for sealed, until in older if until > row.now]
 
 
 def place_of_answer(tenant_id: str, mode: str, delivery_id: str) -> Place:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -44,7 +44,10 @@ PAGE_HEADERS = {
 }
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("covergate.api"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    loader=PackageLoader("covergate.eligibility"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
 )
 _PAGE = _TEMPLATES.get_template("answers.html.jinja")
 
@@ -64,26 +67,36 @@ _HEADLINES: dict[tuple[str, str | None], str] = {
     ("queued", None): "Not answered yet",
     ("in_progress", None): "Not answered yet",
 }
-_NETWORKS = {"in": "in network", "out": "out of network", "both": "in and out of network", "unknown": "any network"}
-_AUTHORIZATION = {"required": "Yes", "not_required": "No", "may_apply": "It may be: ask the payer"}
+_NETWORK_WORDS = {
+    "in": "in network",
+    "out": "out of network",
+    "both": "in and out of network",
+    "unknown": "any network",
+}
+AUTHORIZATION_WORDS = {"required": "Yes", "not_required": "No", "may_apply": "It may be: ask the payer"}
 
 
 def answers_page(sheet: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     """`sheet` are the answers, `shown` the verification, both as the API shows them to this caller."""
     answers = sheet["answers"]
-    rows = None if answers is None else [_row(answer) for answer in answers]
+    rows = None if answers is None else answer_rows(answers)
     return _PAGE.render(
         sheet=sheet,
         style=_STYLE,
         headline=_HEADLINES[sheet["status"], sheet["outcome"]],
-        facts=_facts(shown) if rows is not None else [],
+        facts=facts_of(shown["inquiry"]) if rows is not None else [],
         answered=sheet["answered_at"] and sheet["answered_at"][:10],
         rows=rows,
     )
 
 
-def _facts(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
-    inquiry = shown["inquiry"]
+def answer_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The answers in a front desk's words, each with its `sources`."""
+    return [_row(answer) for answer in answers]
+
+
+def facts_of(inquiry: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Whom and what was asked about."""
     if inquiry is None:
         return []
     patient, payer, service = inquiry["patient"], inquiry["payer"], inquiry["service"]
@@ -108,6 +121,7 @@ def _row(answer: Mapping[str, Any]) -> dict[str, Any]:
         "confidence": str(answer["confidence"]),
         "confidence_words": _CONFIDENCE_WORDS[answer["confidence"]],
         "because": answer["because"],
+        "sources": answer["sources"],
     }
 
 
@@ -132,13 +146,13 @@ def _cost(given: Any) -> list[str]:
 
 
 def _visit_cost(given: Any) -> list[str]:
-    return [*_cost(given), _NETWORKS[given["network"]]]
+    return [*_cost(given), _NETWORK_WORDS[given["network"]]]
 
 
 def _deductible(given: Any) -> list[str]:
     levels = (("individual", "for the patient"), ("family", "for the family"), ("unknown_level", "left"))
     lines = [f"${given[level]} {words}" for level, words in levels if given[level] is not None]
-    return [*lines, _NETWORKS[given["network"]]]
+    return [*lines, _NETWORK_WORDS[given["network"]]]
 
 
 def _visits(given: Any) -> list[str]:
@@ -147,7 +161,7 @@ def _visits(given: Any) -> list[str]:
 
 
 def _authorization(given: Any) -> list[str]:
-    return [_AUTHORIZATION[given]]
+    return [AUTHORIZATION_WORDS[given]]
 
 
 def _telehealth(given: Any) -> list[str]:
