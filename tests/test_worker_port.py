@@ -33,6 +33,7 @@ PARTS = {
     "migrations",
     "verifications",
     "deliveries",
+    "bulk_jobs",
     "close_late",
     "wake_held_back",
 }
