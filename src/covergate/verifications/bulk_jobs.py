@@ -28,9 +28,9 @@ from covergate.gateway import Gateway
 from covergate.states import BulkAction, BulkOutcome, BulkStatus, SubjectKind, WaitingFor
 from covergate.timestamps import instant
 from covergate.verifications.operator import Resolution
-from covergate.verifications.queries import Filters, matching
+from covergate.verifications.queries import FACTS, Filters, fact_of, matching
 from covergate.verifications.resubmit import corrected
-from covergate.verifications.view import CURRENT_STATUS, CURRENT_VENDOR, JOINED
+from covergate.verifications.view import JOINED
 
 _OF_TENANTS = (CallerKind.KEY, CallerKind.USER)
 
@@ -55,11 +55,10 @@ _CAN_BE: dict[BulkAction, str] = {
 }
 """To which of the verifications that match the action can be done at all."""
 
-_FACTS = (
-    f"v.id, v.tenant_id, v.mode, v.external_id, {CURRENT_STATUS} AS status, v.outcome, v.failure_code,"
-    f" {CURRENT_VENDOR} AS vendor, v.created_at"
+_SAMPLED = Query(
+    f"SELECT {FACTS} FROM {JOINED} JOIN tenants t ON t.id = v.tenant_id WHERE v.id = ANY(CAST(:ids AS text[]))"
+    " ORDER BY v.id DESC"
 )
-_SAMPLED = Query(f"SELECT {_FACTS} FROM {JOINED} WHERE v.id = ANY(CAST(:ids AS text[])) ORDER BY v.id DESC")
 _MAKE = Query(
     f"""
 INSERT INTO bulk_jobs (id, tenant_id, mode, action, filter, resolution, again, corrections_sealed, status, matched, sample,
@@ -269,7 +268,7 @@ async def read_job(gateway: Gateway, caller: Caller, job_id: str) -> dict[str, A
     }
     return {
         **_view(row),
-        "sample": [_fact(one) for one in sample],
+        "sample": [fact_of(one) for one in sample],
         "left": left,
         "done": numbers[BulkOutcome.DONE],
         **{outcome.value: report for outcome, report in reports.items()},
@@ -312,8 +311,3 @@ def _view(row: Record) -> dict[str, Any]:
         "matched": row.matched,
         **{name: instant(row[name]) for name in ("created_at", "started_at", "ended_at")},
     }
-
-
-def _fact(row: Record) -> dict[str, Any]:
-    names = ("id", "tenant_id", "mode", "external_id", "status", "outcome", "failure_code", "vendor")
-    return {**{name: row[name] for name in names}, "created_at": instant(row.created_at)}
