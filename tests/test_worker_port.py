@@ -33,6 +33,7 @@ PARTS = {
     "migrations",
     "verifications",
     "deliveries",
+    "bulk_jobs",
     "close_late",
     "wake_held_back",
 }
@@ -77,7 +78,7 @@ async def test_a_sweep_that_is_not_done_any_more_is_named(gateway: Gateway, monk
         await until_well(client)
         monkeypatch.setattr(worker, "UNDONE_SECONDS", -1.0)
         found = await ailing(client)
-        assert set(found) == {"verifications", "deliveries", "close_late", "wake_held_back"}
+        assert set(found) == {"verifications", "deliveries", "bulk_jobs", "close_late", "wake_held_back"}
         assert all(re.fullmatch(r"last done \d s ago", why) for why in found.values())
         monkeypatch.undo()
         await until_well(client)

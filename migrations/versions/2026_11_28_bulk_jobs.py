@@ -43,7 +43,7 @@ CREATE TABLE bulk_jobs (
   CONSTRAINT ck_bulk_jobs_mode CHECK (mode IN ('test', 'live')),
   CONSTRAINT ck_bulk_jobs_action CHECK (action IN ('resubmit', 'cancel', 'resolve', 'redeliver')),
   CONSTRAINT ck_bulk_jobs_status CHECK (status IN ('counted', 'queued', 'running', 'completed', 'canceled')),
-  CONSTRAINT ck_bulk_jobs_actor_kind CHECK (actor_kind IN ('key', 'operator', 'worker', 'cli')),
+  CONSTRAINT ck_bulk_jobs_actor_kind CHECK (actor_kind IN ('key', 'operator', 'user', 'worker', 'cli')),
   CONSTRAINT ck_bulk_jobs_due_until_over CHECK ((due_at IS NULL) = (ended_at IS NOT NULL))
 )""")
     op.execute("CREATE INDEX ix_bulk_jobs_due ON bulk_jobs (due_at) WHERE due_at IS NOT NULL")

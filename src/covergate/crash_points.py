@@ -31,7 +31,7 @@ def point(name: str) -> None:
 
     Of what is written together: `before_intents`, `after_intents`, `before_delivered` (posted, not recorded), `after_delivered`;
     `before_commit` and `after_commit` are of all steps that are written together, too. `after_reading`: of one that was read
-    again by later rules.
+    again by later rules. `before_bulk_commit`, `after_bulk_resubmit`: of one that a bulk job does.
     """
     if name not in _left:
         return

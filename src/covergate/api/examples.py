@@ -350,12 +350,14 @@ QUEUED_JOB: dict[str, Any] = {
         {
             "id": _VER,
             "tenant_id": "ten_01jd7k2b4ee0r9m2zn4x8b6wqe",
+            "tenant": "Clinic North",
             "mode": "test",
             "external_id": "intake-8841",
             "status": "failed",
             "outcome": None,
             "failure_code": "vendor_unavailable",
             "vendor": "sohar",
+            "waiting_for": None,
             "created_at": _ENDED,
         }
     ],

@@ -282,12 +282,14 @@ class BulkSample(Shown):
 
     id: str
     tenant_id: str
+    tenant: Annotated[str, Field(description="Its name")]
     mode: Mode
     external_id: str | None
     status: Status
     outcome: Outcome | None
     failure_code: FailureCode | None
     vendor: str
+    waiting_for: states.WaitingFor | None
     created_at: datetime
 
 

@@ -31,6 +31,7 @@ from covergate.cli import (
     tenants,
     users,
     vendors,
+    verifications,
 )
 from covergate.errors import ConfigurationError, PartFailed
 from covergate.settings import Settings
@@ -54,6 +55,7 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(vendors.app, name="vendors")
+app.add_typer(verifications.app, name="verifications")
 
 
 def _print_version(wanted: bool) -> None:

@@ -28,9 +28,11 @@ from covergate.gateway import Gateway
 from covergate.states import BulkAction, BulkOutcome, BulkStatus, SubjectKind, WaitingFor
 from covergate.timestamps import instant
 from covergate.verifications.operator import Resolution
-from covergate.verifications.queries import Filters, matching
+from covergate.verifications.queries import FACTS, Filters, fact_of, matching
 from covergate.verifications.resubmit import corrected
-from covergate.verifications.view import CURRENT_STATUS, CURRENT_VENDOR, JOINED
+from covergate.verifications.view import JOINED
+
+_OF_TENANTS = (CallerKind.KEY, CallerKind.USER)
 
 BULK_JOBS = "covergate_bulk"
 """The channel on which due jobs are announced."""
@@ -53,11 +55,10 @@ _CAN_BE: dict[BulkAction, str] = {
 }
 """To which of the verifications that match the action can be done at all."""
 
-_FACTS = (
-    f"v.id, v.tenant_id, v.mode, v.external_id, {CURRENT_STATUS} AS status, v.outcome, v.failure_code,"
-    f" {CURRENT_VENDOR} AS vendor, v.created_at"
+_SAMPLED = Query(
+    f"SELECT {FACTS} FROM {JOINED} JOIN tenants t ON t.id = v.tenant_id WHERE v.id = ANY(CAST(:ids AS text[]))"
+    " ORDER BY v.id DESC"
 )
-_SAMPLED = Query(f"SELECT {_FACTS} FROM {JOINED} WHERE v.id = ANY(CAST(:ids AS text[])) ORDER BY v.id DESC")
 _MAKE = Query(
     f"""
 INSERT INTO bulk_jobs (id, tenant_id, mode, action, filter, resolution, again, corrections_sealed, status, matched, sample,
@@ -82,9 +83,9 @@ _COLUMNS = (
 )
 _WITHIN = (
     "(:tenant_id IS NULL OR tenant_id = :tenant_id) AND (:mode IS NULL OR mode = :mode)"
-    " AND (:actor_kind IS NULL OR actor_kind = :actor_kind)"
+    " AND (:kinds IS NULL OR actor_kind = ANY(:kinds))"
 )
-_BOUNDS = {"tenant_id": "text", "mode": "text", "actor_kind": "text"}
+_BOUNDS = {"tenant_id": "text", "mode": "text", "kinds": "text[]"}
 _READ = Query(f"SELECT {_COLUMNS} FROM bulk_jobs WHERE id = :id AND {_WITHIN}", **_BOUNDS)
 _LIST = Query(
     f"SELECT {_COLUMNS} FROM bulk_jobs WHERE (:after IS NULL OR id < :after) AND {_WITHIN} ORDER BY id DESC LIMIT :limit",
@@ -196,7 +197,7 @@ def _errors(caller: Caller, order: BulkOrder) -> list[FieldError]:
 def require_power(caller: Caller, action: BulkAction) -> None:
     """What the single action needs. Raises Problem `insufficient_scope`."""
     needed = {BulkAction.RESOLVE: "operations", BulkAction.REDELIVER: "webhooks:manage"}.get(action)
-    if caller.kind is CallerKind.KEY and needed is not None and needed not in caller.scopes:
+    if caller.kind in _OF_TENANTS and needed is not None and needed not in caller.scopes:
         operators = action is BulkAction.RESOLVE
         raise Problem("insufficient_scope", "this needs an operator" if operators else f"this needs the scope {needed}")
 
@@ -227,10 +228,10 @@ async def _match(
     return row.matched, row.sample
 
 
-def _bounds(caller: Caller) -> dict[str, str | None]:
-    """A tenant sees the jobs of its keys; what operators ordered is theirs."""
-    of_keys = CallerKind.KEY if caller.kind is CallerKind.KEY else None
-    return {"tenant_id": caller.within_tenant, "mode": caller.within_mode, "actor_kind": of_keys}
+def _bounds(caller: Caller) -> dict[str, Any]:
+    """A tenant sees the jobs of its keys and people; what operators ordered is theirs."""
+    kinds = list(_OF_TENANTS) if caller.kind in _OF_TENANTS else None
+    return {"tenant_id": caller.within_tenant, "mode": caller.within_mode, "kinds": kinds}
 
 
 async def read_job(gateway: Gateway, caller: Caller, job_id: str) -> dict[str, Any]:
@@ -267,7 +268,7 @@ async def read_job(gateway: Gateway, caller: Caller, job_id: str) -> dict[str, A
     }
     return {
         **_view(row),
-        "sample": [_fact(one) for one in sample],
+        "sample": [fact_of(one) for one in sample],
         "left": left,
         "done": numbers[BulkOutcome.DONE],
         **{outcome.value: report for outcome, report in reports.items()},
@@ -310,8 +311,3 @@ def _view(row: Record) -> dict[str, Any]:
         "matched": row.matched,
         **{name: instant(row[name]) for name in ("created_at", "started_at", "ended_at")},
     }
-
-
-def _fact(row: Record) -> dict[str, Any]:
-    names = ("id", "tenant_id", "mode", "external_id", "status", "outcome", "failure_code", "vendor")
-    return {**{name: row[name] for name in names}, "created_at": instant(row.created_at)}
