@@ -102,6 +102,18 @@ async def test_a_tenant_has_a_number_of_changes_of_accounts(
         assert await statuses(client, 1, "PUT", path, headers=keys.other, json=sent) != [429]
 
 
+async def test_a_tenant_has_a_number_of_test_events(
+    limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever has a key has us post to an address of somebody else's, as fast as it likes."""
+    monkeypatch.setattr(limits, "TEST_EVENTS", 3)
+    async with limited() as client:
+        for headers in (keys.full, keys.other):
+            made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=headers)
+            path = f"/v1/webhook-endpoints/{made.json()['id']}/test"
+            assert await statuses(client, 4, "POST", path, headers=headers) == [202] * 3 + [429]
+
+
 async def test_metrics_that_many_ask_for_are_read_once(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
     read = Backlog._read
