@@ -156,6 +156,21 @@ async def test_one_request_too_many_does_not_wait(limited: Limited, keys: Keys, 
         assert not waiters._events
 
 
+async def test_a_wait_holds_nothing_that_processes_share(limited: Limited, keys: Keys, body: Body) -> None:
+    """So each process may count its own."""
+    async with limited() as client:
+        created = (await client.post("/v1/verifications", json=body(), headers=keys.full)).json()
+        path, prefer = f"/v1/verifications/{created['id']}", {**keys.full, "prefer": "wait=30"}
+        waiting = [asyncio.create_task(client.get(path, headers=prefer)) for _ in range(30)]
+        state = client._transport.app.state  # type: ignore[attr-defined]
+        await eventually(lambda: len(state.waiters._events[created["id"]]) == 30)
+        await eventually(lambda: state.gateway.database.pool_use[0] == 0)
+        assert not any(one.done() for one in waiting)
+        assert (await client.post(f"{path}/cancel", headers=keys.full)).status_code == 200
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert {answer.json()["status"] for answer in answers} == {"canceled"}
+
+
 class Line:
     """A kept-alive connection that asks as little of this process as it can."""
 
