@@ -240,6 +240,9 @@ AAA_FAILURES: dict[str, FailureCode] = {
     **dict.fromkeys(("79", "T4"), FailureCode.PAYER_NOT_RECOGNIZED),
 }
 
+PRIMARY_CARE_AUTHORIZATION = "AE"
+"""AAA03: Requires Primary Care Physician Authorization."""
+
 # A third party inquires, wait 30 or 10 days, the payer will answer later: all outlive the request (docs/x12.md#aaa04).
 _OUT_OF_OUR_HANDS = frozenset({"S", "W", "X", "Y"})
 

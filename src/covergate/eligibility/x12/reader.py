@@ -55,6 +55,7 @@ from covergate.eligibility.x12.codes import (
     NON_COVERED,
     PENDING_INVESTIGATION,
     PERIODS,
+    PRIMARY_CARE_AUTHORIZATION,
     RATE_PERIODS,
     UNITS,
     WHOLE_PLAN,
@@ -93,6 +94,7 @@ class Reading:
     other_coverage: list[OtherCoverage] = field(default_factory=list)
     related_entities: list[RelatedEntity] = field(default_factory=list)
     authorizations: list[Authorization] = field(default_factory=list)
+    referral: Sourced[bool] = NOT_STATED
     notes: list[str] = field(default_factory=list)
     warnings: list[Warning_] = field(default_factory=list)
 
@@ -140,9 +142,16 @@ def read_271(
             rows, service, asking_npi, [text.value for text in answering_payer if text.value]
         ),
         authorizations=authorizations_of(rows),
+        referral=_referral(aaas),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
         warnings=[*_warnings(rows, coverage_rows, service), *_impossible(benefits)],
     )
+
+
+def _referral(aaas: Sequence[Aaa]) -> Sourced[bool]:
+    """Beside a coverage, "requires primary care physician authorization" is no refusal: a referral is needed."""
+    asking = [pointer for aaa in aaas if aaa.code == PRIMARY_CARE_AUTHORIZATION for pointer in aaa.sources]
+    return Sourced(True, tuple(sorted(asking))) if asking else NOT_STATED
 
 
 def _concerns(row: EbRow, service: Service) -> bool:
