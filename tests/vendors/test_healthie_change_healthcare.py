@@ -211,7 +211,9 @@ def test_words_in_place_of_codes() -> None:
     deductible, copay = found["C"], found["B"]
     assert (deductible.level, deductible.period, deductible.network) == ("individual", "calendar_year", "in")
     assert (copay.service_type_codes, copay.network, copay.authorization) == (["98"], "both", "not_required")
-    assert copay.sources["network"] == ["/exchanges/0/body/check/response#/benefitsInformation/2/inPlanNetworkIndicator"]
+    assert copay.sources["network"] == [
+        "/exchanges/0/body/check/response#/benefitsInformation/2/inPlanNetworkIndicator"
+    ]
     assert {warned.code for warned in named.warnings} == {"unknown_code"}
 
 

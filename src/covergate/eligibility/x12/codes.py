@@ -33,6 +33,7 @@ NON_COVERED = "I"
 HEALTH_CARE_FACILITY = "X"
 OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
+RESTRICTED = "N"
 CANNOT_PROCESS = "V"
 
 # docs/x12.md#eb01; listed codes without an entry are `other`.

@@ -57,6 +57,7 @@ from covergate.eligibility.x12.codes import (
     PERIODS,
     PRIMARY_CARE_AUTHORIZATION,
     RATE_PERIODS,
+    RESTRICTED,
     UNITS,
     WHOLE_PLAN,
     Figure,
@@ -144,7 +145,11 @@ def read_271(
         authorizations=authorizations_of(rows),
         referral=_referral(aaas),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
-        warnings=[*_warnings(rows, coverage_rows, service), *_impossible(benefits)],
+        warnings=[
+            *_warnings(rows, coverage_rows, service),
+            *_restricted(rows, service, asking_npi),
+            *_impossible(benefits),
+        ],
     )
 
 
@@ -234,6 +239,18 @@ def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Servic
     for code, problems in ((WarningCode.UNKNOWN_CODE, unknown), (WarningCode.RAW_UNPARSABLE, unreadable)):
         warnings += [warning(code, *pointers_of(elements), detail=detail) for detail, elements in problems.items()]
     return warnings
+
+
+def _restricted(rows: Sequence[EbRow], service: Service, asking_npi: str | None) -> list[Warning_]:
+    """The plan pays one provider alone, and that is not the one who asks."""
+    if asking_npi is None:
+        return []
+    restricted = [row for row in rows if row.code == RESTRICTED and _concerns(row, service)]
+    npis = {entity.npi.value: entity.npi for row in restricted for entity in row.entities if entity.npi}
+    if not npis or asking_npi in npis:
+        return []
+    detail = "services are restricted to another provider"
+    return [warning(WarningCode.LIMITED_BENEFIT, *pointers_of(npis.values()), detail=detail)]
 
 
 def _flag(code: WarningCode, rows: list[EbRow]) -> list[Warning_]:
