@@ -36,9 +36,9 @@ _MOMENT = "30m, 12h or 7d ago, a date, or an instant."
 _COLUMNS = ("id", "tenant", "mode", "status", "how", "vendor", "external id", "created (UTC)")
 _Brings = TypeVar("_Brings")
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[VERIFICATION_ID]...", show_default=False)]
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="[VERIFICATION_ID]...", show_default=False)]
 OneId = Annotated[str, typer.Argument(metavar="VERIFICATION_ID")]
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this one's: its name or id.")]
+_Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this one's: its name or id.")]
 InMode = Annotated[Literal["test", "live"] | None, typer.Option("--mode", help="Only in this one.")]
 InJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without it what matches is only counted.")]
@@ -90,7 +90,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 @filtered
 def list_found(
     filters: Filters,
-    tenant: Tenant = None,
+    tenant: _Tenant = None,
     mode: InMode = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
     as_json: InJson = False,
@@ -146,7 +146,7 @@ def say_why(verification_id: OneId) -> None:
 @filtered
 def retry(
     filters: Filters,
-    verification_ids: Ids = None,
+    verification_ids: _Ids = None,
     correct: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,7 +154,7 @@ def retry(
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what was asked again before, at another fee.")] = False,
-    tenant: Tenant = None,
+    tenant: _Tenant = None,
     mode: InMode = None,
     yes: Yes = False,
     wait: Wait = True,
@@ -181,13 +181,13 @@ def retry(
 @filtered
 def resolve_found(
     filters: Filters,
-    verification_ids: Ids = None,
+    verification_ids: _Ids = None,
     decide: Annotated[
         Literal["resubmit", "give_up"] | None,
         typer.Option(help="resubmit: at the vendor's price; give_up: it fails with submission_unknown."),
     ] = None,
     found: Annotated[str | None, typer.Option(metavar="REFERENCE", help="The vendor has it under this.")] = None,
-    tenant: Tenant = None,
+    tenant: _Tenant = None,
     mode: InMode = None,
     yes: Yes = False,
     wait: Wait = True,
@@ -224,8 +224,8 @@ def resolve_found(
 @filtered
 def cancel_found(
     filters: Filters,
-    verification_ids: Ids = None,
-    tenant: Tenant = None,
+    verification_ids: _Ids = None,
+    tenant: _Tenant = None,
     mode: InMode = None,
     yes: Yes = False,
     wait: Wait = True,

@@ -22,7 +22,6 @@ OPEN_FOR = timedelta(hours=3)
 ENDED_FOR = timedelta(hours=24)
 STRIP_FOR = timedelta(hours=1)
 """The vendors' numbers are of the hour under way and the one before."""
-DEADLINES_SECONDS = 3600
 MOST_LISTED = 10
 
 STANDS: Mapping[str, tuple[str, str]] = {
@@ -49,7 +48,7 @@ async def _fleet(visitor: Visitor) -> dict[str, Any]:
     async with visitor.gateway.connection() as db:
         samples = await overview.open_over_time(db, at - OPEN_FOR, mode)
         ended = await overview.ended_by_hour(db, at - ENDED_FOR, None, mode)
-        seen = await overview.picture(db, mode)
+        seen = await overview.overview_of(db, mode)
         strip = await vendors_together(db, mode, "hour", at - STRIP_FOR)
     numbers = {one.vendor: one for one in strip}
     return {

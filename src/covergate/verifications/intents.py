@@ -22,7 +22,7 @@ from covergate.verifications.commit import persevering
 from covergate.verifications.conversation import SEND_WITHIN, VendorHeld
 from covergate.verifications.model import Verification
 
-HELD: Literal["held"] = "held"
+BY_A_HOLD: Literal["held"] = "held"
 """Instead of an instant: an operator holds the vendor. Asked in the statement that stores, so that a hold binds every submission
 whose intent is stored after it."""
 
@@ -82,7 +82,7 @@ class Intents:
     async def _store(self, intents: Sequence[dict[str, Any]]) -> list[Stored]:
         values = {name: [intent[name] for intent in intents] for name in intents[0]}
         async with self.gateway.connection() as db:
-            stored = {row["intent_id"]: row["intent_at"] or HELD for row in await _INTEND.all(db, values)}
+            stored = {row["intent_id"]: row["intent_at"] or BY_A_HOLD for row in await _INTEND.all(db, values)}
         return [stored.get(intent["intent_id"]) for intent in intents]
 
 
@@ -116,7 +116,7 @@ class Intent:
                 "intent_id": self.id,
             }
         )
-        if stored == HELD:
+        if stored == BY_A_HOLD:
             raise VendorHeld
         self.at = stored
         if self.at is not None:
