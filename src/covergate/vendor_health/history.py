@@ -43,7 +43,8 @@ MOST_PRUNED = 5000
 
 _BEGIN = Query("""
 INSERT INTO counting_cursor (id, counted_until)
-VALUES (1, date_trunc('minute', now() - make_interval(days => :days)))
+VALUES (1, date_trunc('minute', now() - CASE WHEN EXISTS (SELECT FROM attempts)
+  THEN make_interval(days => :days) ELSE interval '1 hour' END))
 ON CONFLICT DO NOTHING""")
 _LOCK = Query(
     f"""
