@@ -104,7 +104,8 @@ def _standing(shown: Mapping[str, Any], latest: str | None, now: datetime) -> st
     for_how_long, kind = _since(waiting["since"], now), WaitingFor(waiting["kind"])
     special = _BY_ENTRY.get(latest or "") if kind is WaitingFor.VENDOR else None
     said = (special or _BY_KIND[kind])(title, for_how_long)
-    return said if kind in _NOT_BY_ITSELF else f"{said}, {_looks_again(shown['next_check_at'], now)}"
+    ends_first = shown["next_check_at"] == shown["deadline"]
+    return said if ends_first or kind in _NOT_BY_ITSELF else f"{said}, {_looks_again(shown['next_check_at'], now)}"
 
 
 _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
