@@ -54,8 +54,13 @@ def test_what_is_left_may_be_counted_and_then_leads_to_both_places() -> None:
     assert told(cell(made, "Deductible, individual", "in network").left) == ("$600.00", ("/1/eb07", "/2/eb07"))
 
 
+def test_nothing_is_left_of_a_total_of_zero_which_is_its_place() -> None:
+    mine = cell(card(eb("C*IND*30***23*0*****Y")), "Deductible, individual", "in network")
+    assert (told(mine.left), mine.is_met) == (("$0.00", ("/1/eb07",)), True)
+
+
 def test_a_share_leads_to_the_row_that_states_it() -> None:
-    made = card(eb("B**98****30*****Y"), eb("A**98*****.2****N"), eb("B**35****45*****Y"))
+    made = card(eb("B**98****30*****Y"), eb("A**98*****.2****N"), eb("B**35****45*****Y"), eb("J**98****30*****Y"))
     assert told(share(made, "Copay", "in network")) == ("$30.00", ("/1/eb07",))
     assert told(share(made, "Coinsurance", "out of network")) == ("20 %", ("/2/eb08",))
     assert share(made, "Coinsurance", "in network").words is None
