@@ -33,7 +33,7 @@ def call(seconds: float, status: int, ms: int | None) -> dict[str, Any]:
 def story(**changes: Any) -> Story:
     given: dict[str, Any] = {
         "timeline": [entry(0, "created"), entry(1, "submitted", "vendor"), entry(3601, "completed")],
-        "exchanges": [call(1, 201, 400), call(3600, 503, None)],
+        "exchanges": [call(1, 201, 400), call(3600, 503, 600_000)],
         "events": [{"id": "e", "type": "verification.completed", "created_at": at(3601)}],
         "deliveries": [
             {
@@ -66,7 +66,8 @@ def test_everything_stands_within_the_picture_in_its_order() -> None:
 def test_what_went_wrong_has_a_sign_and_not_only_a_colour() -> None:
     made = picture_of(shown(), story(), BEGUN)
     by_title = {bar.title: bar for bar in made.bars}
-    assert by_title["10:00:00 UTC GET /x: 503"].kind == "bad"
+    refused = by_title["10:00:00 UTC GET /x: 503, 10 min"]
+    assert (refused.kind, refused.label) == ("bad", "✗ 503")
     assert by_title["09:00:01 UTC GET /x: 201, 400 ms"].kind == "good"
     assert [mark.sign for mark in made.marks] == ["·", "·", "✓", "»"]
 
@@ -97,3 +98,4 @@ def test_one_that_has_just_begun_is_drawn() -> None:
 def test_clocks_that_disagree_do_no_harm() -> None:
     made = picture_of(shown(), story(exchanges=[call(-5, 200, 9000)]), BEGUN - timedelta(seconds=1))
     assert all(bar.width > 0 for bar in made.bars)
+    assert made.marks[0].x == LEFT

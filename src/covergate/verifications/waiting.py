@@ -117,9 +117,6 @@ _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
         f"Waits since {since}, because {title} refuses the account's credentials: put in ones that it takes"
     ),
     WaitingFor.HOLD: lambda title, since: f"Waits since {since} until {title}, which an operator holds, is resumed",
-    WaitingFor.CREDENTIALS: lambda title, since: (
-        f"Waits since {since}, because {title} refuses the credentials: it goes on when they are mended"
-    ),
     WaitingFor.OPERATOR: lambda title, since: (
         f"Waits for a person since {since}: nobody can tell whether {title} has the submission"
     ),
