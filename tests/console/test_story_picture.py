@@ -81,9 +81,8 @@ def test_a_long_wait_leaves_room_for_the_rest() -> None:
 
 def test_an_open_one_goes_on_to_its_next_look() -> None:
     now = BEGUN + timedelta(seconds=30)
-    made = picture_of(
-        shown(completed_at=None, next_check_at=at(60)), story(timeline=[entry(0, "created", "vendor")]), now
-    )
+    begun = story(timeline=[entry(0, "created", "vendor")], exchanges=[], events=[], deliveries=[])
+    made = picture_of(shown(completed_at=None, next_check_at=at(60)), begun, now)
     assert made.now is not None
     assert made.now < WIDTH - 20
     assert "1 step in 30 s" in made.summary
