@@ -110,6 +110,11 @@ def test_a_look_that_is_due_is_now() -> None:
     assert "looks again now" in said(sentence_of(shown(WaitingFor.VENDOR, next_check_at=at(-2)), None, NOW))
 
 
+def test_a_look_at_the_deadline_is_none() -> None:
+    one = shown(WaitingFor.CREDENTIALS, next_check_at=at(7500))
+    assert "looks again" not in said(sentence_of(one, None, NOW))
+
+
 def test_only_what_ones_scopes_allow_is_possible() -> None:
     waits = shown(WaitingFor.OPERATOR)
     assert possible_acts(waits, set()) == []

@@ -163,7 +163,8 @@ def _steps(picture: StoryPicture, axis: _Axis, story: Story) -> None:
 def _waits(picture: StoryPicture, axis: _Axis, story: Story, end: datetime) -> None:
     y = _lane(picture, "Waits for")
     ends = [*(datetime.fromisoformat(entry["at"]) for entry in story.timeline[1:]), end]
-    for entry, until in zip(story.timeline, ends, strict=True):
+    # None is left of one whose months were deleted.
+    for entry, until in zip(story.timeline, ends, strict=False):
         if entry["waiting_for"] is None:
             continue
         begun = datetime.fromisoformat(entry["at"])

@@ -104,7 +104,8 @@ def _standing(shown: Mapping[str, Any], latest: str | None, now: datetime) -> st
     for_how_long, kind = _since(waiting["since"], now), WaitingFor(waiting["kind"])
     special = _BY_ENTRY.get(latest or "") if kind is WaitingFor.VENDOR else None
     said = (special or _BY_KIND[kind])(title, for_how_long)
-    return said if kind in _NOT_BY_ITSELF else f"{said}, {_looks_again(shown['next_check_at'], now)}"
+    ends_first = shown["next_check_at"] == shown["deadline"]
+    return said if ends_first or kind in _NOT_BY_ITSELF else f"{said}, {_looks_again(shown['next_check_at'], now)}"
 
 
 _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
@@ -116,9 +117,6 @@ _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
         f"Waits since {since}, because {title} refuses the account's credentials: put in ones that it takes"
     ),
     WaitingFor.HOLD: lambda title, since: f"Waits since {since} until {title}, which an operator holds, is resumed",
-    WaitingFor.CREDENTIALS: lambda title, since: (
-        f"Waits since {since}, because {title} refuses the credentials: it goes on when they are mended"
-    ),
     WaitingFor.OPERATOR: lambda title, since: (
         f"Waits for a person since {since}: nobody can tell whether {title} has the submission"
     ),
