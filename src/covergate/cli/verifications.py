@@ -36,13 +36,13 @@ _MOMENT = "30m, 12h or 7d ago, a date, or an instant."
 _COLUMNS = ("id", "tenant", "mode", "status", "how", "vendor", "external id", "created (UTC)")
 _Brings = TypeVar("_Brings")
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[VERIFICATION_ID]...", show_default=False)]
-OneId = Annotated[str, typer.Argument(metavar="VERIFICATION_ID")]
-Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this one's: its name or id.")]
-InMode = Annotated[Literal["test", "live"] | None, typer.Option("--mode", help="Only in this one.")]
-InJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without it what matches is only counted.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or leave it to the worker.")]
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="[VERIFICATION_ID]...", show_default=False)]
+_OneId = Annotated[str, typer.Argument(metavar="VERIFICATION_ID")]
+_Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this one's: its name or id.")]
+_InMode = Annotated[Literal["test", "live"] | None, typer.Option("--mode", help="Only in this one.")]
+_InJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without it what matches is only counted.")]
+_Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or leave it to the worker.")]
 
 _FILTERS: dict[str, Any] = {
     "status": Annotated[list[str] | None, typer.Option(help="May be given several times.")],
@@ -90,10 +90,10 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 @filtered
 def list_found(
     filters: Filters,
-    tenant: Tenant = None,
-    mode: InMode = None,
+    tenant: _Tenant = None,
+    mode: _InMode = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
-    as_json: InJson = False,
+    as_json: _InJson = False,
 ) -> None:
     """List verifications, the newest first. JSON is a line for each."""
     from covergate.verifications.queries import list_facts
@@ -105,7 +105,7 @@ def list_found(
 
 
 @app.command("show", epilog="Example: covergate verifications show ver_… --json")
-def show_one(verification_id: OneId, as_json: InJson = False) -> None:
+def show_one(verification_id: _OneId, as_json: _InJson = False) -> None:
     """Show one: where it stands, its attempts and its timeline. PHI is not shown."""
     shown, timeline, _ = _run(None, None, lambda gateway, caller: _read(gateway, caller, verification_id))
     if as_json:
@@ -125,7 +125,7 @@ def show_one(verification_id: OneId, as_json: InJson = False) -> None:
 
 
 @app.command("why", epilog="Example: covergate verifications why ver_…")
-def say_why(verification_id: OneId) -> None:
+def say_why(verification_id: _OneId) -> None:
     """Say in one sentence what it waits for, when it is looked at again, when it ends, and what you can do."""
     from covergate.states import OPEN_STATUSES
     from covergate.verifications.waiting import sentence_of
@@ -146,7 +146,7 @@ def say_why(verification_id: OneId) -> None:
 @filtered
 def retry(
     filters: Filters,
-    verification_ids: Ids = None,
+    verification_ids: _Ids = None,
     correct: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,11 +154,11 @@ def retry(
         ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what was asked again before, at another fee.")] = False,
-    tenant: Tenant = None,
-    mode: InMode = None,
-    yes: Yes = False,
-    wait: Wait = True,
-    as_json: InJson = False,
+    tenant: _Tenant = None,
+    mode: _InMode = None,
+    yes: _Yes = False,
+    wait: _Wait = True,
+    as_json: _InJson = False,
 ) -> None:
     """Ask ended ones again, at the vendor's price: these, or all that match. Prints the ids of the new ones, or the report."""
     from covergate.states import BulkAction
@@ -181,17 +181,17 @@ def retry(
 @filtered
 def resolve_found(
     filters: Filters,
-    verification_ids: Ids = None,
+    verification_ids: _Ids = None,
     decide: Annotated[
         Literal["resubmit", "give_up"] | None,
         typer.Option(help="resubmit: at the vendor's price; give_up: it fails with submission_unknown."),
     ] = None,
     found: Annotated[str | None, typer.Option(metavar="REFERENCE", help="The vendor has it under this.")] = None,
-    tenant: Tenant = None,
-    mode: InMode = None,
-    yes: Yes = False,
-    wait: Wait = True,
-    as_json: InJson = False,
+    tenant: _Tenant = None,
+    mode: _InMode = None,
+    yes: _Yes = False,
+    wait: _Wait = True,
+    as_json: _InJson = False,
 ) -> None:
     """Decide on submissions of unknown fate: these, or all that match."""
     from covergate.states import BulkAction
@@ -224,12 +224,12 @@ def resolve_found(
 @filtered
 def cancel_found(
     filters: Filters,
-    verification_ids: Ids = None,
-    tenant: Tenant = None,
-    mode: InMode = None,
-    yes: Yes = False,
-    wait: Wait = True,
-    as_json: InJson = False,
+    verification_ids: _Ids = None,
+    tenant: _Tenant = None,
+    mode: _InMode = None,
+    yes: _Yes = False,
+    wait: _Wait = True,
+    as_json: _InJson = False,
 ) -> None:
     """Cancel open ones: these, or all that match. The vendor's work is not recalled."""
     from covergate.states import BulkAction
@@ -251,7 +251,7 @@ def cancel_found(
 def show_job(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
     stop: Annotated[bool, typer.Option("--stop", help="Stop it; what was done stays done.")] = False,
-    as_json: InJson = False,
+    as_json: _InJson = False,
 ) -> None:
     """Show how far a bulk job is, or stop it."""
     from covergate.verifications.bulk_jobs import read_job, stop_job
