@@ -14,7 +14,7 @@ from covergate.overview import (
     oldest_open,
     open_lately,
     open_over_time,
-    picture,
+    overview_of,
     vendors_now,
 )
 from covergate.vendor_health.circuit_breaker import begin_hold
@@ -116,7 +116,7 @@ async def test_the_whole_picture(engine: Engine, gateway: Gateway) -> None:
         await engine.step(ids[0])
     await count_ended(gateway)
     async with gateway.connection() as db:
-        shown = await picture(db, "test")
+        shown = await overview_of(db, "test")
         assert await ended_lately(db, 60, "live") == {}
     assert shown.ended == {"integrex": {"answered": 1}}
     assert [one.verification_id for one in shown.oldest] == [ids[1]]

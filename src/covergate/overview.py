@@ -180,7 +180,7 @@ class VendorNow:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Overview:
     """All of it at once, for `covergate top`."""
 
     open: OpenSample | None
@@ -271,10 +271,10 @@ async def vendors_now(db: AsyncConnection, *modes: str) -> list[VendorNow]:
     ]
 
 
-async def picture(db: AsyncConnection, *modes: str, seconds: float = 300) -> Picture:
+async def overview_of(db: AsyncConnection, *modes: str, seconds: float = 300) -> Overview:
     """`seconds`: how long ago the latest ends are."""
     mode = modes[0] if len(modes) == 1 else None
-    return Picture(
+    return Overview(
         await open_lately(db, mode),
         await oldest_due(db),
         await ended_lately(db, seconds, mode),

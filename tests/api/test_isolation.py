@@ -188,6 +188,14 @@ async def test_without_a_valid_key(client: httpx.AsyncClient, header: str | None
         assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
+async def test_two_keys_in_one_request_are_none(client: httpx.AsyncClient, keys: Keys) -> None:
+    """A proxy that looks at keys, or the log of one, might have looked at the other."""
+    both = [("authorization", one["authorization"]) for one in (keys.full, keys.other)]
+    for given in (both, both[::-1], both[:1] * 2):
+        answer = await client.get("/v1/verifications", headers=given)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
 def test_the_matrix_names_every_route(app: FastAPI) -> None:
     named = {
         (

@@ -102,6 +102,18 @@ async def test_a_tenant_has_a_number_of_changes_of_accounts(
         assert await statuses(client, 1, "PUT", path, headers=keys.other, json=sent) != [429]
 
 
+async def test_a_tenant_has_a_number_of_test_events(
+    limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever has a key has us post to an address of somebody else's, as fast as it likes."""
+    monkeypatch.setattr(limits, "TEST_EVENTS", 3)
+    async with limited() as client:
+        for headers in (keys.full, keys.other):
+            made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=headers)
+            path = f"/v1/webhook-endpoints/{made.json()['id']}/test"
+            assert await statuses(client, 4, "POST", path, headers=headers) == [202] * 3 + [429]
+
+
 async def test_metrics_that_many_ask_for_are_read_once(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
     read = Backlog._read
@@ -142,6 +154,21 @@ async def test_one_request_too_many_does_not_wait(limited: Limited, keys: Keys, 
         assert (await client.post(f"{path}/cancel", headers=keys.full)).status_code == 200
         assert (await asyncio.wait_for(waiting, 5)).headers["preference-applied"] == "wait=30"
         assert not waiters._events
+
+
+async def test_a_wait_holds_nothing_that_processes_share(limited: Limited, keys: Keys, body: Body) -> None:
+    """So each process may count its own."""
+    async with limited() as client:
+        created = (await client.post("/v1/verifications", json=body(), headers=keys.full)).json()
+        path, prefer = f"/v1/verifications/{created['id']}", {**keys.full, "prefer": "wait=30"}
+        waiting = [asyncio.create_task(client.get(path, headers=prefer)) for _ in range(30)]
+        state = client._transport.app.state  # type: ignore[attr-defined]
+        await eventually(lambda: len(state.waiters._events[created["id"]]) == 30)
+        await eventually(lambda: state.gateway.database.pool_use[0] == 0)
+        assert not any(one.done() for one in waiting)
+        assert (await client.post(f"{path}/cancel", headers=keys.full)).status_code == 200
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert {answer.json()["status"] for answer in answers} == {"canceled"}
 
 
 class Line:

@@ -69,7 +69,7 @@ async def watched(browser: Browser, url: str, **options: Any) -> AsyncIterator[W
         yield seen
     finally:
         await context.close()
-    assert seen.complaints == []
+    assert not seen.complaints, seen.complaints
 
 
 async def accessible(page: Page) -> None:

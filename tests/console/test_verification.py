@@ -84,7 +84,9 @@ async def test_what_waits_for_a_person_is_decided_once(house: House, visit: Visi
     id_ = await waits_for_a_person(house, "DROPREPLY-story")
     seen = await visit("operations")
     first, second = await opened(seen, id_), await opened(seen, id_)
-    await expect(first.locator(".sentence")).to_contain_text("you can submit it again, give it up or cancel it.")
+    await expect(first.locator(".sentence")).to_contain_text(
+        "you can submit it again, say that the vendor has it, give it up or cancel it."
+    )
     for page in (first, second):
         await page.get_by_text("Give it up …").click()
     await expect(first.get_by_text("It fails at once with submission_unknown")).to_be_visible()
@@ -208,7 +210,13 @@ async def test_a_tenants_staff_sees_its_own_alone(house: House, visit: Visit) ->
         token = (await client.get("/console/account")).text.partition('data-csrf="')[2][:64]
         for path, status in (("", 404), ("/raw", 404), ("/print", 404)):
             assert (await client.get(f"/console/verifications/{id_}{path}")).status_code == status
-        for path, status in (("/cancel", 404), ("/reveal", 404), ("/resolve", 403), ("/redeliver", 403)):
+        for path, status in (
+            ("/cancel", 404),
+            ("/ask-again", 404),
+            ("/reveal", 404),
+            ("/resolve", 403),
+            ("/redeliver", 403),
+        ):
             data = {"csrf": token, "reason": "billing", "action": "give_up", "delivery": "dlv_x"}
             assert (await client.post(f"/console/verifications/{id_}{path}", data=data)).status_code == status, path
     assert await house.read(id_) == before
@@ -319,3 +327,52 @@ async def test_it_can_be_read_and_worked_with_without_scripts(house: House, visi
         assert " style=" not in read.text
         done = await client.post(f"/console/verifications/{id_}/cancel", data={"csrf": token, "action": "cancel"})
         assert (done.status_code, done.headers["location"]) == (303, f"/console/verifications/{id_}?done=cancel")
+
+
+async def test_an_ended_one_is_asked_again_with_corrections_once(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "BADMEMBER-again")
+    await house.receiver.end_of(id_)
+    seen = await visit("operations")
+    first, second = await opened(seen, id_), await opened(seen, id_)
+    for page in (first, second):
+        await page.get_by_text("Ask again …").click()
+        await page.get_by_label("Member id").fill("ELIGIBLE-corrected")
+    await expect(first.get_by_label("Date of birth")).to_have_count(0)
+    await accessible(first)
+    await picture(first, "verification-ask-again")
+    await first.get_by_role("button", name="Ask again now").click()
+    await expect(first.locator("#message")).to_contain_text("This is the new verification.")
+    new = first.url.partition("/verifications/")[2].partition("?")[0]
+    assert new != id_
+    assert "ELIGIBLE-corrected" not in first.url
+    end = await house.receiver.end_of(new)
+    assert end["data"]["outcome"] == "eligible"
+    shown = await house.read(new)
+    assert (shown["retry_of"], shown["inquiry"]["patient"]["member_id"]) == (id_, "ELIGIBLE-corrected")
+    await second.get_by_role("button", name="Ask again now").click()
+    await expect(second.locator("#message")).to_contain_text("it was asked again meanwhile")
+    await expect(second.get_by_role("table", name="The same question, asked again")).to_contain_text(new)
+    assert len(await house.sql("SELECT 1 FROM verifications WHERE retry_of = :id", id=id_)) == 1
+
+
+async def test_a_correction_that_cannot_be_used_is_told_without_its_value(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-uncorrected")
+    page = await revealed(await opened(await visit("operations", "phi"), id_))
+    await page.get_by_text("Ask again …").click()
+    await page.get_by_label("Provider's NPI").fill("4711")
+    await page.get_by_label("Date of birth").fill("1991-01-01")
+    await page.get_by_role("button", name="Ask again now").click()
+    await expect(page.locator("#problem")).to_contain_text("/provider/npi cannot be used")
+    await expect(page.locator("#problem")).not_to_contain_text("4711")
+    assert await house.sql("SELECT 1 FROM verifications WHERE retry_of = :id", id=id_) == []
+
+
+async def test_what_the_vendor_has_goes_on_under_its_reference(house: House, visit: Visit) -> None:
+    id_ = await waits_for_a_person(house, "DROPREPLY-found")
+    ref = next(one["ref"] for one in await house.submissions() if one["member_id"] == "DROPREPLY-found")
+    page = await opened(await visit("operations"), id_)
+    await page.get_by_text("Say that the vendor has it …").click()
+    await page.get_by_label("The vendor's reference").fill(ref)
+    await page.get_by_role("button", name="Say that the vendor has it now").click()
+    await expect(page.locator("#message")).to_contain_text("The vendor is asked for it under that reference.")
+    assert (await house.settled(id_))["outcome"] == "eligible"

@@ -68,6 +68,35 @@ async def test_a_copay_of_no_network_is_in_the_summary(house: House) -> None:
     assert (summary["service"]["network"], summary["service"]["copay"]) == ("unknown", "30.00")
 
 
+async def test_amounts_of_another_service_are_not_those_of_the_asked_one(house: House) -> None:
+    seen = await rested(house, "integrex", "OTHERBENEFIT-odd")
+    copays = [row for row in seen["result"]["benefits"] if row["kind"] == "copay"]
+    assert [(row["service_type_codes"], row["amount"]) for row in copays] == [(["35"], "30.00")]
+    assert seen["result"]["summary"]["service"]["copay"] is None
+    assert seen["result"]["summary"]["unknown"] is None
+
+
+async def test_a_benefit_type_that_is_no_service_type_is_warned_of(house: House) -> None:
+    seen = await rested(house, "integrex", "ODDBENEFIT-odd")
+    assert seen["result"]["summary"]["unknown"]["copay"] == "30.00"
+    (warning,) = [one for one in seen["result"]["warnings"] if one["code"] == "unknown_code"]
+    assert "benefitTypeCode Q9" in warning["message"]
+
+
+async def test_psychotherapy_is_carved_out_with_mental_health(house: House) -> None:
+    service = {"procedure_codes": ["90837"], "place_of_service_code": "11", "specialty": "PSY"}
+    seen = await rested(house, "vsee", "CARVEDOUT-odd", service=service)
+    assert (seen["outcome"], seen["outcome_reason"]) == ("unknown", "carved_out")
+    assert seen["result"]["bill_to"]["payer"]["name"] == "SAMPLE BEHAVIORAL HEALTH"
+    assert seen["result"]["bill_to"]["payer"]["phone"] == "8005550102"
+    assert "bill_other_payer" in [step["code"] for step in seen["next_steps"]]
+
+
+async def test_of_twins_that_cannot_be_told_apart_neither_is_answered(house: House) -> None:
+    seen = await rested(house, "vsee", "TWINS-odd", subscriber=SUBSCRIBER)
+    assert (seen["status"], seen["failure"]["code"]) == ("failed", "member_ambiguous")
+
+
 async def test_of_two_dependents_the_patient_is_answered(house: House) -> None:
     seen = await rested(house, "vsee", "SIBLINGS-odd", subscriber=SUBSCRIBER)
     assert (seen["status"], seen["outcome"]) == ("completed", "eligible")

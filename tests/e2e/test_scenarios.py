@@ -174,12 +174,16 @@ async def test_the_answer_says_what_the_vendor_stated(asked: Asked, vendor: str)
     assert (deductible["total"], deductible["remaining"]) == ("1000.00", "250.00")
 
 
+DOUBTS = ("payer_not_in_directory", "payer_matched_by_name", "payer_id_and_name_differ")
+
+
 @pytest.mark.parametrize(
     ("changes", "codes", "directory_id"),
     [
         ({"payer": {"id": "60054"}}, set(), None),
         ({"payer": {"id": "99999"}}, {"payer_not_in_directory"}, None),
         ({"payer": {"id": "nopayer"}}, {"payer_not_in_directory"}, None),
+        ({"payer": {"id": "60054", "name": "Cigna"}}, {"payer_id_and_name_differ"}, None),
         ({"payer": {"name": "Aetna"}}, {"payer_matched_by_name"}, "pyr_01m80aq8c7epyshsw0x172jhr7"),
         ({"service": {"service_type_codes": ["ZZ"]}}, {"unknown_code"}, None),
     ],
@@ -189,7 +193,7 @@ async def test_a_doubtful_question_is_told_in_the_result(
 ) -> None:
     seen = await house.settled(await house.create("integrex", "ELIGIBLE-doubtful", **changes))
     told = {warning["code"]: warning for warning in seen["result"]["warnings"]}
-    assert told.keys() & {"payer_not_in_directory", "payer_matched_by_name", "unknown_code"} == codes
+    assert told.keys() & {*DOUBTS, "unknown_code"} == codes
     assert seen["inquiry"]["payer"]["directory_id"] == directory_id
     assert "ZZ" in told["unknown_code"]["message"] if "unknown_code" in codes else True
 

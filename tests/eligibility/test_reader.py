@@ -540,3 +540,14 @@ def _decimal(text: str) -> Decimal | None:
         return Decimal(text.strip().replace("$", "").replace(",", "").replace(" ", ""))
     except InvalidOperation:
         return None
+
+
+@pytest.mark.parametrize(("asking", "is_another"), [("1234567893", True), ("1992999999", False), (None, False)])
+def test_services_that_only_another_provider_may_give(asking: str | None, is_another: bool) -> None:
+    provider = {"code": "1P", "name": "SAMPLE CLINIC", "npi": "1992999999"}
+    found = reading(eb("1**30"), eb("N**30", entities=[provider]), asking_npi=asking)
+    warned = [warning for warning in found.warnings if warning.code is WarningCode.LIMITED_BENEFIT]
+    assert bool(warned) is is_another
+    assert [warning.sources for warning in warned] == ([["/1/entities/0/npi"]] if is_another else [])
+    elsewhere = reading(eb("1**30"), eb("N**35", entities=[provider]), asking_npi="1234567893")
+    assert not elsewhere.warnings

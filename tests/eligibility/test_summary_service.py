@@ -459,3 +459,19 @@ def test_dental_care_within_a_medical_plan_has_figures_of_its_own(kind: Kind) ->
         found = inside(quiet(plan, own, service_type_codes=[asked]))
         individual = getattr(found, kind.value).individual
         assert individual is not None and individual.total == total
+
+
+def test_the_copay_of_the_procedure_goes_before_that_of_its_service_type() -> None:
+    own, general = copay("15", "MH", procedure_codes=["90837"]), copay("30", "MH")
+    asked: dict[str, Any] = {"service_type_codes": ["MH"], "procedure_codes": ["90837"]}
+    found = quiet(own, general, **asked)
+    assert (inside(found).copay, found.service.copay) == (money("15"), money("15"))
+    both = asked | {"procedure_codes": ["90837", "90785"]}
+    assert inside(read([own, general], **both)[0]).copay is None
+    assert quiet(own, general, service_type_codes=["MH"]).service.copay == money("30")
+
+
+def test_authorization_where_nothing_else_is_stated() -> None:
+    covered = row(Kind.COVERAGE, "MH", network=Network.BOTH, authorization=AuthorizationNeed.REQUIRED)
+    found = quiet(covered, service_type_codes=["MH"]).service
+    assert (found.network, found.authorization) == (Network.IN, AuthorizationNeed.REQUIRED)

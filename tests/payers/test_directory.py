@@ -84,6 +84,25 @@ def test_how_a_payer_was_found(
     assert (named.by_name, named.is_unknown) == (by_name, is_unknown)
 
 
+@pytest.mark.parametrize(
+    ("asked", "other"),
+    [
+        ({"id": "60054", "name": "Blue Shield of California"}, CALIFORNIA),
+        ({"directory_id": "pyr_1", "name": "BCBS of Texas"}, TEXAS),
+        ({"directory_id": "pyr_1", "id": "84980"}, TEXAS),
+        ({"id": "60054", "name": "aetna health plans"}, None),
+        ({"id": "99999", "name": "Other"}, None),  # one of those that have it
+        ({"id": "60054", "name": "Somebody Else"}, None),
+        ({"id": "60054", "name": "Blue Shield"}, None),  # nobody's own name
+        ({"id": "12345", "name": "Aetna"}, None),  # not in the directory, which is told
+        ({"directory_id": "pyr_1", "id": "60054", "name": "Aetna"}, None),
+    ],
+)
+def test_an_id_and_a_name_of_two_payers(known: Directory, asked: dict[str, Any], other: DirectoryPayer | None) -> None:
+    named = known.named(Asked(**asked))
+    assert named.contradicted_by == other
+
+
 @pytest.mark.parametrize("name", ["Aetnaa", "Aetna Heatlh Plans"])
 def test_a_misspelt_name_is_never_taken_for_the_nearest(known: Directory, name: str) -> None:
     named = known.named(Asked(name=name))

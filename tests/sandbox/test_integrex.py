@@ -289,6 +289,11 @@ async def test_a_copay_may_stand_alone(sandbox: Sandbox) -> None:
     assert (document["coverageStatusCode"], stated) == ("1", {"copay($)"})
 
 
+@pytest.mark.parametrize(("member_id", "code"), [("OTHERBENEFIT1", "35"), ("ODDBENEFIT1", "Q9"), ("ELIGIBLE1", "30")])
+async def test_the_benefit_type_may_be_another_than_was_asked(sandbox: Sandbox, member_id: str, code: str) -> None:
+    assert (await answer(sandbox, request_body(member_id)))["benefitTypeCode"] == code
+
+
 @pytest.mark.parametrize("member_id", ["NOTCOVERED1", "NOEVENT1", "DUPLICATEEVENT1", "SLOW1", "00000000"])
 async def test_what_integrex_cannot_express_is_eligible(sandbox: Sandbox, member_id: str) -> None:
     document = await answer(sandbox, request_body(member_id))

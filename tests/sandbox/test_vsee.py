@@ -323,6 +323,23 @@ async def test_an_answer_may_tell_of_two_dependents(sandbox: Sandbox) -> None:
     assert rows[0] == 1 < rows[1]
 
 
+async def test_twins_may_be_told_of_by_other_names(sandbox: Sandbox) -> None:
+    coverage = await outcome(sandbox, "TWINS1", "child")
+    transaction = coverage["raw_response"]["PPMDResults"]["Results"]["Edi271"]["TransactionSets"]["TransactionSet"]
+    assert [one["Name"]["Name"]["@NM104_FirstName"] for one in transaction["DependentDetail"]] == ["ROBIN", "ALEX"]
+    assert len({next(walk(one, "DMGSegment"))["@DMG02_DateTimePeriod"] for one in transaction["DependentDetail"]}) == 1
+
+
+async def test_mental_health_may_be_another_payers(sandbox: Sandbox) -> None:
+    coverage = await outcome(sandbox, "CARVEDOUT1", "self")
+    rows = [
+        segment for segment in walk(coverage, "EligibilityOrBenefitInformation") if "@EB03_ServiceTypeCode" in segment
+    ]
+    codes = {row["@EB03_ServiceTypeCode"]: row["@EB01_EligibilityOrBenefitInformationCode"] for row in rows}
+    assert codes["MH"] == "U"
+    assert "30" in codes and not [types for types in codes if "^MH" in types or "MH^" in types]
+
+
 @pytest.mark.parametrize(
     ("member_id", "respparty", "code", "text"),
     [

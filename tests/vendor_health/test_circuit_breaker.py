@@ -266,6 +266,21 @@ async def test_held_work_waits_and_goes_on_after(engine: Engine, wire: Wire) -> 
     assert await engine.events() == ["vendor.degraded", "vendor.recovered"]
 
 
+async def test_a_hold_binds_also_a_worker_that_has_not_heard_of_it(engine: Engine, wire: Wire) -> None:
+    id_ = await engine.create()
+    async with engine.gateway.transaction() as db:
+        await begin_hold(db, "integrex", "test")
+    await engine.step()  # without a look at the standing
+    assert wire.calls == []
+    view = await engine.view(id_)
+    assert (view["waiting_for"]["kind"], view["next_check_at"]) == ("hold", view["deadline"])
+    assert "submitted" not in await engine.timeline(id_)
+    await resume(engine.gateway, "integrex", "test")
+    assert await engine.work.steps(within_seconds=WAKE_SPREAD_SECONDS) == [id_]
+    await engine.step()
+    assert wire.calls == [SUBMIT]
+
+
 async def test_degraded_and_recovered_are_told_to_who_subscribed(engine: Engine) -> None:
     await subscribe(engine)
     await failing_integrex(engine)

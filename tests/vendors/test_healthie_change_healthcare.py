@@ -181,3 +181,43 @@ def test_a_status_counts_if_no_row_states_coverage() -> None:
         benefitsInformation=[{"code": "W"}],
     ).rows
     assert [(row.code, row.eb05.value) for row in rows] == [("W", None), ("6", "OPEN CHOICE")]
+
+
+def test_words_in_place_of_codes() -> None:
+    """Excerpts of such answers have only the words that stand beside the codes."""
+    named = answered(
+        benefitsInformation=[
+            {"name": "Active Coverage", "serviceTypes": ["Health Benefit Plan Coverage"], "insuranceType": "Medicaid"},
+            {
+                "name": "Deductible",
+                "coverageLevel": "Individual",
+                "serviceTypes": ["Health Benefit Plan Coverage"],
+                "timeQualifier": "Calendar Year",
+                "benefitAmount": "1000",
+                "inPlanNetworkIndicator": "Yes",
+            },
+            {
+                "name": "Co-Payment",
+                "serviceTypes": ["Professional (Physician) Visit - Office"],
+                "benefitAmount": "25",
+                "authOrCertIndicator": "No",
+                "inPlanNetworkIndicator": "Not Applicable",
+            },
+            {"name": "House Rules", "serviceTypes": ["Nobody Knows"], "inPlanNetworkIndicator": "Sometimes"},
+        ]
+    )
+    assert (named.coverage, named.plan.type) == ("active", "MC")
+    found = {row.code: row for row in named.benefits}
+    deductible, copay = found["C"], found["B"]
+    assert (deductible.level, deductible.period, deductible.network) == ("individual", "calendar_year", "in")
+    assert (copay.service_type_codes, copay.network, copay.authorization) == (["98"], "both", "not_required")
+    assert copay.sources["network"] == [
+        "/exchanges/0/body/check/response#/benefitsInformation/2/inPlanNetworkIndicator"
+    ]
+    assert {warned.code for warned in named.warnings} == {"unknown_code"}
+
+
+def test_a_code_goes_before_its_words() -> None:
+    row = {"code": "C", "name": "Co-Payment", "inPlanNetworkIndicatorCode": "N", "inPlanNetworkIndicator": "Yes"}
+    (found,) = answered(benefitsInformation=[row | {"benefitAmount": "10"}]).benefits
+    assert (found.kind, found.network) == ("deductible", "out")

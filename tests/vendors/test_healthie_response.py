@@ -148,3 +148,19 @@ DOCUMENT = st.recursive(
 @given(DOCUMENT)
 def test_nothing_breaks_the_reading(document: Any) -> None:
     assert isinstance(read_response(document), Answer | Failure)
+
+
+@pytest.mark.parametrize(
+    ("stated", "days"),
+    [
+        ("20260101-20261231", ("2026-01-01", "2026-12-31")),
+        ("20260101", ("2026-01-01", None)),
+        ("20261121-20261121", (None, None)),  # the day that was asked about
+        ("20261120-20261120", (None, None)),  # by another clock
+    ],
+)
+def test_the_days_of_the_inquiry_are_not_the_plans(stated: str, days: tuple[str | None, str | None]) -> None:
+    outcome = read_response({"elig": {"plan_begin_date": stated, "benefit": [ACTIVE]}})
+    assert isinstance(outcome, Answer)
+    plan = outcome.plan.model_dump(mode="json")
+    assert (plan["starts_on"], plan["ends_on"]) == days

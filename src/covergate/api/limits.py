@@ -10,6 +10,9 @@ from covergate.gateway import Gateway
 ACCOUNT_CHANGES = 120
 """In a minute. Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
 
+TEST_EVENTS = 60
+"""In a minute: each is posted to whatever address the tenant gave, from ours."""
+
 
 class Limits:
     """The policies as they are set, and the buckets of this process."""
@@ -22,6 +25,8 @@ class Limits:
         self._searches = per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
         what = "changes and tests of vendor accounts by this tenant"
         self._account_changes = QuotaPolicy("account_changes", what, ACCOUNT_CHANGES, 60)
+        what = "test events of this tenant"
+        self._test_events = QuotaPolicy("test_events", what, TEST_EVENTS, 60)
         wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
         self.guesses = Guesses(keys, self.quotas, wrong_keys)
 
@@ -35,6 +40,9 @@ class Limits:
     def search(self, by: str) -> None:
         """A tenant's id; an operator's uses up no tenant's."""
         self.quotas.take(self._searches, by)
+
+    def test_event(self, tenant_id: str) -> None:
+        self.quotas.take(self._test_events, tenant_id)
 
     def account_change(self, tenant_id: str) -> None:
         self.quotas.take(self._account_changes, tenant_id)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from covergate import ids
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
+from covergate.api.deps import GatewayOf, NoQuery, WebhookManager, limits_of
 from covergate.api.describe import Described, documented
 from covergate.api.events import KnownEventType
 from covergate.api.http import NoBody, json_answer, json_body
@@ -192,6 +192,7 @@ async def send_test_event(
     body: Annotated[SendTestEvent, Depends(json_body(SendTestEvent, may_be_empty=True))],
     endpoint_id: str,
 ) -> Response:
+    limits_of(request).test_event(caller.tenant_id)
     type_ = EventType(body.event_type)
     full = examples.full_sample(type_, today_eastern(datetime.now(UTC)))
     delivery_id = await endpoints.send_test(gateway, caller, endpoint_id, type_, full)

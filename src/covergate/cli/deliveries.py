@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Webhook deliveries of an API key's tenant and mode.", no_args_is_help=True)
 
-PAGE_ROWS = 100
+_PAGE_ROWS = 100
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _COLUMNS = ("id", "endpoint", "event type", "status", "tries", "last answer", "created (UTC)", "next try (UTC)")
 
-Url = Annotated[str, typer.Option(envvar="COVERGATE_URL", help="The gateway.")]
-Key = Annotated[str, typer.Option(envvar="COVERGATE_API_KEY", help="An API key.", show_default=False)]
-Endpoint = Annotated[str | None, typer.Option(help="Only this endpoint's: whe_….")]
-Status = Annotated[list[str] | None, typer.Option(help="pending, delivered or exhausted; may be given several times.")]
-Since = Annotated[str | None, typer.Option(help="Made later than this: 30m, 12h, 7d, or an instant.")]
+_Url = Annotated[str, typer.Option(envvar="COVERGATE_URL", help="The gateway.")]
+_Key = Annotated[str, typer.Option(envvar="COVERGATE_API_KEY", help="An API key.", show_default=False)]
+_Endpoint = Annotated[str | None, typer.Option(help="Only this endpoint's: whe_….")]
+_Status = Annotated[list[str] | None, typer.Option(help="pending, delivered or exhausted; may be given several times.")]
+_Since = Annotated[str | None, typer.Option(help="Made later than this: 30m, 12h, 7d, or an instant.")]
 
 
 @app.command(
@@ -36,15 +36,15 @@ Since = Annotated[str | None, typer.Option(help="Made later than this: 30m, 12h,
     "covergate deliveries list --endpoint whe_… --event-type verification.failed --json",
 )
 def list_deliveries(
-    endpoint: Endpoint = None,
-    status: Status = None,
+    endpoint: _Endpoint = None,
+    status: _Status = None,
     event_type: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
-    since: Since = None,
+    since: _Since = None,
     until: Annotated[str | None, typer.Option(help="Made earlier than this.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many of each endpoint, the newest.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="A line of JSON for each, as the API shows it.")] = False,
-    url: Url = "http://127.0.0.1:8000",
-    key: Key = "",
+    url: _Url = "http://127.0.0.1:8000",
+    key: _Key = "",
 ) -> None:
     """List deliveries, the newest first, of one endpoint or of all."""
     query = {
@@ -80,10 +80,10 @@ def list_deliveries(
 def redeliver(
     delivery_ids: Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY_ID]...")] = None,
     endpoint: Annotated[str | None, typer.Option(help="All that this endpoint missed since --since.")] = None,
-    since: Since = None,
+    since: _Since = None,
     status: Annotated[str, typer.Option(help="With --endpoint: exhausted, pending or all.")] = "exhausted",
-    url: Url = "http://127.0.0.1:8000",
-    key: Key = "",
+    url: _Url = "http://127.0.0.1:8000",
+    key: _Key = "",
 ) -> None:
     """Deliver again: these deliveries, or all that an endpoint missed since a moment. Each keeps its webhook-id."""
     if bool(delivery_ids) == (endpoint is not None) or (endpoint is None) != (since is None):
@@ -131,7 +131,7 @@ async def _pages(
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     while limit is None or len(found) < limit:
-        rows = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(found))
+        rows = _PAGE_ROWS if limit is None else min(_PAGE_ROWS, limit - len(found))
         page = accepted(await client.get(path, params={**query, **after, "limit": rows}))
         found += page["data"]
         if not page["has_more"]:

@@ -28,10 +28,10 @@ from standardwebhooks.webhooks import Webhook
 from covergate.cli.api_client import Json, accepted, connected
 from covergate.errors import ConfigurationError
 
-LOOK_SECONDS = 1.0
-LONGEST_REST_SECONDS = 30.0
-FORWARD_SECONDS = 15.0
-PAGE_ROWS = 100
+_LOOK_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 30.0
+_FORWARD_SECONDS = 15.0
+_PAGE_ROWS = 100
 _SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]{24,200}")
 
 
@@ -46,7 +46,7 @@ class Listener:
     print_json: bool = False
     say: Callable[[str], None] = lambda text: typer.echo(f"covergate: {text}", err=True)
     show: Callable[[str], None] = typer.echo
-    look_seconds: float = LOOK_SECONDS
+    look_seconds: float = _LOOK_SECONDS
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shown: int = 0
     _after: str | None = None
@@ -58,7 +58,7 @@ class Listener:
         first = await self._ask({"limit": 1})
         accepted(first)
         self._since = _clock(first).isoformat()
-        async with httpx.AsyncClient(timeout=FORWARD_SECONDS, trust_env=False) as local:
+        async with httpx.AsyncClient(timeout=_FORWARD_SECONDS, trust_env=False) as local:
             while not self.stopping.is_set():
                 rest = await self._look(local)
                 with suppress(TimeoutError):
@@ -71,7 +71,7 @@ class Listener:
         """Hands on what has come; the seconds until the next look. Raises ConfigurationError."""
         query = {"after": self._after} if self._after is not None else {"created_after": self._since}
         try:
-            response = await self._ask({**query, "limit": PAGE_ROWS})
+            response = await self._ask({**query, "limit": _PAGE_ROWS})
         except httpx.TransportError as error:
             return self._lost(type(error).__name__)
         if response.status_code == 429 or response.status_code >= 500:
@@ -116,7 +116,7 @@ class Listener:
         try:
             response = await local.post(url, content=body, headers=headers)
         except httpx.TimeoutException:
-            return f"→ no answer within {FORWARD_SECONDS:.0f} s"
+            return f"→ no answer within {_FORWARD_SECONDS:.0f} s"
         except httpx.TransportError as error:
             return f"→ {type(error).__name__}: is your server running?"
         return f"→ {response.status_code} ({(time.monotonic() - started) * 1000:.0f} ms)"
@@ -125,7 +125,7 @@ class Listener:
         """The seconds of the rest before the next look, longer each time."""
         if not self._rest:
             self.say(f"the gateway is lost ({reason}); trying again")
-        self._rest = min(max(self._rest * 2, self.look_seconds), LONGEST_REST_SECONDS)
+        self._rest = min(max(self._rest * 2, self.look_seconds), _LONGEST_REST_SECONDS)
         return self._rest
 
 

@@ -18,7 +18,7 @@ from covergate.db.outage import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from covergate.gateway import Gateway
-    from covergate.overview import Picture, WaitingOne
+    from covergate.overview import Overview, WaitingOne
 
 EVERY_SECONDS = 2.0
 LATELY_SECONDS = 300.0
@@ -43,14 +43,14 @@ async def show_top(gateway: Gateway, modes: tuple[str, ...], console: Console, *
             await asyncio.sleep(EVERY_SECONDS)
 
 
-async def _look(gateway: Gateway, modes: tuple[str, ...]) -> Picture:
-    from covergate.overview import picture
+async def _look(gateway: Gateway, modes: tuple[str, ...]) -> Overview:
+    from covergate.overview import overview_of
 
     async with gateway.connection() as db:
-        return await picture(db, *modes, seconds=LATELY_SECONDS)
+        return await overview_of(db, *modes, seconds=LATELY_SECONDS)
 
 
-def shown(seen: Picture) -> dict[str, Any]:
+def shown(seen: Overview) -> dict[str, Any]:
     """As JSON."""
     return {
         "workers": seen.workers,
@@ -90,7 +90,7 @@ def _waiting_row(one: WaitingOne) -> dict[str, Any]:
     }
 
 
-def _drawn(seen: Picture) -> Group:
+def _drawn(seen: Overview) -> Group:
     now = datetime.now(UTC)
     workers = f"{seen.workers} workers" if seen.workers else "NO WORKER: nothing is worked on"
     due = ", ".join(f"{kind} {seconds:.0f} s" for kind, seconds in seen.oldest_due_seconds.items())
@@ -138,19 +138,19 @@ def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]
     return table
 
 
-def _open(seen: Picture) -> Iterable[tuple[str, ...]]:
+def _open(seen: Overview) -> Iterable[tuple[str, ...]]:
     if seen.open is not None:
         for kind, number in sorted(seen.open.waiting_for.items(), key=lambda item: -item[1]):
             yield kind, str(number)
 
 
-def _ended(seen: Picture) -> Iterable[tuple[str, ...]]:
+def _ended(seen: Overview) -> Iterable[tuple[str, ...]]:
     for vendor, numbers in seen.ended.items():
         for what, number in numbers.items():
             yield vendor, what, str(number)
 
 
-def _vendors(seen: Picture) -> Iterable[tuple[str, ...]]:
+def _vendors(seen: Overview) -> Iterable[tuple[str, ...]]:
     for one in seen.vendors:
         for account in dict.fromkeys(["", *one.accounts_in_trouble]):
             state, _, why = one.state_of(account)

@@ -28,15 +28,15 @@ _COLUMNS = ("vendor", "mode", "state", "since (UTC)", "why", "ended", "success",
 _WELL = "ok"
 _Brings = TypeVar("_Brings")
 
-Name = Annotated[str, typer.Argument(metavar="VENDOR", help="sohar, integrex, health_harbor, vsee, healthie.")]
-OfMode = Annotated[str | None, typer.Option("--mode", help="test or live; both unless given.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+_Name = Annotated[str, typer.Argument(metavar="VENDOR", help="sohar, integrex, health_harbor, vsee, healthie.")]
+_Mode = Annotated[str | None, typer.Option("--mode", help="test or live; both unless given.")]
+_Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
 @app.command(
     "status", epilog="Example: covergate vendors status --mode live --json | jq '.[] | select(.state != \"ok\")'"
 )
-def show_vendors(mode: OfMode = None, as_json: AsJson = False) -> None:
+def show_vendors(mode: _Mode = None, as_json: _Json = False) -> None:
     """Show each vendor's hold, circuit, credentials, and how the last hour or two went. 0: all are well, 1: one is not."""
     modes = _modes(mode)
     from covergate.overview import vendors_now
@@ -64,8 +64,8 @@ def show_vendors(mode: OfMode = None, as_json: AsJson = False) -> None:
     "hold", epilog='Example: covergate vendors hold sohar --mode live --reason "their maintenance window" --until 4h'
 )
 def hold_vendor(
-    vendor: Name,
-    mode: OfMode = None,
+    vendor: _Name,
+    mode: _Mode = None,
     reason: Annotated[str | None, typer.Option(help="Shown to operators; no PHI, no secrets.")] = None,
     until: Annotated[
         str | None, typer.Option(help="When it ends by itself: 4h, 2d, a date or an instant; else when it is resumed.")
@@ -90,7 +90,7 @@ def hold_vendor(
 
 
 @app.command("resume", epilog="Example: covergate vendors resume sohar --mode live")
-def resume_vendor(vendor: Name, mode: OfMode = None) -> None:
+def resume_vendor(vendor: _Name, mode: _Mode = None) -> None:
     """Resume a vendor; refused credentials are tried again, too. 0: it goes on, 1: it was not held."""
     _known(vendor)
     modes = _modes(mode)

@@ -19,6 +19,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.transport.transport import Transport
+from covergate.verifications.create import Acceptance
 
 PAGES = (
     sign_in.router,
@@ -69,6 +70,7 @@ def create_console(gateway: Gateway) -> FastAPI:
     console.state.gateway, console.state.quotas, console.state.pulse = gateway, quotas, pulse
     console.state.transport = transport
     console.state.payers = DirectoryCache(gateway)
+    console.state.acceptance = Acceptance(gateway)
     console.state.provider = oidc.identity_provider(gateway.settings)
     for router in PAGES:
         console.include_router(router)

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from covergate.access.console_sessions import find_session
 from covergate.console.page import HEADERS
-from covergate.console.visitor import Anybody, idle_time
+from covergate.console.visitor import gateway_behind, idle_time, session_of
 from covergate.db.listen import listen
 from covergate.errors import Problem
 from covergate.gateway import Gateway
@@ -26,6 +26,7 @@ LEAST_SECONDS = 1.0
 """Between two events of a stream."""
 MOST_SECONDS = 5.0
 """What is told by no notification is seen so late."""
+ENDED_EVENT, CHANGED_EVENT = "event: ended\ndata: \n\n", "event: changed\ndata: \n\n"
 MOST_STREAMS = 500
 """Of one process."""
 
@@ -62,23 +63,29 @@ class Pulse:
 
 
 @router.get("/live")
-async def live(request: Request, visitor: Anybody) -> Response:
-    pulse = cast(Pulse, request.app.state.pulse)
-    if pulse.streams >= MOST_STREAMS:
+async def live(request: Request) -> Response:
+    """Without a session it says so and ends: a redirect to the sign-in page would be no stream."""
+    session, pulse = await session_of(request, touch=False), cast(Pulse, request.app.state.pulse)
+    if session is not None and pulse.streams >= MOST_STREAMS:
         raise Problem("unavailable", "Too many pages are live. Reload this one by hand.", retry_after=60)
-    return StreamingResponse(_beats(request, visitor, pulse), media_type="text/event-stream", headers=HEADERS)
+    beats = _beats(request, session.token, pulse) if session is not None else _over()
+    return StreamingResponse(beats, media_type="text/event-stream", headers=HEADERS)
 
 
-async def _beats(request: Request, visitor: Anybody, pulse: Pulse) -> AsyncIterator[str]:
-    gateway, token = visitor.gateway, visitor.session.token
+async def _over() -> AsyncIterator[str]:
+    yield ENDED_EVENT
+
+
+async def _beats(request: Request, token: str, pulse: Pulse) -> AsyncIterator[str]:
+    gateway = gateway_behind(request)
     pulse.streams += 1
     try:
         while not pulse.closing and not await request.is_disconnected():
             await pulse.wait()
             if await find_session(gateway, token, idle_time(gateway), touch=False) is None:
-                yield "event: ended\ndata: \n\n"
+                yield ENDED_EVENT
                 return
-            yield "event: changed\ndata: \n\n"
+            yield CHANGED_EVENT
             await asyncio.sleep(LEAST_SECONDS)
     finally:
         pulse.streams -= 1

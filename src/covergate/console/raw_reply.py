@@ -18,7 +18,7 @@ _PLACE = re.compile(r"/exchanges/(\d{1,6})(/body.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReplyLine:
     indent: int
     text: str
     is_marked: bool
@@ -28,7 +28,7 @@ class _Number(str):
     """As it was written."""
 
 
-def lines_of(content: bytes, at: str | None) -> list[Line]:
+def lines_of(content: bytes, at: str | None) -> list[ReplyLine]:
     """`at` is the pointer of the marked element, from the reply's own beginning, `/body`. Raises ValueError."""
     document = json.loads(content, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
     return list(_lines(document, "/body", "", "", 0, at, marked=False))
@@ -36,28 +36,28 @@ def lines_of(content: bytes, at: str | None) -> list[Line]:
 
 def _lines(
     value: Any, here: str, before: str, after: str, indent: int, at: str | None, *, marked: bool
-) -> Iterator[Line]:
+) -> Iterator[ReplyLine]:
     marked = marked or here == at
     inner = _held_json(value)
     if inner is not None:
-        yield Line(indent, f"{before}text that holds JSON:", marked)
+        yield ReplyLine(indent, f"{before}text that holds JSON:", marked)
         yield from _lines(inner, f"{here}#", "", after, indent + 1, at, marked=marked)
     elif isinstance(value, dict) and value:
-        yield Line(indent, f"{before}{{", marked)
+        yield ReplyLine(indent, f"{before}{{", marked)
         yield from _members(value, here, indent + 1, at, marked=marked)
-        yield Line(indent, f"}}{after}", marked)
+        yield ReplyLine(indent, f"}}{after}", marked)
     elif isinstance(value, list) and value:
-        yield Line(indent, f"{before}[", marked)
+        yield ReplyLine(indent, f"{before}[", marked)
         for index, element in enumerate(value):
             comma = "," if index + 1 < len(value) else ""
             yield from _lines(element, pointer(here, index), "", comma, indent + 1, at, marked=marked)
-        yield Line(indent, f"]{after}", marked)
+        yield ReplyLine(indent, f"]{after}", marked)
     else:
         text = str(value) if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
-        yield Line(indent, f"{before}{text}{after}", marked)
+        yield ReplyLine(indent, f"{before}{text}{after}", marked)
 
 
-def _members(value: dict[str, Any], here: str, indent: int, at: str | None, *, marked: bool) -> Iterator[Line]:
+def _members(value: dict[str, Any], here: str, indent: int, at: str | None, *, marked: bool) -> Iterator[ReplyLine]:
     for number, (name, member) in enumerate(value.items(), start=1):
         before = f"{json.dumps(name, ensure_ascii=False)}: "
         comma = "," if number < len(value) else ""

@@ -25,7 +25,7 @@ _BETWEEN_TICKS = 110
 _LEAST_WIDTH = 4.0
 _PER_LETTER = 6.6
 
-KINDS: dict[str, str] = {
+STEP_MARKS: dict[str, str] = {
     TimelineType.COMPLETED: "good",
     TimelineType.SUBMISSION_FOUND: "good",
     TimelineType.ANSWERED_LATE: "good",
@@ -72,7 +72,7 @@ class Tick:
 
 
 @dataclass(slots=True)
-class Picture:
+class StoryPicture:
     """`summary` says in words what is drawn."""
 
     summary: str
@@ -84,11 +84,11 @@ class Picture:
     ticks: list[Tick] = field(default_factory=list)
 
 
-def picture_of(shown: Mapping[str, Any], story: Story, now: datetime) -> Picture:
+def picture_of(shown: Mapping[str, Any], story: Story, now: datetime) -> StoryPicture:
     end = _moment(shown["completed_at"]) or now
     ahead = [at for at in (_moment(shown["next_check_at"]), now) if at and not shown["completed_at"] and at > now]
     axis = _Axis([*_moments(shown, story), end, *ahead])
-    picture = Picture(_summary(shown, story, end))
+    picture = StoryPicture(_summary(shown, story, end))
     _steps(picture, axis, story)
     _waits(picture, axis, story, end)
     for attempt in shown["attempts"][-MOST_ATTEMPTS:]:
@@ -145,22 +145,22 @@ def _moments(shown: Mapping[str, Any], story: Story) -> list[datetime]:
     return [first, *(max(moment, first) for moment in (*map(datetime.fromisoformat, instants), *begun))]
 
 
-def _lane(picture: Picture, name: str) -> float:
+def _lane(picture: StoryPicture, name: str) -> float:
     """The middle of a new lane."""
     y = TOP + len(picture.lanes) * LANE + LANE / 2
     picture.lanes.append((y, name))
     return y
 
 
-def _steps(picture: Picture, axis: _Axis, story: Story) -> None:
+def _steps(picture: StoryPicture, axis: _Axis, story: Story) -> None:
     y = _lane(picture, "Steps")
     for entry in story.timeline:
-        kind = KINDS.get(entry["type"], "quiet")
+        kind = STEP_MARKS.get(entry["type"], "quiet")
         title = f"{_clock(entry['at'])} {_words(entry['type'])}: {entry['message']}"
         picture.marks.append(Mark(axis.at(datetime.fromisoformat(entry["at"])), y, kind, _SIGNS[kind], title))
 
 
-def _waits(picture: Picture, axis: _Axis, story: Story, end: datetime) -> None:
+def _waits(picture: StoryPicture, axis: _Axis, story: Story, end: datetime) -> None:
     y = _lane(picture, "Waits for")
     ends = [*(datetime.fromisoformat(entry["at"]) for entry in story.timeline[1:]), end]
     for entry, until in zip(story.timeline, ends, strict=True):
@@ -173,7 +173,7 @@ def _waits(picture: Picture, axis: _Axis, story: Story, end: datetime) -> None:
         picture.bars.append(_bar(axis, begun, until, y, 18, kind, f"waits for {name}, {lasted}", f"{name} {lasted}"))
 
 
-def _calls(picture: Picture, axis: _Axis, attempt: Mapping[str, Any], story: Story) -> None:
+def _calls(picture: StoryPicture, axis: _Axis, attempt: Mapping[str, Any], story: Story) -> None:
     y = _lane(picture, vendor_title(attempt["vendor"]))
     for exchange in story.exchanges:
         if exchange["attempt_id"] != attempt["id"]:
@@ -185,7 +185,7 @@ def _calls(picture: Picture, axis: _Axis, attempt: Mapping[str, Any], story: Sto
         picture.bars.append(_bar(axis, _began(exchange), until, y, 18, kind, title, str(exchange["status"])))
 
 
-def _told(picture: Picture, axis: _Axis, story: Story) -> None:
+def _told(picture: StoryPicture, axis: _Axis, story: Story) -> None:
     if not story.events:
         return
     y = _lane(picture, "Told")

@@ -15,13 +15,14 @@ from typing import Annotated, Any, NamedTuple
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
 
 from covergate.access import audit
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
 from covergate.console.page import render
 from covergate.console.raw_reply import address_in_raw, lines_of
-from covergate.console.story_picture import KINDS, picture_of
+from covergate.console.story_picture import STEP_MARKS, picture_of
 from covergate.console.visitor import (
     LIVE_HEADER,
     MOUNTED_AT,
@@ -35,11 +36,14 @@ from covergate.console.visitor import (
 )
 from covergate.eligibility.answers_page import PAGE_HEADERS, answer_rows, answers_page, facts_of
 from covergate.eligibility.card import card_of
-from covergate.errors import Problem
+from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES, DeliveryStatus, Status, SubjectKind
+from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import read_one, read_raw, standing_of
+from covergate.verifications.request import CreateVerification
+from covergate.verifications.resubmit import resubmit, unless_retried
 from covergate.verifications.story import Story, read_story
 from covergate.verifications.view import answers_view
 from covergate.verifications.waiting import ACT_WORDS, Act, possible_acts, sentence_of, vendor_title
@@ -56,7 +60,9 @@ class Said(NamedTuple):
 DONE: dict[str, Said] = {
     "resubmit": Said("It is submitted again."),
     "give_up": Said("It was given up."),
+    "found": Said("The vendor is asked for it under that reference."),
     "cancel": Said("It was canceled."),
+    "asked_again": Said("This is the new verification. The earlier one stays as it is."),
     "redeliver": Said("It is delivered once more."),
     "reveal": Said(f"The patient is shown for {REVEALED_FOR.seconds // 60} minutes. That was written into the audit."),
     "masked": Said("To see what the vendor said, show the patient first.", ""),
@@ -64,11 +70,30 @@ DONE: dict[str, Said] = {
         "Nothing was done: it changed while you looked at it, maybe by somebody else. This is how it stands now.",
         "wrong",
     ),
+    "already_retried": Said(
+        "Nothing was done: it was asked again meanwhile, maybe by somebody else. See below.", "wrong"
+    ),
+    "inquiry_erased": Said("Nothing was done: what it asked is not kept any more.", "wrong"),
+    "vendor_ref_taken": Said("Nothing was done: another attempt has this reference already.", "wrong"),
     "endpoint_disabled": Said("Nothing was done: the endpoint is disabled. Enable it first.", "wrong"),
 }
 """What became of a form, by the address that it leads to → what is said of it."""
 MOST_LOOKS = 50
 _NOT_A_WORD = re.compile(r"(?!v\d+$)(?=.*\d|.{25}).+")
+CORRECTIONS: dict[str, str] = {
+    "/patient/member_id": "Member id",
+    "/patient/first_name": "First name",
+    "/patient/last_name": "Last name",
+    "/patient/date_of_birth": "Date of birth",
+    "/patient/group_number": "Group number",
+    "/payer/id": "Payer's electronic id",
+    "/provider/npi": "Provider's NPI",
+    "/service/date": "Service date",
+    "/vendor": "Vendor",
+}
+"""Pointer into the request → what a form calls it."""
+DATED = frozenset({"/patient/date_of_birth", "/service/date"})
+"""Only for those who see the patient: dates are compared with one another."""
 _STANDING_KINDS = {"eligible": "good", "ineligible": "warn", "failed": "bad"}
 _TARGET = "hx-target"
 """Which part a page renews."""
@@ -120,10 +145,44 @@ async def resolve_verification(visitor: OperatorAt, verification_id: str) -> Res
     if visitor.form.one("since") != (shown["waiting_for"] or {}).get("since"):
         return _back(verification_id, "changed")
     try:
-        await resolve(visitor.gateway, visitor.caller, verification_id, Resolution(action))
+        vendor_ref = visitor.form.one("vendor_ref") if action == Resolution.FOUND else None
+        await resolve(visitor.gateway, visitor.caller, verification_id, Resolution(action), vendor_ref)
     except Problem as problem:
         return _refused(verification_id, problem)
     return _back(verification_id, action)
+
+
+@router.post("/verifications/{verification_id}/ask-again")
+async def ask_again(request: Request, visitor: Changer, verification_id: str) -> Response:
+    caller, state = visitor.seeing(verification_id), request.app.state
+    corrections: dict[str, Any] = {at: value for at in CORRECTIONS if (value := visitor.form.one(at))}
+    if "/payer/id" in corrections:
+        corrections |= {"/payer/name": None, "/payer/directory_id": None}
+    known = visitor.form.one("known", "0")
+    try:
+        created = await resubmit(
+            state.acceptance,
+            state.payers,
+            caller,
+            verification_id,
+            corrections,
+            read=_request_of,
+            claim=unless_retried(verification_id, int(known) if known.isdecimal() and len(known) < 6 else 0),
+        )
+    except Problem as problem:
+        return _refused(verification_id, problem)
+    return _back(created.id, "asked_again")
+
+
+def _request_of(body: bytes) -> CreateVerification:
+    """Raises Problem, which names the fields and repeats nothing of what was typed."""
+    try:
+        return CreateVerification.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+        wrong = list(dict.fromkeys("/" + "/".join(map(str, detail["loc"])) for detail in details))
+        errors = [FieldError("invalid_value", "cannot be used", pointer=at) for at in wrong]
+        raise Problem("invalid_request", "Nothing was asked: go back and correct it.", errors) from None
 
 
 @router.post("/verifications/{verification_id}/redeliver")
@@ -223,10 +282,15 @@ async def _page(
         sentence=sentence_of(shown, latest, now, scopes),
         acts=possible_acts(shown, scopes),
         Act=Act,
+        retries=sum(one["retry_of"] == verification_id for one in story.family),
+        corrections={at: words for at, words in CORRECTIONS.items() if caller.sees_phi or at not in DATED},
+        dated=DATED,
+        vendors=[vendor.name for vendor in gateway.enabled(shown["mode"], story.tenant_id)],
+        ref_words=VENDORS[shown["vendor"]].ref_words if shown["vendor"] in VENDORS else "",
         act_words=ACT_WORDS,
         standing_kind=_STANDING_KINDS.get(shown["outcome"] or shown["status"], "quiet"),
         picture=picture_of(shown, story, now),
-        kinds=KINDS,
+        kinds=STEP_MARKS,
         vendor_title=vendor_title,
         revealed=caller.sees_phi,
         may_reveal=visitor.may(REVEALS),

@@ -103,11 +103,12 @@ def forget_cookie(gateway: Gateway, answer: Response) -> Response:
     return answer
 
 
-async def session_of(request: Request) -> Session | None:
+async def session_of(request: Request, *, touch: bool = True) -> Session | None:
+    """`touch`: the request is a sign of life, unless it says that the page made it by itself."""
     gateway, token = gateway_behind(request), request.cookies.get(cookie_of(gateway_behind(request)), "")
     if not 20 <= len(token) <= 100:
         return None
-    return await find_session(gateway, token, idle_time(gateway), touch=LIVE_HEADER not in request.headers)
+    return await find_session(gateway, token, idle_time(gateway), touch=touch and LIVE_HEADER not in request.headers)
 
 
 async def posted_form(request: Request) -> Form:

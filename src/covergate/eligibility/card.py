@@ -44,7 +44,7 @@ _FEEDING: dict[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class CardValue:
     """A value in words. `words` None: there is none, and `why` says for which reason."""
 
     name: str
@@ -57,9 +57,9 @@ class Figure:
 class AccumulatorFigures:
     """A deductible or a maximum. `why`: of one of which nothing is known."""
 
-    left: Figure | None
-    total: Figure | None
-    used: Figure | None
+    left: CardValue | None
+    total: CardValue | None
+    used: CardValue | None
     is_met: bool
     is_unlimited: bool
     why: str | None
@@ -79,13 +79,13 @@ class Card:
 
     networks: list[str]
     accumulators: list[AccumulatorLine]
-    shares: list[tuple[str, list[Figure]]]
-    service: list[Figure]
-    facts: list[Figure]
-    bill_to: list[Figure]
-    plans: list[list[Figure]]
-    other_coverage: list[list[Figure]]
-    warnings: list[Figure]
+    shares: list[tuple[str, list[CardValue]]]
+    service: list[CardValue]
+    facts: list[CardValue]
+    bill_to: list[CardValue]
+    plans: list[list[CardValue]]
+    other_coverage: list[list[CardValue]]
+    warnings: list[CardValue]
 
 
 def card_of(result: _Row) -> Card:
@@ -106,7 +106,7 @@ def card_of(result: _Row) -> Card:
         plans=[_plan(plan) for plan in result["plans"]],
         other_coverage=[_other(other) for other in result["other_coverage"]],
         warnings=[
-            Figure(warning["code"], warning["message"], tuple(warning["sources"])) for warning in result["warnings"]
+            CardValue(warning["code"], warning["message"], tuple(warning["sources"])) for warning in result["warnings"]
         ],
     )
 
@@ -137,8 +137,8 @@ def _accumulator(result: _Row, network: str, kind: str, level: str) -> Accumulat
     )
 
 
-def _amount(name: str, value: str | None, sources: Iterable[str]) -> Figure | None:
-    return None if value is None else Figure(name, _dollars(value), tuple(sorted(sources)))
+def _amount(name: str, value: str | None, sources: Iterable[str]) -> CardValue | None:
+    return None if value is None else CardValue(name, _dollars(value), tuple(sorted(sources)))
 
 
 def _dollars(amount: str) -> str:
@@ -173,13 +173,13 @@ _SHARES: dict[str, tuple[str, tuple[str, str]]] = {
 """Field of a network's summary → its words, and the kind of row and the field that feed it."""
 
 
-def _share(result: _Row, network: str, field: str) -> Figure:
+def _share(result: _Row, network: str, field: str) -> CardValue:
     words, (kind, of_row) = _SHARES[field]
     part = result["summary"][network]
     value = part[field] if part else None
     if value is None or value == "unknown":
         path = "authorization_required" if field == "authorization" else field
-        return Figure(words, None, (), _why(result, f"{network}.{path}", network))
+        return CardValue(words, None, (), _why(result, f"{network}.{path}", network))
     sources = {
         at
         for row in result["benefits"]
@@ -187,7 +187,7 @@ def _share(result: _Row, network: str, field: str) -> Figure:
         for name in (of_row, f"{of_row}_required")
         for at in pointers_at(row["sources"], name)
     }
-    return Figure(words, _share_words(field, value), tuple(sorted(sources)))
+    return CardValue(words, _share_words(field, value), tuple(sorted(sources)))
 
 
 def _share_words(field: str, value: Any) -> str:
@@ -203,12 +203,12 @@ def _needed(need: str) -> str:
 # --- the asked service -----------------------------------------------------------------------------------------------
 
 
-def _service(summary: _Row) -> list[Figure]:
+def _service(summary: _Row) -> list[CardValue]:
     service, why_null = summary["service"], summary["why_null"]
 
-    def figure(name: str, field: str, words: str | None) -> Figure:
+    def figure(name: str, field: str, words: str | None) -> CardValue:
         why = None if words is not None else WHY_WORDS[why_null.get(f"service.{field}", WhyNull.NOT_STATED)]
-        return Figure(name, words, tuple(pointers_at(service["sources"], field)), why)
+        return CardValue(name, words, tuple(pointers_at(service["sources"], field)), why)
 
     need = service["authorization"]
     return [
@@ -244,7 +244,7 @@ def _visits(quantity: _Row | None) -> str | None:
 # --- beside the amounts ----------------------------------------------------------------------------------------------
 
 
-def _facts(result: _Row) -> list[Figure]:
+def _facts(result: _Row) -> list[CardValue]:
     sources = result["sources"]
     covering = [row["sources"] for row in result["benefits"] if row["kind"] == Kind.COVERAGE]
     active = {at for row in covering for field in row for at in pointers_at(row, field)} | {
@@ -252,7 +252,7 @@ def _facts(result: _Row) -> list[Figure]:
     }
     plan = result["plan"]
     figures = [
-        Figure("Coverage", result["coverage"], tuple(sorted(active))),
+        CardValue("Coverage", result["coverage"], tuple(sorted(active))),
         _stated("Service covered", _yes_or_no(result["service_covered"]), sources, "service_covered"),
         _stated("Provider in network", _yes_or_no(result["provider_in_network"]), sources, "provider_in_network"),
         _stated("Referral needed", _yes_or_no(result["referral_required"]), sources, "referral_required"),
@@ -266,12 +266,12 @@ def _facts(result: _Row) -> list[Figure]:
     return [one for one in figures if one.words is not None or one.name not in may_be_left_out]
 
 
-def _stated(name: str, words: str | None, sources: Mapping[str, Any], *fields: str) -> Figure:
+def _stated(name: str, words: str | None, sources: Mapping[str, Any], *fields: str) -> CardValue:
     places = tuple(sorted({at for field in fields for at in pointers_at(sources, field)}))
-    return Figure(name, words, places, None if words is not None else WHY_WORDS[WhyNull.NOT_STATED])
+    return CardValue(name, words, places, None if words is not None else WHY_WORDS[WhyNull.NOT_STATED])
 
 
-def _bill_to(bill_to: _Row | None) -> list[Figure]:
+def _bill_to(bill_to: _Row | None) -> list[CardValue]:
     if bill_to is None:
         return []
     payer = bill_to["payer"]
@@ -281,10 +281,10 @@ def _bill_to(bill_to: _Row | None) -> list[Figure]:
         if payer[field]
     ]
     every = tuple(sorted({at for field in bill_to["sources"] for at in pointers_at(bill_to["sources"], field)}))
-    return [*named, Figure("Because", bill_to["because"].replace("_", " "), every)]
+    return [*named, CardValue("Because", bill_to["because"].replace("_", " "), every)]
 
 
-def _plan(plan: _Row) -> list[Figure]:
+def _plan(plan: _Row) -> list[CardValue]:
     until = "no end" if plan["open_ended"] else plan["ends_on"]
     figures = (
         _stated("Plan", plan["name"] or plan["type"], plan["sources"], "name" if plan["name"] else "type"),
@@ -297,7 +297,7 @@ def _plan(plan: _Row) -> list[Figure]:
     return list(figures)
 
 
-def _other(other: _Row) -> list[Figure]:
+def _other(other: _Row) -> list[CardValue]:
     payer = other["payer"]
     figures = (
         _stated("Order", other["order"], other["sources"], "order"),

@@ -57,6 +57,7 @@ _MESSAGES: dict[WarningCode, str] = {
     WarningCode.RAW_UNPARSABLE: "The vendor's reply could not be read; it is kept in raw.",
     WarningCode.PAYER_NOT_IN_DIRECTORY: "The payer directory does not list this payer; it was asked for as it was named.",
     WarningCode.PAYER_MATCHED_BY_NAME: "The payer was found by its name alone; see inquiry.payer.directory_id.",
+    WarningCode.PAYER_ID_AND_NAME_DIFFER: "The payer was asked by its id; what else the request names is of another payer.",
     WarningCode.OTHER_PAYER_PRIMARY: "Another payer pays first; see bill_to and other_coverage.",
     WarningCode.MANAGED_CARE_PLAN_PAYS: "A managed care plan pays for this service; see bill_to.",
     WarningCode.CARVED_OUT: "The asked service is carved out to another entity; see bill_to.",

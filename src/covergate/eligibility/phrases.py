@@ -317,9 +317,11 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str
 
 def _narrows(phrase: Phrase, row: Benefit) -> bool:
     """A phrase that names a place may stand on a row that is on other services too: the place keeps them apart."""
+    if not phrase.limited:
+        return False
     general = phrase.general_for.intersection(row.service_type_codes)
     is_general = len(general) == len(row.service_type_codes) or phrase.says.place is not None
-    return phrase.limited and not (general and is_general)
+    return not (general and is_general)
 
 
 def _is_of_the_plan(row: Benefit) -> bool:

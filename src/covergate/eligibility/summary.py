@@ -520,7 +520,11 @@ def _network_of_service(near: Iterable[Benefit], question: SharedCostQuestion) -
     """The provider's own; else in network, as a patient would be sent there; else what was stated for no network."""
     if question.network is not None:
         return question.network
-    telling = [row for row in near if row.kind in _STATED_IN] or [row for row in near if row.quantity is not None]
+    telling = (
+        [row for row in near if row.kind in _STATED_IN]
+        or [row for row in near if row.quantity is not None]
+        or [row for row in near if need_of(row) is not AuthorizationNeed.UNKNOWN]
+    )
     stated = {network for row in telling for network in _FEEDS[row.network]}
     return next((one for one in (Network.IN, Network.UNKNOWN) if one in stated), Network.UNKNOWN)
 
@@ -648,7 +652,15 @@ def _why(rows: Sequence[Benefit], matched_by: MatchedBy | None, network: Network
 def _nearest(rows: Sequence[Benefit], question: SharedCostQuestion) -> list[Benefit]:
     distances = [_distance(row, question) for row in rows]
     least = min(distances, default=_ELSE)
-    return [row for row, distance in zip(rows, distances, strict=True) if distance == least < _ELSE]
+    nearest = [row for row, distance in zip(rows, distances, strict=True) if distance == least < _ELSE]
+    return nearest if least else _of_the_procedures(nearest, question)
+
+
+def _of_the_procedures(rows: list[Benefit], question: SharedCostQuestion) -> list[Benefit]:
+    """What is stated for the asked procedures goes before their service type, if it is stated for each of them."""
+    asked = question.procedures
+    own = [row for row in rows if not asked.isdisjoint(row.procedure_codes)]
+    return own if own and asked <= {code for row in own for code in row.procedure_codes} else rows
 
 
 def _distance(row: Benefit, question: SharedCostQuestion) -> int:
@@ -658,9 +670,10 @@ def _distance(row: Benefit, question: SharedCostQuestion) -> int:
     procedures, service_types = row.procedure_codes, row.service_type_codes
     if not (procedures or service_types):
         return _PLAN + 1
-    if not (question.procedures.isdisjoint(procedures) and question.service_types.isdisjoint(service_types)):
-        return 0
     # A row of a procedure speaks of this alone, not of the service types beside it.
+    own, asked = (procedures, question.procedures) if procedures else (service_types, question.service_types)
+    if not asked.isdisjoint(own):
+        return 0
     if not procedures:
         for place, code in enumerate(question.family, start=1):
             if code in service_types:

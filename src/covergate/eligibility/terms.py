@@ -220,6 +220,7 @@ class WarningCode(StrEnum):
     RAW_UNPARSABLE = "raw_unparsable"
     PAYER_NOT_IN_DIRECTORY = "payer_not_in_directory"
     PAYER_MATCHED_BY_NAME = "payer_matched_by_name"
+    PAYER_ID_AND_NAME_DIFFER = "payer_id_and_name_differ"
     OTHER_PAYER_PRIMARY = "other_payer_primary"
     MANAGED_CARE_PLAN_PAYS = "managed_care_plan_pays"
     CARVED_OUT = "carved_out"

@@ -30,7 +30,8 @@ class Named:
     `payer` has id and name filled in if the directory knows them; stated values stay as stated. `codes` are each vendor's
     own. `wrong` lists the request's errors; `candidates` are the payers that an ambiguous or misspelt name may mean.
     `by_name`: the payer that the name alone led to. `is_unknown`: the directory has none of this id or name; `resembling` are
-    those with a name somewhat like it.
+    those with a name somewhat like it. `contradicted_by`: the payer that a stated name, or an id beside the directory's, is of,
+    where the id that decides is another's.
     """
 
     payer: inquiry.Payer
@@ -38,6 +39,7 @@ class Named:
     wrong: tuple[FieldError, ...] = ()
     candidates: tuple[DirectoryPayer, ...] = ()
     by_name: DirectoryPayer | None = None
+    contradicted_by: DirectoryPayer | None = None
     is_unknown: bool = False
     resembling: tuple[DirectoryPayer, ...] = ()
 
@@ -67,11 +69,14 @@ class Directory:
             if payer is None:
                 message = "must be the id of a payer that GET /v1/payers lists"
                 return Named(asked, wrong=(FieldError("not_found", message, pointer="/payer/directory_id"),))
-            return _filled(asked, payer)
+            other = self._other(self._with_id(asked.id), [payer]) or self._other(self._called(asked.name), [payer])
+            return replace(_filled(asked, payer), contradicted_by=other)
         if asked.id is not None:
             # One that vendors share without being the same payer would give the wrong codes: then none.
-            payers = self._by_electronic_id.get(asked.id.upper()) or self._by_alias.get(asked.id, [])
-            return Named(asked, payers[0].vendors) if len(payers) == 1 else Named(asked, is_unknown=not payers)
+            payers = self._with_id(asked.id)
+            codes = payers[0].vendors if len(payers) == 1 else {}
+            other = self._other(self._called(asked.name), payers)
+            return Named(asked, codes, is_unknown=not payers, contradicted_by=other)
         name = asked.name or ""
         called = self._names.called(name)
         if len(called) == 1:
@@ -86,6 +91,16 @@ class Directory:
             resembling = tuple(self._by_id[id_] for id_, _ in self._names.resembling(name))
             return Named(asked, is_unknown=True, resembling=resembling)
         return Named(asked, candidates=tuple(self._by_id[id_] for id_ in several[:MOST_SUGGESTED]))
+
+    def _with_id(self, id_: str | None) -> list[DirectoryPayer]:
+        return [] if id_ is None else self._by_electronic_id.get(id_.upper()) or self._by_alias.get(id_, [])
+
+    def _called(self, name: str | None) -> list[DirectoryPayer]:
+        return [] if name is None else [self._by_id[id_] for id_ in self._names.called(name)]
+
+    def _other(self, meant: list[DirectoryPayer], payers: list[DirectoryPayer]) -> DirectoryPayer | None:
+        """The payer that is meant by one of two words, if it is known and none of those meant by the other."""
+        return meant[0] if payers and len(meant) == 1 and meant[0] not in payers else None
 
     def search(self, text: str | None, vendor: str | None) -> list[DirectoryPayer]:
         """Sorted by name, or the best first if a text is searched for in names, aliases and ids."""

@@ -36,6 +36,12 @@ _OTHER_REFUSALS: dict[str, tuple[str, str]] = {
 _SPECIALIST_COPAY = "SPECIALISTCOPAY"
 _COPAY_ALONE = "COPAYALONE"
 
+# By the start of the member id, here only: the benefit type is another service's, or no service type at all.
+_BENEFIT_TYPES: dict[str, tuple[str, str]] = {
+    "OTHERBENEFIT": ("35", "Dental Care"),
+    "ODDBENEFIT": ("Q9", "Standard Benefit"),
+}
+
 # X12 271 EB01 codes with their names.
 _ACTIVE = ("1", "Active Coverage")
 _INACTIVE = ("6", "Inactive")
@@ -109,6 +115,10 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
     starts_on, ends_on = sample_plan.plan_dates(world, ended=scenario is Scenario.INACTIVE)
     status = _INACTIVE if scenario is Scenario.INACTIVE else _ACTIVE
     service_type = request.get("serviceType") or "30"
+    benefit_type = next(
+        (other for start, other in _BENEFIT_TYPES.items() if request["memberId"].startswith(start)),
+        (service_type, _SERVICE_TYPES.get(service_type, "")),
+    )
     fields = {
         "coverageStatusCode": status[0],
         "coverageStatusDesc": status[1],
@@ -121,8 +131,8 @@ def _coverage(world: World, request: Mapping[str, str], scenario: Scenario, *, a
         "planTypeDescription": sample_plan.PLAN_NAME,
         "coverageLevelCode": "IND",
         "coverageLevelDescription": "Individual",
-        "benefitTypeCode": service_type,
-        "benefitTypeDesc": _SERVICE_TYPES.get(service_type, ""),
+        "benefitTypeCode": benefit_type[0],
+        "benefitTypeDesc": benefit_type[1],
     }
     return fields if answered else dict.fromkeys(fields, "")
 

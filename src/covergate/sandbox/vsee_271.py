@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import Any
 
 from covergate.sandbox.scenarios import Scenario
-from covergate.sandbox.vsee_benefits import benefit_rows, one_or_list
+from covergate.sandbox.vsee_benefits import benefit_rows, carved_out_rows, one_or_list
 
 _Json = dict[str, Any]
 
@@ -32,6 +32,12 @@ _DEPENDENT_REJECT_CODES = {Scenario.BADNAME: "65"}
 
 _SIBLINGS = "SIBLINGS"
 """The start of a member id, here only: the answer tells of a dependent that was not asked about, before the patient."""
+
+_CARVED_OUT = "CARVEDOUT"
+"""The same: mental health is another payer's."""
+
+_TWINS = "TWINS"
+"""The same: of two dependents born on the patient's day neither has the patient's first name."""
 
 # "Rejection reason and codes", the newer of the page's two lists.
 _REJECT_TEXTS = {
@@ -245,6 +251,9 @@ def _transaction_set(check: CompletedCheck) -> _Json:
         if check.member_id.startswith(_SIBLINGS):
             inactive = _benefits(replace(check, scenario=Scenario.INACTIVE))
             dependents.insert(0, _dependent(replace(check, patient=_sibling_of(check.patient)), "5", inactive))
+        if check.member_id.startswith(_TWINS):
+            twins = [replace(check, patient=replace(check.patient, first_name=name)) for name in ("Robin", "Alex")]
+            dependents = [_dependent(twin, number, _benefits(twin)) for number, twin in zip("45", twins, strict=True)]
         transaction["DependentDetail"] = one_or_list(dependents)
     return transaction
 
@@ -338,5 +347,8 @@ def _aaa(code: str) -> _Json:
 
 
 def _benefits(check: CompletedCheck) -> _Json:
-    rows = benefit_rows(check.scenario, check.plan_begins, check.plan_ends)
+    if check.member_id.startswith(_CARVED_OUT):
+        rows = carved_out_rows(check.plan_begins, check.plan_ends)
+    else:
+        rows = benefit_rows(check.scenario, check.plan_begins, check.plan_ends)
     return {"EligibilityOrBenefitInformation": {"EligibilityOrBenefitInformation": one_or_list(rows)}}

@@ -69,6 +69,28 @@ def benefit_rows(scenario: Scenario, plan_begins: date, plan_ends: date) -> list
     ]
 
 
+def carved_out_rows(plan_begins: date, plan_ends: date) -> list[_Json]:
+    """The plan with all but mental health, for which another entity is to be contacted."""
+    usual = benefit_rows(Scenario.ELIGIBLE, plan_begins, plan_ends)
+    contact = _row({"EB01": "U", "EB03": "MH"})
+    contact["BenefitRelatedEntity"] = {
+        "Name": {
+            "@NM101_EntityIdentifierCode": "VN",
+            "@NM102_EntityTypeQualifier": "2",
+            "@NM103_LastOrOrganizationalName": "SAMPLE BEHAVIORAL HEALTH",
+        },
+        "ContactInformation": {
+            "PERSegment": {
+                "@PER01_ContactFunctionCode": "IC",
+                "@PER03_CommunicationNumberQualifier": "TE",
+                "@PER04_CommunicationNumber": "8005550102",
+            }
+        },
+    }
+    types = _EB_NAMES["EB03"]
+    return [*(row for row in usual if "MH" not in row["EligibilityOrBenefitInformation"][types]), contact]
+
+
 def _limits(kind: str, level: str, limit: YearlyLimit, network: str) -> list[_Json]:
     """A deductible or out-of-pocket maximum: the calendar year's total and what remains of it."""
     common = {"EB01": kind, "EB02": level, "EB03": "30", "EB12": network}

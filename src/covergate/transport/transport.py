@@ -400,7 +400,7 @@ def redact(content: bytes, secrets: frozenset[str]) -> bytes:
         return content
     found = False
     # Not recursive: a reply may be nested more deeply than Python's stack allows.
-    open_parts: list[Any] = [document]
+    open_parts: list[Any] = [[document]]
     while open_parts:
         part = open_parts.pop()
         if isinstance(part, dict):
@@ -408,10 +408,10 @@ def redact(content: bytes, secrets: frozenset[str]) -> bytes:
                 if name in secrets and value is not None:
                     part[name] = "[redacted]"
                     found = True
-                else:
+                elif isinstance(value, (dict, list)):
                     open_parts.append(value)
-        elif isinstance(part, list):
-            open_parts.extend(part)
+        else:
+            open_parts += [value for value in part if isinstance(value, (dict, list))]
     if not found:
         return content
     try:

@@ -105,6 +105,8 @@ def warnings_of(intake: Intake) -> list[tuple[WarningCode, str | None]]:
         warnings.append((WarningCode.PAYER_NOT_IN_DIRECTORY, None))
     if intake.payer.by_name is not None:
         warnings.append((WarningCode.PAYER_MATCHED_BY_NAME, intake.payer.by_name.name))
+    if intake.payer.contradicted_by is not None:
+        warnings.append((WarningCode.PAYER_ID_AND_NAME_DIFFER, intake.payer.contradicted_by.name))
     unknown = [code for code in intake.inquiry.service.service_type_codes if code not in EB03_NAMES]
     return warnings + [(WarningCode.UNKNOWN_CODE, code) for code in dict.fromkeys(unknown)]
 

@@ -39,6 +39,10 @@ class NotOurs(Exception):
     """Somebody else is making this submission, the verification ended, or this process is: stop without a word."""
 
 
+class VendorHeld(Exception):
+    """An operator held the vendor since the step began: the submission is not made."""
+
+
 @dataclass
 class Conversation:
     """One drive of one flow."""
@@ -58,7 +62,7 @@ class Conversation:
     """The committing call was answered."""
 
     async def drive(self, flow: Generator[Call, Reply, Any]) -> Any:
-        """The flow's return value. Raises VendorError, NotInterpreted and NotOurs."""
+        """The flow's return value. Raises VendorError, NotInterpreted, NotOurs and VendorHeld."""
         try:
             call = next(flow)
             while True:

@@ -35,7 +35,7 @@ from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
 from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone, reported_on
-from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, replay
+from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, VendorHeld, replay
 from covergate.verifications.history import stored_replies
 from covergate.verifications.intents import Intent, Intents
 from covergate.verifications.lanes import release
@@ -315,6 +315,10 @@ class Engine:
         except NotOurs:
             await self._conclude(_Asked(report, admission, made=False), released=True)
             raise
+        except VendorHeld:
+            await self._conclude(_Asked(report, admission, made=False), released=True)
+            exchanges = tuple(conversation.exchanges)
+            return _Asked(replace(report, outcome=Admission(Verdict.HOLD), exchanges=exchanges))
         except VendorError as error:
             outcome = error
         except NotInterpreted as error:

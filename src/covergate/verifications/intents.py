@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from covergate import crash_points, ids
 from covergate.db.group_commit import GroupCommit
@@ -19,8 +19,12 @@ from covergate.gateway import Gateway
 from covergate.states import AttemptState, Status
 from covergate.vendors.flow import Call
 from covergate.verifications.commit import persevering
-from covergate.verifications.conversation import SEND_WITHIN
+from covergate.verifications.conversation import SEND_WITHIN, VendorHeld
 from covergate.verifications.model import Verification
+
+BY_A_HOLD: Literal["held"] = "held"
+"""Instead of an instant: an operator holds the vendor. Asked in the statement that stores, so that a hold binds every submission
+whose intent is stored after it."""
 
 # Made again under the same id, it is what it was: an earlier try may have been committed although nobody told us.
 _INTEND = Query(f"""
@@ -30,7 +34,9 @@ WITH asked AS MATERIALIZED (
 ), locked AS MATERIALIZED (
   SELECT verification_id AS id FROM work WHERE verification_id = ANY(CAST(:id AS text[]))
   ORDER BY verification_id FOR NO KEY UPDATE
-)
+), held AS MATERIALIZED (
+  SELECT vendor, mode FROM vendor_standing WHERE account = '' AND held_at IS NOT NULL
+), stored AS (
 UPDATE work w SET
   state = '{AttemptState.SUBMITTING}', status = '{Status.IN_PROGRESS}', intent_id = a.intent_id,
   intent_at = coalesce(w.intent_at, clock_timestamp()),
@@ -39,7 +45,16 @@ FROM asked a JOIN locked USING (id)
 WHERE w.verification_id = a.id AND w.attempt_id = a.attempt_id AND w.late_tries IS NULL
   AND (w.state = '{AttemptState.PREPARING}' AND w.step = a.step
        OR w.state = '{AttemptState.SUBMITTING}' AND w.intent_id = a.intent_id)
-RETURNING w.intent_id, w.intent_at""")
+  AND (w.state = '{AttemptState.SUBMITTING}' OR (w.vendor, w.mode) NOT IN (SELECT vendor, mode FROM held))
+RETURNING w.intent_id, w.intent_at
+)
+SELECT intent_id, intent_at FROM stored
+UNION ALL
+SELECT a.intent_id, NULL FROM asked a JOIN work w ON w.verification_id = a.id
+WHERE w.state = '{AttemptState.PREPARING}' AND w.attempt_id = a.attempt_id AND w.step = a.step
+  AND (w.vendor, w.mode) IN (SELECT vendor, mode FROM held)""")
+
+Stored: TypeAlias = datetime | Literal["held"] | None
 
 
 class Intents:
@@ -49,25 +64,25 @@ class Intents:
         self.gateway = gateway
         self._commits = GroupCommit(self._store_together, alone=self._store_alone)
 
-    async def store(self, intent: dict[str, Any]) -> datetime | None:
+    async def store(self, intent: dict[str, Any]) -> Stored:
         """The instant since when it holds; None if the submission is not its maker's (any more)."""
         return await self._commits.add(intent)
 
-    async def _store_together(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+    async def _store_together(self, intents: Sequence[dict[str, Any]]) -> list[Stored]:
         crash_points.point("before_intents")
         stored = await persevering(partial(self._store, intents), locked=False)
         crash_points.point("after_intents")
         return stored
 
-    async def _store_alone(self, intent: dict[str, Any]) -> datetime | None:
+    async def _store_alone(self, intent: dict[str, Any]) -> Stored:
         """One whose row somebody has locked."""
         [stored] = await persevering(partial(self._store, [intent]))
         return stored
 
-    async def _store(self, intents: Sequence[dict[str, Any]]) -> list[datetime | None]:
+    async def _store(self, intents: Sequence[dict[str, Any]]) -> list[Stored]:
         values = {name: [intent[name] for intent in intents] for name in intents[0]}
         async with self.gateway.connection() as db:
-            stored = {row["intent_id"]: row["intent_at"] for row in await _INTEND.all(db, values)}
+            stored = {row["intent_id"]: row["intent_at"] or BY_A_HOLD for row in await _INTEND.all(db, values)}
         return [stored.get(intent["intent_id"]) for intent in intents]
 
 
@@ -90,8 +105,9 @@ class Intent:
         return self.at is not None
 
     async def store(self, call: Call) -> bool:
+        """Raises VendorHeld."""
         attempt = self.seen.attempt
-        self.at = await self.intents.store(
+        stored = await self.intents.store(
             {
                 "id": self.seen.id,
                 "attempt_id": attempt.id,
@@ -100,6 +116,9 @@ class Intent:
                 "intent_id": self.id,
             }
         )
+        if stored == BY_A_HOLD:
+            raise VendorHeld
+        self.at = stored
         if self.at is not None:
             self.seen = replace(self.seen, attempt=replace(self.seen.attempt, intent_at=self.at))
         return self.made

@@ -51,6 +51,9 @@ FROM verifications v WHERE v.id = :id AND {WITHIN}""",
     mode="text",
 )
 
+_LOCK = Query("SELECT id FROM verifications WHERE id = :id FOR NO KEY UPDATE")
+_RETRIES = Query("SELECT count(*) FROM verifications WHERE retry_of = :id")
+
 _DATES = ("/patient/date_of_birth", "/subscriber/date_of_birth", "/service/date", "/service/end_date")
 """What is compared with each other: who may set one of them learns something of the others."""
 
@@ -89,6 +92,17 @@ async def resubmit(
         if not caller.sees_phi:
             problem.errors = tuple(error for error in problem.errors if error.code != CANDIDATE)
         raise
+
+
+def unless_retried(verification_id: str, known: int) -> Callable[[AsyncConnection], Awaitable[None]]:
+    """A `claim`: raises Problem `already_retried` if it was asked again more often than the caller knew."""
+
+    async def claim(db: AsyncConnection) -> None:
+        await _LOCK.run(db, {"id": verification_id})
+        if await _RETRIES.scalar(db, {"id": verification_id}) > known:
+            raise Problem("already_retried", "it was asked again meanwhile")
+
+    return claim
 
 
 async def _find(gateway: Gateway, caller: Caller, verification_id: str) -> Record:

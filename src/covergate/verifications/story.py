@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +12,12 @@ from covergate.access.caller import Caller
 from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.timestamps import instant
-from covergate.verifications.queries import read_timeline, standing_of
+from covergate.verifications.queries import Filters, list_verifications, read_timeline, standing_of
 from covergate.webhooks.deliveries import deliveries_about, events_about
 
-MOST_ROWS = 1000
+MOST_STEPS = 1000
 """Of the timeline: the first ones."""
+MOST_OF_FAMILY = 50
 
 _EXCHANGES = Query("""
 SELECT h.attempt_id, h.vendor, h.exchanges FROM history h
@@ -34,13 +35,19 @@ class Story:
     exchanges: list[dict[str, Any]]
     events: list[dict[str, Any]]
     deliveries: list[dict[str, Any]]
+    family: list[dict[str, Any]]
+    """What was asked again of one another, itself included, the newest first."""
 
 
 async def read_story(gateway: Gateway, caller: Caller, verification_id: str) -> Story:
     """Raises Problem `not_found`."""
-    timeline = await read_timeline(gateway, caller, verification_id, 0, MOST_ROWS)
+    timeline = await read_timeline(gateway, caller, verification_id, 0, MOST_STEPS)
     async with gateway.connection() as db:
         standing = await standing_of(db, caller, verification_id)
+    masked = replace(caller, within_tenant=standing.tenant_id, scopes=caller.scopes - {"phi"})
+    filters = Filters(family=verification_id)
+    family = await list_verifications(gateway, masked, filters, None, MOST_OF_FAMILY, "verification.list")
+    async with gateway.connection() as db:
         return Story(
             standing.tenant_id,
             str(await _TENANT.scalar(db, {"id": standing.tenant_id})),
@@ -48,6 +55,7 @@ async def read_story(gateway: Gateway, caller: Caller, verification_id: str) -> 
             await _exchanges(db, verification_id),
             await events_about(db, verification_id),
             await deliveries_about(db, verification_id),
+            family.data,
         )
 
 

@@ -13,7 +13,7 @@ from covergate.states import OPEN_STATUSES, Sentenced, Status, TimelineType, Wai
 from covergate.timestamps import span
 from covergate.vendors import VENDORS
 
-Part = str | datetime
+SentencePart = str | datetime
 """Of a sentence: words, or an instant, which whoever shows it writes in the reader's zone."""
 
 
@@ -28,38 +28,57 @@ class Act(Sentenced):
         "give_up",
         "It fails at once with submission_unknown, and its partner is told. An answer that comes later is kept beside it.",
     )
+    FOUND = (
+        "found",
+        "The vendor has it under the reference that you give: it is asked how far it is, and nothing is submitted again.",
+    )
     CANCEL = (
         "cancel",
         "It ends at once as canceled, and its partner is told. The vendor's work is not recalled, and may be charged for.",
+    )
+    ASK_AGAIN = (
+        "ask_again",
+        "What this one asked is asked anew with what you correct, at the vendor's price. This one stays as it is.",
     )
 
 
 ACT_WORDS: dict[Act, str] = {
     Act.RESUBMIT: "submit it again",
     Act.GIVE_UP: "give it up",
+    Act.FOUND: "say that the vendor has it",
     Act.CANCEL: "cancel it",
+    Act.ASK_AGAIN: "ask again",
 }
 """Act → what follows on "you can"."""
 
 _SCOPES: dict[Act, str] = {
     Act.RESUBMIT: "operations",
     Act.GIVE_UP: "operations",
+    Act.FOUND: "operations",
     Act.CANCEL: "verifications:write",
+    Act.ASK_AGAIN: "verifications:write",
 }
 
 
 def possible_acts(shown: Mapping[str, Any], scopes: Collection[str]) -> list[Act]:
     """What somebody with these scopes can do with it as it stands."""
+    return [act for act in _acts(shown) if _SCOPES[act] in scopes]
+
+
+def _acts(shown: Mapping[str, Any]) -> list[Act]:
     if shown["status"] not in OPEN_STATUSES:
-        return []
-    waits = shown["waiting_for"] is not None and shown["waiting_for"]["kind"] == WaitingFor.OPERATOR
-    acts = [Act.RESUBMIT, Act.GIVE_UP, Act.CANCEL] if waits else [Act.CANCEL]
-    return [act for act in acts if _SCOPES[act] in scopes]
+        return [] if shown["erased_at"] else [Act.ASK_AGAIN]
+    if shown["waiting_for"] is None or shown["waiting_for"]["kind"] != WaitingFor.OPERATOR:
+        return [Act.CANCEL]
+    vendor = VENDORS.get(shown["vendor"])
+    # A vendor that answers at once or never cannot be asked under a reference.
+    found = [] if vendor is None or vendor.check is None else [Act.FOUND]
+    return [Act.RESUBMIT, *found, Act.GIVE_UP, Act.CANCEL]
 
 
 def sentence_of(
     shown: Mapping[str, Any], latest: str | None, now: datetime, scopes: Collection[str] = ()
-) -> list[Part]:
+) -> list[SentencePart]:
     """E.g. `Waits for Integrex since 4 min, looks again in 11 s, ends at …, at the latest; you can cancel it.`
 
     `latest` is the type of the last entry in its timeline.
@@ -93,7 +112,13 @@ _BY_KIND: dict[WaitingFor, Callable[[str, str], str]] = {
     WaitingFor.VENDOR_RETRY: lambda title, since: f"Waits since {since} after a call to {title} failed",
     WaitingFor.RATE_LIMIT: lambda title, since: f"Waits since {since}, because {title} takes no more calls just now",
     WaitingFor.CIRCUIT: lambda title, since: f"Waits since {since}, because {title} rests after many failures",
+    WaitingFor.CREDENTIALS: lambda title, since: (
+        f"Waits since {since}, because {title} refuses the account's credentials: put in ones that it takes"
+    ),
     WaitingFor.HOLD: lambda title, since: f"Waits since {since} until {title}, which an operator holds, is resumed",
+    WaitingFor.CREDENTIALS: lambda title, since: (
+        f"Waits since {since}, because {title} refuses the credentials: it goes on when they are mended"
+    ),
     WaitingFor.OPERATOR: lambda title, since: (
         f"Waits for a person since {since}: nobody can tell whether {title} has the submission"
     ),
@@ -115,7 +140,7 @@ _BY_ENTRY: dict[str, Callable[[str, str], str]] = {
     ),
 }
 """Of what waits for a vendor: why, if the last entry of the timeline tells more."""
-_NOT_BY_ITSELF = frozenset({WaitingFor.HOLD, WaitingFor.OPERATOR, WaitingFor.WORKER})
+_NOT_BY_ITSELF = frozenset({WaitingFor.HOLD, WaitingFor.CREDENTIALS, WaitingFor.OPERATOR, WaitingFor.WORKER})
 """Waits that a person or a worker ends: there is no next look."""
 
 

@@ -22,7 +22,7 @@
 
   function draw(figure) {
     const plot = figure.querySelector(".plot");
-    const { names, instants, series } = read(figure.querySelector("table"));
+    const { names, instants, series } = read(figure.querySelector("details table"));
     plot.replaceChildren();
     if (instants.length < 2) return;
     const stacked = figure.dataset.chart === "stacked";

@@ -45,10 +45,20 @@
   // Nobody types into a part that is renewed under the hands.
   document.addEventListener("htmx:beforeRequest", (event) => {
     const part = event.detail.elt;
-    if (part.getAttribute("hx-trigger")?.startsWith("sse:") && part.contains(document.activeElement)) event.preventDefault();
+    if (part.getAttribute("hx-trigger")?.startsWith("changed") && part.contains(document.activeElement)) event.preventDefault();
   });
-  document.addEventListener("htmx:sseClose", () => {});
-  document.addEventListener("htmx:sseMessage", (event) => {
-    if (event.detail.type === "ended") location.assign("/console/sign-in?idle=1");
+
+  // A live page is told that something changed; the parts that listen for it ask anew.
+  document.addEventListener("DOMContentLoaded", () => {
+    const where = document.body.dataset.live;
+    if (!where) return;
+    const stream = new EventSource(where);
+    stream.addEventListener("changed", () => {
+      if (document.visibilityState === "visible") document.body.dispatchEvent(new Event("changed"));
+    });
+    stream.addEventListener("ended", () => {
+      stream.close();
+      location.assign("/console/sign-in?idle=1");
+    });
   });
 })();

@@ -532,7 +532,7 @@ def _sources(
     authorization: AuthorizationNeed,
 ) -> Sources:
     """The pointers of all rows, by the benefit's fields."""
-    found: dict[str, set[str]] = {}
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for one in facts:
         row = one.row
         for name, element in (
@@ -551,7 +551,7 @@ def _sources(
             ("ends_on", one.dates.ends_on),
         ):
             if element.value is not None:
-                found.setdefault(name, set()).update(element.pointers)
+                found[name] += element.pointers
         for name, elements in (
             ("service_type_codes", row.eb03),
             ("procedure_codes", row.procedures),
@@ -559,9 +559,10 @@ def _sources(
             ("limited_to", row.limits),
             ("notes", row.msgs),
         ):
-            if elements:
-                found.setdefault(name, set()).update(*(element.pointers for element in elements if element))
-    sources: Sources = {name: sorted(at) for name, at in found.items() if at}
+            for element in elements:
+                if element.value is not None:
+                    found[name] += element.pointers
+    sources: Sources = {name: sorted(set(at)) if len(at) > 1 else at for name, at in found.items() if at}
     if "place_of_service" in sources and _place(facts[0].row):
         sources["place"] = sources["place_of_service"]
     if "authorization" in sources and authorization in AUTHORIZATION_REQUIRED:

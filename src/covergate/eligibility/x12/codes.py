@@ -33,6 +33,7 @@ NON_COVERED = "I"
 HEALTH_CARE_FACILITY = "X"
 OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
+RESTRICTED = "N"
 CANNOT_PROCESS = "V"
 
 # docs/x12.md#eb01; listed codes without an entry are `other`.
@@ -239,6 +240,9 @@ AAA_FAILURES: dict[str, FailureCode] = {
     "41": FailureCode.PAYER_ENROLLMENT_REQUIRED,
     **dict.fromkeys(("79", "T4"), FailureCode.PAYER_NOT_RECOGNIZED),
 }
+
+PRIMARY_CARE_AUTHORIZATION = "AE"
+"""AAA03: Requires Primary Care Physician Authorization."""
 
 # A third party inquires, wait 30 or 10 days, the payer will answer later: all outlive the request (docs/x12.md#aaa04).
 _OUT_OF_OUR_HANDS = frozenset({"S", "W", "X", "Y"})

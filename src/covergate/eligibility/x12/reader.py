@@ -55,7 +55,9 @@ from covergate.eligibility.x12.codes import (
     NON_COVERED,
     PENDING_INVESTIGATION,
     PERIODS,
+    PRIMARY_CARE_AUTHORIZATION,
     RATE_PERIODS,
+    RESTRICTED,
     UNITS,
     WHOLE_PLAN,
     Figure,
@@ -93,6 +95,7 @@ class Reading:
     other_coverage: list[OtherCoverage] = field(default_factory=list)
     related_entities: list[RelatedEntity] = field(default_factory=list)
     authorizations: list[Authorization] = field(default_factory=list)
+    referral: Sourced[bool] = NOT_STATED
     notes: list[str] = field(default_factory=list)
     warnings: list[Warning_] = field(default_factory=list)
 
@@ -140,9 +143,20 @@ def read_271(
             rows, service, asking_npi, [text.value for text in answering_payer if text.value]
         ),
         authorizations=authorizations_of(rows),
+        referral=_referral(aaas),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
-        warnings=[*_warnings(rows, coverage_rows, service), *_impossible(benefits)],
+        warnings=[
+            *_warnings(rows, coverage_rows, service),
+            *_restricted(rows, service, asking_npi),
+            *_impossible(benefits),
+        ],
     )
+
+
+def _referral(aaas: Sequence[Aaa]) -> Sourced[bool]:
+    """Beside a coverage, "requires primary care physician authorization" is no refusal: a referral is needed."""
+    asking = [pointer for aaa in aaas if aaa.code == PRIMARY_CARE_AUTHORIZATION for pointer in aaa.sources]
+    return Sourced(True, tuple(sorted(asking))) if asking else NOT_STATED
 
 
 def _concerns(row: EbRow, service: Service) -> bool:
@@ -225,6 +239,18 @@ def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Servic
     for code, problems in ((WarningCode.UNKNOWN_CODE, unknown), (WarningCode.RAW_UNPARSABLE, unreadable)):
         warnings += [warning(code, *pointers_of(elements), detail=detail) for detail, elements in problems.items()]
     return warnings
+
+
+def _restricted(rows: Sequence[EbRow], service: Service, asking_npi: str | None) -> list[Warning_]:
+    """The plan pays one provider alone, and that is not the one who asks."""
+    if asking_npi is None:
+        return []
+    restricted = [row for row in rows if row.code == RESTRICTED and _concerns(row, service)]
+    npis = {entity.npi.value: entity.npi for row in restricted for entity in row.entities if entity.npi}
+    if not npis or asking_npi in npis:
+        return []
+    detail = "services are restricted to another provider"
+    return [warning(WarningCode.LIMITED_BENEFIT, *pointers_of(npis.values()), detail=detail)]
 
 
 def _flag(code: WarningCode, rows: list[EbRow]) -> list[Warning_]:

@@ -115,6 +115,8 @@ def _stated(
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
         authorizations=reading.authorizations,
+        referral_required=reading.referral.value,
+        sources=row(referral_required=reading.referral)["sources"],
         references=References(vendor_id=check.text("id").value, trace_number=response.trace_number),
         notes=[*reading.notes, *error_texts, *([accepted] if accepted else [])],
         warnings=warnings,

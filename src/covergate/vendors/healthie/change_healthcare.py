@@ -17,7 +17,7 @@ from covergate.eligibility.result import Member
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer, row
 from covergate.eligibility.terms import PatientRelationship
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, RELATIONSHIPS
-from covergate.eligibility.x12.names import EB06_NAMES
+from covergate.eligibility.x12.names import EB01_NAMES, EB03_NAMES, EB04_NAMES, EB06_NAMES, EB09_NAMES
 from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp, element
 from covergate.vendors.document import Node, text
 from covergate.vendors.healthie.check_response import (
@@ -120,6 +120,25 @@ _RATES = {"days": "DA", "day": "DA", "months": "MO", "month": "MO", "visit": "VS
           "weeks": "WK", "year": "YR", "years": "YR"}  # fmt: skip
 _PERIODS = {name.lower(): code for code, name in EB06_NAMES.items()}
 
+# Elements of EB in words, by the field that has them.
+_KINDS = {name.lower(): code for code, name in EB01_NAMES.items()}
+_SERVICES = {name.lower(): code for code, name in EB03_NAMES.items()}
+_INSURANCE = {name.lower(): code for code, name in EB04_NAMES.items()}
+_QUANTITIES = {name.lower(): code for code, name in EB09_NAMES.items()}
+_LEVELS = {
+    "children only": "CHD",
+    "dependents only": "DEP",
+    "employee and children": "ECH",
+    "employee only": "EMP",
+    "employee and spouse": "ESP",
+    "family": "FAM",
+    "individual": "IND",
+    "spouse and children": "SPC",
+    "spouse only": "SPO",
+}
+_NETWORKS = {"yes": "Y", "no": "N", "not applicable": "W", "unknown": "U"}
+_AUTHORIZATION = {"yes": "Y", "no": "N", "unknown": "U"}
+
 _PLACE_OF_SERVICE = "ZZ"
 
 
@@ -186,19 +205,20 @@ def _row(benefit: Node) -> EbRow:
     ]
     industries = _industries(benefit)
     entities = _related(benefit)
+    either = partial(_code, benefit)
     return EbRow(
-        eb01=of("code"),
-        eb02=of("coverageLevelCode"),
-        eb03=tuple(split_codes(benefit.at("serviceTypeCodes"))),
-        eb04=of("insuranceTypeCode"),
+        eb01=either(("code", "name"), _KINDS),
+        eb02=either(("coverageLevelCode", "coverageLevel"), _LEVELS),
+        eb03=_service_types(benefit),
+        eb04=either(("insuranceTypeCode", "insuranceType"), _INSURANCE),
         eb05=of("planCoverage"),
-        eb06=of("timeQualifierCode"),
+        eb06=either(("timeQualifierCode", "timeQualifier"), _PERIODS),
         eb07=of("benefitAmount"),
         eb08=of("benefitPercent"),
-        eb09=of("quantityQualifierCode"),
+        eb09=either(("quantityQualifierCode", "quantityQualifier"), _QUANTITIES),
         eb10=of("benefitQuantity"),
-        eb11=of("authOrCertIndicator"),
-        eb12=of("inPlanNetworkIndicatorCode"),
+        eb11=either(("authOrCertIndicator",), _AUTHORIZATION),
+        eb12=either(("inPlanNetworkIndicatorCode", "inPlanNetworkIndicator"), _NETWORKS),
         procedures=tuple(
             code
             for procedure in benefit.at("compositeMedicalProcedureIdentifier").objects()
@@ -215,10 +235,19 @@ def _row(benefit: Node) -> EbRow:
     )
 
 
+def _service_types(node: Node) -> tuple[Sourced[str], ...]:
+    """The codes; without them those of the names, and a name that is no code's stays a name."""
+    names = (
+        name.then(lambda word: _SERVICES.get(word.lower(), word))
+        for name in split_codes(node.at("serviceTypes"), by=None)
+    )
+    return tuple(split_codes(node.at("serviceTypeCodes"))) or tuple(names)
+
+
 def _status(status: Node) -> EbRow:
     return EbRow(
-        eb01=_element(status, "statusCode"),
-        eb03=tuple(split_codes(status.at("serviceTypeCodes"))),
+        eb01=_code(status, ("statusCode", "status"), _KINDS),
+        eb03=_service_types(status),
         eb05=_element(status, "planDetails"),
     )
 

@@ -7,6 +7,7 @@ may wrap it or not, `elig`, `benefit` and `error` may each be one object or a li
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from covergate.eligibility.result import Member
 from covergate.eligibility.sourced import NOT_STATED, Sourced, percent, pointer, row
@@ -133,7 +134,7 @@ def _nth(column: list[Sourced[str]], index: int) -> Sourced[str]:
 
 
 def _plan_days(elig: Node) -> list[Days]:
-    """`yyyymmdd`; 346 and 347 are the DTP qualifiers of plan begin and plan end."""
+    """`yyyymmdd`, as DTP 346 and 347, plan begin and plan end. A range in one of them is 291, which may be the inquiry's own."""
     dates = (("346", elig.at("plan_begin_date")), ("347", elig.at("plan_end_date")))
     read = [dtp(qualifier, text(node.value), node.pointer) for qualifier, node in dates]
-    return [days for days in read if days is not None]
+    return [replace(days, qualifier="291") if days.is_range else days for days in read if days is not None]

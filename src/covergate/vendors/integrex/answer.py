@@ -36,14 +36,16 @@ from covergate.eligibility.x12.codes import (
     LEVELS,
     PENDING_INVESTIGATION,
     RELATIONSHIPS,
+    WHOLE_PLAN,
     aaa_code_of_text,
     aaa_failure,
 )
-from covergate.eligibility.x12.names import AAA03_NAMES, EB04_NAMES
+from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
 from covergate.vendors.document import Node, iso_date, joined, remaining, row, token, unreadable
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
+from covergate.vendors.integrex.request import sent_service_type
 
 
 def answer_of(fields: Fields, question: Question, answered_at: datetime) -> Answer | Failure:
@@ -124,6 +126,7 @@ def _is_negated(word: str, words: list[str]) -> bool:
 def _stated(fields: Fields, reading: _CoverageReading, question: Question, answered_at: datetime) -> Answer:
     patient = _patient(fields)
     subscriber = _subscriber(fields) if patient.relationship is not PatientRelationship.SELF else None
+    about = _another_service(fields, question)
     return Answer(
         coverage=reading.coverage,
         as_of=fields.read("beginDOS", iso_date).value or question.inquiry.service_date,
@@ -133,7 +136,7 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
         payer=_payer(fields),
         patient=patient,
         subscriber=subscriber,
-        benefits=[*_coverage_row(fields, reading), *_limits(fields), *_shares(fields), *_copays(fields)],
+        benefits=[*_coverage_row(fields, reading), *_limits(fields), *_shares(fields, about), *_copays(fields, about)],
         related_entities=[
             *_primary_care(fields),
             *_facility(fields),
@@ -188,17 +191,40 @@ def _limits(fields: Fields) -> list[Benefit]:
     return limits
 
 
-def _shares(fields: Fields) -> list[Benefit]:
+def _another_service(fields: Fields, question: Question) -> Sourced[list[str]]:
+    """The benefit type if it is a service type, and neither the one that was sent nor the whole plan.
+
+    What is paid for it is not what is paid for the asked service.
+    """
+    usual = (WHOLE_PLAN, sent_service_type(question.inquiry))
+    code = fields.read("benefitTypeCode", token)
+    return code.then(lambda stated: [stated] if stated in EB03_NAMES and stated not in usual else None)
+
+
+def _shares(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
+    applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
-        Benefit(kind=Kind.COINSURANCE, network=network, **row(percent=share))
+        Benefit(
+            kind=Kind.COINSURANCE,
+            network=network,
+            applies_to=applies_to,
+            **row(percent=share, service_type_codes=about),
+        )
         for key, network in codes.SHARES.items()
         if (share := fields.read(key, percent))
     ]
 
 
-def _copays(fields: Fields) -> list[Benefit]:
+def _copays(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
+    applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
-        Benefit(kind=Kind.COPAY, description=description, provider_kind=provider_kind, **row(amount=amount))
+        Benefit(
+            kind=Kind.COPAY,
+            description=description,
+            provider_kind=provider_kind,
+            applies_to=applies_to,
+            **row(amount=amount, service_type_codes=about),
+        )
         for key, (description, provider_kind) in codes.COPAYS.items()
         if (amount := fields.read(key, money))
     ]
@@ -369,6 +395,7 @@ def _warnings(fields: Fields, reading: _CoverageReading) -> list[Warning_]:
         ("relationshipCode", RELATIONSHIPS),
         ("planTypeCode", EB04_NAMES),
         ("coverageLevelCode", LEVELS),
+        ("benefitTypeCode", EB03_NAMES),
     ):
         stated = fields.read(key, token)
         if stated and stated.value not in table:

@@ -25,7 +25,7 @@ def request_of(question: Question) -> dict[str, str]:
         "billingProviderNpi": inquiry.provider.npi,
         "beginDos": inquiry.service_date.isoformat(),
         "endDos": (service.end_date or inquiry.service_date).isoformat(),
-        "serviceType": _service_type(inquiry),
+        "serviceType": sent_service_type(inquiry),
         "payerId": question.payer_codes.get("payer_id", inquiry.payer.id),
         "payerName": inquiry.payer.name,
         "employerName": _employer_name(inquiry),
@@ -45,7 +45,7 @@ def request_of(question: Question) -> dict[str, str]:
 
 def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
     """One request has room for one service type and one employer, and for a gender of F or M."""
-    sent = _sent_service_type(inquiry)
+    sent = _place_of_sent(inquiry)
     count = len(inquiry.service.service_type_codes)
     left_out = {f"/service/service_type_codes/{index}" for index in range(count) if index != sent}
     if inquiry.patient.employer_name not in (None, _employer_name(inquiry)):
@@ -56,13 +56,13 @@ def not_asked_of(inquiry: Inquiry, today: date) -> frozenset[str]:
     return frozenset(left_out)
 
 
-def _service_type(inquiry: Inquiry) -> str:
+def sent_service_type(inquiry: Inquiry) -> str:
     """ "2 numerical digit service type identifier": the first of the asked ones that is one, else 30, the whole plan."""
-    index = _sent_service_type(inquiry)
+    index = _place_of_sent(inquiry)
     return _DEFAULT_SERVICE_TYPE if index is None else inquiry.service.service_type_codes[index]
 
 
-def _sent_service_type(inquiry: Inquiry) -> int | None:
+def _place_of_sent(inquiry: Inquiry) -> int | None:
     for index, code in enumerate(inquiry.service.service_type_codes):
         if re.fullmatch(r"[0-9]{2}", code):
             return index

@@ -67,6 +67,8 @@ def answer_of(section: Node, inquiry: Inquiry, eligibility_id: str, received_at:
         other_coverage=reading.other_coverage,
         related_entities=reading.related_entities,
         authorizations=reading.authorizations,
+        referral_required=reading.referral.value,
+        sources=row(referral_required=reading.referral)["sources"],
         references=References(
             vendor_id=eligibility_id,
             trace_number=response.trace_number.value,

@@ -1,0 +1,136 @@
+"""Now: pictures with their numbers, live; an operator sees the fleet, a tenant's people their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import expect
+
+from tests.console.browser import Visit, accessible, picture, watched
+from tests.e2e.house import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SAMPLES = """
+INSERT INTO open_samples (at, mode, waiting_for, number)
+SELECT date_trunc('minute', now()) - make_interval(mins => m), 'test', w.name, (w.base * (1.5 + sin(m / 20.0 + w.base)))::int
+FROM generate_series(0, 179) AS m, (VALUES ('vendor', 40), ('circuit', 12), ('operator', 2)) AS w(name, base)
+ON CONFLICT DO NOTHING"""
+ENDED = """
+INSERT INTO ended_hours (at, tenant_id, mode, vendor, outcome, failure_code, number)
+SELECT date_trunc('hour', now(), 'UTC') - make_interval(hours => h), t.id, 'test', 'sohar', e.outcome, e.code,
+  e.base + (h * 7) % 5
+FROM generate_series(0, 23) AS h, (SELECT id FROM tenants WHERE name = :tenant) AS t,
+  (VALUES ('eligible', '', 60), ('ineligible', '', 9), ('failed', 'payer_unavailable', 4), ('failed', 'member_id_invalid', 7))
+    AS e(outcome, code, base)
+ON CONFLICT DO NOTHING"""
+HISTORY = """
+INSERT INTO vendor_history (span, at, mode, vendor, payer_id, ended, ours, vendors, payers, waits)
+SELECT 'hour', date_trunc('hour', now(), 'UTC'), 'test', v, '', 120, 0, 6, 3, ARRAY[0,0,0,0,0,0,0,0,0,0,30,50,20,11]
+FROM unnest(ARRAY['sohar', 'integrex', 'vsee', 'healthie']) AS v ON CONFLICT DO NOTHING"""
+
+
+async def counted(house: House) -> None:
+    await house.sql(SAMPLES)
+    await house.sql(ENDED, tenant="Clinic North")
+    await house.sql(HISTORY)
+
+
+@asynccontextmanager
+async def held(house: House) -> AsyncIterator[None]:
+    """What is created in the block for Healthie stays open."""
+    whose = {**house.operator, "x-mode": "test"}
+    answer = await house.client.post("/v1/vendors/healthie/hold", headers=whose)
+    assert answer.status_code == 200, answer.text
+    try:
+        yield
+    finally:
+        await house.client.post("/v1/vendors/healthie/resume", headers=whose)
+
+
+async def test_an_operator_sees_the_fleet_as_pictures_with_numbers(house: House, visit: Visit) -> None:
+    await counted(house)
+    async with held(house):
+        id_ = await house.create("healthie", "ELIGIBLE-now")
+        await house.happens(id_, "held_back")
+        await looked_at(visit, id_)
+
+
+async def looked_at(visit: Visit, id_: str) -> None:
+    page = await (await visit("operations")).page()
+    await expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    await expect(page.locator("figure.chart canvas")).to_have_count(3)
+    await expect(page.get_by_role("row").filter(has_text="Sohar")).to_contain_text("92.5 %")
+    await expect(page.locator("#oldest ~ div").get_by_role("link", name=id_[-8:])).to_be_visible()
+    await expect(page.get_by_text("1 worker")).to_be_visible()
+    await accessible(page)
+    await page.locator("summary").first.click()
+    await expect(page.locator("details table").first.locator("tbody tr")).to_have_count(180)
+    await accessible(page)
+
+
+async def test_pictures_of_a_wide_screen_a_phone_and_the_dark(house: House, visit: Visit) -> None:
+    await counted(house)
+    seen = await visit("operations")
+    page = await seen.page()
+    await expect(page.locator("figure.chart canvas")).to_have_count(3)
+    await picture(page, "now")
+    await page.emulate_media(color_scheme="dark")
+    await accessible(page)
+    await picture(page, "now-dark")
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await accessible(page)
+    await page.wait_for_function("document.documentElement.scrollWidth <= 390")
+    await picture(page, "now-phone")
+
+
+async def test_what_changes_is_seen_without_reloading(house: House, visit: Visit) -> None:
+    page = await (await visit("operations")).page()
+    await expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    async with held(house):
+        id_ = await house.create("healthie", "ELIGIBLE-live")
+        await expect(page.get_by_role("link", name=id_[-8:]).first).to_be_visible(timeout=20_000)
+
+
+async def test_a_stream_ends_with_its_session(house: House, visit: Visit) -> None:
+    page = await (await visit("operations")).page()
+    await house.sql("UPDATE console_sessions SET ended_at = now() WHERE ended_at IS NULL")
+    await page.wait_for_url("**/console/sign-in**", timeout=20_000)
+
+
+async def test_a_held_vendor_and_its_reason_are_seen(house: House, visit: Visit) -> None:
+    held = await house.client.post(
+        "/v1/vendors/vsee/hold", json={"reason": "their maintenance"}, headers={**house.operator, "x-mode": "test"}
+    )
+    assert held.status_code == 200
+    page = await (await visit("operations")).page()
+    row = page.locator("#vendors ~ div").get_by_role("row").filter(has_text="VSee")
+    await expect(row).to_contain_text("held")
+    await expect(row).to_contain_text("their maintenance")
+    await house.client.post("/v1/vendors/vsee/resume", headers={**house.operator, "x-mode": "test"})
+
+
+async def test_a_tenants_people_see_their_own_ends_only(house: House, visit: Visit) -> None:
+    await counted(house)
+    north = await (await visit("staff", tenant="Clinic North")).page()
+    await expect(north.locator("#ended ~ p .figure")).not_to_have_text("0")
+    await house.client.get("/v1/verifications")
+    await house.sql("INSERT INTO tenants (id, name) VALUES ('ten_now_other', 'Clinic Now') ON CONFLICT DO NOTHING")
+    other = await (await visit("staff", tenant="Clinic Now")).page()
+    await expect(other.locator("#ended ~ p .figure")).to_have_text("0")
+    await expect(other.get_by_text("Waiting for longest")).to_have_count(0)
+    await accessible(other)
+
+
+async def test_it_can_be_read_without_javascript(house: House, visit: Visit) -> None:
+    await counted(house)
+    seen = await visit("operations")
+    state = await seen.context.storage_state()
+    browser = seen.context.browser
+    assert browser is not None
+    async with watched(browser, seen.url, java_script_enabled=False, storage_state=state) as plain:
+        page = await plain.page()
+        await expect(page.get_by_role("heading", name="Now")).to_be_visible()
+        await expect(page.locator("details table").first).to_contain_text("UTC")
