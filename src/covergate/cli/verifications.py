@@ -37,12 +37,12 @@ _COLUMNS = ("id", "tenant", "mode", "status", "how", "vendor", "external id", "c
 _Brings = TypeVar("_Brings")
 
 _Ids = Annotated[list[str] | None, typer.Argument(metavar="[VERIFICATION_ID]...", show_default=False)]
-_OneId = Annotated[str, typer.Argument(metavar="VERIFICATION_ID")]
+OneId = Annotated[str, typer.Argument(metavar="VERIFICATION_ID")]
 _Tenant = Annotated[str | None, typer.Option("--tenant", help="Only this one's: its name or id.")]
-_InMode = Annotated[Literal["test", "live"] | None, typer.Option("--mode", help="Only in this one.")]
-_InJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
-_Yes = Annotated[bool, typer.Option("--yes", help="Do it; without it what matches is only counted.")]
-_Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or leave it to the worker.")]
+InMode = Annotated[Literal["test", "live"] | None, typer.Option("--mode", help="Only in this one.")]
+InJson = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without it what matches is only counted.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or leave it to the worker.")]
 
 _FILTERS: dict[str, Any] = {
     "status": Annotated[list[str] | None, typer.Option(help="May be given several times.")],
@@ -91,9 +91,9 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 def list_found(
     filters: Filters,
     tenant: _Tenant = None,
-    mode: _InMode = None,
+    mode: InMode = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
-    as_json: _InJson = False,
+    as_json: InJson = False,
 ) -> None:
     """List verifications, the newest first. JSON is a line for each."""
     from covergate.verifications.queries import list_facts
@@ -105,7 +105,7 @@ def list_found(
 
 
 @app.command("show", epilog="Example: covergate verifications show ver_… --json")
-def show_one(verification_id: _OneId, as_json: _InJson = False) -> None:
+def show_one(verification_id: OneId, as_json: InJson = False) -> None:
     """Show one: where it stands, its attempts and its timeline. PHI is not shown."""
     shown, timeline, _ = _run(None, None, lambda gateway, caller: _read(gateway, caller, verification_id))
     if as_json:
@@ -125,16 +125,13 @@ def show_one(verification_id: _OneId, as_json: _InJson = False) -> None:
 
 
 @app.command("why", epilog="Example: covergate verifications why ver_…")
-def say_why(verification_id: _OneId) -> None:
+def say_why(verification_id: OneId) -> None:
     """Say in one sentence what it waits for, when it is looked at again, when it ends, and what you can do."""
-    from covergate.states import OPEN_STATUSES
     from covergate.verifications.waiting import sentence_of
 
     shown, timeline, scopes = _run(None, None, lambda gateway, caller: _read(gateway, caller, verification_id))
     parts = sentence_of(shown, timeline[-1]["type"] if timeline else None, datetime.now(UTC), scopes)
     said = "".join(one if isinstance(one, str) else f"{one:%Y-%m-%d %H:%M:%S} UTC" for one in parts)
-    if shown["status"] not in OPEN_STATUSES:
-        said += f" You can ask it again: covergate verifications retry {verification_id}"
     typer.echo(said)
 
 
@@ -155,10 +152,10 @@ def retry(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what was asked again before, at another fee.")] = False,
     tenant: _Tenant = None,
-    mode: _InMode = None,
-    yes: _Yes = False,
-    wait: _Wait = True,
-    as_json: _InJson = False,
+    mode: InMode = None,
+    yes: Yes = False,
+    wait: Wait = True,
+    as_json: InJson = False,
 ) -> None:
     """Ask ended ones again, at the vendor's price: these, or all that match. Prints the ids of the new ones, or the report."""
     from covergate.states import BulkAction
@@ -188,10 +185,10 @@ def resolve_found(
     ] = None,
     found: Annotated[str | None, typer.Option(metavar="REFERENCE", help="The vendor has it under this.")] = None,
     tenant: _Tenant = None,
-    mode: _InMode = None,
-    yes: _Yes = False,
-    wait: _Wait = True,
-    as_json: _InJson = False,
+    mode: InMode = None,
+    yes: Yes = False,
+    wait: Wait = True,
+    as_json: InJson = False,
 ) -> None:
     """Decide on submissions of unknown fate: these, or all that match."""
     from covergate.states import BulkAction
@@ -226,10 +223,10 @@ def cancel_found(
     filters: Filters,
     verification_ids: _Ids = None,
     tenant: _Tenant = None,
-    mode: _InMode = None,
-    yes: _Yes = False,
-    wait: _Wait = True,
-    as_json: _InJson = False,
+    mode: InMode = None,
+    yes: Yes = False,
+    wait: Wait = True,
+    as_json: InJson = False,
 ) -> None:
     """Cancel open ones: these, or all that match. The vendor's work is not recalled."""
     from covergate.states import BulkAction
@@ -251,7 +248,7 @@ def cancel_found(
 def show_job(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],
     stop: Annotated[bool, typer.Option("--stop", help="Stop it; what was done stays done.")] = False,
-    as_json: _InJson = False,
+    as_json: InJson = False,
 ) -> None:
     """Show how far a bulk job is, or stop it."""
     from covergate.verifications.bulk_jobs import read_job, stop_job
