@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -12,8 +13,10 @@ from covergate import ids
 from covergate.access.api_keys import create_key
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
+from covergate.verifications import store
 from covergate.verifications.bulk_work import BulkQueue, BulkWork
 from tests.support.clients import End, Headers, Keys, Post, Rows, Stuck, bearer, make_operator
+from tests.support.waiting import eventually
 
 FAILED = {"status": ["failed"]}
 
@@ -303,6 +306,26 @@ async def test_a_job_is_stopped_between_two_verifications(
     await BulkWork(gateway, lambda: False).do(claimed)
     assert numbers(await report(client, keys.full, job)) == ("canceled", 1, {}, {}, 2)
     assert len(await retries(rows)) == 1
+
+
+async def test_a_stop_amid_a_slice_is_heard_before_the_next_verification(
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, post: Post, rows: Rows
+) -> None:
+    first, *_ = [(await post())["id"] for _ in range(3)]
+    job = await order(client, keys.full, action="cancel", filter={"status": ["queued"]})
+    [claimed] = await BulkQueue(gateway).claim(())
+    async with gateway.transaction() as db:
+        await store.lock(db, gateway.sealer, [first])
+        slice_ = asyncio.create_task(BulkWork(gateway, lambda: False).do(claimed))
+
+        async def waits() -> bool:
+            return bool(await rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+        await eventually(waits)
+        await client.post(f"/v1/bulk-jobs/{job['id']}/cancel", headers=keys.full)
+    await slice_
+    assert numbers(await report(client, keys.full, job)) == ("canceled", 1, {}, {}, 2)
+    assert [row.id for row in await rows("SELECT id FROM verifications WHERE status = 'canceled'")] == [first]
 
 
 async def test_it_goes_as_slowly_as_the_tenants_quota_says_and_leaves_half_of_it(

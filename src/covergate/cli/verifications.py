@@ -127,14 +127,11 @@ def show_one(verification_id: OneId, as_json: InJson = False) -> None:
 @app.command("why", epilog="Example: covergate verifications why ver_…")
 def say_why(verification_id: OneId) -> None:
     """Say in one sentence what it waits for, when it is looked at again, when it ends, and what you can do."""
-    from covergate.states import OPEN_STATUSES
     from covergate.verifications.waiting import sentence_of
 
     shown, timeline, scopes = _run(None, None, lambda gateway, caller: _read(gateway, caller, verification_id))
     parts = sentence_of(shown, timeline[-1]["type"] if timeline else None, datetime.now(UTC), scopes)
     said = "".join(one if isinstance(one, str) else f"{one:%Y-%m-%d %H:%M:%S} UTC" for one in parts)
-    if shown["status"] not in OPEN_STATUSES:
-        said += f" You can ask it again: covergate verifications retry {verification_id}"
     typer.echo(said)
 
 
