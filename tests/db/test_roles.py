@@ -130,6 +130,7 @@ async def test_each_of_a_workers_periodic_tasks_runs_as_the_runtime_role(
             "erase_old",
             "close",
             "meet_others",
+            "tell_of_health",
             "flush",
             "sync_if_due",
             "wake_for_trials",
