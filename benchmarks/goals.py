@@ -10,6 +10,7 @@ from benchmarks.load import percentile
 from benchmarks.plan import Findings, Measured, Pair
 
 CPU_MS = 4.0
+PAGE_MS = 150.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def judge(found: Findings) -> list[Goal]:
              max(now.peaks.values()) <= 150 if now.peaks else None, earlier.memory),
         Goal("webhook deliveries alone, per second", "≥ 1,500", _spread(now.webhooks, 0), _at_least(now.webhooks, 1500),
              earlier.webhooks),
+        Goal("slowest page of the console beside full tables, p95 in ms", "≤ 150", *_slowest_page(found), "there was none"),
         *(
             Goal(f"{name} beside full tables, share of empty", "≥ 90 %", *_kept(found.beside_full.get(name)), known)
             for name, known in (
@@ -135,6 +137,13 @@ def _kept(pair: Pair | None) -> tuple[str, bool | None]:
     quotient = statistics.median(pair.full) / statistics.median(pair.empty)
     each = [full / empty for full, empty in zip(pair.full, pair.empty, strict=True)]
     return f"{quotient:.0%} (rounds: {min(each):.0%} to {max(each):.0%})".replace("%", " %"), quotient >= 0.9
+
+
+def _slowest_page(found: Findings) -> tuple[str, bool | None]:
+    if not found.page_times:
+        return "not measured", None
+    name, p95 = max(((name, percentile(taken, 95)) for name, taken in found.page_times.items()), key=lambda one: one[1])
+    return f"{p95:.0f} ({name})", p95 <= PAGE_MS
 
 
 def _p50_p99(times: tuple[float, float] | None) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-from benchmarks import machine, measurements
+from benchmarks import machine, measurements, pages
 from benchmarks.gateway import Gateway, fill, working
 from benchmarks.load import percentile
 from benchmarks.measurements import Bare, EndToEnd, Step
@@ -38,10 +38,11 @@ class Size:
     claims: int
     ended: int
     parked: int
+    looks: int
 
 
-FULL = Size(5, 3000, 2000, 5000, 3, 20, 12, 3, 6000, 4, 500, 100, 1_000_000, 300_000)
-QUICK = Size(2, 800, 400, 1500, 1, 6, 3, 1, 1000, 2, 150, 20, 30_000, 9_000)
+FULL = Size(5, 3000, 2000, 5000, 3, 20, 12, 3, 6000, 4, 500, 100, 1_000_000, 300_000, 100)
+QUICK = Size(2, 800, 400, 1500, 1, 6, 3, 1, 1000, 2, 150, 20, 30_000, 9_000, 20)
 
 
 @dataclass
@@ -79,6 +80,8 @@ class Findings:
     disk: list[float] = field(default_factory=list)
     """Seconds that the disk alone took to flush 8 kB, each time."""
     filled: str = ""
+    page_times: dict[str, list[float]] = field(default_factory=dict)
+    """Page of the console → milliseconds of each look at it, beside full tables and a working worker."""
 
 
 @dataclass
@@ -200,6 +203,11 @@ class Run:
                     for gateway in (empty, full) if number % 2 else (full, empty):
                         (pair.full if gateway is full else pair.empty).append(await measure(gateway))
                     self.say(f"{name}: {empty.name} {pair.empty[-1]:.0f}/s, {full.name} {pair.full[-1]:.0f}/s")
+
+        with working(self.full[0]):
+            found.page_times = await pages.times(self.full[0], size.looks)
+        for name, taken in found.page_times.items():
+            self.say(f"page {name}: p50 {percentile(taken, 50):.0f}, p95 {percentile(taken, 95):.0f} ms")
 
     async def _worked_on(self, gateway: Gateway) -> float:
         with working(gateway):

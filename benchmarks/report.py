@@ -41,6 +41,8 @@ def text(found: Findings, watch: Watch, *, seconds: float) -> str:
     if found.now.steps:
         parts += ["Cost and latency at a steady load, of one API and one worker process:", _load(found.now)]
         parts.append(_at_rest(found.now))
+    if found.page_times:
+        parts += ["The console's pages beside full tables, as an operator opens them:", _pages(found)]
     return "\n\n".join(parts)
 
 
@@ -205,6 +207,14 @@ def _at_rest(measured: Measured) -> str:
     return _fill(
         f"With nothing to do: {spent} ms of CPU a second; at 10/s a tenth of that is in each verification's share."
     )
+
+
+def _pages(found: Findings) -> str:
+    rows = [
+        f"| {name} | {percentile(taken, 50):.0f} | {percentile(taken, 95):.0f} | {max(taken):.0f} |"
+        for name, taken in found.page_times.items()
+    ]
+    return "\n".join(["| page | p50 ms | p95 ms | longest ms |", "| --- | ---: | ---: | ---: |", *rows])
 
 
 def _step(measured: Measured, rate: int) -> Step | None:
