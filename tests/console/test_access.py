@@ -38,10 +38,14 @@ async def test_an_operator_sees_everybody_and_revokes(house: House, visit: Visit
     await accessible(page)
     await picture(page, "access")
     south = page.get_by_role("row").filter(has_text="South's intake")
-    await south.get_by_role("button", name="Revoke the key").click()
+    await south.get_by_label("Revoke the key").first.click()
+    await accessible(page)
+    await south.get_by_role("button", name="Yes, revoke the key").click()
     await expect(page.locator("#message")).to_contain_text("revoked")
-    await page.get_by_role("button", name="Revoke the operator Night shift 7").click()
-    await page.get_by_role("button", name="Revoke the account berta").click()
+    await page.get_by_label("Revoke the operator Night shift 7").first.click()
+    await page.get_by_role("button", name="Yes, revoke the operator Night shift 7").click()
+    await page.get_by_label("Revoke the account berta").first.click()
+    await page.get_by_role("button", name="Yes, revoke the account berta").click()
     await expect(page.get_by_role("row").filter(has_text="berta")).to_contain_text("revoked")
     assert {key.state for key in await list_keys(gateway, tenant="Clinic South")} == {"revoked"}
     assert [user.state for user in await list_users(gateway) if user.login == "berta"] == ["revoked"]
@@ -78,7 +82,8 @@ async def test_a_session_is_ended_by_somebody_else(house: House, visit: Visit) -
     other = await visit("phi")
     seen = await visit("operations")
     page = await seen.page("/console/access")
-    await page.get_by_role("button", name="End the session of Test phi").first.click()
+    await page.get_by_label("End the session of Test phi").first.click()
+    await page.get_by_role("button", name="Yes, end the session of Test phi").first.click()
     left = await other.page("/console/account")
     await expect(left.get_by_role("heading")).to_have_text("Sign in")
 
@@ -131,7 +136,8 @@ async def test_a_tenants_account_at_a_vendor_is_tested_and_removed(house: House,
     await expect(page.locator("main")).to_contain_text("account at sohar was tested")
     await accessible(page)
     await page.get_by_role("link", name="Back to Access").click()
-    await page.get_by_role("button", name="Remove the account at sohar").click()
+    await page.get_by_label("Remove the account at sohar").first.click()
+    await page.get_by_role("button", name="Yes, remove the account at sohar").click()
     await expect(page.locator("#message")).to_contain_text("removed")
 
 

@@ -67,7 +67,9 @@ async def looked_at(visit: Visit, id_: str) -> None:
     await expect(page.get_by_text("1 worker")).to_be_visible()
     await accessible(page)
     await page.locator("summary").first.click()
-    await expect(page.locator("details table").first.locator("tbody tr")).to_have_count(180)
+    rows = page.locator("details table").first.locator("tbody tr")
+    await expect(rows.first).to_be_visible()
+    assert 170 < await rows.count() <= 181
     await accessible(page)
 
 

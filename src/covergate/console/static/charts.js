@@ -50,7 +50,7 @@
           stroke: inks[n % inks.length],
           dash: stacked ? [] : dashes[n % dashes.length],
           width: 2,
-          fill: stacked ? inks[n % inks.length] + "aa" : undefined,
+          fill: stacked ? inks[n % inks.length] : undefined,
           points: { show: false },
         })),
       ],
