@@ -50,7 +50,14 @@ def story(**changes: Any) -> Story:
 
 def shown(**changes: Any) -> dict[str, Any]:
     attempts = [{"id": "a", "vendor": "sohar"}]
-    return {"created_at": at(0), "completed_at": at(3601), "next_check_at": None, "attempts": attempts, **changes}
+    return {
+        "created_at": at(0),
+        "completed_at": at(3601),
+        "next_check_at": None,
+        "deadline": at(86_400),
+        "attempts": attempts,
+        **changes,
+    }
 
 
 def test_everything_stands_within_the_picture_in_its_order() -> None:
@@ -86,6 +93,8 @@ def test_an_open_one_goes_on_to_its_next_look() -> None:
     assert made.now is not None
     assert made.now < WIDTH - 20
     assert "1 step in 30 s" in made.summary
+    until_the_end = picture_of(shown(completed_at=None, next_check_at=at(86_400)), begun, now)
+    assert until_the_end.now == WIDTH - 20
 
 
 def test_one_that_has_just_begun_is_drawn() -> None:

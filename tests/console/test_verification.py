@@ -126,6 +126,19 @@ async def test_a_page_renews_itself_until_the_end(house: House, visit: Visit) ->
     await expect(page.locator("#ended")).to_be_attached()
 
 
+async def test_a_form_that_was_opened_is_not_renewed_away(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "NEVER-typing")
+    await house.happens(id_, "submitted")
+    page = await opened(await visit("operations"), id_)
+    await page.get_by_text("Cancel it …").click()
+    await page.locator("h1").click()
+    async with page.expect_response(lambda answer: answer.request.headers.get("hx-target") == "happened"):
+        await page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+    await expect(page.get_by_role("button", name="Cancel it now")).to_be_visible()
+    await page.get_by_role("button", name="Cancel it now").click()
+    await expect(page.locator("#message")).to_contain_text("It was canceled.")
+
+
 async def test_an_event_is_delivered_once_more(house: House, visit: Visit) -> None:
     id_ = await completed(house, "ELIGIBLE-redeliver")
     page = await opened(await visit("operations"), id_)
@@ -259,7 +272,6 @@ async def test_each_number_leads_to_its_place_in_the_raw_reply(house: House, vis
     seen = await visit("operations", "phi")
     page = await revealed(await opened(seen, id_))
     await accessible(page)
-    await picture(page, f"verification-{vendor}")
     amounts = page.get_by_role("table", name="Deductible, out-of-pocket").locator("a[title]")
     also = (
         "one => [...(one.nextElementSibling?.querySelectorAll('a') ?? [])].map((other) => other.getAttribute('href'))"
@@ -329,6 +341,15 @@ async def test_a_wrong_address_of_a_reply_is_told(house: House, visit: Visit) ->
         await expect(page.locator("main")).to_contain_text(said)
 
 
+async def test_it_fits_a_phone(house: House, visit: Visit) -> None:
+    id_ = await completed(house, "ELIGIBLE-phone")
+    page = await revealed(await opened(await visit("operations", "phi"), id_))
+    await page.set_viewport_size({"width": 390, "height": 800})
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    await page.emulate_media(color_scheme="dark")
+    await accessible(page)
+
+
 async def test_it_can_be_read_and_worked_with_without_scripts(house: House, visit: Visit) -> None:
     id_ = await house.create("sohar", "NEVER-plain")
     await house.happens(id_, "submitted")
@@ -355,7 +376,6 @@ async def test_an_ended_one_is_asked_again_with_corrections_once(house: House, v
         await page.get_by_label("Member id").fill("ELIGIBLE-corrected")
     await expect(first.get_by_label("Date of birth")).to_have_count(0)
     await accessible(first)
-    await picture(first, "verification-ask-again")
     await first.get_by_role("button", name="Ask again now").click()
     await expect(first.locator("#message")).to_contain_text("This is the new verification.")
     new = first.url.partition("/verifications/")[2].partition("?")[0]

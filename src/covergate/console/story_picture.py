@@ -86,7 +86,9 @@ class StoryPicture:
 
 def picture_of(shown: Mapping[str, Any], story: Story, now: datetime) -> StoryPicture:
     end = _moment(shown["completed_at"]) or now
-    ahead = [at for at in (_moment(shown["next_check_at"]), now) if at and not shown["completed_at"] and at > now]
+    look = _moment(shown["next_check_at"])
+    # A look at the deadline is none: a person is waited for, and the rest would be pressed together.
+    ahead = [look] if look and look > now and shown["next_check_at"] != shown["deadline"] else []
     axis = _Axis([*_moments(shown, story), end, *ahead])
     picture = StoryPicture(_summary(shown, story, end))
     _steps(picture, axis, story)

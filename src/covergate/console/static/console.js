@@ -42,10 +42,11 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
   });
-  // Nobody types into a part that is renewed under the hands.
+  // Nobody types into a part that is renewed under the hands, nor has a form that was opened closed.
   document.addEventListener("htmx:beforeRequest", (event) => {
     const part = event.detail.elt;
-    if (part.getAttribute("hx-trigger")?.startsWith("changed") && part.contains(document.activeElement)) event.preventDefault();
+    if (!part.getAttribute("hx-trigger")?.startsWith("changed")) return;
+    if (part.contains(document.activeElement) || part.querySelector("details.act[open]")) event.preventDefault();
   });
 
   // A live page is told that something changed; the parts that listen for it ask anew.
