@@ -1,4 +1,4 @@
-"""Webhooks in the console: a partner by portal link, a tenant's people and operators; a server that takes what comes, or fails."""
+"""Webhooks in the console, for a partner by portal link, a tenant's people, and operators, against a server that may fail."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ async def test_an_endpoint_is_made_changed_switched_and_deleted(house: House, vi
     await page.get_by_role("button", name="Make it").click()
     await expect(page.locator("#problem")).to_contain_text("url")
     await page.get_by_label("Address (https)").fill(f"{server.url}/made-here")
-    await page.get_by_label("vendor.degraded").check()
+    await page.get_by_role("checkbox", name="vendor.degraded").check()
     await page.get_by_role("button", name="Make it").click()
     secret = await page.locator("#secret").inner_text()
     assert secret.startswith("whsec_")
@@ -231,7 +231,7 @@ async def test_an_endpoint_is_made_changed_switched_and_deleted(house: House, vi
     await accessible(page)
     await page.get_by_text("Change …").click()
     await page.get_by_label("Address (https)").fill(f"{server.url}/moved")
-    await page.get_by_label("vendor.degraded").uncheck()
+    await page.get_by_role("checkbox", name="vendor.degraded").uncheck()
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("/moved")
     await expect(page.locator("#facts")).to_contain_text("all")
