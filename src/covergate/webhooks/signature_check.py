@@ -29,7 +29,7 @@ _HEADER = re.compile(r"(?im)(?<![a-z])webhook[-_](id|timestamp|signature)[\"']?[
 _SCHEME, _DIGEST_BYTES = "v1", 32
 _TOP_KEYS = ("type", "timestamp", "data")
 
-Kind: TypeAlias = Literal["good", "warn", "bad"]
+_Kind: TypeAlias = Literal["good", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Finding:
     """`code` names it for programs, `words` for people; `bad`: for this alone a receiver is right to refuse."""
 
     code: str
-    kind: Kind
+    kind: _Kind
     words: str
 
 
@@ -124,7 +124,7 @@ def _signatures_in(header: str) -> tuple[list[bytes], list[Finding]]:
             else:
                 given.append(digest)
     wrong: list[Finding] = []
-    kind: Kind = "warn" if given else "bad"
+    kind: _Kind = "warn" if given else "bad"
     if schemes:
         named = ", ".join(dict.fromkeys(re.sub(r"[^A-Za-z0-9]", "", scheme)[:10] or "none" for scheme in schemes))
         words = f"webhook-signature has another scheme ({named}). This gateway signs with {_SCHEME} (HMAC-SHA256)."
