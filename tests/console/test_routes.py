@@ -19,6 +19,8 @@ FILLED = {
     "verification_id": "ver_01jd7k46mte0r9m2zn4x8b6wqg",
     "session_id": "ses_01jd7k46mte0r9m2zn4x8b6wqg",
     "kind": "csv",
+    "endpoint_id": "whe_01jd7k46mte0r9m2zn4x8b6wqg",
+    "delivery_id": "dlv_01jd7k46mte0r9m2zn4x8b6wqg",
 }
 
 

@@ -42,13 +42,17 @@ VALUES (:id, :digest, :actor_id, :name, :tenant_id, :mode, :roles, clock_timesta
     tenant_id="text",
     longest="interval",
 )
+_KEY_HOLDS = """
+NOT EXISTS (SELECT FROM portal_links l JOIN api_keys k ON k.id = l.made_by
+            WHERE l.id = s.actor_id AND k.revoked_at IS NOT NULL)"""
+"""A partner's session ends with the key that made its link."""
 _FIND = Query(
-    """
+    f"""
 SELECT s.id, s.actor_id, s.name, s.tenant_id, t.name AS tenant, s.mode, s.roles, s.revealed, s.seen_at, s.expires_at,
   clock_timestamp() - s.seen_at > :touched AS is_stale, clock_timestamp() AS now
 FROM console_sessions s LEFT JOIN tenants t ON t.id = s.tenant_id
 WHERE s.digest = :digest AND s.ended_at IS NULL AND s.expires_at > clock_timestamp()
-  AND s.seen_at > clock_timestamp() - :idle AND t.erased_at IS NULL""",
+  AND s.seen_at > clock_timestamp() - :idle AND t.erased_at IS NULL AND {_KEY_HOLDS}""",
     touched="interval",
     idle="interval",
 )
@@ -79,10 +83,10 @@ WHERE id = :id""",
     lasts="interval",
 )
 _LIST = Query(
-    """
+    f"""
 SELECT s.id, s.actor_id, s.name, t.name AS tenant, s.roles, s.created_at, s.seen_at
 FROM console_sessions s LEFT JOIN tenants t ON t.id = s.tenant_id
-WHERE s.ended_at IS NULL AND s.expires_at > clock_timestamp() AND s.seen_at > clock_timestamp() - :idle
+WHERE s.ended_at IS NULL AND s.expires_at > clock_timestamp() AND s.seen_at > clock_timestamp() - :idle AND {_KEY_HOLDS}
   AND (:tenant_id IS NULL OR s.tenant_id = :tenant_id) ORDER BY s.seen_at DESC LIMIT 200""",
     idle="interval",
     tenant_id="text",
@@ -140,6 +144,11 @@ class Session:
     @property
     def is_operator(self) -> bool:
         return self.tenant_id is None
+
+    @property
+    def is_partner(self) -> bool:
+        """Came by a portal link, which fixed the mode."""
+        return ids.is_id(ids.PORTAL_LINK, self.actor_id)
 
     @property
     def scopes(self) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """One-time links for partners: the entry to one tenant's webhook pages, in one mode, without an account.
 
 The token is 256 random bits, shown once and kept as its digest. It lets one visitor in, once, within
-`COVERGATE_PORTAL_LINK_MINUTES`, and not any more if the key that made it was revoked or its tenant erased meanwhile.
+`COVERGATE_PORTAL_LINK_MINUTES`, and not any more if the key that made it was revoked or its tenant erased meanwhile; the
+session that it began ends then too (`console_sessions.py`).
 Invariant: the token stands behind the `#` of the URL, which no browser sends, so no access log has it.
 """
 

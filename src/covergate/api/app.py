@@ -30,6 +30,7 @@ from covergate.api import (
     verifications,
     webhook_endpoints,
 )
+from covergate.api.examples import full_sample
 from covergate.api.limits import Limits
 from covergate.api.metrics import Metrics
 from covergate.api.middleware import Middleware
@@ -138,6 +139,8 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     for router in RESOURCES:
         app.include_router(router)
     if console is not None:
+        # The examples are the API's; the console sends them as tests to endpoints that get full payloads.
+        console.state.full_sample = full_sample
         app.mount("/console", console)
         app.add_route("/console", lambda _: RedirectResponse("/console/"), methods=["GET"], include_in_schema=False)
     problems.install_handlers(app, RESOURCES)

@@ -16,6 +16,7 @@ from covergate import ids
 from covergate.access import api_keys, console_sessions, console_users, operators, vendor_accounts
 from covergate.access.audit import AuditFilters, list_fleets, list_own
 from covergate.access.vendor_accounts import Owner
+from covergate.console.filters import moment_in, wrong_filter
 from covergate.console.page import HEADERS, render
 from covergate.console.visitor import (
     MOUNTED_AT,
@@ -26,7 +27,7 @@ from covergate.console.visitor import (
     idle_time,
 )
 from covergate.db.page import Page
-from covergate.errors import FieldError, Problem
+from covergate.errors import Problem
 from covergate.states import AuditOutcome
 from covergate.transport.transport import Transport
 
@@ -204,18 +205,18 @@ async def export_audit(
 async def _found(visitor: Visitor, asked: dict[str, str], after: str | None, limit: int) -> Page:
     """Raises Problem that names the filter that cannot be used."""
     if after is not None and not ids.is_id(ids.AUDIT_EVENT, after):
-        raise _wrong("after", "must be an audit event's id")
+        raise wrong_filter("after", "must be an audit event's id")
     try:
         outcome = AuditOutcome(asked["outcome"]) if asked["outcome"] else None
     except ValueError:
-        raise _wrong("outcome", f"must be one of: {', '.join(AuditOutcome)}") from None
+        raise wrong_filter("outcome", f"must be one of: {', '.join(AuditOutcome)}") from None
     filters = AuditFilters(
         action=asked["action"][:60] or None,
         actor=asked["actor"][:100] or None,
         subject=asked["subject"][:100] or None,
         outcome=outcome,
-        since=_moment("since", asked["since"]),
-        until=_moment("until", asked["until"]),
+        since=moment_in("since", asked["since"]),
+        until=moment_in("until", asked["until"]),
     )
     if not visitor.is_operator:
         return await list_own(visitor.gateway, visitor.caller, filters, after, limit)
@@ -224,24 +225,8 @@ async def _found(visitor: Visitor, asked: dict[str, str], after: str | None, lim
         async with visitor.gateway.connection() as db:
             tenant_id = await operators.find_tenant(db, asked["tenant"])
         if tenant_id is None:
-            raise _wrong("tenant", "must be a tenant's id or name")
+            raise wrong_filter("tenant", "must be a tenant's id or name")
     return await list_fleets(visitor.gateway, visitor.within(tenant_id), filters, after, limit)
-
-
-def _moment(name: str, given: str) -> datetime | None:
-    if not given:
-        return None
-    try:
-        moment = datetime.fromisoformat(given)
-        return moment.astimezone() if moment.tzinfo is None else moment
-    except (ValueError, OverflowError):
-        raise _wrong(name, "must be a date like 2026-11-28, or an instant like 2026-11-28T09:30Z") from None
-
-
-def _wrong(name: str, message: str) -> Problem:
-    return Problem(
-        "invalid_request", "A filter cannot be used.", [FieldError("invalid_value", message, parameter=name)]
-    )
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

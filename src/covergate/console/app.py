@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, oidc, payers, sign_in, static_files, verification
+from covergate.console import access, live, now, oidc, payers, sign_in, static_files, verification, webhooks
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
@@ -27,6 +27,7 @@ PAGES = (
     now.router,
     verification.router,
     payers.router,
+    webhooks.router,
     access.router,
     live.router,
     static_files.router,
@@ -71,6 +72,7 @@ def create_console(gateway: Gateway) -> FastAPI:
     console.state.transport = transport
     console.state.payers = DirectoryCache(gateway)
     console.state.acceptance = Acceptance(gateway)
+    console.state.full_sample = webhooks.thin_only
     console.state.provider = oidc.identity_provider(gateway.settings)
     for router in PAGES:
         console.include_router(router)

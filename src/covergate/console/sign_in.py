@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
-from covergate import ids
 from covergate.access import console_users, portal_links
 from covergate.access.api_keys import MODES
 from covergate.access.console_sessions import choose_mode, end_session, open_session, redeem_link
@@ -110,7 +109,7 @@ async def mode(visitor: Anybody) -> Response:
     wanted = visitor.form.one("mode")
     if wanted not in MODES:
         raise Problem("invalid_request", "The mode is test or live.")
-    if not ids.is_id(ids.PORTAL_LINK, visitor.session.actor_id):
+    if not visitor.session.is_partner:
         await choose_mode(visitor.gateway, visitor.session, wanted)
     return RedirectResponse(own_path(visitor.form.one("next")) or home_of(visitor), 303)
 

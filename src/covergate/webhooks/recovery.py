@@ -24,12 +24,12 @@ from covergate.webhooks.events import DELIVERIES
 Missed: TypeAlias = Literal["exhausted", "pending", "all"]
 
 RECOVERED_AT_ONCE = 2000
-_STATUSES: dict[Missed, list[DeliveryStatus]] = {
+STATUSES: dict[Missed, list[DeliveryStatus]] = {
     "exhausted": [DeliveryStatus.EXHAUSTED],
     "pending": [DeliveryStatus.PENDING],
     "all": [DeliveryStatus.EXHAUSTED, DeliveryStatus.PENDING],
 }
-_RESTS = f"(status = '{DeliveryStatus.EXHAUSTED}' OR next_attempt_at > now())"
+RESTS = f"(status = '{DeliveryStatus.EXHAUSTED}' OR next_attempt_at > now())"
 """What is due, or in somebody's hand, is left alone."""
 _RECOVER = Query(
     f"""
@@ -37,12 +37,12 @@ WITH RECURSIVE {DELIVERY_KINDS}, chosen AS MATERIALIZED (
   SELECT one.* FROM kinds, LATERAL (
     SELECT id, created_at FROM deliveries
     WHERE endpoint_id = :endpoint_id AND status = kinds.status AND event_type = kinds.event_type
-      AND created_at >= :since AND (:after IS NULL OR (created_at, id) > (:after_at, :after)) AND {_RESTS}
+      AND created_at >= :since AND (:after IS NULL OR (created_at, id) > (:after_at, :after)) AND {RESTS}
     ORDER BY created_at, id LIMIT :batch) AS one
   WHERE kinds.status = ANY(:statuses)
   ORDER BY created_at, id LIMIT :batch
 ), locked AS MATERIALIZED (
-  SELECT id, created_at FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM chosen)) AND {_RESTS}
+  SELECT id, created_at FROM deliveries WHERE id = ANY(ARRAY(SELECT id FROM chosen)) AND {RESTS}
   ORDER BY id FOR NO KEY UPDATE
 ), moved AS (
   UPDATE deliveries d SET status = '{DeliveryStatus.PENDING}', step = step + 1, tries = 0, ended_at = NULL,
@@ -67,7 +67,7 @@ async def recover(gateway: Gateway, caller: Caller, endpoint_id: str, since: dat
     """
     values = {
         "endpoint_id": endpoint_id,
-        "statuses": list(_STATUSES[missed]),
+        "statuses": list(STATUSES[missed]),
         "since": shown_since(since),
         "after": None,
         "after_at": None,
