@@ -46,7 +46,7 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     const part = event.detail.elt;
     if (!part.getAttribute("hx-trigger")?.startsWith("changed")) return;
-    if (part.contains(document.activeElement) || part.querySelector("details.act[open]")) event.preventDefault();
+    if (part.contains(document.activeElement) || part.querySelector("details:is(.act, .confirm)[open]")) event.preventDefault();
   });
 
   // A live page is told that something changed; the parts that listen for it ask anew.
