@@ -101,7 +101,7 @@ async def test_a_tenants_people_see_their_own_only(house: House, visit: Visit) -
 async def test_pages_go_on_by_the_last_id_and_counts_say_where_they_stop(
     house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covergate.console.verifications.ROWS", 2)
+    monkeypatch.setattr("covergate.console.verifications.ROWS_SHOWN", 2)
     made = [await house.create("sohar", f"ELIGIBLE-page-{number}", external_id="paged") for number in range(3)]
     seen = await visit("operations")
     page = await seen.page("/console/verifications?external_id=paged")
@@ -112,7 +112,7 @@ async def test_pages_go_on_by_the_last_id_and_counts_say_where_they_stop(
     await page.get_by_role("link", name="To the newest").click()
     await expect(link_to(page, made[2])).to_have_count(1)
     for module in ("covergate.verifications.queries", "covergate.console.verifications"):
-        monkeypatch.setattr(f"{module}.MOST_COUNTED", 2)
+        monkeypatch.setattr(f"{module}.COUNTED_UP_TO", 2)
     await page.reload()
     await expect(page.locator("#found")).to_contain_text("more than 2")
 

@@ -23,12 +23,12 @@ from covergate.eligibility.terms import Outcome
 from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES, Status, WaitingFor
 from covergate.vendors import VENDORS
-from covergate.verifications.queries import MOST_COUNTED, Filters, count_matching, list_standings
+from covergate.verifications.queries import COUNTED_UP_TO, Filters, count_matching, list_standings
 from covergate.verifications.waiting import vendor_title
 
 router = APIRouter()
 
-ROWS = 50
+ROWS_SHOWN = 50
 LONGEST_FILTER = 64
 TODAY = "today"
 """As an instant: since midnight, UTC."""
@@ -57,7 +57,7 @@ TYPED: Mapping[str, tuple[str, str]] = {
     "completed_after": ("Ended after", TODAY),
 }
 """Filter → its label and an example."""
-TENANT = "tenant"
+TENANT_FILTER = "tenant"
 """A filter for operators: an id or a name."""
 _INSTANTS = ("created_after", "created_before", "completed_after")
 _KINDS = {
@@ -75,7 +75,7 @@ async def verifications(request: Request, visitor: Looker) -> Response:
     if after is not None and not ids.is_id(ids.VERIFICATION, after):
         raise _wrong("after", "must be a verification's id")
     caller, filters = await _asked(visitor, given)
-    found = await list_standings(visitor.gateway, caller, filters, after, ROWS)
+    found = await list_standings(visitor.gateway, caller, filters, after, ROWS_SHOWN)
     number = await count_matching(visitor.gateway, caller, filters)
     return render(
         request,
@@ -88,7 +88,7 @@ async def verifications(request: Request, visitor: Looker) -> Response:
         asked=given,
         query=urlencode(given),
         number=number,
-        most_counted=MOST_COUNTED,
+        most_counted=COUNTED_UP_TO,
         choices=CHOICES,
         typed=TYPED,
         views={name: urlencode(view) for name, view in FIXED_VIEWS.items()},
@@ -111,7 +111,7 @@ async def _asked(visitor: Visitor, given: Mapping[str, str]) -> tuple[Caller, Fi
     caller = visitor.caller
     for name, value in given.items():
         try:
-            if name == TENANT and visitor.is_operator:
+            if name == TENANT_FILTER and visitor.is_operator:
                 caller = visitor.within(await _tenant_id(visitor, value))
             elif name in _READ:
                 named[name] = _READ[name](value)

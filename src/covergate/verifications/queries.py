@@ -48,7 +48,7 @@ from covergate.verifications.view import (
 
 log = structlog.get_logger(__name__)
 
-MOST_COUNTED = 1000
+COUNTED_UP_TO = 1000
 COUNTED_WITHIN_MS = 60
 """A count that takes longer is given up: the list is worth more than its number."""
 
@@ -334,11 +334,11 @@ async def list_standings(gateway: Gateway, caller: Caller, filters: Filters, aft
 
 
 async def count_matching(gateway: Gateway, caller: Caller, filters: Filters) -> int | None:
-    """How many match; one more than `MOST_COUNTED` stands for more. None if it takes longer than a page may."""
+    """How many match; one more than `COUNTED_UP_TO` stands for more. None if it takes longer than a page may."""
     conditions, values, types = matching(gateway, caller, filters)
     query = Query(
         f"SELECT count(*) FROM (SELECT FROM {JOINED} WHERE {' AND '.join(conditions) or 'true'}"
-        f" LIMIT {MOST_COUNTED + 1}) AS found",
+        f" LIMIT {COUNTED_UP_TO + 1}) AS found",
         **types,
     )
     try:
