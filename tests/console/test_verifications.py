@@ -137,3 +137,108 @@ async def test_a_new_one_appears_by_itself_and_without_scripts_it_can_be_read(ho
     async with await as_a_client(seen) as client:
         read = await client.get("/console/verifications", params={"external_id": "live"})
     assert f"/verifications/{id_}" in read.text and " style=" not in read.text
+
+
+async def counted(seen: Watched, query: str, button: str) -> Page:
+    page = await seen.page(f"/console/verifications?{query}")
+    await page.get_by_role("button", name=f"{button} …", exact=True).click()
+    await page.wait_for_url("**/jobs/**")
+    return page
+
+
+async def test_what_failed_is_asked_again_with_corrections_and_a_count_is_ordered_once(
+    house: House, visit: Visit
+) -> None:
+    made = [await house.create("sohar", f"BADMEMBER-bulk-{number}", external_id="bulk") for number in range(2)]
+    for id_ in made:
+        await house.receiver.end_of(id_)
+    seen = await visit("operations")
+    page = await counted(seen, "status=failed&external_id=bulk", "Ask again")
+    await expect(page.locator("main")).to_contain_text("2 verifications match")
+    await expect(page.locator("main")).to_contain_text("pays the vendor for each")
+    await expect(link_to(page, made[0])).to_have_count(1)
+    await accessible(page)
+    other = await (await visit("operations")).page(
+        page.url.partition("/console")[1] + page.url.partition("/console")[2]
+    )
+    await page.get_by_label("Corrections").fill("/patient/member_id ELIGIBLE-x")
+    await page.get_by_role("button", name="Ask again: 2 now").click()
+    await expect(page.locator("#problem")).to_contain_text("Line 1 must be a pointer")
+    await page.go_back()
+    await page.get_by_label("Corrections").fill("/patient/member_id = ELIGIBLE-bulk-corrected")
+    await page.get_by_role("button", name="Ask again: 2 now").click()
+    await expect(page.locator("#job")).to_contain_text("completed", timeout=20_000)
+    await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("2")
+    await accessible(page)
+    await picture(page, "bulk")
+    assert "ELIGIBLE" not in page.url
+    for id_ in made:
+        again = await house.sql("SELECT id FROM verifications WHERE retry_of = :id", id=id_)
+        assert len(again) == 1
+        assert (await house.receiver.end_of(again[0].id))["data"]["outcome"] == "eligible"
+    await other.get_by_role("button", name="Ask again: 2 now").click()
+    await expect(other.locator("#message")).to_contain_text("that count was ordered already")
+    await expect(other.locator("#jobs")).to_contain_text("Test operations")
+    await accessible(other)
+    for id_ in made:
+        assert len(await house.sql("SELECT 1 FROM verifications WHERE retry_of = :id", id=id_)) == 1
+
+
+async def test_more_than_was_counted_is_counted_anew_and_what_changed_is_skipped(house: House, visit: Visit) -> None:
+    made = [await house.create("sohar", f"NEVER-cancel-{number}", external_id="cancel") for number in range(2)]
+    seen = await visit("operations")
+    page = await counted(seen, "external_id=cancel", "Cancel")
+    made.append(await house.create("sohar", "NEVER-cancel-3", external_id="cancel"))
+    await page.get_by_role("button", name="Cancel: 2 now").click()
+    await expect(page.locator("#message")).to_contain_text("More match now than were counted")
+    assert [(await house.read(id_))["status"] for id_ in made].count("canceled") == 0
+    await house.client.post(f"/v1/verifications/{made[0]}/cancel")
+    await page.get_by_role("button", name="Cancel: 3 now").click()
+    await expect(page.locator("#job")).to_contain_text("completed", timeout=20_000)
+    await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("2")
+    assert {(await house.read(id_))["status"] for id_ in made} == {"canceled"}
+
+
+async def test_what_needs_a_person_is_given_up_and_its_events_are_delivered_again(house: House, visit: Visit) -> None:
+    id_ = await house.create("integrex", "DROPREPLY-bulk", external_id="person")
+    await house.intended(id_)
+    async with house.fast_clock(30):
+        await house.settled(id_)
+    seen = await visit("operations")
+    page = await counted(seen, "waiting_for=operator&external_id=person", "Resolve: give up")
+    await page.get_by_role("button", name="Resolve: give up: 1 now").click()
+    await expect(page.locator("#job")).to_contain_text("completed", timeout=20_000)
+    assert (await house.read(id_))["failure"]["code"] == "submission_unknown"
+    await house.receiver.end_of(id_)
+    page = await counted(seen, "external_id=person", "Deliver events again")
+    await page.get_by_role("button", name="Deliver events again: 1 now").click()
+    await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("1", timeout=20_000)
+
+
+async def test_a_job_is_stopped_and_tenants_see_their_own_jobs_only(house: House, visit: Visit) -> None:
+    id_ = await house.create("sohar", "NEVER-stop", external_id="stop")
+    staff = await visit("staff", tenant="Clinic North")
+    page = await counted(staff, "external_id=stop", "Cancel")
+    await expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    listed = await staff.page("/console/verifications?external_id=stop")
+    await expect(listed.get_by_role("button", name="Resolve")).to_have_count(0)
+    await expect(listed.get_by_role("button", name="Deliver events again")).to_have_count(0)
+    foreign = await visit("staff", tenant="Clinic South")
+    place = page.url.partition("/console/")[2]
+    other = await foreign.page(f"/console/{place}")
+    await expect(other.locator("#problem")).to_contain_text("there is no such job")
+    await other.goto(f"{foreign.url}/console/jobs")
+    await expect(other.locator("#jobs")).to_contain_text("None.")
+    operator = await (await visit("operations")).page(f"/console/{place}")
+    await expect(operator.locator("main")).to_contain_text("1 verification matches")
+    # A job that nobody takes: its page has the button, and the verification stays as it is.
+    await house.sql(
+        "UPDATE bulk_jobs SET status = 'running', ended_at = NULL, due_at = now() + interval '1 hour' WHERE id = :id"
+        " RETURNING 1",
+        id=place.removeprefix("jobs/"),
+    )
+    await page.reload()
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#message")).to_contain_text("It is stopped.")
+    await expect(page.locator("#job")).to_contain_text("canceled")
+    assert (await house.read(id_))["status"] != "canceled"

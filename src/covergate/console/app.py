@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from covergate.access.quotas import Quotas
 from covergate.console import (
     access,
+    bulk,
     live,
     now,
     oidc,
@@ -37,6 +38,7 @@ PAGES = (
     oidc.router,
     now.router,
     verifications.router,
+    bulk.router,
     verification.router,
     payers.router,
     webhooks.router,

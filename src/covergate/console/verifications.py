@@ -1,7 +1,6 @@
-"""Verifications: the list with filters that stand in the address, and one action on all that match.
+"""Verifications: the list with filters that stand in the address.
 
-Addresses hold ids, states and times, never PHI. What is done to many is done by a worker's job: the page counts, orders it and
-shows how far it is.
+Addresses hold ids, states and times, never PHI. One action on all that match begins here and goes on in `bulk.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from fastapi import APIRouter, Request, Response
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.access.operators import find_tenant
+from covergate.console.bulk import bulk_acts, count
 from covergate.console.page import render
-from covergate.console.visitor import Looker, Visitor
+from covergate.console.visitor import Changer, Looker, Visitor
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import Outcome
 from covergate.errors import FieldError, Problem
@@ -95,7 +95,16 @@ async def verifications(request: Request, visitor: Looker) -> Response:
         standing_kind=_standing_kind,
         vendor_title=vendor_title,
         open_statuses=OPEN_STATUSES,
+        acts=bulk_acts(visitor),
     )
+
+
+@router.post("/verifications/bulk")
+async def count_for_bulk(visitor: Changer) -> Response:
+    """A dry run of what is to be done to all that match; its page asks for the rest."""
+    given = {name: value for name in (*_READ, TENANT_FILTER) if (value := visitor.form.one(name))}
+    caller, filters = await _asked(visitor, given)
+    return await count(visitor, caller, filters, visitor.form.one("do"))
 
 
 def _standing_kind(row: Mapping[str, Any]) -> str:
