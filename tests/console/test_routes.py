@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 FOR_ANYBODY = {"/live", "/sign-in", "/enter", "/set-up", "/oidc/begin", "/oidc/callback", "/static/{version}/{name}"}
 FILLED = {
     "verification_id": "ver_01jd7k46mte0r9m2zn4x8b6wqg",
+    "job_id": "job_01jd7k46mte0r9m2zn4x8b6wqg",
     "session_id": "ses_01jd7k46mte0r9m2zn4x8b6wqg",
     "kind": "csv",
     "endpoint_id": "whe_01jd7k46mte0r9m2zn4x8b6wqg",

@@ -11,7 +11,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, oidc, payers, sign_in, static_files, verification, webhooks
+from covergate.console import (
+    access,
+    bulk,
+    live,
+    now,
+    oidc,
+    payers,
+    sign_in,
+    static_files,
+    verification,
+    verifications,
+    webhooks,
+)
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
@@ -25,6 +37,8 @@ PAGES = (
     sign_in.router,
     oidc.router,
     now.router,
+    verifications.router,
+    bulk.router,
     verification.router,
     payers.router,
     webhooks.router,

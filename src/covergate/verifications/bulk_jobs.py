@@ -99,6 +99,10 @@ UPDATE bulk_jobs SET status = '{BulkStatus.CANCELED}', ended_at = clock_timestam
 WHERE id = :id AND {_WITHIN} AND due_at IS NOT NULL""",
     **_BOUNDS,
 )
+_USE_UP = Query(
+    f"DELETE FROM bulk_jobs WHERE id = :id AND {_WITHIN} AND status = '{BulkStatus.COUNTED}' RETURNING matched",
+    **_BOUNDS,
+)
 _COUNTS = Query("""
 SELECT outcome, reason, count(*) AS number FROM bulk_items WHERE job_id = :id AND outcome IS NOT NULL
 GROUP BY outcome, reason ORDER BY number DESC, reason""")
@@ -135,8 +139,14 @@ def read_filters(stored: Mapping[str, Any]) -> Filters:
     return Filters(**given)
 
 
-async def make_job(gateway: Gateway, caller: Caller, order: BulkOrder, *, dry_run: bool) -> dict[str, Any]:
-    """The job as it is shown: for a dry run only counted. Raises Problem for an order that cannot be."""
+async def make_job(
+    gateway: Gateway, caller: Caller, order: BulkOrder, *, dry_run: bool, counted: str | None = None
+) -> dict[str, Any]:
+    """The job as it is shown: for a dry run only counted. Raises Problem for an order that cannot be.
+
+    `counted` is the dry run that somebody looked at before: it is used up, so that it is ordered once, and more than it
+    counted are not done (`too_many_matched`).
+    """
     if errors := _errors(caller, order):
         raise Problem("invalid_request", "errors lists everything that is wrong", errors)
     job_id, owner = ids.new(ids.BULK_JOB), caller.within_tenant or GATEWAY
@@ -160,10 +170,17 @@ async def make_job(gateway: Gateway, caller: Caller, order: BulkOrder, *, dry_ru
     }
     async with gateway.transaction() as db:
         await plan_for_values(db)
+        most = MOST_MATCHED
+        if counted is not None:
+            most = await _USE_UP.scalar(db, {"id": counted, **_bounds(caller)})
+            if most is None:
+                raise _no_such_job()
         await _MAKE.run(db, values)
         matched, sample = await _match(db, gateway, caller, order, None if dry_run else job_id)
         if matched > MOST_MATCHED:
             raise Problem("too_many_matched", f"more than {MOST_MATCHED:,} verifications match: narrow the filter")
+        if matched > most:
+            raise Problem("too_many_matched", f"{matched:,} match now, more than were counted: count them again")
         await _MATCHED.run(db, {"id": job_id, "matched": matched, "sample": sample})
         action = "bulk_job.count" if dry_run else f"bulk_job.{order.action}"
         await audit.record(db, caller, action, SubjectKind.JOB, [job_id])

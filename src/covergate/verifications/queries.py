@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import asyncpg
 import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,6 +37,7 @@ from covergate.verifications.view import (
     CURRENT_VENDOR,
     JOINED,
     WAITING_FOR,
+    WAITING_SINCE,
     WITHIN,
     find_row,
     hidden_view,
@@ -45,6 +47,10 @@ from covergate.verifications.view import (
 )
 
 log = structlog.get_logger(__name__)
+
+COUNTED_UP_TO = 1000
+COUNTED_WITHIN_MS = 60
+"""A count that takes longer is given up: the list is worth more than its number."""
 
 _STANDING = Query(
     f"SELECT v.tenant_id, v.mode, v.completed_at IS NOT NULL AS ended FROM verifications v WHERE v.id = :id AND {WITHIN}",
@@ -304,6 +310,45 @@ FACTS = (
     f" {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for, v.created_at"
 )
 """Over `view.JOINED` and the tenant `t`."""
+
+
+_STANDINGS = f"{FACTS}, v.payer_id, v.retry_of, v.completed_at, v.deadline, {WAITING_SINCE} AS waiting_since"
+_BRIEFLY = Query(f"SET LOCAL statement_timeout = '{COUNTED_WITHIN_MS}ms'")
+
+
+async def list_standings(gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int) -> Page:
+    """Where each stands, newest first, of whatever tenants the caller may see; nothing of it is PHI."""
+    conditions, values, types = matching(gateway, caller, filters)
+    if after is not None:
+        conditions.append("v.id < :after")
+        values["after"] = after
+    query = Query(
+        f"SELECT {_STANDINGS} FROM {JOINED} JOIN tenants t ON t.id = v.tenant_id"
+        f" WHERE {' AND '.join(conditions) or 'true'} ORDER BY v.id DESC LIMIT :limit",
+        **types,
+    )
+    async with gateway.transaction() as db:
+        await plan_for_values(db)
+        rows = await query.all(db, {**values, "limit": limit + 1})
+    return page(rows, limit, lambda row: str(row.id), dict)
+
+
+async def count_matching(gateway: Gateway, caller: Caller, filters: Filters) -> int | None:
+    """How many match; one more than `COUNTED_UP_TO` stands for more. None if it takes longer than a page may."""
+    conditions, values, types = matching(gateway, caller, filters)
+    query = Query(
+        f"SELECT count(*) FROM (SELECT FROM {JOINED} WHERE {' AND '.join(conditions) or 'true'}"
+        f" LIMIT {COUNTED_UP_TO + 1}) AS found",
+        **types,
+    )
+    try:
+        async with gateway.transaction() as db:
+            await plan_for_values(db)
+            await _BRIEFLY.run(db)
+            number: int = await query.scalar(db, values)
+    except asyncpg.QueryCanceledError:
+        return None
+    return number
 
 
 async def list_facts(gateway: Gateway, caller: Caller, filters: Filters, limit: int) -> list[dict[str, Any]]:

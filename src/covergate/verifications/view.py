@@ -32,6 +32,7 @@ _NOT_TAKEN = (
     f" AND w.due_at < now() - interval '{NOT_TAKEN_SECONDS} seconds'"
 )
 WAITING_FOR = f"CASE WHEN {_NOT_TAKEN} THEN '{WaitingFor.WORKER}' ELSE w.waiting_for END"
+WAITING_SINCE = f"CASE WHEN {_NOT_TAKEN} THEN w.next_check_at ELSE w.waiting_since END"
 CURRENT_STATUS = "coalesce(v.status, w.status)"
 CURRENT_VENDOR = "coalesce(w.vendor, v.vendor)"
 JOINED = (
@@ -47,7 +48,7 @@ WITHIN = "(:tenant_id IS NULL OR v.tenant_id = :tenant_id) AND (:mode IS NULL OR
 COLUMNS = (
     f"v.id, v.mode, v.external_id, v.retry_of, v.reused_from, {CURRENT_STATUS} AS status, v.outcome, v.outcome_reason,"
     f" v.failure_code, {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for,"
-    f" CASE WHEN {_NOT_TAKEN} THEN w.next_check_at ELSE w.waiting_since END AS waiting_since, w.next_check_at,"
+    f" {WAITING_SINCE} AS waiting_since, w.next_check_at,"
     " v.created_at, v.completed_at, v.deadline, v.erased_at, coalesce(w.not_asked, v.not_asked) AS not_asked, v.metadata"
 )
 
