@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "covergate"
 LONGEST_LINE = 120
 
 NOT_OURS = re.compile(
-    r"uv\.lock|LICENSE|src/covergate/api/static/.*|.*/payers\.json|tests/(?:vendors|corpus)/.*\.json|.*\.graphql"
+    r"uv\.lock|LICENSE|src/covergate/(?:api|console)/static/(?!console|charts).*|.*\.png|.*/axe\.min\.js|.*/payers\.json|tests/(?:vendors|corpus)/.*\.json|.*\.graphql"
 )
 """Written by others, or data."""
 
