@@ -96,7 +96,7 @@ def ago(value: datetime | str | None) -> str:
     return f"in {span(-seconds)}" if seconds < -0.5 else f"{span(seconds)} ago"
 
 
-def count(value: float | None) -> str:
+def grouped(value: float | None) -> str:
     """With narrow spaces between thousands."""
     return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
@@ -127,7 +127,7 @@ def templates() -> Environment:
         "when": when,
         "ago": ago,
         "span": span,
-        "count_of": count,
+        "count_of": grouped,
         "percent": share,
         "words": words,
     }
