@@ -26,7 +26,7 @@ CURRENT = KnownSecret(HERE, secret_of("a"))
 OLDER = KnownSecret(HERE, secret_of("b"), NOW + timedelta(hours=3))
 ENDED = KnownSecret(HERE, secret_of("c"), NOW - timedelta(hours=2))
 OTHER = KnownSecret(ELSEWHERE, secret_of("d"))
-BODY = '{"type":"verification.completed","timestamp":"2026-11-28T09:59:59.000Z","data":{"id":"ver_1","status":"completed"}}'
+BODY = '{"type":"verification.completed","timestamp":"2026-11-28T09:59:59Z","data":{"id":"ver_1","status":"done","metadata":1}}'
 
 
 def signed(by: KnownSecret = CURRENT, body: str = BODY, at: datetime = NOW, id_: str = ID) -> dict[str, str]:
