@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from covergate.access.quotas import Quotas
-from covergate.console import access, live, now, oidc, payers, sign_in, static_files, verification, webhooks
+from covergate.console import access, live, now, oidc, payers, sign_in, static_files, vendors, verification, webhooks
 from covergate.console.live import Pulse
 from covergate.console.page import error_page
 from covergate.console.visitor import SignedOut, sign_in_first
@@ -19,6 +19,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.transport.transport import Transport
+from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
 
 PAGES = (
@@ -26,6 +27,7 @@ PAGES = (
     oidc.router,
     now.router,
     verification.router,
+    vendors.router,
     payers.router,
     webhooks.router,
     access.router,
@@ -71,6 +73,7 @@ def create_console(gateway: Gateway) -> FastAPI:
     console.state.gateway, console.state.quotas, console.state.pulse = gateway, quotas, pulse
     console.state.transport = transport
     console.state.payers = DirectoryCache(gateway)
+    console.state.statistics = Statistics(gateway)
     console.state.acceptance = Acceptance(gateway)
     console.state.full_sample = webhooks.thin_only
     console.state.provider = oidc.identity_provider(gateway.settings)

@@ -16,6 +16,7 @@ class Entry(NamedTuple):
 
 ENTRIES = (
     Entry("Now", f"{MOUNTED_AT}/", "verifications:read"),
+    Entry("Vendors", f"{MOUNTED_AT}/vendors", "operations"),
     Entry("Payers", f"{MOUNTED_AT}/payers", "operations"),
     Entry("Webhooks", f"{MOUNTED_AT}/webhooks", "webhooks:manage"),
     Entry("Access", f"{MOUNTED_AT}/access", "audit:read"),
