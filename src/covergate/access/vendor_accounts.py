@@ -89,7 +89,8 @@ _SAID = Query(
 )
 _OWNER = Query("SELECT tenant_id FROM vendor_accounts WHERE id = :id")
 _OWNER_NAMES = Query(
-    "SELECT a.id, t.name FROM vendor_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id = ANY(:ids)", ids="text[]"
+    "SELECT a.id, t.name FROM vendor_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id = ANY(:ids)",
+    ids="text[]",
 )
 _OWNERS = Query("SELECT tenant_id FROM vendor_accounts WHERE vendor = :vendor AND mode = :mode AND removed_at IS NULL")
 

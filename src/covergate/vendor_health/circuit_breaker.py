@@ -288,7 +288,9 @@ async def lock_hold(db: AsyncConnection, vendor: str, mode: str) -> str:
     await _BEGIN_ROW.run(db, place)
     row = await _LOCK.one(db, place)
     assert row is not None
-    return Standing(row.circuit, row.since, row.rests_until, row.held_at, None, row.held_reason, row.held_until).hold_mark
+    return Standing(
+        row.circuit, row.since, row.rests_until, row.held_at, None, row.held_reason, row.held_until
+    ).hold_mark
 
 
 async def begin_hold(
