@@ -60,6 +60,7 @@ _NAMES = Query(
     """
 SELECT id, name FROM operators WHERE id = ANY(:ids)
 UNION ALL SELECT id, name FROM console_users WHERE id = ANY(:ids)
+UNION SELECT actor_id, name FROM console_sessions WHERE actor_id = ANY(:ids)
 UNION ALL SELECT id, name FROM api_keys WHERE id = ANY(:ids) AND name <> ''""",
     ids="text[]",
 )
@@ -127,7 +128,7 @@ async def find_operator(db: AsyncConnection, digested: bytes) -> Caller | None:
 
 
 async def names_of(db: AsyncConnection, actor_ids: Collection[str]) -> dict[str, str]:
-    """Id of an operator, a console user or an API key → its name, if it has one."""
+    """Id of an operator, of somebody signed in at the console or of an API key → its name, if it has one."""
     return {row.id: row.name for row in await _NAMES.all(db, {"ids": list(actor_ids)})}
 
 

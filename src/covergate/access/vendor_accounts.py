@@ -10,7 +10,7 @@ Invariant: an account's connection holds nothing of the process's own environmen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +88,10 @@ _SAID = Query(
     version="timestamptz",
 )
 _OWNER = Query("SELECT tenant_id FROM vendor_accounts WHERE id = :id")
+_OWNER_NAMES = Query(
+    "SELECT a.id, t.name FROM vendor_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id = ANY(:ids)",
+    ids="text[]",
+)
 _OWNERS = Query("SELECT tenant_id FROM vendor_accounts WHERE vendor = :vendor AND mode = :mode AND removed_at IS NULL")
 
 HELD = "an operator holds the vendor, and nothing is sent to it: nothing is known about the credentials"
@@ -160,6 +164,11 @@ async def owner_of(db: AsyncConnection, account_id: str) -> str | None:
     """The account's tenant, after its removal too."""
     tenant_id: str | None = await _OWNER.scalar(db, {"id": account_id})
     return tenant_id
+
+
+async def owner_names(db: AsyncConnection, account_ids: Collection[str]) -> dict[str, str]:
+    """Account → the name of its tenant, after its removal too."""
+    return {row.id: row.name for row in await _OWNER_NAMES.all(db, {"ids": list(account_ids)})}
 
 
 async def owners_at(db: AsyncConnection, vendor: str, mode: str) -> list[str]:
@@ -305,6 +314,21 @@ async def try_account(
             values = {"id": row.id, "version": row.changed_at, "state": state}
             row = await _TESTED.one(db, values) or row
     return {**shown_account(gateway, row), "message": message}
+
+
+async def try_shared_account(
+    gateway: Gateway, transport: Transport, mode: str, vendor_name: str, by: Caller, *, held: bool
+) -> tuple[VendorAccountState | None, str]:
+    """The same with the gateway's own account: the vendor's clear word (None: nothing is known), and a message in our words.
+
+    Raises Problem `not_found`.
+    """
+    vendor, account = vendor_named(vendor_name), gateway.shared_account(mode, vendor_name)
+    if account is None:
+        raise Problem("not_found", "the gateway has no account of its own at this vendor in this mode")
+    async with gateway.connection() as db:
+        await audit.record(db, by, "account.test", SubjectKind.ACCOUNT, [vendor_name], mode=mode)
+    return (None, HELD) if held else await _said_to(transport, vendor, account)
 
 
 async def _said_to(

@@ -20,6 +20,7 @@ from covergate.console import (
     payers,
     sign_in,
     static_files,
+    vendors,
     verification,
     verifications,
     webhooks,
@@ -31,6 +32,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.payers.directory import DirectoryCache
 from covergate.transport.transport import Transport
+from covergate.vendor_health.statistics import Statistics
 from covergate.verifications.create import Acceptance
 
 PAGES = (
@@ -40,6 +42,7 @@ PAGES = (
     verifications.router,
     bulk.router,
     verification.router,
+    vendors.router,
     payers.router,
     webhooks.router,
     access.router,
@@ -85,6 +88,7 @@ def create_console(gateway: Gateway) -> FastAPI:
     console.state.gateway, console.state.quotas, console.state.pulse = gateway, quotas, pulse
     console.state.transport = transport
     console.state.payers = DirectoryCache(gateway)
+    console.state.statistics = Statistics(gateway)
     console.state.acceptance = Acceptance(gateway)
     console.state.full_sample = webhooks.thin_only
     console.state.provider = oidc.identity_provider(gateway.settings)

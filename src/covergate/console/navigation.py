@@ -17,6 +17,7 @@ class Entry(NamedTuple):
 ENTRIES = (
     Entry("Now", f"{MOUNTED_AT}/", "verifications:read"),
     Entry("Verifications", f"{MOUNTED_AT}/verifications", "verifications:read"),
+    Entry("Vendors", f"{MOUNTED_AT}/vendors", "operations"),
     Entry("Payers", f"{MOUNTED_AT}/payers", "operations"),
     Entry("Webhooks", f"{MOUNTED_AT}/webhooks", "webhooks:manage"),
     Entry("Access", f"{MOUNTED_AT}/access", "audit:read"),

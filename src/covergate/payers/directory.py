@@ -95,6 +95,11 @@ class Directory:
     def _with_id(self, id_: str | None) -> list[DirectoryPayer]:
         return [] if id_ is None else self._by_electronic_id.get(id_.upper()) or self._by_alias.get(id_, [])
 
+    def name_of(self, stated_id: str) -> str | None:
+        """Of the payer that requests mean by this id; None unless it is exactly one."""
+        payers = self._with_id(stated_id)
+        return payers[0].name if len(payers) == 1 else None
+
     def _called(self, name: str | None) -> list[DirectoryPayer]:
         return [] if name is None else [self._by_id[id_] for id_ in self._names.called(name)]
 

@@ -12,6 +12,7 @@ shortens the rest. Calls are counted in this process and flushed once a second, 
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,6 +45,13 @@ KEPT = (
 _ITS = "vendor = :vendor AND mode = :mode AND account = :account"
 _READ = Query(
     "SELECT vendor, mode, account, circuit, since, rests_until, held_at, held_by, held_reason, held_until FROM vendor_standing"
+)
+_BEGIN_ROW = Query(
+    "INSERT INTO vendor_standing (vendor, mode, account) VALUES (:vendor, :mode, :account) ON CONFLICT DO NOTHING"
+)
+_LOCK = Query(
+    "SELECT circuit, since, rests_until, held_at, held_reason, held_until FROM vendor_standing"
+    f" WHERE {_ITS} FOR NO KEY UPDATE"
 )
 _TURN = turn("covergate circuits")
 """Counts and circuits are written in either order: one process at a time."""
@@ -119,6 +127,14 @@ class Standing:
     held_by: str | None = None
     held_reason: str | None = None
     held_until: datetime | None = None
+
+    @property
+    def hold_mark(self) -> str:
+        """Of this hold as it stands now, its reason and end included; empty if there is none. Says nothing of either."""
+        if self.held_at is None:
+            return ""
+        parts = (self.held_at.isoformat(), str(self.held_until), self.held_reason or "")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +280,17 @@ async def read_standing(db: AsyncConnection) -> dict[VendorPlace, Standing]:
         )
         for row in await _READ.all(db)
     }
+
+
+async def lock_hold(db: AsyncConnection, vendor: str, mode: str) -> str:
+    """Its `hold_mark`; until the transaction ends nobody else holds or resumes the vendor."""
+    place = {"vendor": vendor, "mode": mode, "account": SHARED}
+    await _BEGIN_ROW.run(db, place)
+    row = await _LOCK.one(db, place)
+    assert row is not None
+    return Standing(
+        row.circuit, row.since, row.rests_until, row.held_at, None, row.held_reason, row.held_until
+    ).hold_mark
 
 
 async def begin_hold(

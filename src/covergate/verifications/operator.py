@@ -103,23 +103,32 @@ async def hold(
     *,
     reason: str | None = None,
     until: datetime | None = None,
-) -> None:
+    seen: str | None = None,
+) -> bool:
     """Nothing is sent to the vendor until it is resumed, or `until` has come.
 
-    Again changes only what is given of `reason` and `until`, not by whom it is held and since when.
+    Again changes only what is given of `reason` and `until`, not by whom it is held and since when. `seen`: the `hold_mark` that
+    the operator saw; if it is another one by now, nothing is done, and False is returned.
     """
     async with gateway.transaction() as db:
+        if seen is not None and await circuit_breaker.lock_hold(db, vendor, mode) != seen:
+            return False
         by = caller.operator_id if isinstance(caller, Caller) else None
         begins = await circuit_breaker.begin_hold(db, vendor, mode, by=by, reason=reason, until=until)
         if begins or reason is not None or until is not None:
             await audit.record(db, caller, "vendor.hold", SubjectKind.VENDOR, [vendor], mode=mode)
+    return True
 
 
-async def resume(gateway: Gateway, vendor: str, mode: str, caller: Caller | audit.Actor | None = None) -> bool:
+async def resume(
+    gateway: Gateway, vendor: str, mode: str, caller: Caller | audit.Actor | None = None, *, seen: str | None = None
+) -> bool:
     """Held work goes on, and what waits because the vendor refused credentials, on any account; whether there was a hold of
-    either kind. What this process does not come to wake, the sweep does.
+    either kind. What this process does not come to wake, the sweep does. `seen` as with `hold`.
     """
     async with gateway.transaction() as db:
+        if seen is not None and await circuit_breaker.lock_hold(db, vendor, mode) != seen:
+            return False
         held = await circuit_breaker.end_hold(db, vendor, mode)
         ended = await refused_credentials.trust_again(db, vendor, mode, None, "resumed") or held
         if ended and caller is not None:
