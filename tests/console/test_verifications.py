@@ -197,6 +197,13 @@ async def test_more_than_was_counted_is_counted_anew_and_what_changed_is_skipped
     await expect(page.locator("#job")).to_contain_text("completed", timeout=20_000)
     await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("2")
     assert {(await house.read(id_))["status"] for id_ in made} == {"canceled"}
+    await house.sql(
+        "UPDATE bulk_items SET outcome = 'skipped', reason = 'no_longer_matches' WHERE verification_id = :id RETURNING 1",
+        id=made[1],
+    )
+    await page.reload()
+    row = page.get_by_role("row").filter(has_text="skipped no longer matches")
+    await expect(row.filter(has=link_to(page, made[1]))).to_have_count(1)
 
 
 async def test_what_needs_a_person_is_given_up_and_its_events_are_delivered_again(house: House, visit: Visit) -> None:
@@ -216,6 +223,7 @@ async def test_what_needs_a_person_is_given_up_and_its_events_are_delivered_agai
 
 
 async def test_a_job_is_stopped_and_tenants_see_their_own_jobs_only(house: House, visit: Visit) -> None:
+    await create_key(house.gateway, tenant="Clinic South", mode="test", scopes=["verifications:read"])
     id_ = await house.create("sohar", "NEVER-stop", external_id="stop")
     staff = await visit("staff", tenant="Clinic North")
     page = await counted(staff, "external_id=stop", "Cancel")
