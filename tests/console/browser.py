@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 HERE = Path(__file__).parent
 PICTURES = Path(__file__).parents[2] / "docs" / "console"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 NONE_THERE = "CHROMIUM IS MISSING: no page of the console was looked at. Install it: apt-get install chromium"
+expect.set_options(timeout=20_000)
 _AXE = (HERE / "axe.min.js").read_text()
 _WANTED = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 _EXPECTED = ("the server responded with a status of",)
@@ -63,7 +64,7 @@ async def chromium() -> AsyncIterator[Browser]:
 @asynccontextmanager
 async def watched(browser: Browser, url: str, **options: Any) -> AsyncIterator[Watched]:
     context = await browser.new_context(**{"timezone_id": "America/New_York", "locale": "en-US", **options})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     seen = Watched(context, url)
     try:
         yield seen

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from covergate.access.console_sessions import make_link
+from covergate.access.caller import NOWHERE
+from covergate.access.console_sessions import open_session
+from covergate.access.console_users import SignedIn
 from covergate.access.operators import find_tenant
+from covergate.console.visitor import cookie_of
 from tests.console.browser import CHROMIUM, NONE_THERE, Visit, Watched, chromium, watched
 from tests.e2e.house import House, opened_house
 from tests.support.logged import logged_to
@@ -54,13 +56,12 @@ async def visit(house: House, browser: Browser) -> AsyncIterator[Visit]:
                 async with house.gateway.connection() as db:
                     tenant_id = await find_tenant(db, tenant)
                 assert tenant_id is not None
-            name = f"Test {' '.join(roles)}"
-            code = await make_link(
-                house.gateway, name=name, roles=roles, lives=timedelta(minutes=5), tenant_id=tenant_id, mode=mode
+            who = SignedIn(f"link Test {' '.join(roles)}", f"Test {' '.join(roles)}", tenant_id, roles)
+            token = await open_session(house.gateway, who, NOWHERE, mode)
+            cookie = cookie_of(house.gateway)
+            await seen.context.add_cookies(
+                [{"name": cookie, "value": token, "url": seen.url, "sameSite": "Lax", "httpOnly": True}]
             )
-            page = await seen.page(f"/console/enter#{code}")
-            await page.wait_for_url(lambda url: "/enter" not in url)
-            await page.close()
             return seen
 
         yield enter
