@@ -132,6 +132,12 @@ async def test_a_tenants_account_at_a_vendor_is_tested_and_removed(house: House,
     assert put.status_code == 201, put.text
     seen = await visit("administrator", tenant="Clinic East")
     page = await seen.page("/console/access")
+    whose = {**house.operator, "x-mode": "test"}
+    await house.client.post("/v1/vendors/sohar/hold", headers=whose)
+    await page.get_by_role("button", name="Test the account at sohar").click()
+    await expect(page.locator("main")).to_contain_text("an operator holds the vendor")
+    await house.client.post("/v1/vendors/sohar/resume", headers=whose)
+    await page.get_by_role("link", name="Back to Access").click()
     await page.get_by_role("button", name="Test the account at sohar").click()
     await expect(page.locator("main")).to_contain_text("account at sohar was tested")
     await accessible(page)

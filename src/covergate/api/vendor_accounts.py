@@ -8,13 +8,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from covergate.access.vendor_accounts import (
-    TAKEN,
     Owner,
     list_accounts,
     put_account,
     read_account,
     remove_account,
-    try_account,
 )
 from covergate.api import examples, schemas
 from covergate.api.deps import AccountManager, GatewayOf, NoQuery, limits_of
@@ -24,10 +22,8 @@ from covergate.api.pages import PageQuery, listed, position
 from covergate.db.page import page
 from covergate.states import Environment
 from covergate.transport.transport import Transport
-from covergate.vendor_health.circuit_breaker import read_standing
 from covergate.vendors import VENDORS
-from covergate.vendors.account import SHARED
-from covergate.verifications.operator import trust_credentials
+from covergate.verifications.operator import prove_account
 from covergate.verifications.sweep import wake_refused
 
 router = APIRouter(tags=["Vendors"])
@@ -151,13 +147,7 @@ async def verify_vendor_account(
     limits_of(request).account_change(caller.tenant_id)
     transport = cast(Transport, request.app.state.transport)
     owner = Owner(caller.tenant_id, caller.mode, vendor)
-    async with gateway.connection() as db:
-        standing = (await read_standing(db)).get((vendor, caller.mode, SHARED))
-    held = standing is not None and standing.held_at is not None
-    shown = await try_account(gateway, transport, owner, caller, held=held)
-    if shown["message"] == TAKEN:
-        await trust_credentials(gateway, vendor, caller.mode, shown["id"])
-    return json_answer(shown)
+    return json_answer(await prove_account(gateway, transport, owner, caller))
 
 
 def _itself(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from covergate import ids
@@ -30,6 +30,7 @@ from covergate.db.page import Page
 from covergate.errors import Problem
 from covergate.states import AuditOutcome
 from covergate.transport.transport import Transport
+from covergate.verifications.operator import prove_account
 
 router = APIRouter()
 
@@ -78,16 +79,14 @@ def _back(done: str) -> Response:
 
 @router.post("/access/sessions/{session_id}/end")
 async def end_session(visitor: Auditor, session_id: _SUBJECT) -> Response:
-    if not visitor.is_operator or not visitor.may("operations"):
-        _needs_administrator(visitor)
+    _require_power_to_end(visitor)
     ended = await console_sessions.end_other_session(visitor.gateway, visitor.caller, session_id)
     return _back("session" if ended else "gone")
 
 
 @router.post("/access/keys/{key_id}/revoke")
 async def revoke_key(visitor: Auditor, key_id: _SUBJECT) -> Response:
-    if not visitor.is_operator or not visitor.may("operations"):
-        _needs_administrator(visitor)
+    _require_power_to_end(visitor)
     return _back("key" if await api_keys.revoke_key(visitor.gateway, key_id, visitor.caller) else "gone")
 
 
@@ -120,22 +119,20 @@ async def test_account(request: Request, visitor: AccountKeeper, vendor: _SUBJEC
     """Makes one harmless call; what came back stands on the page."""
     owner = Owner(visitor.caller.tenant_id, visitor.caller.mode, vendor)
     transport = cast(Transport, request.app.state.transport)
-    tested = await vendor_accounts.try_account(visitor.gateway, transport, owner, visitor.caller)
+    tested = await prove_account(visitor.gateway, transport, owner, visitor.caller)
     return render(request, "account_tested", visitor, tested=tested)
 
 
-def _needs_administrator(visitor: Visitor) -> None:
-    if not visitor.may("accounts:manage"):
+def _require_power_to_end(visitor: Visitor) -> None:
+    """Of operators `operations`, of a tenant's people `administrator`."""
+    if not visitor.may("operations") and not visitor.may("accounts:manage"):
         raise Problem("insufficient_scope", "Your roles do not end sessions or keys.")
 
 
 # --- the audit ---------------------------------------------------------------------------------------------------------
 
 
-@router.get("/audit")
-async def audit(
-    request: Request,
-    visitor: Auditor,
+async def _asked(
     action: str = "",
     actor: str = "",
     subject: str = "",
@@ -143,9 +140,9 @@ async def audit(
     since: str = "",
     until: str = "",
     tenant: str = "",
-    after: str = "",
-) -> Response:
-    asked = {
+) -> dict[str, str]:
+    """The filters of the address, each empty if it is not there."""
+    return {
         "action": action,
         "actor": actor,
         "subject": subject,
@@ -154,6 +151,13 @@ async def audit(
         "until": until,
         "tenant": tenant,
     }
+
+
+AskedOfAudit = Annotated[dict[str, str], Depends(_asked)]
+
+
+@router.get("/audit")
+async def audit(request: Request, visitor: Auditor, asked: AskedOfAudit, after: str = "") -> Response:
     found = await _found(visitor, asked, after or None, ROWS)
     actors = {row["actor"]["id"] for row in found.data if row["actor"]["id"]}
     async with visitor.gateway.connection() as db:
@@ -173,29 +177,10 @@ async def audit(
 
 
 @router.get("/audit/export/{kind}")
-async def export_audit(
-    visitor: Auditor,
-    kind: str,
-    action: str = "",
-    actor: str = "",
-    subject: str = "",
-    outcome: str = "",
-    since: str = "",
-    until: str = "",
-    tenant: str = "",
-) -> Response:
+async def export_audit(visitor: Auditor, asked: AskedOfAudit, kind: str) -> Response:
     """What the filters find, the newest `MOST_EXPORTED` rows. The whole chain with its proofs: `covergate audit export`."""
     if kind not in _FORMATS:
         raise Problem("not_found", "The audit is exported as ndjson or csv.")
-    asked = {
-        "action": action,
-        "actor": actor,
-        "subject": subject,
-        "outcome": outcome,
-        "since": since,
-        "until": until,
-        "tenant": tenant,
-    }
     rows = (await _found(visitor, asked, None, MOST_EXPORTED)).data
     text = "".join(orjson.dumps(row).decode() + "\n" for row in rows) if kind == "ndjson" else _csv(rows)
     named = {"content-disposition": f'attachment; filename="covergate-audit-{datetime.now(UTC):%Y-%m-%d}.{kind}"'}

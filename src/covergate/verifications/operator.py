@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller
+from covergate.access.vendor_accounts import TAKEN, Owner, try_account
 from covergate.db.sealing import Sealer
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.errors import FieldError, Problem
 from covergate.gateway import Gateway
 from covergate.states import SubjectKind, WaitingFor
+from covergate.transport.transport import Transport
 from covergate.vendor_health import circuit_breaker, refused_credentials
 from covergate.vendors import VENDORS
+from covergate.vendors.account import SHARED
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Verification
@@ -144,6 +148,19 @@ async def trust_credentials(gateway: Gateway, vendor: str, mode: str, account: s
         ended = await refused_credentials.trust_again(db, vendor, mode, account, "taken")
     if ended:
         await wake_held_back(gateway)
+
+
+async def prove_account(gateway: Gateway, transport: Transport, owner: Owner, by: Caller) -> dict[str, Any]:
+    """Tries a tenant's account at a vendor by one harmless call, unless the vendor is held; what waits for it goes on if it is
+    taken. The account as it is shown, with a `message`. Raises Problem `not_found`.
+    """
+    async with gateway.connection() as db:
+        standing = (await circuit_breaker.read_standing(db)).get((owner.vendor, owner.mode, SHARED))
+    held = standing is not None and standing.held_at is not None
+    shown = await try_account(gateway, transport, owner, by, held=held)
+    if shown["message"] == TAKEN:
+        await trust_credentials(gateway, owner.vendor, owner.mode, shown["id"])
+    return shown
 
 
 async def lock_callers(db: AsyncConnection, sealer: Sealer, caller: Caller, verification_id: str) -> Verification:
