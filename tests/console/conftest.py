@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from covergate.access.caller import NOWHERE
 from covergate.access.console_sessions import open_session
@@ -65,9 +65,3 @@ async def visit(house: House, browser: Browser) -> AsyncIterator[Visit]:
             return seen
 
         yield enter
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def operations(visit: Visit) -> Page:
-    """The first page, as an operator without the role for PHI sees it."""
-    return await (await visit("operations")).page()
