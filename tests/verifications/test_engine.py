@@ -36,6 +36,37 @@ async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
     assert wire.calls == [SUBMIT, POLL, POLL]
 
 
+NOTING_COMMITS = (
+    "CREATE TABLE noted (n int GENERATED ALWAYS AS IDENTITY, entry text, set_by text)",
+    """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         INSERT INTO noted (entry, set_by) SELECT NEW.entries->0->>'type', source FROM pg_settings
+         WHERE name = 'synchronous_commit';
+         RETURN NULL;
+       END $$""",
+    "CREATE CONSTRAINT TRIGGER note AFTER INSERT ON history DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
+)
+"""Notes of each commit whether its own session said how it waits for the disk. Deferred, so that the last statement counts, too."""
+
+
+async def test_only_a_look_that_found_nothing_new_waits_for_no_disk(engine: Engine, wire: Wire) -> None:
+    """A crash that forgets it costs the same look once more; everything else is a promise."""
+    for statement in NOTING_COMMITS:
+        await engine.run_sql(statement)
+    wire.on(POLL, (202, {}), (503, {}), (202, {}), (200, ACTIVE))
+    await engine.create()
+    for _ in range(5):
+        await engine.step()
+    noted = await engine.rows("SELECT entry, set_by = 'session' AS set FROM noted ORDER BY n")
+    assert [(row.entry, row.set) for row in noted] == [
+        ("created", False),
+        ("submitted", False),
+        ("checked", True),
+        ("retry_scheduled", False),
+        ("checked", True),
+        ("completed", False),
+    ]
+
+
 async def test_sources_point_into_the_raw_document(engine: Engine) -> None:
     """The third exchange (position 2) is the one that the answer came in."""
     id_ = await engine.create()

@@ -13,7 +13,7 @@ from covergate.db.notify import tell
 from covergate.db.queue import LEASE_SECONDS
 from covergate.gateway import Gateway
 from covergate.webhooks.events import DELIVERIES, ClaimedDelivery, publish
-from covergate.webhooks.places import PLACES, Places, Room, WorkersDesk
+from covergate.webhooks.places import PLACES, QUICK_PLACES, TENANT_PLACES, Places, Room, WorkersDesk
 from covergate.webhooks.sender import Deliverer
 from tests.support.deliverers import delivering
 from tests.support.hooks import THIN, Hooks, news_of
@@ -128,6 +128,26 @@ async def test_of_one_endpoint_no_more_than_it_has_places(hooks: Hooks, gateway:
     assert len(basket.taken) == PLACES
     assert len(await hooks.due()) == PLACES - 6
     assert len({one.id for one in basket.taken}) == PLACES
+
+
+async def test_one_that_answers_quickly_has_more_places_but_not_all_of_its_tenant(
+    hooks: Hooks, gateway: Gateway
+) -> None:
+    endpoint, _ = await hooks.endpoint("https://partner.example/")
+    basket = Basket(gateway)
+    basket.places.note(endpoint, slow=False)
+    for _ in range(2):
+        async with gateway.transaction() as db:
+            await publish(db, [news_of()] * (QUICK_PLACES // 2), basket)
+    assert len(basket.taken) == QUICK_PLACES
+    async with gateway.transaction() as db:
+        await publish(db, [news_of()], basket)
+    assert len(basket.taken) == QUICK_PLACES < TENANT_PLACES
+    # One that is silent may be about to hang.
+    object.__setattr__(basket.taken[0], "begun", basket.taken[0].begun - 60)
+    assert basket.room().of_endpoint == {endpoint: 0}
+    assert basket.places.room(basket.taken[:PLACES]).of_endpoint == {endpoint: 0}
+    assert basket.places.room(basket.taken[1 : PLACES + 1]).of_endpoint == {endpoint: QUICK_PLACES - PLACES}
 
 
 async def test_one_that_is_silent_just_now_gets_no_more_from_memory(hooks: Hooks, gateway: Gateway) -> None:

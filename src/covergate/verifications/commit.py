@@ -27,7 +27,7 @@ from covergate.gateway import Gateway
 from covergate.retrying import retrying
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED
-from covergate.vendors.flow import Answered
+from covergate.vendors.flow import Answered, Pending
 from covergate.verifications import lifecycle, policy, store
 from covergate.verifications.history import is_unexplained_told, stored_exchanges
 from covergate.verifications.model import Change, Leader, Report, Verification
@@ -133,6 +133,7 @@ async def _commit(
     following: list[Verification | None] = []
     changes: list[Change] = []
     erased: list[str] = []
+    may_be_lost = True
     async with gateway.transaction() as db:
         await store.lock_refs(db, _new_refs(reports))
         await _follow_oldest(db, reports)
@@ -163,11 +164,18 @@ async def _commit(
             keeps = report.keeps and change.rescheduled and change.successor is None and change.verification.due
             changes.append(replace(change, exchanges=kept, kept=keeps))
             following.append(change.verification if keeps else None)
-        await apply(db, gateway.sealer, changes, desk)
+            may_be_lost = may_be_lost and _may_be_lost(report, change)
+        await apply(db, gateway.sealer, changes, desk, may_be_lost=may_be_lost and not erased)
         if erased:
             await store.forget_messages(db, erased)
         crash_points.point("before_commit")
     return following
+
+
+def _may_be_lost(report: Report, change: Change) -> bool:
+    """Whether a crash that forgets it costs nothing but the same look once more: the vendor still works on it."""
+    nothing_new = isinstance(report.outcome, Pending) and report.checked and report.submission is None
+    return nothing_new and change.rescheduled and not change.events
 
 
 def _new_refs(reports: Sequence[Report]) -> set[tuple[str, str]]:
@@ -225,7 +233,13 @@ def _bound(gateway: Gateway, change: Change) -> Change:
 
 
 async def apply(
-    db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], desk: Desk | None = None, *, full: bool = True
+    db: AsyncConnection,
+    sealer: Sealer,
+    changes: Sequence[Change],
+    desk: Desk | None = None,
+    *,
+    full: bool = True,
+    may_be_lost: bool = False,
 ) -> None:
     """The changed rows and everything that goes with them: events, followers, news. Under the locks of `store.lock`.
 
@@ -240,7 +254,7 @@ async def apply(
         ],
         desk,
     )
-    await save(db, sealer, changes)
+    await save(db, sealer, changes, may_be_lost=may_be_lost)
     for change in changes:
         _announce(db, change)
     # After the rows are gone: a follower that was being made found none of them to follow, or is seen now.

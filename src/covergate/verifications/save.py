@@ -162,7 +162,8 @@ INSERT INTO history ({", ".join(_HISTORY)}, at, contents_sealed)
 SELECT {", ".join(f"h.{name}" for name in _HISTORY)}, clock_timestamp(), c.sealed
 FROM {_unnested("h", _HISTORY)} LEFT JOIN (
   SELECT verification_id, array_agg(sealed ORDER BY position) AS sealed FROM {_unnested("c", _CONTENTS)} GROUP BY 1
-) AS c USING (verification_id)""")
+) AS c USING (verification_id)
+RETURNING CASE WHEN CAST(:may_be_lost AS boolean) THEN set_config('synchronous_commit', 'off', true) END""")
 
 """`tried`: whoever had to wait for what has ended has read the attempt as it was before, and must not take back what came."""
 
@@ -206,8 +207,8 @@ class _Rows:
             self.values[f"{prefix}_{name}"].append(value)
 
 
-async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
-    """A second statement is for what comes after an end, which is rare."""
+async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change], *, may_be_lost: bool = False) -> None:
+    """A second statement is for what comes after an end, which is rare. If it `may_be_lost` it waits for no disk."""
     changed = [change.verification for change in changes]
     await sealer.meet(db, {v.tenant_id for v in changed}, [v.inquiry_with_ssn for v in changed])
     rows = _Rows(
@@ -223,7 +224,7 @@ async def save(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -
     )
     for change in changes:
         _add(rows, sealer, change)
-    await _SAVE.run(db, rows.values)
+    await _SAVE.run(db, {**rows.values, "may_be_lost": may_be_lost})
     if any(rows.values[f"{prefix}_verification_id"] for prefix in ("n", "l", "o")):
         await _SAVE_AFTER_END.run(db, rows.values)
 

@@ -21,6 +21,8 @@ PLACES, SLOW_PLACES = 8, 2
 """Of one endpoint; the second if it is slow."""
 TENANT_PLACES = 24
 """Of a tenant's endpoints together, and as many for its slow ones, so that these do not take those of the others."""
+QUICK_PLACES = 16
+"""Of one whose last answer here was not slow: less than its tenant has, because it may be the next to hang."""
 SLOW_SECONDS = 2.0
 """An endpoint is slow if its last answer, or silence, took so long, until one comes faster."""
 MOST_LANES = 100
@@ -87,11 +89,13 @@ class Room:
     of_tenant: dict[str, int]
     of_tenant_slow: dict[str, int]
     slow: Collection[str] = ()
+    quick: Collection[str] = ()
     silent: Collection[str] = field(default=(), repr=False)
     """Endpoints that are silent just now: whoever makes a delivery leaves them to later claims."""
 
     def take(self, endpoint_id: str, tenant_id: str) -> bool:
-        of_endpoint, of_tenant = self.of_endpoint.get(endpoint_id, PLACES), self.of_tenant.get(tenant_id, TENANT_PLACES)
+        places = QUICK_PLACES if endpoint_id in self.quick else PLACES
+        of_endpoint, of_tenant = self.of_endpoint.get(endpoint_id, places), self.of_tenant.get(tenant_id, TENANT_PLACES)
         if endpoint_id in self.slow or endpoint_id in self.silent or min(self.free, of_endpoint, of_tenant) <= 0:
             return False
         self.free -= 1
@@ -153,14 +157,20 @@ class Places:
             free=free,
             of_slow=min(max(part - hanging, 0), free),
             of_endpoint={
-                endpoint: max((SLOW_PLACES if endpoint in self._slow else PLACES) - of_endpoint[endpoint], 0)
+                endpoint: max(self._places_of(endpoint, silent) - of_endpoint[endpoint], 0)
                 for endpoint in of_endpoint.keys() | self._slow
             },
             of_tenant=_left(one.tenant_id for one in under_way if one.endpoint_id not in self._slow),
             of_tenant_slow=_left(one.tenant_id for one in under_way if one.endpoint_id in self._slow),
             slow=self._slow,
+            quick=self._quick,
             silent=silent,
         )
+
+    def _places_of(self, endpoint_id: str, silent: Collection[str]) -> int:
+        if endpoint_id in self._slow:
+            return SLOW_PLACES
+        return QUICK_PLACES if endpoint_id in self._quick and endpoint_id not in silent else PLACES
 
     async def next_in(self) -> float | None:
         async with self._gateway.connection() as db:
