@@ -45,7 +45,7 @@ NOTING_COMMITS = (
        END $$""",
     "CREATE CONSTRAINT TRIGGER note AFTER INSERT ON history DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
 )
-"""Notes of each commit whether its own session said how it waits for the disk. Deferred, so that the last statement counts, too."""
+"""Notes of each commit whether its own session said how it waits for the disk. Deferred, so the last statement counts, too."""
 
 
 async def test_only_a_look_that_found_nothing_new_waits_for_no_disk(engine: Engine, wire: Wire) -> None:
