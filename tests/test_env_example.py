@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from covergate import vendors
-from covergate.sandbox.settings import SandboxSettings
+from covergate.sandbox.variables import SANDBOX_SETTINGS
 from covergate.settings import Settings
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
@@ -43,7 +43,11 @@ def _fields() -> dict[str, FieldInfo]:
         for m in pkgutil.iter_modules(vendors.__path__)
         if m.ispkg
     ]
-    owners: list[type[BaseSettings]] = [Settings, SandboxSettings, *(package.VENDOR.connection for package in packages)]
+    owners: list[type[BaseSettings]] = [
+        Settings,
+        *SANDBOX_SETTINGS,
+        *(package.VENDOR.connection for package in packages),
+    ]
     return {
         f"{owner.model_config['env_prefix']}{name}".upper(): field
         for owner in owners

@@ -25,7 +25,7 @@ from covergate.db.outage import DATABASE_ERRORS
 from covergate.errors import ConfigurationError
 from covergate.gateway import Gateway, connections_of
 from covergate.payers.seed import seed_directory
-from covergate.sandbox.settings import SandboxSettings
+from covergate.sandbox.variables import SANDBOX_SETTINGS
 from covergate.sandbox_secret import sandbox_secret
 from covergate.settings import PREFIX, Settings
 from covergate.vendors import VENDORS
@@ -148,7 +148,7 @@ def unknown_variables() -> list[str]:
 
 
 def _settings_classes() -> tuple[type[BaseSettings], ...]:
-    return (Settings, SandboxSettings, *(vendor.connection for vendor in VENDORS.values()))
+    return (Settings, *SANDBOX_SETTINGS, *(vendor.connection for vendor in VENDORS.values()))
 
 
 def _prefix_of(owner: type[BaseSettings]) -> str:

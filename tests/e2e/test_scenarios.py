@@ -178,24 +178,38 @@ DOUBTS = ("payer_not_in_directory", "payer_matched_by_name", "payer_id_and_name_
 
 
 @pytest.mark.parametrize(
-    ("changes", "codes", "directory_id"),
+    ("vendor", "changes", "codes", "directory_id"),
     [
-        ({"payer": {"id": "60054"}}, set(), None),
-        ({"payer": {"id": "99999"}}, {"payer_not_in_directory"}, None),
-        ({"payer": {"id": "nopayer"}}, {"payer_not_in_directory"}, None),
-        ({"payer": {"id": "60054", "name": "Cigna"}}, {"payer_id_and_name_differ"}, None),
-        ({"payer": {"name": "Aetna"}}, {"payer_matched_by_name"}, "pyr_01m80aq8c7epyshsw0x172jhr7"),
-        ({"service": {"service_type_codes": ["ZZ"]}}, {"unknown_code"}, None),
+        ("integrex", {"payer": {"id": "60054"}}, set(), None),
+        ("integrex", {"payer": {"id": "99999"}}, {"payer_not_in_directory"}, None),
+        ("integrex", {"payer": {"id": "nopayer"}}, {"payer_not_in_directory"}, None),
+        ("integrex", {"payer": {"id": "60054", "name": "Cigna"}}, {"payer_id_and_name_differ"}, None),
+        ("integrex", {"payer": {"name": "Aetna"}}, {"payer_matched_by_name"}, "pyr_01m80aq8c7epyshsw0x172jhr7"),
+        ("integrex", {"service": {"service_type_codes": ["ZZ"]}}, {"unknown_code"}, None),
+        # Known, but not from Sohar, which lists its payers; Integrex has no list.
+        ("sohar", {"payer": {"id": "94036"}}, {"payer_not_in_directory"}, None),
+        ("sohar", {"payer": {"id": "60054"}}, set(), None),
+        ("integrex", {"payer": {"id": "94036"}}, set(), None),
     ],
 )
 async def test_a_doubtful_question_is_told_in_the_result(
-    house: House, changes: dict[str, Any], codes: set[str], directory_id: str | None
+    house: House, vendor: str, changes: dict[str, Any], codes: set[str], directory_id: str | None
 ) -> None:
-    seen = await house.settled(await house.create("integrex", "ELIGIBLE-doubtful", **changes))
+    seen = await house.settled(await house.create(vendor, "ELIGIBLE-doubtful", **changes))
     told = {warning["code"]: warning for warning in seen["result"]["warnings"]}
     assert told.keys() & {*DOUBTS, "unknown_code"} == codes
     assert seen["inquiry"]["payer"]["directory_id"] == directory_id
     assert "ZZ" in told["unknown_code"]["message"] if "unknown_code" in codes else True
+
+
+async def test_a_plan_that_is_not_accepted_is_told_before_the_check_that_costs(house: House) -> None:
+    member_id, not_accepted = "ELIGIBLE-not-accepted", {"payer": {"id": "94036"}}
+    only = {"vendor_options": {"healthie": {"accepted_only": True}}}
+    seen = await house.settled(await house.create("healthie", member_id, **not_accepted, **only))
+    assert seen["failure"]["code"] == "payer_not_supported"
+    assert [row for row in await house.submissions() if row["member_id"] == member_id] == []
+    asked_anyway = await house.settled(await house.create("healthie", member_id, **not_accepted))
+    assert asked_anyway["outcome"] == "eligible"
 
 
 async def test_no_webhook_had_a_wrong_signature(house: House, asked: Asked) -> None:

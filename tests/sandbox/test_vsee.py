@@ -230,10 +230,13 @@ async def test_me_stores_the_flat_insurance_nested(sandbox: Sandbox, path: str) 
     assert user["insurance"]["patient"]["member_id"] != user_id
 
 
-async def test_the_spelling_that_it_was_not_told_is_passed_over(start_sandbox: StartSandbox) -> None:
+async def test_the_spelling_that_it_was_not_told_is_passed_over(
+    start_sandbox: StartSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nested = {"primary": {"carrier_code": "car7551", "subscriber_num": "S1"}, "patient": {"respparty": "self"}}
     for told, sent in (("flat", nested), ("nested", insurance("S1"))):
-        sandbox = await start_sandbox(vsee_insurance_fields=told)
+        monkeypatch.setenv("COVERGATE_SANDBOX_VSEE_INSURANCE_FIELDS", told)
+        sandbox = await start_sandbox()
         user_id, own = await sign_on(sandbox)
         reply = await sandbox.http.post(f"{API}/me", json={**PATIENT, "insurance": sent}, headers=own)
         assert reply.json()["data"]["insurance"] == {}

@@ -13,7 +13,7 @@ A file may be `"like"` another and say only what differs: `tests/support/cases.p
 form, multipart, params, headers and commits, and nothing else; it is compared exactly. The first exchange stands at
 `/exchanges/<first_exchange>` in the raw document (default 0).
 
-`progress`: `{"pending": {"ref", "again_in", "expires_in", "unexplained"}}` (seconds), `{"refused": {"code", …}}`,
+`progress`: `{"pending": {"ref", "again_in", "unexplained"}}` (seconds), `{"refused": {"code", …}}`,
 `{"not_found": {"proven"}}`, `{"not_yet": {"again_in"}}`, `{"raises": "VendorBroken"}`, or `{"answered": {"outcome", "reason",
 "ref", "result"}}`, what `derive` makes of the answer.
 Objects in `refused` and `result` are compared by the keys that the case names, at every depth; lists by all their elements.
@@ -76,12 +76,10 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
     assert [shown(call) for call in calls] == expected_calls
     ((kind, expected),) = case["progress"].items()
     match progress:
-        case Pending(ref=ref, again_in=again_in, expires_in=expires_in):
+        case Pending(ref=ref, again_in=again_in):
             seen: dict[str, Any] = {"ref": ref, "again_in": again_in.total_seconds()}
             if progress.unexplained is not None:
                 seen["unexplained"] = progress.unexplained
-            if expires_in is not None:
-                seen["expires_in"] = expires_in.total_seconds()
             assert ("pending", seen) == (kind, expected)
         case Refused(failure=failure):
             assert kind == "refused"

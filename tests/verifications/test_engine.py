@@ -504,14 +504,12 @@ async def test_an_error_that_passed_leaves_no_trace_on_what_was_answered(engine:
     assert (view["status"], view["attempts"][0]["failure_code"]) == ("completed", None)
 
 
-async def test_an_answer_the_vendor_no_longer_keeps(engine: Engine, wire: Wire) -> None:
-    wire.on(POLL, (202, {}))
+async def test_no_vendor_tells_how_long_it_keeps_an_answer(engine: Engine, wire: Wire) -> None:
+    wire.on(POLL, (202, {}), (200, ACTIVE))
     id_ = await engine.create()
-    await engine.step()
-    await engine.run_sql("UPDATE work SET expires_at = clock_timestamp()")
-    await engine.step()
-    view = await engine.view(id_)
-    assert (view["status"], view["failure"]["code"]) == ("failed", "deadline_exceeded")
+    for _ in range(3):
+        await engine.step()
+        assert [attempt["expires_at"] for attempt in (await engine.view(id_))["attempts"]] == [None]
 
 
 async def test_next_check_is_never_past_the_deadline(engine: Engine) -> None:

@@ -339,7 +339,6 @@ work = Table(
     Column("intent_at", Timestamp, comment="right before the committing call"),
     Column("lookup_after", Timestamp, comment="from when on an unanswered submission may be looked up"),
     Column("submitted_at", Timestamp, comment="when the committing call was answered or found"),
-    Column("expires_at", Timestamp, comment="when the vendor drops the answer, if that is before the deadline"),
     Column("attempt_failure_code", Text, comment="of its last error"),
     Column("checks", Integer, nullable=False, server_default="0", comment="checks that came back pending"),
     Column(
@@ -417,7 +416,6 @@ attempts = Table(
     Column("intent_at", Timestamp, comment="right before the committing call"),
     Column("lookup_after", Timestamp, comment="from when on an unanswered submission may be looked up"),
     Column("submitted_at", Timestamp, comment="when the committing call was answered or found"),
-    Column("expires_at", Timestamp, comment="when the vendor drops the answer, if that is before the deadline"),
     Column("ended_at", Timestamp, nullable=False, comment="rows are written when attempts end"),
     Column("failure_code", Text),
     Column("checks", Integer, nullable=False, server_default="0", comment="checks that came back pending"),

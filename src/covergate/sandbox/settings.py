@@ -6,8 +6,6 @@ ones without a line of shared code.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -15,7 +13,7 @@ from covergate.secret_files import FromFiles
 
 
 class SandboxSettings(FromFiles):
-    """Environment variables, and lines of `.env`, with the prefix `COVERGATE_SANDBOX_`."""
+    """Environment variables, and lines of `.env`, with the prefix `COVERGATE_SANDBOX_`; a vendor's own stand in its file."""
 
     model_config = SettingsConfigDict(
         env_prefix="COVERGATE_SANDBOX_",
@@ -34,7 +32,5 @@ class SandboxSettings(FromFiles):
     """The time a vendor works on an answer."""
     rate_limit_seconds: int = Field(default=1, ge=0)
     """The `Retry-After` of a 429."""
-    vsee_insurance_fields: Literal["flat", "nested"] = "flat"
-    """The spelling in which VSee's `POST /me` takes the insurance; what comes in the other one is not stored."""
     host: str = "127.0.0.1"
     port: int = Field(default=8001, ge=0, le=65535)

@@ -34,6 +34,7 @@ from starlette.types import ASGIApp
 from covergate.sandbox.sample_plan import plan_dates
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.vsee_271 import CompletedCheck, PersonOnFile, raw_response, response_text
+from covergate.sandbox.vsee_settings import VSeeSandboxSettings
 from covergate.sandbox.vsee_users import ApiError, User, missing_for_check, read_sso, store_profile
 from covergate.sandbox.world import World
 
@@ -73,6 +74,7 @@ class _Clinic:
     """The simulated clinic's state and endpoints."""
 
     world: World
+    told: VSeeSandboxSettings = field(default_factory=VSeeSandboxSettings)
     users: dict[str, User] = field(default_factory=dict)
     by_code: dict[str, User] = field(default_factory=dict)
     tokens: dict[str, tuple[User, int]] = field(default_factory=dict)
@@ -123,7 +125,7 @@ class _Clinic:
             raise ApiError(400, "The body is not JSON.") from None
         if not isinstance(body, dict):
             raise ApiError(400, "The body must be a JSON object.")
-        store_profile(user, body, self.world.settings.vsee_insurance_fields)
+        store_profile(user, body, self.told.insurance_fields)
         return _data(user.as_json(_ACCOUNT_CODE))
 
     async def check(self, request: Request) -> Response:

@@ -99,13 +99,11 @@ class Refused:
 class Pending:
     """The vendor works on it under `ref`; look again after `again_in`.
 
-    `expires_in`, counted from the submission, is set if the vendor may drop the answer before our deadline.
     `unexplained`: a status that no document explains, as a word fit for the timeline. A person hears of it after a while.
     """
 
     ref: str
     again_in: timedelta
-    expires_in: timedelta | None = None
     unexplained: str | None = None
 
 

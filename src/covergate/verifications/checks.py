@@ -7,7 +7,7 @@ the deadline, the route, the payer, an earlier verification, and what the named 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -109,6 +109,11 @@ def warnings_of(intake: Intake) -> list[tuple[WarningCode, str | None]]:
         warnings.append((WarningCode.PAYER_ID_AND_NAME_DIFFER, intake.payer.contradicted_by.name))
     unknown = [code for code in intake.inquiry.service.service_type_codes if code not in EB03_NAMES]
     return warnings + [(WarningCode.UNKNOWN_CODE, code) for code in dict.fromkeys(unknown)]
+
+
+def is_unlisted(vendor: Vendor, payer_codes: Mapping[str, object]) -> bool:
+    """Whether the directory has the payer from others, and this vendor, whose list it reads, does not name it."""
+    return vendor.list_payers is not None and bool(payer_codes) and vendor.name not in payer_codes
 
 
 def candidate(payer: DirectoryPayer, vendor: str | None = None) -> FieldError:

@@ -34,6 +34,7 @@ from covergate.vendors.account import SHARED
 from covergate.vendors.errors import VendorAuthFailed, VendorBroken, VendorError, VendorRateLimited
 from covergate.vendors.flow import Answered, Call, NotFound, NotYet, Pending, Question, Refused, Reply
 from covergate.verifications import policy, store
+from covergate.verifications.checks import is_unlisted
 from covergate.verifications.commit import PERSEVERANCE_SECONDS, commit, commit_alone, reported_on
 from covergate.verifications.conversation import SEND_WITHIN, Conversation, NotInterpreted, NotOurs, VendorHeld, replay
 from covergate.verifications.history import stored_replies
@@ -526,6 +527,8 @@ def step_of(gateway: Gateway, claimed: Claimed) -> Step | None:
         payer_codes=asked.payer_codes.get(vendor.name) or {},
     )
     warnings = tuple(request_warning(WarningCode(code), detail) for code, detail in asked.warnings)
+    if is_unlisted(vendor, asked.payer_codes):
+        warnings += (request_warning(WarningCode.PAYER_NOT_IN_DIRECTORY, f"not among the payers of {vendor.title}"),)
     return Step(vendor, account, question, vendor.asked_nothing_of(question.inquiry, question.today), warnings)
 
 

@@ -85,16 +85,11 @@ def submitted(v: Verification, submission: Submission) -> Verification:
     )
 
 
-def pending(v: Verification, again_in: timedelta, expires_in: timedelta | None, *, checked: bool) -> Change:
+def pending(v: Verification, again_in: timedelta, *, checked: bool) -> Change:
     """The vendor works on it."""
     attempt = v.attempt
-    expires_at = attempt.expires_at
-    if expires_in is not None and expires_at is None and attempt.submitted_at is not None:
-        expires_at = attempt.submitted_at + expires_in
     at = v.now + again_in
-    if expires_at is not None:
-        at = min(at, expires_at)
-    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0, checks=attempt.checks + checked, expires_at=expires_at)
+    v = _with_attempt(v, errors_in_row=0, same_errors_in_row=0, checks=attempt.checks + checked)
     type_ = TimelineType.CHECKED if checked else TimelineType.SUBMITTED
     return _reschedule(v, at, WaitingFor.VENDOR, type_, "the vendor works on it")
 
@@ -105,11 +100,6 @@ def with_unexplained(change: Change, status: str) -> Change:
     (row,) = change.entries
     row = TimelineRow(TimelineType.NEEDS_ATTENTION, said, row.waiting_for, row.next_check_at)
     return replace(change, entries=(*change.entries, row), events=(EventType.VERIFICATION_NEEDS_ATTENTION,))
-
-
-def answer_is_gone(v: Verification) -> bool:
-    """The vendor drops answers, and the time it keeps this one is over."""
-    return v.attempt.expires_at is not None and v.attempt.expires_at <= v.now
 
 
 def completed(v: Verification, outcome: str, reason: str | None, result: bytes) -> Change:

@@ -39,7 +39,6 @@ class Attempt:
     intent_at: datetime | None
     lookup_after: datetime | None
     submitted_at: datetime | None
-    expires_at: datetime | None
     ended_at: datetime | None
     failure_code: str | None
     checks: int

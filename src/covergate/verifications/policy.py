@@ -199,12 +199,8 @@ def follow_up(report: Report, v: Verification, *, told: bool = False) -> Change:
             return _completed(report.conclusion, v)
         case Refused(why):
             return _refused(report, v, why)
-        case Pending(_, again_in, expires_in, unexplained):
-            if lifecycle.answer_is_gone(v):
-                return lifecycle.failed(
-                    v, failure(FailureCode.DEADLINE_EXCEEDED), "the vendor no longer keeps the answer"
-                )
-            change = lifecycle.pending(v, _in_time(report, v, again_in), expires_in, checked=report.checked)
+        case Pending(_, again_in, unexplained):
+            change = lifecycle.pending(v, _in_time(report, v, again_in), checked=report.checked)
             if unexplained is not None and is_unexplained(report, v) and not told:
                 return lifecycle.with_unexplained(change, unexplained)
             return change

@@ -48,7 +48,6 @@ _MOVED = {
     "intent_at": "timestamptz",
     "lookup_after": "timestamptz",
     "submitted_at": "timestamptz",
-    "expires_at": "timestamptz",
     "attempt_failure_code": "text",
     "checks": "int",
     "errors_in_row": "int",
@@ -84,7 +83,6 @@ _ATTEMPTS = {
     "intent_at": "timestamptz",
     "lookup_after": "timestamptz",
     "submitted_at": "timestamptz",
-    "expires_at": "timestamptz",
     "ended_at": "timestamptz",
     "failure_code": "text",
     "checks": "int",
@@ -184,10 +182,10 @@ WITH noted AS (
 )
 INSERT INTO work (verification_id, vendor, mode, payer, due_at, step, deadline, status, late_tries, waiting_for,
   waiting_since, next_check_at, route, not_asked, attempt_id, account, state, attempt_created_at, vendor_ref, intent_at,
-  submitted_at, expires_at, checks)
+  submitted_at, checks)
 SELECT v.id, v.vendor, v.mode, {SHARE_OF_LATE}, l.next_check_at, l.step, v.completed_at + interval '{LATE_FOR}',
   v.status, l.late_tries, l.waiting_for, clock_timestamp(), l.next_check_at, '{{}}', v.not_asked, a.id, a.account, a.state,
-  a.created_at, a.vendor_ref, a.intent_at, a.submitted_at, a.expires_at, a.checks
+  a.created_at, a.vendor_ref, a.intent_at, a.submitted_at, a.checks
 FROM {_unnested("l", _LATE)} JOIN verifications v ON v.id = l.verification_id JOIN attempts a ON a.id = v.attempt_id
 WHERE l.next_check_at < v.completed_at + interval '{LATE_FOR}'
 ON CONFLICT (verification_id) DO UPDATE SET late_tries = EXCLUDED.late_tries, due_at = EXCLUDED.due_at,
@@ -264,7 +262,7 @@ def _moved_row(change: Change) -> dict[str, Any]:
     elif change.rescheduled:
         row["due_at"] = v.next_check_at
     if successor is not None:
-        begun = dict.fromkeys(("vendor_ref", "intent_at", "lookup_after", "submitted_at", "expires_at"))
+        begun = dict.fromkeys(("vendor_ref", "intent_at", "lookup_after", "submitted_at"))
         begun |= dict.fromkeys(("checks", "errors_in_row", "same_errors_in_row", "look_ups"), 0)
         begun |= {"attempt_id": successor.id, "vendor": successor.vendor, "not_asked": array(successor.not_asked)}
         begun |= {"account": successor.account or SHARED}

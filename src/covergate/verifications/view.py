@@ -62,12 +62,12 @@ SEALED = (
 
 ATTEMPTS = """(
   SELECT jsonb_agg(jsonb_build_object('id', a.id, 'vendor', a.vendor, 'vendor_ref', a.vendor_ref, 'state', a.state,
-           'submitted_at', a.submitted_at, 'expires_at', a.expires_at, 'ended_at', a.ended_at,
+           'submitted_at', a.submitted_at, 'ended_at', a.ended_at,
            'failure_code', a.failure_code) ORDER BY a.id)
-  FROM (SELECT id, vendor, vendor_ref, state, submitted_at, expires_at, ended_at, failure_code
+  FROM (SELECT id, vendor, vendor_ref, state, submitted_at, ended_at, failure_code
         FROM attempts WHERE verification_id = v.id
         UNION ALL
-        SELECT w.attempt_id, w.vendor, w.vendor_ref, w.state, w.submitted_at, w.expires_at, NULL, NULL
+        SELECT w.attempt_id, w.vendor, w.vendor_ref, w.state, w.submitted_at, NULL, NULL
         WHERE w.verification_id IS NOT NULL) AS a) AS attempts"""
 
 
@@ -112,13 +112,14 @@ def open_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]]) -> 
 
 def _attempt_view(attempt: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: attempt[name] for name in ("id", "vendor", "vendor_ref", "state")}
-    shown |= {name: instant(attempt[name]) for name in ("submitted_at", "expires_at", "ended_at")}
-    return {**shown, "failure_code": attempt["failure_code"]}
+    # The contract has `expires_at`; no vendor tells how long it keeps an answer.
+    shown |= {"submitted_at": instant(attempt["submitted_at"]), "expires_at": None}
+    return {**shown, "ended_at": instant(attempt["ended_at"]), "failure_code": attempt["failure_code"]}
 
 
 def created_view(row: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
     """A verification right after it was accepted, without reading it back."""
-    attempt = dict.fromkeys(("vendor_ref", "submitted_at", "expires_at", "ended_at", "failure_code"))
+    attempt = dict.fromkeys(("vendor_ref", "submitted_at", "ended_at", "failure_code"))
     attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": AttemptState.PREPARING}
     shown = open_view({**row, "next_check_at": row["created_at"]}, [attempt])
     inquiry: Inquiry = row["inquiry"]

@@ -30,10 +30,12 @@ _KNOWN_RESULTS = frozenset({"plan_information", "maximums", "procedure_codes", "
 _MOST_OTHERS, _LONGEST_OTHER, _DEEPEST_OTHER = 50, 500, 4
 """Of other answers become notes: so many, of so many characters each, and so deep at most."""
 
-_MEMBER_FIELDS: dict[str, FailureCode] = {
+_TELLING_FIELDS: dict[str, FailureCode] = {
     "member_id": FailureCode.MEMBER_ID_INVALID,
     "dob": FailureCode.MEMBER_DOB_MISMATCH,
     "patient_name": FailureCode.MEMBER_NAME_MISMATCH,
+    "insurance": FailureCode.PAYER_NOT_RECOGNIZED,
+    "insurance_payor_id": FailureCode.PAYER_NOT_RECOGNIZED,
 }
 
 
@@ -61,8 +63,8 @@ def rejection_of(reply: Reply) -> Failure:
     rows = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     fields = [str(error["loc"][-1]) for error in rows if isinstance(error.get("loc"), list) and error["loc"]]
     words = [str(error["msg"]) for error in rows if "msg" in error]
-    # Fields of the patient alone: the patient's data is to be mended. With any other beside them the whole request is.
-    codes = [_MEMBER_FIELDS.get(field, FailureCode.REQUEST_REJECTED) for field in fields]
+    # Fields of the patient alone, or of the payer: these are to be mended. With any other beside them the whole request is.
+    codes = [_TELLING_FIELDS.get(field, FailureCode.REQUEST_REJECTED) for field in fields]
     code = FailureCode.REQUEST_REJECTED if not codes or FailureCode.REQUEST_REJECTED in codes else codes[0]
     return failure(
         code,

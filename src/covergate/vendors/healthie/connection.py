@@ -27,6 +27,8 @@ class HealthieConnection(Connection):
     shard: str = ""
     provider_id: str = ""
     """The provider that new patients belong to; blank for the key's own user."""
+    accepted_only: bool = False
+    """Whether a plan that the organization does not accept is refused before the check that costs."""
     webhook_secret: str = Field(default="", repr=False)
 
     @classmethod
@@ -36,6 +38,7 @@ class HealthieConnection(Connection):
             api_key=secret,
             shard="",
             provider_id="",
+            accepted_only=False,
             webhook_secret="whsec_" + hashlib.sha256(f"{secret}:healthie".encode()).hexdigest(),
         )
 

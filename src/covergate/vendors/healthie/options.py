@@ -16,7 +16,8 @@ class HealthieOptions(Options):
 
     Users, policies and dietitians are records of the account; insurance plans are one list for everybody in it.
 
-    `create_patient` false: a patient without a record is not asked about.
+    `create_patient` false: a patient without a record is not asked about. `accepted_only`: a plan that the organization does
+    not accept is not asked about; null leaves it to the account.
     """
 
     user_id: Annotated[_Id | None, NamesRecord()] = None
@@ -24,3 +25,4 @@ class HealthieOptions(Options):
     insurance_plan_id: _Id | None = None
     dietitian_id: Annotated[_Id | None, NamesRecord()] = None
     create_patient: bool = True
+    accepted_only: bool | None = None

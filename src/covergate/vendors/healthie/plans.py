@@ -49,9 +49,12 @@ def asked_plan(question: Question) -> InsurancePlan:
 
 
 def resolved_plan(question: Question) -> Generator[Call, Reply, InsurancePlan | Failure]:
-    """The plan with its id: an exact match on the payer id, or on the name if there is no id."""
-    asked = asked_plan(question)
-    if asked.id is not None:
+    """The plan with its id: an exact match on the payer id, or on the name if there is no id.
+
+    With `accepted_only` a plan whose id is known is searched for by the payer's id or name, for only the list tells.
+    """
+    asked, accepted_only = asked_plan(question), _accepted_only(question)
+    if asked.id is not None and not accepted_only:
         return asked
     keywords = asked.payer_id or asked.payer_name
     matching: list[Node] = []
@@ -60,13 +63,17 @@ def resolved_plan(question: Question) -> Generator[Call, Reply, InsurancePlan | 
         if isinstance(rows, Failure):
             return rows
         matching += [row for row in rows if _is_asked(row, asked)]
-        if not rows or any(row.at("is_accepted").value is True for row in matching):
+        if not rows or any(_is_accepted(row) for row in matching):
             break
+    if asked.id is not None:
+        return asked if any(_is_accepted(row) for row in matching) else _not_accepted()
     if not matching:
         return failure(FailureCode.PAYER_NOT_RECOGNIZED)
     if len({row.text("payer_id").value for row in matching}) > 1:
         return failure(FailureCode.PAYER_NOT_RECOGNIZED, vendor_code="several_payers")
     best = min(matching, key=lambda row: _preference(row, asked))
+    if accepted_only and not _is_accepted(best):
+        return _not_accepted()
     return InsurancePlan(best.text("id").value, best.text("payer_id").value, best.text("payer_name").value)
 
 
@@ -79,7 +86,23 @@ def plans_of(reply: Reply) -> list[Node] | Failure:
     return plans if isinstance(plans, Failure) else plans.objects()
 
 
+def _accepted_only(question: Question) -> bool:
+    told: bool | None = question.options.accepted_only
+    return bool(question.connection.accepted_only) if told is None else told
+
+
+def _is_accepted(row: Node) -> bool:
+    return row.at("is_accepted").value is True
+
+
+def _not_accepted() -> Failure:
+    """Told before the check that costs: the claim would be out of the organization's contracts."""
+    return failure(FailureCode.PAYER_NOT_SUPPORTED, vendor_code="plan_not_accepted")
+
+
 def _is_asked(row: Node, asked: InsurancePlan) -> bool:
+    if asked.id is not None:
+        return row.text("id").value == asked.id
     if row.text("id").value is None:
         return False
     if asked.payer_id is not None:
@@ -89,7 +112,7 @@ def _is_asked(row: Node, asked: InsurancePlan) -> bool:
 
 def _preference(row: Node, asked: InsurancePlan) -> tuple[bool, bool, str]:
     named = asked.payer_name is not None and _same(row.text("payer_name").value, asked.payer_name)
-    return row.at("is_accepted").value is not True, not named, str(row.at("id").value)
+    return not _is_accepted(row), not named, str(row.at("id").value)
 
 
 def _same(one: str | None, other: str) -> bool:
