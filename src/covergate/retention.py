@@ -14,6 +14,7 @@ from covergate.access import (
     portal_links,
     quotas,
     vendor_accounts,
+    wait_places,
 )
 from covergate.db import data_keys, key_ring
 from covergate.db.kept import Kept
@@ -41,6 +42,7 @@ KEPT: dict[str, Kept] = {
         *audit.KEPT,
         *portal_links.KEPT,
         *quotas.KEPT,
+        *wait_places.KEPT,
         *key_ring.KEPT,
         *data_keys.KEPT,
         *store.KEPT,

@@ -124,7 +124,7 @@ class Settings(FromFiles):
     most_waits: int = Field(
         default=1000,
         ge=0,
-        description="requests of one API key that wait (Prefer: wait) at once in an API process, 0 or more",
+        description="requests of one API key that wait (Prefer: wait) at once, over all processes, 0 or more",
     )
     worker_host: str = Field(default="127.0.0.1", description="the address of a worker's health and metrics")
     worker_port: int = Field(
@@ -164,7 +164,7 @@ class Settings(FromFiles):
     vendor_events_per_second: float = Field(
         default=500.0,
         ge=1,
-        description="events per second that an API process takes in from one vendor, 1 or more",
+        description="events per second that are taken in from one vendor, over all processes, 1 or more",
     )
     vendor_account_urls: str | None = Field(
         default=None,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -13,8 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from covergate.access import guesses
-from covergate.api import limits
+from covergate.access import guesses, quotas
 from covergate.api.app import create_app
 from covergate.backlog import Backlog
 from covergate.db.database import Database
@@ -90,7 +90,7 @@ async def test_an_operators_lists_are_none_of_the_tenants(limited: Limited, keys
 async def test_a_tenant_has_a_number_of_changes_of_accounts(
     limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ACCOUNT_CHANGES", 3)
+    monkeypatch.setattr(quotas, "ACCOUNT_CHANGES", replace(quotas.ACCOUNT_CHANGES, quota=3))
     path, sent = "/v1/vendor-accounts/sohar", {"credentials": {"client_id": "c", "client_secret": "s"}}
     async with limited() as client:
         assert await statuses(client, 1, "PUT", path, headers=keys.full, json=sent) == [201]
@@ -106,12 +106,30 @@ async def test_a_tenant_has_a_number_of_test_events(
     limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or whoever has a key has us post to an address of somebody else's, as fast as it likes."""
-    monkeypatch.setattr(limits, "TEST_EVENTS", 3)
+    monkeypatch.setattr(quotas, "TEST_EVENTS", replace(quotas.TEST_EVENTS, quota=3))
     async with limited() as client:
         for headers in (keys.full, keys.other):
             made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=headers)
             path = f"/v1/webhook-endpoints/{made.json()['id']}/test"
             assert await statuses(client, 4, "POST", path, headers=headers) == [202] * 3 + [429]
+
+
+async def test_a_tenant_has_a_number_of_redeliveries(
+    limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recovery is one, however much it sends again."""
+    monkeypatch.setattr(quotas, "REDELIVERIES", replace(quotas.REDELIVERIES, quota=3))
+    async with limited() as client:
+        for headers in (keys.full, keys.other):
+            made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=headers)
+            path = f"/v1/webhook-endpoints/{made.json()['id']}"
+            delivery = (await client.post(f"{path}/test", headers=headers)).json()["id"]
+            again = f"/v1/deliveries/{delivery}/redeliver"
+            assert await statuses(client, 2, "POST", again, headers=headers) == [202, 202]
+            recover = ("POST", f"{path}/recover")
+            sent = {"since": "2026-01-01T00:00:00Z"}
+            assert await statuses(client, 2, *recover, headers=headers, json=sent) == [202, 429]
+            assert await statuses(client, 1, "POST", again, headers=headers) == [429]
 
 
 async def test_metrics_that_many_ask_for_are_read_once(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +174,23 @@ async def test_one_request_too_many_does_not_wait(limited: Limited, keys: Keys, 
         assert not waiters._events
 
 
-async def test_a_wait_holds_nothing_that_processes_share(limited: Limited, keys: Keys, body: Body) -> None:
-    """So each process may count its own."""
+async def test_waits_of_a_key_are_counted_over_all_processes(limited: Limited, keys: Keys, body: Body) -> None:
+    async with limited(most_waits=2) as one, limited(most_waits=2) as other:
+        created = (await one.post("/v1/verifications", json=body(), headers=keys.full)).json()
+        path, prefer = f"/v1/verifications/{created['id']}", {**keys.full, "prefer": "wait=30"}
+        waiting = [asyncio.create_task(client.get(path, headers=prefer)) for client in (one, other)]
+        places = [client._transport.app.state.wait_places for client in (one, other)]  # type: ignore[attr-defined]
+        await eventually(lambda: [lease.used for each in places for lease in each._leases.values()] == [1, 1])
+        for client in (one, other):
+            answer = await asyncio.wait_for(client.get(path, headers=prefer), 5)
+            assert answer.status_code == 200 and "preference-applied" not in answer.headers
+        assert not any(task.done() for task in waiting)
+        assert (await one.post(f"{path}/cancel", headers=keys.full)).status_code == 200
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert {answer.headers.get("preference-applied") for answer in answers} == {"wait=30"}
+
+
+async def test_a_wait_holds_no_connection(limited: Limited, keys: Keys, body: Body) -> None:
     async with limited() as client:
         created = (await client.post("/v1/verifications", json=body(), headers=keys.full)).json()
         path, prefer = f"/v1/verifications/{created['id']}", {**keys.full, "prefer": "wait=30"}

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,9 +16,10 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook
 
+from covergate.access.quotas import BURST_SECONDS, Quotas
 from covergate.api import vendor_events
 from covergate.gateway import Gateway
-from covergate.verifications.event_rates import EVENT_BURST_SECONDS, EventRates
+from covergate.verifications.event_rates import EventRates
 from covergate.verifications.vendor_events import MOST_EVENTS
 from tests.support.clients import Keys, Post, Rows
 from tests.support.gateways import sohar_secret
@@ -96,16 +98,17 @@ async def test_more_events_in_one_message_than_are_taken(client: httpx.AsyncClie
 
 
 async def test_a_vendor_that_sends_too_much(
-    client: httpx.AsyncClient, app: FastAPI, gateway: Gateway, rows: Rows
+    client: httpx.AsyncClient, app: FastAPI, gateway: Gateway, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A forged event costs the vendor nothing; a genuine one that is refused is neither read nor stored."""
-    app.state.event_rates = EventRates(1, clock=lambda: 0.0)
+    app.state.event_rates = EventRates(Quotas(gateway), 1)
+    monkeypatch.setattr("covergate.access.quotas.time", SimpleNamespace(monotonic=lambda: 1000.0))
     content = b'{"verificationId": "r1"}'
-    for _ in range(3 * int(EVENT_BURST_SECONDS)):
+    for _ in range(3 * BURST_SECONDS):
         assert (await client.post(PATH, content=content)).status_code == 401
     answers = [
         await client.post(PATH, content=content, headers=signed(gateway, content, message=f"msg_{number}"))
-        for number in range(int(EVENT_BURST_SECONDS) + 5)
+        for number in range(BURST_SECONDS + 5)
     ]
     refused = [answer for answer in answers if answer.status_code != 202]
     assert len(refused) == 5
@@ -161,13 +164,13 @@ async def test_large_messages_of_nobody_known_take_a_bounded_room(
 
 
 async def test_too_many_events_of_an_own_account_are_no_wrong_key(
-    app: FastAPI, client: httpx.AsyncClient, keys: Keys, rows: Rows
+    app: FastAPI, client: httpx.AsyncClient, gateway: Gateway, keys: Keys, rows: Rows
 ) -> None:
     secret = f"whsec_{base64.b64encode(b'north' * 8).decode()}"
     credentials = {"client_id": "north", "client_secret": "a-long-secret-8c1f", "webhook_secret": secret}
     put = await client.put("/v1/vendor-accounts/sohar", json={"credentials": credentials}, headers=keys.full)
     path = httpx.URL(put.json()["events_url"]).path
-    app.state.event_rates = EventRates(0.1, clock=lambda: 0.0)
+    app.state.event_rates = EventRates(Quotas(gateway), 0.1)
     at, content = datetime.now(UTC), b'{"verificationId": "r1"}'
     headers = {"svix-id": "m", "svix-timestamp": str(int(at.timestamp()))}
     headers["svix-signature"] = Webhook(secret).sign("m", at, content.decode())

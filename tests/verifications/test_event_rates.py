@@ -1,18 +1,30 @@
-"""A vendor's events are taken in at a rate, by their number and their size."""
+"""A vendor's events are taken in at a rate over all processes, by their number and their size."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from covergate.verifications.event_rates import BYTES_PER_TOKEN, EVENT_BURST_SECONDS, EventRates, TooFast
+from covergate.access.quotas import BURST_SECONDS, Quotas
+from covergate.errors import Problem
+from covergate.gateway import Gateway
+from covergate.verifications.event_rates import BYTES_PER_EVENT, EventRates
 
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 1000.0
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("covergate.access.quotas.time", SimpleNamespace(monotonic=clock))
+    return clock
 
 
 def taken(rates: EventRates, size: int = 0, events: int = 1, vendor: str = "sohar", mode: str = "live") -> int:
@@ -20,39 +32,49 @@ def taken(rates: EventRates, size: int = 0, events: int = 1, vendor: str = "soha
     for number in range(10_000):
         try:
             rates.take(vendor, mode, size)
-        except TooFast:
+        except Problem:
             return number
         rates.owe(vendor, mode, events)
     raise AssertionError("no end")
 
 
-def test_a_burst_and_then_the_rate() -> None:
-    clock = Clock()
-    rates = EventRates(20, clock)
-    assert taken(rates) == 20 * EVENT_BURST_SECONDS
+async def test_a_burst_and_then_the_rate(gateway: Gateway, clock: Clock) -> None:
+    rates = EventRates(Quotas(gateway), 20)
+    assert taken(rates) == 20 * BURST_SECONDS
     clock.now += 3
     assert taken(rates) == 60
     clock.now += 1000
-    assert taken(rates) == 20 * EVENT_BURST_SECONDS
+    assert taken(rates) == 20 * BURST_SECONDS
 
 
-def test_vendors_and_modes_have_their_own() -> None:
-    rates = EventRates(5, Clock())
+async def test_vendors_and_modes_have_their_own(gateway: Gateway, clock: Clock) -> None:
+    rates = EventRates(Quotas(gateway), 5)
     assert taken(rates) == taken(rates, vendor="vsee") == taken(rates, mode="test") == 50
 
 
-def test_events_in_a_message_and_its_size_count() -> None:
-    assert taken(EventRates(20, Clock()), events=50) == 4
-    assert taken(EventRates(20, Clock()), size=9 * BYTES_PER_TOKEN) == 20
+async def test_events_in_a_message_and_its_size_count(gateway: Gateway, clock: Clock) -> None:
+    assert taken(EventRates(Quotas(gateway), 20), events=50) == 4
+    assert taken(EventRates(Quotas(gateway), 20), size=9 * BYTES_PER_EVENT) == 20
 
 
-def test_what_is_owed_is_waited_for() -> None:
-    clock = Clock()
-    rates = EventRates(10, clock)
+async def test_what_is_owed_is_waited_for(gateway: Gateway, clock: Clock) -> None:
+    rates = EventRates(Quotas(gateway), 10)
     rates.take("sohar", "live", 0)
     rates.owe("sohar", "live", 200)
-    with pytest.raises(TooFast) as told:
+    with pytest.raises(Problem) as told:
         rates.take("sohar", "live", 0)
-    assert told.value.retry_after == pytest.approx(10.1)
+    assert told.value.retry_after == 11
     clock.now += 10.2
     rates.take("sohar", "live", 0)
+
+
+async def test_processes_share_a_rate(gateway: Gateway, clock: Clock) -> None:
+    """What one has taken in, the other has not left."""
+    one, other = Quotas(gateway), Quotas(gateway)
+    assert taken(EventRates(one, 5), events=10) == 5
+    rates = EventRates(other, 5)
+    rates.take("sohar", "live", 0)
+    await one.sync()
+    await other.sync()
+    assert taken(rates) == 0
+    assert taken(rates, mode="test") == 50

@@ -62,8 +62,20 @@ def per_second(name: str, what: str, number: int) -> QuotaPolicy:
 
 
 def creates_policy(settings: Settings) -> QuotaPolicy:
-    """What a tenant may create, by its requests and by bulk jobs together."""
+    """What a tenant may create, by its requests, in the console and by bulk jobs together."""
     return per_second("creates", "verifications created by this tenant", settings.creates_per_second)
+
+
+def searches_policy(settings: Settings) -> QuotaPolicy:
+    return per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
+
+
+ACCOUNT_CHANGES = QuotaPolicy("account_changes", "changes and tests of vendor accounts by this tenant", 120, 60)
+"""Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
+TEST_EVENTS = QuotaPolicy("test_events", "test events of this tenant", 60, 60)
+"""Each is posted to whatever address the tenant gave, from ours."""
+REDELIVERIES = QuotaPolicy("redeliveries", "redeliveries and recoveries of this tenant", 600, 60)
+"""Each posts again what was posted, from our address; a recovery may be thousands, and is one."""
 
 
 @dataclass(slots=True)
@@ -96,6 +108,14 @@ class Quotas:
             raise rate_limited(policy, full_at - now - usable)
         bucket.full_at = full_at
         bucket.unsaid += each
+
+    def owe(self, policy: QuotaPolicy, subject: str, number: int) -> None:
+        """What turned out to be more than was taken: the next ones wait until it is paid."""
+        bucket = self._buckets.get((policy.name, subject))
+        if policy.quota and bucket is not None and number > 0:
+            each = policy.window / policy.quota
+            bucket.full_at += number * each
+            bucket.unsaid += number * each
 
     def give_back(self, policy: QuotaPolicy, subject: str) -> None:
         """What was taken, and then was not that."""

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.vendor_accounts import AccountsWatch, refresh_accounts
+from covergate.access.wait_places import WaitPlaces
 from covergate.api import (
     answers,
     audit_events,
@@ -79,7 +80,8 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
         gateway.tenancy.forget()
         accounts.wake()
 
-    waiters = Waiters(gateway.database.url, forget, gateway.settings.most_waits, on_accounts_changed=accounts.wake)
+    wait_places = WaitPlaces(gateway)
+    waiters = Waiters(gateway.database.url, forget, on_accounts_changed=accounts.wake)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,6 +92,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
             asyncio.create_task(waiters.run(), name="waiters"),
             asyncio.create_task(credentials.run(), name="credentials"),
             asyncio.create_task(limits.quotas.run(), name="quotas"),
+            asyncio.create_task(wait_places.run(), name="wait places"),
             asyncio.create_task(accounts.run(), name="accounts"),
             asyncio.create_task(refusals.run(), name="refusals"),
             asyncio.create_task(unresolved.run(), name="unresolved"),
@@ -103,6 +106,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
                 duty.cancel()
                 with suppress(asyncio.CancelledError):
                     await duty
+            await wait_places.give_all_back()
             await credentials.write_uses()
             await transport.aclose()
             await refusals.flush()
@@ -126,14 +130,14 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
             "auto_configure": False,
         },
     )
-    app.state.gateway, app.state.waiters = gateway, waiters
+    app.state.gateway, app.state.waiters, app.state.wait_places = gateway, waiters, wait_places
     app.state.credentials, app.state.metrics = credentials, metrics
     app.state.transport = transport
     app.state.acceptance, app.state.limits = Acceptance(gateway), limits
     app.state.readiness = health.ReadinessLook(gateway)
     app.state.refusals = refusals
     app.state.large_events = vendor_events.LargeEvents()
-    app.state.event_rates = EventRates(gateway.settings.vendor_events_per_second)
+    app.state.event_rates = EventRates(limits.quotas, gateway.settings.vendor_events_per_second)
     app.state.unresolved = unresolved
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     for router in RESOURCES:
@@ -141,6 +145,8 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     if console is not None:
         # The examples are the API's; the console sends them as tests to endpoints that get full payloads.
         console.state.full_sample = full_sample
+        # What a tenant may do, it may do once: by the API and in the console together.
+        console.state.quotas = limits.quotas
         app.mount("/console", console)
         app.add_route("/console", lambda _: RedirectResponse("/console/"), methods=["GET"], include_in_schema=False)
     problems.install_handlers(app, RESOURCES)

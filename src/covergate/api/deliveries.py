@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from covergate.api import examples, schemas
-from covergate.api.deps import GatewayOf, NoQuery, WebhookManager
+from covergate.api.deps import GatewayOf, NoQuery, WebhookManager, limits_of
 from covergate.api.describe import Described, documented
 from covergate.api.events import KnownEventType
 from covergate.api.http import NoBody, json_answer
@@ -84,6 +84,7 @@ async def post_redelivery(
     __: NoBody,
     delivery_id: str,
 ) -> Response:
+    limits_of(request).redelivery(caller.tenant_id)
     delivery = await deliveries.redeliver(gateway, caller, delivery_id)
     request.app.state.metrics.redeliveries.labels("redelivery").inc()
     return json_answer(delivery, 202)

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import orjson
 from fastapi import Depends, Request, Response
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from covergate.access.caller import Caller
+from covergate.access.wait_places import WaitPlaces
 from covergate.api.deps import credentials_of, gateway_of, unauthorized, waiters_of
 from covergate.api.validation import MOST_ERRORS, UNKNOWN_FIELD, field_errors
 from covergate.eligibility.sourced import pointer
@@ -262,15 +263,16 @@ def _preferences(header: str) -> list[str]:
 async def ended_within(request: Request, caller: Caller, verification_id: str, seconds: int) -> bool:
     """Whether the verification has ended, waiting for that up to `seconds`.
 
-    A key with too many requests that wait is answered at once, as if the time were over: a preference may be passed over.
+    A key with too many requests that wait is answered at once, as if the time were over: a preference may be passed over. They
+    are counted over all processes, and only those that find the verification open.
     The waiter is registered first, then the row is read, so no end slips between. Waiting holds no pool connection.
     Raises Problem `not_found`, and `unauthorized` if the credential is revoked or expires meanwhile.
     """
     gateway, waiters, credentials = gateway_of(request), waiters_of(request), credentials_of(request)
+    places = cast(WaitPlaces, request.app.state.wait_places)
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    async with waiters.registered(verification_id, caller.id) as woken:
-        may_wait = waiters.may_wait(caller.id)
+    async with waiters.registered(verification_id, caller.id) as woken, places.one_for(caller.id) as takes_place:
         while True:
             woken.clear()
             if not await credentials.is_still_valid(caller):
@@ -278,7 +280,7 @@ async def ended_within(request: Request, caller: Caller, verification_id: str, s
             if await has_ended(gateway, caller, verification_id):
                 return True
             left = until - loop.time()
-            if left <= 0 or waiters.closing or not may_wait:
+            if left <= 0 or waiters.closing or not await takes_place():
                 return False
             # A notification may be lost: the row is looked at once more before the wait counts as in vain.
             request.state.waited = True

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+from covergate.access import quotas
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.guesses import Guesses
-from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy, per_second
+from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy, per_second, searches_policy
 from covergate.gateway import Gateway
-
-ACCOUNT_CHANGES = 120
-"""In a minute. Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
-
-TEST_EVENTS = 60
-"""In a minute: each is posted to whatever address the tenant gave, from ours."""
 
 
 class Limits:
@@ -22,11 +17,7 @@ class Limits:
         self.quotas = Quotas(gateway)
         self._requests = per_second("requests", "requests with this API key", settings.requests_per_second)
         self._creates = creates_policy(settings)
-        self._searches = per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
-        what = "changes and tests of vendor accounts by this tenant"
-        self._account_changes = QuotaPolicy("account_changes", what, ACCOUNT_CHANGES, 60)
-        what = "test events of this tenant"
-        self._test_events = QuotaPolicy("test_events", what, TEST_EVENTS, 60)
+        self._searches = searches_policy(settings)
         wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
         self.guesses = Guesses(keys, self.quotas, wrong_keys)
 
@@ -42,7 +33,10 @@ class Limits:
         self.quotas.take(self._searches, by)
 
     def test_event(self, tenant_id: str) -> None:
-        self.quotas.take(self._test_events, tenant_id)
+        self.quotas.take(quotas.TEST_EVENTS, tenant_id)
+
+    def redelivery(self, tenant_id: str) -> None:
+        self.quotas.take(quotas.REDELIVERIES, tenant_id)
 
     def account_change(self, tenant_id: str) -> None:
-        self.quotas.take(self._account_changes, tenant_id)
+        self.quotas.take(quotas.ACCOUNT_CHANGES, tenant_id)

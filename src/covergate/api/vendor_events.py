@@ -5,7 +5,6 @@ The signature is the key; a forged event leaves no trace.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ from covergate.gateway import Gateway
 from covergate.vendors import VENDORS
 from covergate.vendors.account import SHARED
 from covergate.vendors.event import ForgedEvent, Inbound
-from covergate.verifications.event_rates import EventRates, TooFast
+from covergate.verifications.event_rates import EventRates
 from covergate.verifications.vendor_events import MOST_EVENTS, TooManyEvents, UnknownVendor, receive
 
 router = APIRouter(tags=["Vendors"])
@@ -122,10 +121,10 @@ async def _taken_in(
     except ForgedEvent:
         metrics.vendor_events.labels(known, "forged").inc()
         raise Problem("unauthorized", "the event does not verify") from None
-    except TooFast as error:
-        metrics.vendor_events.labels(known, "too_fast").inc()
-        said = "more events of this vendor than are taken; send it again later"
-        raise Problem("rate_limited", said, retry_after=math.ceil(error.retry_after)) from None
+    except Problem as problem:
+        if problem.code == "rate_limited":
+            metrics.vendor_events.labels(known, "too_fast").inc()
+        raise
     except TooManyEvents:
         metrics.vendor_events.labels(known, "too_many").inc()
         raise Problem("body_too_large", f"a message has at most {MOST_EVENTS} events") from None

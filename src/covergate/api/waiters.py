@@ -7,7 +7,6 @@ reconnect everybody is woken, because notifications may have been missed.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,20 +26,14 @@ class Waiters:
         self,
         url: str,
         on_keys_changed: Callable[[], None] = lambda: None,
-        most_waits: int = sys.maxsize,
         on_accounts_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url
-        self._most_waits = most_waits
         self._events: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         """By the verification that is waited for, and by the credential that waits."""
         self._on_keys_changed = on_keys_changed
         self._on_accounts_changed = on_accounts_changed
         self._closing = False
-
-    def may_wait(self, credential_id: str) -> bool:
-        """For one that is registered: False if too many of this credential's requests are."""
-        return len(self._events[credential_id]) <= self._most_waits
 
     @asynccontextmanager
     async def registered(self, *ids: str) -> AsyncIterator[asyncio.Event]:

@@ -242,6 +242,7 @@ async def recover_webhook_endpoint(
     body: Annotated[RecoverWebhookEndpoint, Depends(json_body(RecoverWebhookEndpoint))],
     endpoint_id: str,
 ) -> Response:
+    limits_of(request).redelivery(caller.tenant_id)
     count = await recovery.recover(gateway, caller, endpoint_id, body.since, body.status)
     request.app.state.metrics.redeliveries.labels("recovery").inc(count)
     shown = {"object": "recovery", "endpoint_id": endpoint_id, "since": instant(body.since), "status": body.status}

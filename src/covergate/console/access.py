@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from covergate import ids
 from covergate.access import api_keys, console_sessions, console_users, operators, vendor_accounts
 from covergate.access.audit import AuditFilters, list_fleets, list_own
+from covergate.access.quotas import ACCOUNT_CHANGES
 from covergate.access.vendor_accounts import Owner
 from covergate.console.filters import moment_in, wrong_filter
 from covergate.console.page import HEADERS, render
@@ -105,6 +106,7 @@ async def revoke_user(visitor: OperatorAt, login: _SUBJECT) -> Response:
 @router.post("/access/accounts/{vendor}/remove")
 async def remove_account(visitor: AccountKeeper, vendor: _SUBJECT) -> Response:
     owner = Owner(visitor.caller.tenant_id, visitor.caller.mode, vendor)
+    visitor.take(ACCOUNT_CHANGES, owner.tenant_id)
     try:
         await vendor_accounts.remove_account(visitor.gateway, owner, visitor.caller)
     except Problem as problem:
@@ -118,6 +120,7 @@ async def remove_account(visitor: AccountKeeper, vendor: _SUBJECT) -> Response:
 async def test_account(request: Request, visitor: AccountKeeper, vendor: _SUBJECT) -> Response:
     """Makes one harmless call; what came back stands on the page."""
     owner = Owner(visitor.caller.tenant_id, visitor.caller.mode, vendor)
+    visitor.take(ACCOUNT_CHANGES, owner.tenant_id)
     transport = cast(Transport, request.app.state.transport)
     tested = await prove_account(visitor.gateway, transport, owner, visitor.caller)
     return render(request, "account_tested", visitor, tested=tested)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from covergate.access import audit
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
+from covergate.access.quotas import REDELIVERIES, creates_policy
 from covergate.console.page import render
 from covergate.console.raw_reply import address_in_raw, lines_of
 from covergate.console.story_picture import STEP_MARKS, picture_of
@@ -159,6 +160,8 @@ async def ask_again(request: Request, visitor: Changer, verification_id: str) ->
     if "/payer/id" in corrections:
         corrections |= {"/payer/name": None, "/payer/directory_id": None}
     known = visitor.form.one("known", "0")
+    if not visitor.is_operator:
+        visitor.take(creates_policy(visitor.gateway.settings))
     try:
         created = await resubmit(
             state.acceptance,
@@ -189,6 +192,7 @@ def _request_of(body: bytes) -> CreateVerification:
 async def redeliver_event(visitor: WebhookKeeper, verification_id: str) -> Response:
     async with visitor.gateway.connection() as db:
         standing = await standing_of(db, visitor.caller, verification_id)
+    visitor.take(REDELIVERIES, standing.tenant_id)
     try:
         await redeliver(visitor.gateway, visitor.within(standing.tenant_id), visitor.form.one("delivery"))
     except Problem as problem:

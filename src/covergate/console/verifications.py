@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from covergate import ids
 from covergate.access.caller import Caller
 from covergate.access.operators import find_tenant
+from covergate.access.quotas import searches_policy
 from covergate.console.bulk import bulk_acts, count
 from covergate.console.page import render
 from covergate.console.visitor import Changer, Looker, Visitor
@@ -74,6 +75,7 @@ async def verifications(request: Request, visitor: Looker) -> Response:
     after = given.pop("after", None)
     if after is not None and not ids.is_id(ids.VERIFICATION, after):
         raise _wrong("after", "must be a verification's id")
+    visitor.take(searches_policy(visitor.gateway.settings))
     caller, filters = await _asked(visitor, given)
     found = await list_standings(visitor.gateway, caller, filters, after, ROWS_SHOWN)
     number = await count_matching(visitor.gateway, caller, filters)

@@ -19,6 +19,7 @@ from fastapi.security import SecurityScopes
 from covergate.access.caller import Caller, Origin
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import Session, find_session
+from covergate.access.quotas import QuotaPolicy, Quotas
 from covergate.errors import Problem
 from covergate.gateway import Gateway
 
@@ -56,6 +57,7 @@ class Visitor:
     session: Session
     caller: Caller
     form: Form
+    quotas: Quotas = field(repr=False)
 
     @property
     def is_operator(self) -> bool:
@@ -70,6 +72,10 @@ class Visitor:
     def within(self, tenant_id: str | None) -> Caller:
         """The caller within one tenant, if an operator chose one."""
         return replace(self.caller, within_tenant=tenant_id) if self.is_operator and tenant_id else self.caller
+
+    def take(self, policy: QuotaPolicy, tenant_id: str | None = None) -> None:
+        """From the same bucket as the API. `tenant_id`: whose it is, if an operator does it. Raises Problem `rate_limited`."""
+        self.quotas.take(policy, tenant_id or self.session.tenant_id or self.session.actor_id)
 
 
 def gateway_behind(request: Request) -> Gateway:
@@ -153,7 +159,8 @@ async def visitor(request: Request, needs: SecurityScopes) -> Visitor:
     if lacking:
         raise Problem("insufficient_scope", "Your roles do not show this page.")
     gateway = gateway_behind(request)
-    return Visitor(gateway, session, session.caller(origin_behind(request)), form)
+    quotas = cast(Quotas, request.app.state.quotas)
+    return Visitor(gateway, session, session.caller(origin_behind(request)), form, quotas)
 
 
 def sign_in_first(request: Request, _: SignedOut) -> Response:

@@ -20,6 +20,7 @@ from covergate.access.caller import Caller
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, Reason
 from covergate.access.operators import find_tenant
+from covergate.access.quotas import REDELIVERIES, TEST_EVENTS
 from covergate.console.filters import moment_in, wrong_filter
 from covergate.console.page import render
 from covergate.console.visitor import LIVE_HEADER, MOUNTED_AT, Visitor, WebhookKeeper
@@ -182,6 +183,7 @@ async def show_answers(request: Request, visitor: WebhookKeeper, delivery_id: st
 @router.post("/webhooks/deliveries/{delivery_id}/redeliver")
 async def delivery_again(visitor: WebhookKeeper, delivery_id: str) -> Response:
     seen = await see_delivery(visitor.gateway, visitor.caller, delivery_id)
+    visitor.take(REDELIVERIES, seen.tenant_id)
     try:
         await deliveries.redeliver(visitor.gateway, _within(visitor, seen.tenant_id), delivery_id)
     except Problem as problem:
@@ -309,6 +311,7 @@ async def send_samples(request: Request, visitor: WebhookKeeper, endpoint_id: st
     full_sample, today = cast(FullSample, request.app.state.full_sample), today_eastern(datetime.now(UTC))
     delivery_id = ""
     for type_ in EventType if wanted == EVERY else [EventType(wanted)]:
+        visitor.take(TEST_EVENTS, caller.within_tenant)
         try:
             delivery_id = await endpoints.send_test(
                 visitor.gateway, caller, endpoint_id, type_, full_sample(type_, today)
@@ -343,6 +346,7 @@ async def missed_page(
 async def recover_webhook(visitor: WebhookKeeper, endpoint_id: str) -> Response:
     moment, missed = _asked_of_missed(visitor.form.one("since"), visitor.form.one("what"))
     caller = await within_endpoint(visitor.gateway, visitor.caller, endpoint_id)
+    visitor.take(REDELIVERIES, caller.within_tenant)
     try:
         number = await recovery.recover(visitor.gateway, caller, endpoint_id, moment, missed)
     except Problem as problem:

@@ -856,9 +856,19 @@ quotas = Table(
     "quotas",
     metadata,
     Column("policy", Text, nullable=False),
-    Column("subject", Text, nullable=False, comment="an API key's id, a tenant's, or an address"),
+    Column("subject", Text, nullable=False, comment="an API key's id, a tenant's, an address, or a vendor's account"),
     Column("full_at", Timestamp, nullable=False, comment="when the bucket is full again: what is done puts it off"),
     PrimaryKeyConstraint("policy", "subject"),
+)
+
+wait_places = Table(
+    "wait_places",
+    metadata,
+    Column("credential_id", Text, nullable=False, comment="an API key's id, or an operator's"),
+    Column("process_id", Text, nullable=False, comment="of the API process that gives them to its requests"),
+    Column("places", Integer, nullable=False, comment="requests of the credential that may wait there at once"),
+    Column("ends_at", Timestamp, nullable=False, comment="of the lease; a process that lives renews it"),
+    PrimaryKeyConstraint("credential_id", "process_id"),
 )
 
 vendor_accounts = Table(

@@ -88,7 +88,8 @@ async def receive(
     rates: EventRates | None = None,
     account_id: str = SHARED,
 ) -> int:
-    """How many of the events were new. Raises UnknownVendor, ForgedEvent, TooFast and TooManyEvents; then nothing was stored.
+    """How many of the events were new. Raises UnknownVendor, ForgedEvent, TooManyEvents and, if there are more
+    than are taken, Problem `rate_limited`; then nothing was stored.
 
     `account_id` is that of the address it came to. The signature comes first, which is one HMAC of the raw bytes: else
     anybody could use up a vendor's rate, and its own events would be refused. Then the rate, which is each account's own,
