@@ -19,7 +19,7 @@ from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.phrases import apply_phrases
-from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, plans_in
+from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, messages_on_plan, plans_in
 from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
 from covergate.eligibility.sentinels import without_sentinels
@@ -41,7 +41,7 @@ from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.3"
+MAPPING_VERSION = "2026-11-28.4"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
@@ -123,7 +123,7 @@ def derive(
     warnings += [*_cautions(answer, inquiry, benefits), *_billed_elsewhere(billing.reasons)]
     is_other_line = _are_of_another_line(of_service, inquiry)
     if coverage is Coverage.ACTIVE or (is_other_line and any(part.coverage is Coverage.ACTIVE for part in parts)):
-        warnings += _limits(of_service, inquiry)
+        warnings += _limits(of_service, inquiry, benefits)
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
@@ -291,17 +291,17 @@ def _is_open(row: Benefit) -> bool:
     return left is not None and left > 0
 
 
-def _limits(parts: list[PlanPart], inquiry: Inquiry) -> list[Warning_]:
+def _limits(parts: list[PlanPart], inquiry: Inquiry, benefits: list[Benefit]) -> list[Warning_]:
     """A limited program, Medicare's other part, or a plan of another line, if no plan of the service is more than that."""
-    limits = {_limit_of(part, inquiry) for part in parts}
+    limits = {_limit_of(part, inquiry, [benefits[index] for index in part.benefits]) for part in parts}
     if not limits or None in limits:
         return []
     pointers = {at for part in parts for name in ("type", "name") for at in pointers_at(part.sources, name)}
     return [warning(WarningCode.LIMITED_BENEFIT, *pointers, detail=", ".join(sorted(str(limit) for limit in limits)))]
 
 
-def _limit_of(part: PlanPart, inquiry: Inquiry) -> str | None:
-    program = limited_program_of(part.type, part.name)
+def _limit_of(part: PlanPart, inquiry: Inquiry, rows: list[Benefit]) -> str | None:
+    program = limited_program_of(part.type, part.name, messages_on_plan(rows))
     if program is not None:
         return None if program.pays >= set(inquiry.service.service_type_codes) else program.name
     if part.program is Program.MEDICARE_A and not is_inpatient(inquiry.service):

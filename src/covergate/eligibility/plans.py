@@ -68,6 +68,9 @@ def plans_in(benefits: Sequence[Benefit], service: Service, payer_name: str | No
     stated = [_coverage(group, service) for group in groups]
     chosen = _of_service(groups, stated, service)
     coverages = {stated[index] if _speaks(groups[index], service) else Coverage.UNKNOWN for index in chosen}
+    # One that has ended and one that has not begun do not contradict each other.
+    if len(coverages) > 1 and not any(_holds(groups[index], service.date) for index in chosen):
+        coverages = {Coverage.INACTIVE}
     clashing = [index for index in chosen if len(coverages) > 1 or _contradicts(groups[index], service)]
     elsewhere = {index for place, group in enumerate(groups) if place not in chosen for index in group.indexes}
     elsewhere |= _of_other_part(benefits, [groups[index] for index in chosen])
@@ -162,6 +165,11 @@ def _line(program: Program) -> Program:
 
 def _founds(row: Benefit) -> bool:
     return row.kind is Kind.COVERAGE and row.code in _COVERAGE
+
+
+def messages_on_plan(rows: Iterable[Benefit]) -> list[str]:
+    """What the payer says beside the coverage of the plan as such."""
+    return [text for row in rows if _founds(row) and _is_whole_plan(row) for text in row.notes]
 
 
 def _is_whole_plan(row: Benefit) -> bool:
@@ -352,7 +360,7 @@ def _holds(group: _Group, day: date | None) -> bool:
 
 
 def _is_limited(group: _Group) -> bool:
-    return limited_program_of(group.insurance_type, group.name) is not None
+    return limited_program_of(group.insurance_type, group.name, messages_on_plan(group.founders)) is not None
 
 
 def _names(row: Benefit, asked: Service) -> bool:

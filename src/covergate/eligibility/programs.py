@@ -6,7 +6,7 @@ Invariant: the tables are closed. A type or name that is not in them makes a pla
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from covergate.eligibility.terms import Program
@@ -31,6 +31,9 @@ _NAMED_SERVICES: dict[Program, frozenset[str]] = {
 COMMERCIAL_TYPES = frozenset({"C1", "CO", "EP", "GP", "HM", "IN", "IP", "PR", "PS"})
 """EB04 of insurance by a private insurer or an employer."""
 
+SUPPLEMENTS = frozenset({"MH", "MI", "SP"})
+"""EB04 of insurance that pays beside another."""
+
 # EB04 (docs/x12.md#plans); a type without an entry does not say the program.
 _BY_TYPE: dict[str, Program] = {
     "MA": Program.MEDICARE_A,
@@ -38,7 +41,9 @@ _BY_TYPE: dict[str, Program] = {
     "HN": Program.MEDICARE_ADVANTAGE,
     **dict.fromkeys(("MC", "QM", "HS"), Program.MEDICAID),
     **dict.fromkeys(COMMERCIAL_TYPES, Program.MEDICAL),
-    **dict.fromkeys(("AP", "D", "DB", "LC", "LD", "LI", "LT", "MH", "MI", "PE", "RP", "SP", "WC", "WU"), Program.OTHER),
+    **dict.fromkeys(("AP", "D", "DB", "LC", "LD", "LI", "LT", "PE", "RP", "WC", "WU"), Program.OTHER),
+    # What supplements Medicare or another plan is a limited program of the medical line.
+    **dict.fromkeys(SUPPLEMENTS, Program.MEDICAL),
 }
 
 _LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
@@ -50,7 +55,9 @@ _LINE_NAMES: tuple[tuple[Program, re.Pattern[str]], ...] = (
 )
 _MEDICAL_NAME = re.compile(r"\bmedical\b|\bhealth ?(plan|care)|\bmajor med")
 _MEDICARE_ADVANTAGE = re.compile(r"\bmedicare advantage\b|\bmapd\b|\bmedicare (hmo|ppo|complete)\b|\bd-?snp\b")
-_MEDICAID = re.compile(r"\bmedicaid\b|\bmedi-cal\b")
+_MEDICAID = re.compile(
+    r"\bmedicaid\b|\bmedi-cal\b|\bqmb\b|\bslmb\b|\bqualified medicare benefi|\bmedicare savings program"
+)
 _MANAGED = re.compile(r"\bmanaged care\b|\bmco\b|\bhmo\b")
 _CAPITATED = frozenset({"2", "3", "4"})
 
@@ -130,11 +137,16 @@ LIMITED_PROGRAMS: tuple[LimitedProgram, ...] = (
     LimitedProgram("family planning", re.compile(r"\bfamily planning\b"), pays=frozenset({"82"})),
     LimitedProgram(
         "emergency services only",
-        re.compile(r"\bemergency (services? |medical |care )?only\b|\bemergency medicaid\b"),
+        re.compile(r"\bemergency (services? |medical |care )?only\b|\bemergency (medicaid|medical assistance)\b"),
         pays=frozenset({"51", "52", "86"}),
     ),
     LimitedProgram(
         "pregnancy-related services", re.compile(r"\b(pregnancy|prenatal)([ -]related)? (services? )?only\b")
+    ),
+    LimitedProgram(
+        "supplemental policy",
+        re.compile(r"\bmedigap\b|\bmedicare supplement"),
+        insurance_types=SUPPLEMENTS,
     ),
     LimitedProgram(
         "limited benefit policy",
@@ -143,8 +155,29 @@ LIMITED_PROGRAMS: tuple[LimitedProgram, ...] = (
 )
 
 
-def limited_program_of(insurance_type: str | None, name: str | None) -> LimitedProgram | None:
-    """The limited program that a plan's name or type tells. A "plus" in the name makes it full Medicaid beside Medicare's."""
+_LIMITED_TO = re.compile(r"\b(?:limited|restricted) to (.+)")
+_LONGEST_MESSAGE = 80
+"""Characters of a message that names a limited program; a longer one tells more than that."""
+
+
+def limited_program_of(
+    insurance_type: str | None, name: str | None, messages: Iterable[str] = ()
+) -> LimitedProgram | None:
+    """The limited program that a plan's name or type tells, or else a message: "limited to emergency services".
+
+    A "plus" in the name makes it full Medicaid beside Medicare's.
+    """
+    return _by_name_or_type(insurance_type, name) or next(filter(None, map(_said_in, messages)), None)
+
+
+def _said_in(message: str) -> LimitedProgram | None:
+    words = _LIMITED_TO.sub(r"\1 only", folded(message))
+    if len(words) > _LONGEST_MESSAGE or " only" not in words or "network" in words:
+        return None
+    return next((program for program in LIMITED_PROGRAMS if program.pattern.search(words)), None)
+
+
+def _by_name_or_type(insurance_type: str | None, name: str | None) -> LimitedProgram | None:
     words = folded(name)
     by_name = next((program for program in LIMITED_PROGRAMS if program.pattern.search(words)), None)
     if by_name is not None or re.search(r"\b(qmb|slmb) ?(\+|plus)", words):

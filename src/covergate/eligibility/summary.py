@@ -55,7 +55,7 @@ from covergate.eligibility.terms import (
     WarningCode,
     WhyNull,
 )
-from covergate.eligibility.x12.codes import INACTIVE, WHOLE_PLAN
+from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, WHOLE_PLAN
 
 _V = TypeVar("_V")
 
@@ -202,12 +202,15 @@ def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Netwo
 
     A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit.
     """
+    active = {_distance(row, question) for row in near if row.code in ACTIVE}
     denials = [
-        _distance(row, question)
+        distance
         for row in near
-        if (row.kind is Kind.NON_COVERED or row.code == _ASK_ELSEWHERE)
-        and row.network in (network, Network.BOTH, Network.UNKNOWN)
-        and is_anywhere(row)
+        if row.network in (network, Network.BOTH, Network.UNKNOWN) and is_anywhere(row)
+        for distance in (_distance(row, question),)
+        if row.kind is Kind.NON_COVERED
+        or row.code == _ASK_ELSEWHERE
+        or (row.code in INACTIVE and distance < _PLAN and distance not in active)
     ]
     barrier = min(denials, default=_ELSE)
     return [
@@ -316,7 +319,19 @@ def _covered(rows: Iterable[Benefit], near: Iterable[Benefit], question: SharedC
     }
     if len(stated) > 1:
         return _Cell(why_null=WhyNull.CONFLICT)
+    if not stated and _is_plan_excluded(rows, question):
+        return _Cell(False)
     return _Cell(next(iter(stated), None), why_null=None if stated else WhyNull.NOT_STATED)
+
+
+def _is_plan_excluded(rows: Iterable[Benefit], question: SharedCostQuestion) -> bool:
+    """Nothing at all is covered out of network, and no row there speaks of the asked service."""
+    rows = list(rows)
+    excluded = any(
+        row.kind is Kind.NON_COVERED and row.network is Network.OUT and _is_of_the_plan(row) and is_general(row)
+        for row in rows
+    )
+    return excluded and not any(row.kind in _STATED_IN and _distance(row, question) < _PLAN for row in rows)
 
 
 def _tells_coverage(row: Benefit, question: SharedCostQuestion) -> bool:
