@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "wait_places"
-down_revision = "bulk_jobs"
+down_revision = "answers"
 branch_labels = None
 depends_on = None
 compatible_with = ("bulk_jobs",)

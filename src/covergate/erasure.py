@@ -240,7 +240,7 @@ _ROWS_OF_TENANT = tuple(
     Query(
         f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE tenant_id = :tenant LIMIT :batch))"
     )
-    for table in ("events", "idempotency_keys", "bulk_jobs")
+    for table in ("events", "idempotency_keys", "bulk_jobs", "saved_views", "open_tenant_samples")
 )
 """Deliveries go with their events."""
 

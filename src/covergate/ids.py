@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from datetime import datetime
 
 from typeid import TypeID
 
@@ -33,13 +34,22 @@ CONSOLE_USER = "usr"
 CONSOLE_SESSION = "ses"
 PORTAL_LINK = "pol"
 BULK_JOB = "job"
+SAVED_VIEW = "svw"
 
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _SHAPE = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 
 def is_id(prefix: str, value: str) -> bool:
     """Whether `value` can be an id of that kind at all; anything else is simply not found."""
     return value.startswith(f"{prefix}_") and _SHAPE.fullmatch(value) is not None
+
+
+def first_at(prefix: str, moment: datetime) -> str:
+    """No id that is made at this moment or later sorts before it."""
+    # A UUIDv7 begins with 48 bits of milliseconds.
+    number = max(int(moment.timestamp() * 1000), 0) << 80
+    return f"{prefix}_" + "".join(_DIGITS[number >> place & 31] for place in range(125, -5, -5))
 
 
 def new_api_key(mode: str) -> str:

@@ -13,6 +13,7 @@ from covergate.access import (
     operators,
     portal_links,
     quotas,
+    saved_views,
     vendor_accounts,
     wait_places,
 )
@@ -38,6 +39,7 @@ KEPT: dict[str, Kept] = {
         *operators.KEPT,
         *console_users.KEPT,
         *console_sessions.KEPT,
+        *saved_views.KEPT,
         *vendor_accounts.KEPT,
         *audit.KEPT,
         *portal_links.KEPT,

@@ -9,9 +9,11 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from covergate.access.api_keys import create_key
-from covergate.verifications import queries
+from covergate.db.sql import Query
+from covergate.verifications import standings
 from covergate.verifications.view import JOINED
 from tests.console.browser import Visit, Watched, accessible, picture
+from tests.console.visitors import links_of, visiting, words_of
 from tests.e2e.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -111,20 +113,39 @@ async def test_pages_go_on_by_the_last_id_and_counts_say_where_they_stop(
     await expect(link_to(page, made[2])).to_have_count(0)
     await page.get_by_role("link", name="To the newest").click()
     await expect(link_to(page, made[2])).to_have_count(1)
-    for module in ("covergate.verifications.queries", "covergate.console.verifications"):
+    for module in ("covergate.verifications.standings", "covergate.console.verifications"):
         monkeypatch.setattr(f"{module}.COUNTED_UP_TO", 2)
     await page.reload()
     await expect(page.locator("#found")).to_contain_text("more than 2")
 
     async def slowly(*given: Any) -> int | None:
         with monkeypatch.context() as patched:
-            patched.setattr(queries, "JOINED", f"{JOINED} CROSS JOIN pg_sleep(1)")
-            return await queries.count_matching(*given)
+            patched.setattr(standings, "JOINED", f"{JOINED} CROSS JOIN pg_sleep(1)")
+            return await standings.count_matching(*given)
 
     monkeypatch.setattr("covergate.console.verifications.count_matching", slowly)
     await page.reload()
     await expect(page.locator("#found")).to_contain_text("Not counted")
     await expect(link_to(page, made[2])).to_have_count(1)
+
+
+async def test_a_list_that_was_cut_off_says_so_and_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = await house.create("sohar", "ELIGIBLE-cut", external_id="cut")
+    newer = [await house.create("sohar", f"ELIGIBLE-cut-{number}") for number in range(2)]
+    canceled = Query("DO $$ BEGIN RAISE EXCEPTION 'canceled' USING ERRCODE = 'query_canceled'; END $$")
+    monkeypatch.setattr(standings, "_LISTED_BRIEFLY", canceled)
+    monkeypatch.setattr(standings, "MOST_LOOKED_AT", 2)
+    async with visiting(house, "operations") as operator:
+        answer = await operator.get("/verifications", external_id="cut")
+        assert "0 among the newest 2, in test mode." in words_of(answer)
+        assert "Nothing was found." in words_of(answer)
+        older = links_of(answer)["Older"]
+        assert older == f"/console/verifications?external_id=cut&after={newer[0]}"
+        answer = await operator.client.get(older)
+        assert "1 among the newest 2 from here on, in test mode." in words_of(answer)
+        assert any(path.endswith(old) for path in links_of(answer).values())
+        waits = await operator.text("/verifications", waiting_for="vendor", payer_id="none")
+        assert "among the newest 2 open ones" in waits or "0 in all" in waits
 
 
 async def test_a_new_one_appears_by_itself_and_without_scripts_it_can_be_read(house: House, visit: Visit) -> None:

@@ -28,6 +28,7 @@ from covergate.access.caller import Caller
 from covergate.access.console_roles import checked_roles
 from covergate.access.credentials import CREDENTIALS_CHANGED, digest, name_of
 from covergate.access.operators import find_tenant
+from covergate.access.saved_views import forget_views
 from covergate.db.kept import Kept
 from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query, Record
@@ -204,6 +205,7 @@ async def revoke_user(gateway: Gateway, login: str, by: Caller | None = None) ->
         revoked = await _REVOKE.one(db, {"login": login.lower()})
         if revoked is not None:
             await _end_all(db, revoked.id)
+            await forget_views(db, revoked.id)
         outcome = AuditOutcome.ALLOWED if revoked else AuditOutcome.NOT_FOUND
         await audit.record(db, by or command_line(), "user.revoke", SubjectKind.USER, [revoked and revoked.id], outcome)
     return revoked is not None

@@ -14,17 +14,20 @@ from fastapi import APIRouter, Request, Response
 
 from covergate import ids
 from covergate.access.caller import Caller
+from covergate.access.console_roles import REVEALS
 from covergate.access.operators import find_tenant
 from covergate.access.quotas import searches_policy
+from covergate.access.saved_views import list_views
 from covergate.console.bulk import bulk_acts, count
 from covergate.console.page import render
-from covergate.console.visitor import Changer, Looker, Visitor
+from covergate.console.visitor import Changer, Form, Looker, Visitor
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import Outcome
 from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES, Status, WaitingFor
 from covergate.vendors import VENDORS
-from covergate.verifications.queries import COUNTED_UP_TO, Filters, count_matching, list_standings
+from covergate.verifications.queries import Filters, is_of_open_ones
+from covergate.verifications.standings import COUNTED_UP_TO, count_matching, list_standings
 from covergate.verifications.waiting import vendor_title
 
 router = APIRouter()
@@ -76,9 +79,13 @@ async def verifications(request: Request, visitor: Looker) -> Response:
     if after is not None and not ids.is_id(ids.VERIFICATION, after):
         raise _wrong("after", "must be a verification's id")
     visitor.take(searches_policy(visitor.gateway.settings))
-    caller, filters = await _asked(visitor, given)
+    caller, filters = await asked_for(visitor, given)
     found = await list_standings(visitor.gateway, caller, filters, after, ROWS_SHOWN)
-    number = await count_matching(visitor.gateway, caller, filters)
+    if after is None and found.next_after is None:
+        number: int | None = len(found.data)
+    else:
+        number = None if found.looked_at else await count_matching(visitor.gateway, caller, filters)
+    own = await list_views(visitor.gateway, visitor.session)
     return render(
         request,
         "verifications",
@@ -88,12 +95,16 @@ async def verifications(request: Request, visitor: Looker) -> Response:
         next_after=found.next_after,
         after=after,
         asked=given,
-        query=urlencode(given),
+        query=query_of(given),
         number=number,
+        looked_at=found.looked_at,
+        looked_at_open=is_of_open_ones(filters),
         most_counted=COUNTED_UP_TO,
         choices=CHOICES,
         typed=TYPED,
         views={name: urlencode(view) for name, view in FIXED_VIEWS.items()},
+        own_views=own,
+        may_search=visitor.may(REVEALS),
         standing_kind=_standing_kind,
         vendor_title=vendor_title,
         open_statuses=OPEN_STATUSES,
@@ -104,9 +115,19 @@ async def verifications(request: Request, visitor: Looker) -> Response:
 @router.post("/verifications/bulk")
 async def count_for_bulk(visitor: Changer) -> Response:
     """A dry run of what is to be done to all that match; its page asks for the rest."""
-    given = {name: value for name in (*_READ, TENANT_FILTER) if (value := visitor.form.one(name))}
-    caller, filters = await _asked(visitor, given)
+    given = filters_of(visitor.form)
+    caller, filters = await asked_for(visitor, given)
     return await count(visitor, caller, filters, visitor.form.one("do"))
+
+
+def filters_of(form: Form) -> dict[str, str]:
+    """Filter → what a form has of it, unread."""
+    return {name: value for name in (*_READ, TENANT_FILTER) if (value := form.one(name))}
+
+
+def query_of(given: Mapping[str, str]) -> str:
+    """As it stands in an address, in the order of the page's form."""
+    return urlencode({name: given[name] for name in (*_READ, TENANT_FILTER) if name in given})
 
 
 def _standing_kind(row: Mapping[str, Any]) -> str:
@@ -115,7 +136,7 @@ def _standing_kind(row: Mapping[str, Any]) -> str:
     return _KINDS.get(row["outcome"] or row["status"], "quiet")
 
 
-async def _asked(visitor: Visitor, given: Mapping[str, str]) -> tuple[Caller, Filters]:
+async def asked_for(visitor: Visitor, given: Mapping[str, str]) -> tuple[Caller, Filters]:
     """For whom, and what is asked for. Raises Problem that names each filter that cannot be used, and repeats no value."""
     errors: list[FieldError] = []
     named: dict[str, Any] = {}

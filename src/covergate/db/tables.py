@@ -175,6 +175,30 @@ console_sessions = Table(
     Index("ix_console_sessions_actor_id", "actor_id"),
 )
 
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("actor_id", Text, nullable=False, comment="whose it is, as in `console_sessions`"),
+    Column(
+        "tenant_id",
+        Text,
+        ForeignKey("tenants.id", ondelete="CASCADE"),
+        comment="null: one of the gateway's operators",
+    ),
+    Column("name", Text, nullable=False),
+    Column("query", Text, nullable=False, comment="the filters as they stand in an address: no PHI"),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    Column(
+        "used_at",
+        Timestamp,
+        nullable=False,
+        server_default=now,
+        comment="when its person last saw it; at most a day behind",
+    ),
+    Index("uq_saved_views_name", "actor_id", text("coalesce(tenant_id, '')"), "name", unique=True),
+)
+
 encryption_keys = Table(
     "encryption_keys",
     metadata,
@@ -383,6 +407,15 @@ work = Table(
         "mode",
         postgresql_where=text(
             f"waiting_for IN ('{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}', '{WaitingFor.CREDENTIALS}')"
+        ),
+    ),
+    Index(
+        "ix_work_stuck",
+        "waiting_for",
+        "verification_id",
+        postgresql_where=text(
+            f"waiting_for IN ('{WaitingFor.OPERATOR}', '{WaitingFor.HOLD}', '{WaitingFor.CIRCUIT}',"
+            f" '{WaitingFor.CREDENTIALS}')"
         ),
     ),
     Index(
@@ -804,6 +837,19 @@ open_samples = Table(
     Column("number", Integer, nullable=False),
     PrimaryKeyConstraint("at", "mode", "waiting_for"),
     one_of("mode", "test", "live"),
+)
+
+open_tenant_samples = Table(
+    "open_tenant_samples",
+    metadata,
+    Column("tenant_id", Text, ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("at", Timestamp, nullable=False, comment="a full minute, one in five"),
+    Column("waiting_for", Text, nullable=False, comment="as in `open_samples`"),
+    Column("number", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "mode", "at", "waiting_for"),
+    one_of("mode", "test", "live"),
+    Index("ix_open_tenant_samples_at", "at"),
 )
 
 # One row: up to when attempts were counted into vendor_history and ended_hours.

@@ -36,6 +36,7 @@ KEPT = (
     Kept("vendor_history", "hours for the pages' week, days for a year", "400 days", "at"),
     Kept("ended_hours", "as long as a page looks back", "31 days", "at"),
     Kept("open_samples", "as long as a page looks back", "3 days", "at"),
+    Kept("open_tenant_samples", "as long as a page looks back", "1 day", "at"),
     Kept("counting_cursor", "one row"),
 )
 HOURS_KEPT_DAYS = 15
@@ -107,6 +108,18 @@ FROM (SELECT mode, coalesce(waiting_for, 'start') AS waiting_for, count(*) AS nu
       -- that nothing is open is a sample, too
       UNION ALL SELECT mode, 'start', 0 FROM (VALUES ('test'), ('live')) AS modes(mode)) AS counted
 GROUP BY mode, waiting_for ON CONFLICT DO NOTHING""")
+TENANT_SAMPLE_MINUTES = 5
+"""Its statement looks up each open verification: a second beside 300,000."""
+# By one worker at a time; that nothing of a tenant is open is told by its lack beside `open_samples`.
+_SAMPLE_TENANTS = Query(f"""
+INSERT INTO open_tenant_samples (tenant_id, mode, at, waiting_for, number)
+SELECT v.tenant_id, w.mode, date_trunc('minute', now()), coalesce(w.waiting_for, 'start'), count(*)
+FROM (SELECT pg_try_advisory_xact_lock(hashtextextended('open_tenant_samples', 0)) AS mine OFFSET 0) AS turn
+  JOIN work w ON turn.mine AND w.late_tries IS NULL
+  CROSS JOIN LATERAL (SELECT tenant_id FROM verifications WHERE id = w.verification_id OFFSET 0) AS v
+WHERE extract(minute FROM now())::int % {TENANT_SAMPLE_MINUTES} = 0
+  AND NOT EXISTS (SELECT FROM open_tenant_samples WHERE at = date_trunc('minute', now()))
+GROUP BY v.tenant_id, w.mode, coalesce(w.waiting_for, 'start') ON CONFLICT DO NOTHING""")
 _PRUNE_HOURS = Query(f"""
 DELETE FROM vendor_history WHERE ctid IN (
   SELECT ctid FROM vendor_history WHERE span = 'hour' AND at < now() - interval '{HOURS_KEPT_DAYS} days' LIMIT :batch)""")
@@ -181,6 +194,7 @@ async def count_ended(gateway: Gateway) -> None:
         continue
     async with gateway.connection() as db:
         await _SAMPLE.run(db)
+        await _SAMPLE_TENANTS.run(db)
         await _PRUNE_HOURS.run(db, {"batch": MOST_PRUNED})
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-import asyncpg
 import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +24,7 @@ from covergate.db.sealing import SealError
 from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import AuditOutcome, SubjectKind
+from covergate.states import ENDS, OPEN_STATUSES, STORED_WAITS, AuditOutcome, Status, SubjectKind, WaitingFor
 from covergate.timestamps import instant, shown_later, shown_since
 from covergate.verifications.create import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
@@ -37,7 +36,6 @@ from covergate.verifications.view import (
     CURRENT_VENDOR,
     JOINED,
     WAITING_FOR,
-    WAITING_SINCE,
     WITHIN,
     find_row,
     hidden_view,
@@ -47,10 +45,6 @@ from covergate.verifications.view import (
 )
 
 log = structlog.get_logger(__name__)
-
-COUNTED_UP_TO = 1000
-COUNTED_WITHIN_MS = 60
-"""A count that takes longer is given up: the list is worth more than its number."""
 
 _STANDING = Query(
     f"SELECT v.tenant_id, v.mode, v.completed_at IS NOT NULL AS ended FROM verifications v WHERE v.id = :id AND {WITHIN}",
@@ -268,12 +262,24 @@ _CONDITIONS: dict[str, tuple[str, str]] = {
     "member_id": ("v.member_digest = ANY(:member_id)", "bytea[]"),
     "date_of_birth": ("v.birth_digest = ANY(:date_of_birth)", "bytea[]"),
 }
+# By the table that has it, so that an index can find it.
+_ENDED = "v.status = ANY(:status)"
+_OPEN = "w.status = ANY(:status)"
+_STORED_WAIT = "w.waiting_for = :waiting_for"
+_NONE = "false"
 
 
 async def list_verifications(
-    gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int, action: str
+    gateway: Gateway,
+    caller: Caller,
+    filters: Filters,
+    after: str | None,
+    limit: int,
+    action: str,
+    *,
+    reason: str | None = None,
 ) -> Page:
-    """The rows older than the verification `after`. `action` is what the audit calls this read.
+    """The rows older than the verification `after`. `action` is what the audit calls this read, `reason` why it was made.
 
     A search by member id or birth date tells something of every verification it finds, and also if it finds none; a list
     opens PHI only where there is a failure in the vendor's words or something that came late.
@@ -299,8 +305,9 @@ async def list_verifications(
         read = [row["id"] for row in rows[:limit] if searched or any(row[column] for column in opened)]
         if caller.sees_phi:
             if searched and not read:
-                await audit.record(db, caller, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND)
-            await audit.record(db, caller, action, SubjectKind.VERIFICATION, read)
+                not_found = AuditOutcome.NOT_FOUND
+                await audit.record(db, caller, action, SubjectKind.VERIFICATION, outcome=not_found, reason=reason)
+            await audit.record(db, caller, action, SubjectKind.VERIFICATION, read, reason=reason)
             await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
     return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
 
@@ -310,45 +317,6 @@ FACTS = (
     f" {CURRENT_VENDOR} AS vendor, {WAITING_FOR} AS waiting_for, v.created_at"
 )
 """Over `view.JOINED` and the tenant `t`."""
-
-
-_STANDINGS = f"{FACTS}, v.payer_id, v.retry_of, v.completed_at, v.deadline, {WAITING_SINCE} AS waiting_since"
-_BRIEFLY = Query(f"SET LOCAL statement_timeout = '{COUNTED_WITHIN_MS}ms'")
-
-
-async def list_standings(gateway: Gateway, caller: Caller, filters: Filters, after: str | None, limit: int) -> Page:
-    """Where each stands, newest first, of whatever tenants the caller may see; nothing of it is PHI."""
-    conditions, values, types = matching(gateway, caller, filters)
-    if after is not None:
-        conditions.append("v.id < :after")
-        values["after"] = after
-    query = Query(
-        f"SELECT {_STANDINGS} FROM {JOINED} JOIN tenants t ON t.id = v.tenant_id"
-        f" WHERE {' AND '.join(conditions) or 'true'} ORDER BY v.id DESC LIMIT :limit",
-        **types,
-    )
-    async with gateway.transaction() as db:
-        await plan_for_values(db)
-        rows = await query.all(db, {**values, "limit": limit + 1})
-    return page(rows, limit, lambda row: str(row.id), dict)
-
-
-async def count_matching(gateway: Gateway, caller: Caller, filters: Filters) -> int | None:
-    """How many match; one more than `COUNTED_UP_TO` stands for more. None if it takes longer than a page may."""
-    conditions, values, types = matching(gateway, caller, filters)
-    query = Query(
-        f"SELECT count(*) FROM (SELECT FROM {JOINED} WHERE {' AND '.join(conditions) or 'true'}"
-        f" LIMIT {COUNTED_UP_TO + 1}) AS found",
-        **types,
-    )
-    try:
-        async with gateway.transaction() as db:
-            await plan_for_values(db)
-            await _BRIEFLY.run(db)
-            number: int = await query.scalar(db, values)
-    except asyncpg.QueryCanceledError:
-        return None
-    return number
 
 
 async def list_facts(gateway: Gateway, caller: Caller, filters: Filters, limit: int) -> list[dict[str, Any]]:
@@ -372,13 +340,47 @@ def fact_of(row: Record) -> dict[str, Any]:
 def matching(gateway: Gateway, caller: Caller, filters: Filters) -> tuple[list[str], dict[str, Any], dict[str, str]]:
     """Conditions over `view.JOINED`, values of their parameters, and types of some: what the caller may see and asks for."""
     wanted = _wanted(gateway, caller, filters)
-    conditions = [_CONDITIONS[name][0] for name in wanted]
+    conditions = [_condition(name, filters) for name in wanted]
+    if not _can_be(filters):
+        conditions.append(_NONE)
     types = {name: _CONDITIONS[name][1] for name in wanted}
     for name, value in (("tenant_id", caller.within_tenant), ("mode", caller.within_mode)):
         if value is not None:
             conditions.append(f"v.{name} = :{name}")
             wanted[name] = value
     return conditions, wanted, types
+
+
+def _condition(name: str, filters: Filters) -> str:
+    if name == "status" and set(filters.status) <= set(ENDS):
+        return _ENDED
+    if name == "status" and set(filters.status) <= set(OPEN_STATUSES):
+        return _OPEN
+    if name == "waiting_for" and filters.waiting_for in STORED_WAITS:
+        return _STORED_WAIT
+    return _CONDITIONS[name][0]
+
+
+def _can_be(filters: Filters) -> bool:
+    """Whether any verification can be all of it: what has ended waits for nothing, and what is open has no outcome."""
+    after, before = filters.created_after, filters.created_before
+    if after is not None and before is not None and after >= before:
+        return False
+    statuses = set(filters.status or Status)
+    if filters.waiting_for is not None:
+        statuses &= {Status.QUEUED} if filters.waiting_for == WaitingFor.WORKER else set(OPEN_STATUSES)
+    if filters.completed_after is not None:
+        statuses &= set(ENDS)
+    if filters.outcome is not None:
+        statuses &= {Status.COMPLETED}
+    if filters.failure_code is not None:
+        statuses &= {Status.FAILED}
+    return bool(statuses)
+
+
+def is_of_open_ones(filters: Filters) -> bool:
+    """Whether only open verifications can match."""
+    return filters.waiting_for is not None or (bool(filters.status) and set(filters.status) <= set(OPEN_STATUSES))
 
 
 def _listed(gateway: Gateway, caller: Caller, row: dict[str, Any]) -> dict[str, Any]:
