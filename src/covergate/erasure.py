@@ -31,7 +31,8 @@ from covergate.gateway import Gateway
 from covergate.states import IS_OPEN, AuditOutcome, DeliveryStatus, EndpointStatus, SubjectKind
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
-from covergate.verifications.create import IDEMPOTENCY_KEPT, birth_digest_parts, member_digest_parts
+from covergate.verifications.create import IDEMPOTENCY_KEPT
+from covergate.verifications.digests import birth_digest_parts, member_digest_parts
 
 FIRST_BATCH, BATCH = 10, 200
 """Verifications in a transaction, at first and at most; between them as many as are done in `BATCH_SECONDS`."""

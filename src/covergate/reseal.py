@@ -27,7 +27,8 @@ from covergate.db.sealing import NEW_VERSIONS, OLD_PACKED, PACKED, Place, Sealer
 from covergate.db.sql import Query, Record
 from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
-from covergate.verifications.create import FORGOTTEN, digests_of
+from covergate.verifications.create import FORGOTTEN
+from covergate.verifications.digests import digests_of
 from covergate.verifications.request import VendorOptions
 from covergate.verifications.seals import STAMPED, open_end, seal_end
 from covergate.verifications.ssn import removed_from
@@ -402,13 +403,14 @@ def _sealed_anew(sealer: Sealer, of: SealedColumn, row: Record) -> dict[str, Any
     values |= {"old": olds if of.many else olds[0], "new": news if of.many else news[0]}
     if of.digested:
         asked = sealer.open_json(places[0], news[0])
-        inquiry = Inquiry.model_validate(asked["inquiry"])
+        stated = Inquiry.model_validate(asked["inquiry"]).model_dump(mode="json")
         options = VendorOptions.model_validate(asked["vendor_options"])
-        values |= digests_of(sealer, row.owner, row.mode, inquiry, inquiry.model_dump(mode="json"), options)
+        key = sealer.current_key(row.owner)
+        values |= digests_of(key, row.mode, stated, options)
         if removed_from(asked):
             # What is left is not the question that was asked: nobody may take this answer over for it.
             values["inquiry_digest"] = os.urandom(KEY_BYTES)
-        values["digest_key_id"] = sealer.current_key(row.owner).id
+        values["digest_key_id"] = key.id
     return values
 
 

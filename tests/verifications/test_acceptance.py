@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -12,15 +13,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import GATEWAY
 from covergate.db.sql import Record
+from covergate.eligibility.inquiry import Payer
 from covergate.errors import Problem
 from covergate.gateway import Gateway
+from covergate.payers.directory import Named
 from covergate.verifications import create
+from covergate.verifications.checks import Intake
 from covergate.verifications.create import Acceptance
 from covergate.verifications.request import CreateVerification
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, TENANT
 from tests.support.requests import REQUEST
 from tests.support.sql import run_sql
+
+SUBSCRIBER = {
+    "patient_relationship": "spouse",
+    "first_name": "John",
+    "last_name": "Sample",
+    "date_of_birth": "1980-01-31",
+    "ssn": "123456789",
+}
 
 
 def request(**changes: Any) -> CreateVerification:
@@ -102,3 +114,16 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
     assert len({one.id for one in created}) == 2
     assert isinstance(refused, ValueError)
     assert len(await engine.rows("SELECT 1 FROM verifications")) == 2
+
+
+@pytest.mark.parametrize(
+    "named",
+    [None, Named(Payer(id="60054", name="Aetna", directory_id="pyr_01"))],
+    ids=["as it was sent", "completed by the directory"],
+)
+@pytest.mark.parametrize("service", [{}, {"date": "2026-12-01", "specialty": "PSY"}], ids=["undated", "dated"])
+def test_the_json_that_is_sealed_is_that_of_the_inquiry(named: Named | None, service: dict[str, Any]) -> None:
+    sent = request(subscriber=SUBSCRIBER, service=service)
+    intake = Intake.of(CALLER, sent, named, datetime.now(UTC))
+    assert intake.stated == intake.inquiry.model_dump(mode="json")
+    assert intake.body == sent.model_dump(mode="json")

@@ -10,6 +10,7 @@ every process has heard of it. Invariant: a key that was destroyed is gone; its 
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 import time
@@ -23,7 +24,7 @@ from uuid_utils import UUID
 
 from covergate import ids
 from covergate.db.kept import Kept
-from covergate.db.ring import KEY_BYTES, KeyRing, derived
+from covergate.db.ring import KEY_BYTES, KeyRing, derived, prefixed
 from covergate.db.sql import Query, Record
 
 GATEWAY = ""
@@ -81,6 +82,14 @@ class DataKey:
         if purpose not in self._derived:
             self._derived[purpose] = derived(self.secret, purpose)
         return self._derived[purpose]
+
+    def digest(self, purpose: str, *parts: str) -> bytes:
+        """32 bytes that are equal for equal parts, and useless without the key."""
+        return hmac.digest(self.derive(f"digest {purpose}"), prefixed(*parts), "sha256")
+
+    def name(self, *parts: str) -> bytes:
+        """32 bytes that name these parts for as long as the tenant exists, whichever of its keys is current."""
+        return hmac.digest(self.naming, prefixed(*parts), "sha256")
 
 
 def tag_of(key_id: str) -> bytes:

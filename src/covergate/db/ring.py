@@ -99,7 +99,7 @@ def derived(key: bytes, purpose: str) -> bytes:
 def prefixed(*parts: str) -> bytes:
     """The parts one after the other, each behind its length: no two lists of parts give the same bytes."""
     encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
 
 
 def _decoded(encoded: str) -> bytes:

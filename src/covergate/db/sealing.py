@@ -84,7 +84,10 @@ class _Owner:
     def current(self) -> DataKey | None:
         """The newest whose time has come."""
         now = time.monotonic()
-        return next((key for key in self.keys if key.seals_at <= now), None)
+        for key in self.keys:
+            if key.seals_at <= now:
+                return key
+        return None
 
     @property
     def old_values(self) -> bool:
@@ -247,21 +250,21 @@ class Sealer:
 
     def digest(self, tenant_id: str, purpose: str, *parts: str) -> bytes:
         """32 bytes that are equal for equal parts, under the tenant's current key, and useless without it."""
-        return hmac.digest(self.current_key(tenant_id).derive(f"digest {purpose}"), prefixed(*parts), "sha256")
+        return self.current_key(tenant_id).digest(purpose, *parts)
 
     def digests(self, tenant_id: str, purpose: str, *parts: str) -> list[bytes]:
         """The digest under every key of the tenant, the current one first: what a look-up must try."""
-        current, message = self.current_key(tenant_id), prefixed(*parts)
-        owner = self._owners[tenant_id]
+        current, owner = self.current_key(tenant_id), self._owners[tenant_id]
         keys = [current, *(key for key in owner.keys if key is not current)]
-        secrets = [key.derive(f"digest {purpose}") for key in keys]
+        digests = [key.digest(purpose, *parts) for key in keys]
         if owner.old_values:
-            secrets += [self._derive_old(key_id, f"digest {purpose}") for key_id in self.ring.keys]
-        return [hmac.digest(secret, message, "sha256") for secret in secrets]
+            old = [self._derive_old(key_id, f"digest {purpose}") for key_id in self.ring.keys]
+            digests += [hmac.digest(secret, prefixed(*parts), "sha256") for secret in old]
+        return digests
 
     def name(self, tenant_id: str, *parts: str) -> bytes:
         """32 bytes that name these parts for as long as the tenant exists, whichever key is current."""
-        return hmac.digest(self.current_key(tenant_id).naming, prefixed(*parts), "sha256")
+        return self.current_key(tenant_id).name(*parts)
 
     def _derive_old(self, key_id: str, purpose: str) -> bytes:
         derived = self._old_derived.get((key_id, purpose))

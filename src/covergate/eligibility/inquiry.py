@@ -7,7 +7,7 @@ Validation errors never echo a value, and a string never holds a control charact
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -314,12 +314,17 @@ class Inquiry(_Part):
         return errors
 
     def without_ssn(self) -> dict[str, Any]:
-        """The inquiry as the API shows it: SSNs are write-only."""
-        shown = self.model_dump(mode="json")
-        shown["patient"].pop("ssn")
-        if shown["subscriber"] is not None:
-            shown["subscriber"].pop("ssn")
-        return shown
+        """As the API shows it."""
+        return inquiry_without_ssn(self.model_dump(mode="json"))
+
+
+def inquiry_without_ssn(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """An inquiry's JSON as the API shows it: SSNs are write-only."""
+    shown = dict(stated)
+    for person in ("patient", "subscriber"):
+        if shown[person] is not None:
+            shown[person] = {name: value for name, value in shown[person].items() if name != "ssn"}
+    return shown
 
 
 RESOLVED = frozenset({"/payer/directory_id"})

@@ -38,13 +38,16 @@ MISSING = frozenset({REQUIRED, NOT_FOUND})
 class Intake:
     """A request on its way in. `request` has the payer as the directory completed it; `sent` is the body as it came.
 
-    `inquiry` is resolved at `now`. `payer` is what the directory made of the stated payer.
+    `inquiry` is resolved at `now`. `body` and `stated`: `sent` and `inquiry` as JSON. `payer` is what the directory made of the
+    stated payer.
     """
 
     caller: Caller
     sent: CreateVerification
     request: CreateVerification
     inquiry: Inquiry
+    body: Mapping[str, Any]
+    stated: Mapping[str, Any]
     payer: Named
     now: datetime
 
@@ -52,8 +55,14 @@ class Intake:
     def of(cls, caller: Caller, sent: CreateVerification, payer: Named | None, now: datetime) -> Intake:
         """`payer` None: the directory was not asked."""
         payer = payer or Named(sent.payer)
-        request = sent.model_copy(update={"payer": payer.payer})
-        return cls(caller, sent, request, request.inquiry.resolved(now), payer, now)
+        request = sent if payer.payer is sent.payer else sent.model_copy(update={"payer": payer.payer})
+        inquiry, body = request.inquiry.resolved(now), sent.model_dump(mode="json")
+        stated = {name: body[name] for name in Inquiry.model_fields}
+        if request is not sent:
+            stated["payer"] = inquiry.payer.model_dump(mode="json")
+        if sent.service.date is None:
+            stated["service"] = {**stated["service"], "date": inquiry.service_date.isoformat()}
+        return cls(caller, sent, request, inquiry, body, stated, payer, now)
 
 
 def errors_of(intake: Intake, *, shared: Collection[str], retry_of_exists: bool = True) -> list[FieldError]:
@@ -142,7 +151,7 @@ def errors_for_vendor(vendor: Vendor, intake: Intake) -> list[FieldError]:
 
 
 def _general_errors(request: CreateVerification, now: datetime) -> list[FieldError]:
-    errors = [FieldError(code, message, pointer=where) for where, code, message in request.inquiry.problems(now)]
+    errors = [FieldError(code, message, pointer=where) for where, code, message in request.problems(now)]
     latest = now + LONGEST_DEADLINE + timedelta(seconds=1)
     if request.deadline is not None and not now + SHORTEST_DEADLINE <= request.deadline <= latest:
         errors.append(FieldError("out_of_range", "must be between 5 seconds and 14 days from now", pointer="/deadline"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -25,16 +25,16 @@ from covergate.states import AttemptState, AuditOutcome, Status, SubjectKind, Ti
 from covergate.vendors.flow import Question
 from covergate.verifications import reuse
 from covergate.verifications.checks import Intake, candidate, errors_of, naming_records, warnings_of
+from covergate.verifications.digests import digests_of, person_keys, question_text
 from covergate.verifications.history import entries_of
 from covergate.verifications.lanes import share_of
 from covergate.verifications.model import TimelineRow
-from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, VendorOptions, beside_inquiry
+from covergate.verifications.request import DEFAULT_DEADLINE, CreateVerification, beside_inquiry
 from covergate.verifications.routing import Route, route_of
 from covergate.verifications.seals import place_in_verification
 from covergate.verifications.store import WORK, array
 
 IDEMPOTENCY_KEPT = "24 hours"
-_WAYS_TO_REACH = {"patient": ("email", "phone"), "subscriber": ("phone",)}
 FORGOTTEN = b""
 """The fingerprint of a body whose key was destroyed: any body is taken for the one that was sent."""
 
@@ -178,7 +178,7 @@ class Acceptance:
             # What was accepted under the key before is told again, whatever has become impossible meanwhile.
             replay = None
             if idempotency_key is not None:
-                replay = await self.replay(caller, _body(request, again), idempotency_key)
+                replay = await self.replay(caller, _body(intake, again), idempotency_key)
             if replay is None:
                 raise
             return replay
@@ -204,19 +204,19 @@ class Acceptance:
         values |= {"key": idempotency_key, "fingerprint": None}
         if idempotency_key is not None:
             # Compared by the body as it was sent, whatever the directory has learned since.
-            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _body(intake.sent, again))
+            values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _body(intake, again))
         if request.max_age is None and again is None:
             row = await self._inserts.add(values)
         else:
             row = await self._insert_alone(intake, values, again)
         if row is None:
-            replay = await self.replay(caller, _body(intake.sent, again), idempotency_key or "")
+            replay = await self.replay(caller, _body(intake, again), idempotency_key or "")
             if replay is None:
                 # Or the tenant was erased, and this process has not heard yet that its keys were revoked.
                 said = "the idempotency key is being removed; send the request again"
                 raise Problem("unavailable", said, retry_after=1)
             return replay
-        values |= {"metadata": request.metadata, "inquiry": intake.inquiry}
+        values |= {"metadata": request.metadata, "inquiry": intake.stated}
         return Created(values["id"], replayed=False, row={**values, **row})
 
     async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
@@ -240,7 +240,7 @@ class Acceptance:
     async def _leader(self, db: AsyncConnection, intake: Intake, values: Mapping[str, Any], max_age: int) -> str | None:
         """A verification to follow, under a lock on the question."""
         caller, sealer = intake.caller, self.gateway.sealer
-        question = _question(intake.inquiry.model_dump(mode="json"), intake.request.vendor_options)
+        question = question_text(intake.stated, intake.request.vendor_options)
         return await reuse.find_leader(
             db,
             tenant_id=caller.tenant_id,
@@ -297,57 +297,9 @@ async def _exists(gateway: Gateway, caller: Caller, verification_id: str) -> boo
         return bool(await _EXISTS.scalar(db, values))
 
 
-def _body(request: CreateVerification, again: Again | None) -> str:
+def _body(intake: Intake, again: Again | None) -> str:
     """What came, in one form."""
-    if again is not None:
-        return again.body
-    return orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
-
-
-def member_digest_parts(caller: Caller, member_id: str) -> tuple[str, str, str]:
-    return caller.tenant_id, caller.mode, _normal(member_id)
-
-
-def _normal(member_id: str) -> str:
-    """Member ids are compared without case, blanks and dashes."""
-    return "".join(member_id.upper().replace("-", "").split())
-
-
-def birth_digest_parts(caller: Caller, born: date) -> tuple[str, str, str]:
-    return caller.tenant_id, caller.mode, born.isoformat()
-
-
-def digests_of(
-    sealer: Sealer, tenant_id: str, mode: str, inquiry: Inquiry, stated: Mapping[str, Any], options: VendorOptions
-) -> dict[str, bytes]:
-    """Column → the digest by which a verification is found, under the tenant's current key. `stated`: the inquiry's JSON."""
-    patient = inquiry.patient
-    return {
-        "member_digest": sealer.digest(tenant_id, "member", tenant_id, mode, _normal(patient.member_id)),
-        "birth_digest": sealer.digest(tenant_id, "birth", tenant_id, mode, patient.date_of_birth.isoformat()),
-        "inquiry_digest": sealer.digest(tenant_id, "inquiry", tenant_id, mode, _question(stated, options)),
-    }
-
-
-def _question(stated: Mapping[str, Any], options: VendorOptions) -> str:
-    """What makes two inquiries the same question: patient, subscriber, payer, provider, service, and the vendors' options;
-    not how to reach anybody."""
-    asked = dict(stated)
-    for person, ways in _WAYS_TO_REACH.items():
-        if asked[person] is not None:
-            asked[person] = {name: value for name, value in asked[person].items() if name not in ways}
-    # Most requests have none: then there is nothing that is no default.
-    chosen = options.model_dump(mode="json", exclude_defaults=True) if options.model_fields_set else {}
-    if chosen := {name: each for name, each in chosen.items() if each}:
-        asked["vendor_options"] = chosen
-    return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS).decode().casefold()
-
-
-def _person_key(sealer: Sealer, caller: Caller, inquiry: Inquiry, *member: str) -> str:
-    """One person of one tenant, for vendors that keep patients; hex, so that it fits any vendor's id field."""
-    patient = inquiry.patient
-    name = (" ".join(name.split()).casefold() for name in (patient.first_name, patient.last_name))
-    return sealer.name(caller.tenant_id, *member, caller.mode, *name, patient.date_of_birth.isoformat()).hex()
+    return again.body if again is not None else orjson.dumps(intake.body, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _named_payer(sealer: Sealer, inquiry: Inquiry) -> str:
@@ -362,12 +314,11 @@ def _values(gateway: Gateway, intake: Intake, route: Route, again: Again | None)
     account = gateway.account(tenant_id, caller.mode, vendor.name)
     assert account is not None, "a route has vendors that the tenant can ask"
     verification_id, attempt_id = ids.new(ids.VERIFICATION), ids.new(ids.ATTEMPT)
-    person_key = _person_key(sealer, caller, inquiry)
-    patient_key = _person_key(sealer, caller, inquiry, *member_digest_parts(caller, inquiry.patient.member_id))
-    stated = inquiry.model_dump(mode="json")
+    key = sealer.current_key(tenant_id)
+    patient_key, person_key = person_keys(key, caller.mode, intake.stated)
     asked = {
-        "inquiry": stated,
-        "vendor_options": request.model_dump(mode="json", include={"vendor_options"})["vendor_options"],
+        "inquiry": intake.stated,
+        "vendor_options": intake.body["vendor_options"],
         "payer_codes": {name: dict(codes) for name, codes in intake.payer.codes.items()},
         "patient_key": patient_key,
         "person_key": person_key,
@@ -407,8 +358,8 @@ def _values(gateway: Gateway, intake: Intake, route: Route, again: Again | None)
         "deadline_in": int(DEFAULT_DEADLINE.total_seconds()),
         "not_asked": sorted({*vendor.asked_nothing_of(inquiry, today_eastern(now)), *(again.removed if again else ())}),
         "metadata": orjson.dumps(request.metadata).decode(),
-        **digests_of(sealer, tenant_id, caller.mode, inquiry, stated, request.vendor_options),
-        "key_id": sealer.current_key(tenant_id).id,
+        **digests_of(key, caller.mode, intake.stated, request.vendor_options),
+        "key_id": key.id,
         "inquiry_sealed": sealer.seal_json(
             place_in_verification(tenant_id, caller.mode, verification_id, "inquiry"), asked
         ),

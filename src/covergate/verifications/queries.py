@@ -26,7 +26,7 @@ from covergate.errors import Problem
 from covergate.gateway import Gateway
 from covergate.states import ENDS, OPEN_STATUSES, STORED_WAITS, AuditOutcome, Status, SubjectKind, WaitingFor
 from covergate.timestamps import instant, shown_later, shown_since
-from covergate.verifications.create import birth_digest_parts, member_digest_parts
+from covergate.verifications.digests import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
 from covergate.verifications.seals import STAMPED, open_end, place_in_verification
 from covergate.verifications.view import (

@@ -16,7 +16,7 @@ from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
 from covergate.eligibility.answers import answers_of, no_answers
 from covergate.eligibility.failure import FailureCode, failure
-from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.inquiry import Inquiry, inquiry_without_ssn
 from covergate.eligibility.next_steps import second_request, shown_steps, steps_by_end, steps_by_result
 from covergate.eligibility.stored import with_every_key
 from covergate.states import AttemptState, Status, WaitingFor
@@ -122,10 +122,9 @@ def created_view(row: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
     attempt = dict.fromkeys(("vendor_ref", "submitted_at", "ended_at", "failure_code"))
     attempt |= {"id": row["attempt_id"], "vendor": row["vendor"], "state": AttemptState.PREPARING}
     shown = open_view({**row, "next_check_at": row["created_at"]}, [attempt])
-    inquiry: Inquiry = row["inquiry"]
     return {
         **shown,
-        "inquiry": inquiry.without_ssn() if phi else None,
+        "inquiry": inquiry_without_ssn(row["inquiry"]) if phi else None,
         "result": None,
         "late_result": None,
         "late_failure": None,
