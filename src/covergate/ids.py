@@ -6,11 +6,12 @@ import re
 import secrets
 from datetime import datetime
 
-from typeid import TypeID
+from typeid import base32
+from uuid_utils import uuid7
 
 
 def new(prefix: str) -> str:
-    return str(TypeID(prefix=prefix))
+    return f"{prefix}_{base32.encode(uuid7().bytes)}"
 
 
 VERIFICATION = "ver"

@@ -140,6 +140,7 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     app.state.event_rates = EventRates(limits.quotas, gateway.settings.vendor_events_per_second)
     app.state.unresolved = unresolved
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
+    app.router.routes.append(verifications.accepting)
     for router in RESOURCES:
         app.include_router(router)
     if console is not None:

@@ -84,7 +84,7 @@ def limits_of(request: Request) -> Limits:
 
 def add_to_log_line(request: Request, **fields: str) -> None:
     """Ids, never PHI: what else the request's line in the log says."""
-    request.state.logged = getattr(request.state, "logged", {}) | fields
+    request.scope["state"].setdefault("logged", {}).update(fields)
 
 
 async def authenticated(request: Request, needs: SecurityScopes, credential: Credential) -> Caller:

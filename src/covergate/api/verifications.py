@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -47,6 +47,7 @@ from covergate.api.http import (
 )
 from covergate.api.metrics import Metrics
 from covergate.api.pages import PageLimit, PageQuery, listed, position, position_of
+from covergate.api.shortcut import Shortcut
 from covergate.api.validation import OneOf, path_of
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.inquiry import Day, Identifier, Text, invalid
@@ -130,6 +131,29 @@ _body = json_body(CreateVerification, _further_errors)
 _WRITES = SecurityScopes(["verifications:write"])
 
 
+@router.post(
+    "/v1/verifications",
+    **documented(
+        "create_verification",
+        "Create a verification",
+        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next. Without the scope"
+        " `verifications:read` it has no `inquiry`, no results, and of a failure only its code and our own words.",
+        body=(CreateVerification, examples.CREATE_VERIFICATION),
+        headers=("Idempotency-Key", "Prefer"),
+        answers={
+            202: Described(
+                "Accepted; not ended yet", schemas.VerificationShown, examples.ACCEPTED_VERIFICATION, ("Location",)
+            ),
+            200: Described(
+                "It ended while waiting, or a replay of one that ended",
+                schemas.VerificationShown,
+                examples.COMPLETED_VERIFICATION,
+                ("Location", "Preference-Applied", "Idempotent-Replayed"),
+            ),
+        },
+        problems=(413, 415, 422),
+    ),
+)
 async def create_verification(
     request: Request,
     caller: Writer,
@@ -163,6 +187,17 @@ async def create_verification(
     return json_answer(shown, 200 if shown["completed_at"] is not None else 202, headers)
 
 
+async def _accept(request: Request) -> Response:
+    caller = await authenticated(request, _WRITES, await bearer(request))
+    return await create_verification(request, caller, await _body(request))
+
+
+_route = router.routes[-1]
+assert isinstance(_route, APIRoute)
+assert [one.call for one in _route.dependant.dependencies] == [authenticated, _body], "called in `_accept`, all of them"
+accepting = Shortcut(_route, _accept)
+
+
 def _told(request: Request, created: Created, mode: str) -> dict[str, str]:
     """To the metrics; the headers of the answer."""
     metrics: Metrics = request.app.state.metrics
@@ -173,48 +208,6 @@ def _told(request: Request, created: Created, mode: str) -> dict[str, str]:
     elif created.row is not None:
         metrics.accepted.labels(mode, created.row["vendor"]).inc()
     return headers
-
-
-class _Accepting(APIRoute):
-    """The busiest route. FastAPI knows its dependencies, for the document, and has them called here, in their order: solving
-    them at each request would cost as much as reading the body."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        assert [one.call for one in self.dependant.dependencies] == [authenticated, _body], "called here, all of them"
-
-        async def handle(request: Request) -> Response:
-            caller = await authenticated(request, _WRITES, await bearer(request))
-            return await create_verification(request, caller, await _body(request))
-
-        return handle
-
-
-router.add_api_route(
-    "/v1/verifications",
-    create_verification,
-    methods=["POST"],
-    route_class_override=_Accepting,
-    **documented(
-        "create_verification",
-        "Create a verification",
-        "Accepted means kept: the answer is sent once the verification is committed, whatever happens next. Without the scope"
-        " `verifications:read` it has no `inquiry`, no results, and of a failure only its code and our own words.",
-        body=(CreateVerification, examples.CREATE_VERIFICATION),
-        headers=("Idempotency-Key", "Prefer"),
-        answers={
-            202: Described(
-                "Accepted; not ended yet", schemas.VerificationShown, examples.ACCEPTED_VERIFICATION, ("Location",)
-            ),
-            200: Described(
-                "It ended while waiting, or a replay of one that ended",
-                schemas.VerificationShown,
-                examples.COMPLETED_VERIFICATION,
-                ("Location", "Preference-Applied", "Idempotent-Replayed"),
-            ),
-        },
-        problems=(413, 415, 422),
-    ),
-)
 
 
 @router.get(

@@ -185,6 +185,8 @@ def _record_errors(request: CreateVerification, shared: Collection[str]) -> list
 
 def naming_records(request: CreateVerification) -> dict[str, tuple[str, ...]]:
     """Vendor → the options for it that name a record of its account."""
+    if not request.vendor_options.model_fields_set:
+        return {}
     blocks = {name: getattr(request.vendor_options, name) for name in VENDORS}
     return {name: block.named_records for name, block in blocks.items() if block is not None and block.named_records}
 
