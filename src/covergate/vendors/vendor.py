@@ -242,6 +242,11 @@ class Vendor:
         ]
 
     @cached_property
+    def no_options(self) -> Options:
+        """For a request that has no block of this vendor's."""
+        return self.options()
+
+    @cached_property
     def not_asked(self) -> frozenset[str]:
         """What this vendor has no place for, whatever the inquiry."""
         return pointers_beside(self.asks)

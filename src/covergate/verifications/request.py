@@ -119,7 +119,7 @@ class CreateVerification(Inquiry):
         return Inquiry.model_construct(_fields_set=None, **{name: getattr(self, name) for name in Inquiry.model_fields})
 
     def options_of(self, vendor: str) -> Any:
-        return getattr(self.vendor_options, vendor) or VENDORS[vendor].options()
+        return getattr(self.vendor_options, vendor) or VENDORS[vendor].no_options
 
 
 def beside_inquiry(sent: CreateVerification, completed: CreateVerification) -> dict[str, Any]:
