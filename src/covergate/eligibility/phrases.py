@@ -18,7 +18,8 @@ from importlib import resources
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.result import Benefit, Quantity, ResultPart, Warning_
+from covergate.eligibility.part import ResultPart
+from covergate.eligibility.result import Benefit, Quantity, Warning_
 from covergate.eligibility.service_types import PHYSICIAN, VISITS
 from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, ProviderKind, Unit, WarningCode

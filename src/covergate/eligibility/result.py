@@ -9,8 +9,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from covergate.eligibility.part import ResultPart
 from covergate.eligibility.sourced import Sources
 from covergate.eligibility.terms import (
     AppliesTo,
@@ -43,12 +44,6 @@ Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}", return_
 _Number = WithJsonSchema({"type": "number"}, mode="serialization")
 Percent = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
 Count = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
-
-
-class ResultPart(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
-    )
 
 
 class Warning_(ResultPart, title="Warning"):
