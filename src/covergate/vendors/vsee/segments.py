@@ -109,8 +109,11 @@ def _read(place: _Place) -> tuple[list[Segment], list[_Place]]:
         if (named := _named(key)) is None:
             if isinstance(value, (dict, list)):
                 below.append((key, value))
-        elif elements := _elements(value, pointer(place.at, key)):
-            grouped.setdefault(named[0], {})[named[1]] = elements
+            continue
+        name, position = named
+        elements = _elements(value, pointer(place.at, key))
+        if elements:
+            grouped.setdefault(name, {})[position] = elements
     # An object with an EB segment of its own opens a loop, unless the object around it has done so.
     is_eb = _is_eb(place.value)
     loop = place.at if is_eb and not place.is_the_loops_own else place.loop
@@ -129,6 +132,9 @@ def _named(key: str) -> tuple[str, str] | None:
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     """An attribute, or one or several children with text (`#text` if such a child has attributes too)."""
+    if isinstance(value, str):
+        text = value.strip()
+        return (Sourced(text, (at,)),) if text else ()
     if isinstance(value, list):
         values: Iterable[tuple[Any, str]] = [(one, pointer(at, index)) for index, one in enumerate(value)]
     elif isinstance(value, dict):
