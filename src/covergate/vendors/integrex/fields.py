@@ -37,7 +37,7 @@ class Fields:
     @classmethod
     def of(cls, reply: Reply) -> Fields:
         body = reply.body if isinstance(reply.body, dict) else {}
-        spelled = {_folded(key): key for key in body}
+        spelled = dict(zip(map(_folded, body), body, strict=True))
         if len(spelled) < len(body):
             # Of two spellings of one key, the one with a value counts.
             spelled = {_folded(key): key for key in sorted(body, key=lambda key: text(body[key]) is not None)}
