@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 
 class Term(StrEnum):
-    """A word of a closed vocabulary. It is read and written in one step each: a result has hundreds of them."""
+    """A word of a closed vocabulary. Its value is read in one step: a result is written with hundreds of them."""
 
     if not TYPE_CHECKING:
         value = property(attrgetter("_value_"))
-        __format__ = str.__format__
 
 
 class Coverage(Term):
