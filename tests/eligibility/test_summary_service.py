@@ -46,7 +46,7 @@ def copay(amount: str, *codes: str, **fields: Any) -> Benefit:
 
 
 def share(percent: int, *codes: str, **fields: Any) -> Benefit:
-    return row(Kind.COINSURANCE, *codes, percent=percent, **fields)
+    return row(Kind.COINSURANCE, *codes, percent=Decimal(percent), **fields)
 
 
 def deductible(total: str | None, *codes: str, **fields: Any) -> Benefit:

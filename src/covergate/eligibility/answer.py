@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 from pydantic import Field
 
+from covergate.eligibility.part import ResultPart
 from covergate.eligibility.result import (
     Authorization,
     Benefit,
@@ -16,7 +17,6 @@ from covergate.eligibility.result import (
     Plan,
     References,
     RelatedEntity,
-    ResultPart,
     ServiceAnswer,
     Warning_,
 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from covergate.eligibility.result import Money, NamedPayer, PayerToBill, Percent, Quantity, ResultPart
+from covergate.eligibility.part import ResultPart
+from covergate.eligibility.result import Money, NamedPayer, PayerToBill, Percent, Quantity
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import (
     AuthorizationNeed,

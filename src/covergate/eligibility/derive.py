@@ -18,10 +18,11 @@ from covergate.eligibility.bill_to import BILLING_WARNINGS, billing_of
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
+from covergate.eligibility.part import ResultPart
 from covergate.eligibility.phrases import apply_phrases
 from covergate.eligibility.plans import Plans, asked_line, covered_by, holds, is_inpatient, messages_on_plan, plans_in
 from covergate.eligibility.programs import limited_program_of, program_of
-from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ResultPart, ServiceAnswer, Warning_
+from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ServiceAnswer, Warning_
 from covergate.eligibility.sentinels import without_sentinels
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.summary import ServiceCodes, question_of, summarize

@@ -18,7 +18,8 @@ from importlib import resources
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.result import Benefit, Quantity, ResultPart, Warning_
+from covergate.eligibility.part import ResultPart
+from covergate.eligibility.result import Benefit, Quantity, Warning_
 from covergate.eligibility.service_types import PHYSICIAN, VISITS
 from covergate.eligibility.sourced import PhraseSource, Sources, pointers_at
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, ProviderKind, Unit, WarningCode
@@ -40,6 +41,8 @@ _ACCUMULATORS = frozenset({Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX})
 _COSTS = _ACCUMULATORS | {Kind.COPAY, Kind.COINSURANCE}
 _LONGEST = 600
 """Characters of a text that are still matched; X12 allows 264."""
+_MOST_KNOWN = 2_048
+"""Texts that are remembered. Payers have a few hundred."""
 _QUOTES = str.maketrans("‘’“”", "''\"\"")
 
 _CONTRADICTION = "Phrases of the payer contradict each other on {field} ({phrases}); it was left open."
@@ -90,11 +93,15 @@ class _Match:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Phrases that are plain words, by these, and the others with their compiled patterns; `any_of` is all of these."""
+    """Phrases that are plain words, by these, and the others with their compiled patterns; `any_of` is all of these.
+
+    `known` remembers texts that are phrases from one answer to the next; any other text could be about a person.
+    """
 
     plain: dict[str, tuple[_Match, ...]] = field(default_factory=dict)
     patterns: tuple[tuple[re.Pattern[str], _Match], ...] = ()
     any_of: re.Pattern[str] | None = None
+    known: dict[str, _Text] = field(default_factory=dict, compare=False)
 
     def find(self, folded: str) -> list[_Match]:
         """All phrases that the whole text is."""
@@ -208,8 +215,14 @@ class _Reader:
 
     def read(self, text: str) -> _Text:
         if text not in self.seen:
-            self.seen[text] = _Text.of(text, self._parts(text))
+            self.seen[text] = self.book.known.get(text) or self._looked_up(text)
         return self.seen[text]
+
+    def _looked_up(self, text: str) -> _Text:
+        looked_up = _Text.of(text, self._parts(text))
+        if looked_up.is_explained and len(self.book.known) < _MOST_KNOWN:
+            self.book.known[text] = looked_up
+        return looked_up
 
     def _parts(self, text: str) -> list[list[_Match]]:
         """The text as a whole, or else cut at commas and slashes: Aetna joins its phrases so."""

@@ -9,8 +9,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from covergate.eligibility.part import ResultPart
 from covergate.eligibility.sourced import Sources
 from covergate.eligibility.terms import (
     AppliesTo,
@@ -39,16 +40,16 @@ def _plain(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-Money = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}", return_type=str)]
+def _with_cents(value: Decimal) -> str:
+    """Amounts have two decimals since they were read, and to write them out anew takes four times as long."""
+    text = str(value)
+    return text if text[-3:-2] == "." else f"{value:.2f}"
+
+
+Money = Annotated[Decimal, PlainSerializer(_with_cents, return_type=str)]
 _Number = WithJsonSchema({"type": "number"}, mode="serialization")
 Percent = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
 Count = Annotated[Decimal, PlainSerializer(_plain, return_type=int | float), _Number]
-
-
-class ResultPart(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
-    )
 
 
 class Warning_(ResultPart, title="Warning"):

@@ -64,9 +64,9 @@ def _paid(plan: Plan) -> Plan:
 
 
 def _limited(benefit: Benefit) -> Benefit:
-    amounts = [name for name in _AMOUNTS if means_no_limit(getattr(benefit, name))]
+    amounts = [name for name in _AMOUNTS if getattr(benefit, name) in NO_LIMIT]
     quantity = benefit.quantity
-    counts = [name for name in _COUNTS if quantity is not None and means_no_limit(getattr(quantity, name))]
+    counts = [name for name in _COUNTS if quantity is not None and getattr(quantity, name) in NO_LIMIT]
     if not amounts and not counts:
         return benefit
     left: dict[str, Any] = dict.fromkeys(amounts)

@@ -70,11 +70,15 @@ def pointers_of(fields: Iterable[Sourced[Any]]) -> list[str]:
 
 def row(**fields: Sourced[Any]) -> dict[str, Any]:
     """The stated fields, and their `sources`, as arguments for a row of `eligibility.result`."""
-    stated = {name: field for name, field in fields.items() if field.value is not None}
-    return {
-        **{name: field.value for name, field in stated.items()},
-        "sources": {name: list(field.pointers) for name, field in stated.items() if field.pointers},
-    }
+    stated: dict[str, Any] = {}
+    sources: dict[str, list[str]] = {}
+    for name, (value, pointers) in fields.items():
+        if value is not None:
+            stated[name] = value
+            if pointers:
+                sources[name] = list(pointers)
+    stated["sources"] = sources
+    return stated
 
 
 def pointer(prefix: str, *path: Any) -> str:

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from covergate.eligibility.result import Result, ResultPart
+from covergate.eligibility.part import ResultPart
+from covergate.eligibility.result import Result
 
 FIRST_MAPPING_VERSION = "2026-11-21"
 """Of results from before a result named its rules."""

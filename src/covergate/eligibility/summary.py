@@ -84,6 +84,7 @@ _CONFLICT = "Several different values were stated for {field} ({network} network
 
 _PHYSICIAN, _PLAN, _ELSE = 900, 1_000, 2_000
 """Distances: below, the place of a code in the family; a kind of physician; the plan as a whole; something else."""
+_NOTHING = Decimal(0)
 _YEARLY = frozenset({Period.CALENDAR_YEAR, Period.SERVICE_YEAR, Period.YEAR, Period.CONTRACT, Period.UNKNOWN})
 _ASK_ELSEWHERE = "U"
 """EB01 of a row that sends its services to another payer."""
@@ -160,17 +161,25 @@ def summarize(
     """`benefits` are those of the asked service's plan, and those of no plan in particular."""
     notes = _Notes()
     near = [row for row in benefits if _distance(row, question) < _ELSE]
+    denials = _denials_in(near, question)
     accumulated = {kind: _accumulating(near, kind, question) for kind in _ACCUMULATED}
     networks = {
-        network: _of_network(_heard(near, question, network), near, accumulated, question, network, notes)
+        network: _of_network(_heard(near, denials, question, network), near, accumulated, question, network, notes)
         for network in (Network.IN, Network.OUT, Network.UNKNOWN)
     }
-    service = _of_service(near, question, notes)
+    service = _of_service(near, denials, question, notes)
     nulls = dict.fromkeys(_nulls(networks, service), WhyNull.NOT_STATED) | notes.why_null
     if this_provider is None:
         nulls["this_provider"] = WhyNull.NOT_STATED
-    parts = {"service": service, "this_provider": this_provider, "why_null": dict(sorted(nulls.items()))}
-    return Summary.model_validate({**networks, **parts}), notes.warnings
+    summary = Summary(
+        in_=networks[Network.IN],
+        out=networks[Network.OUT],
+        unknown=networks[Network.UNKNOWN],
+        this_provider=this_provider,
+        service=service,
+        why_null=dict(sorted(nulls.items())),
+    )
+    return summary, notes.warnings
 
 
 def _nulls(networks: dict[Network, NetworkSummary | None], service: ServiceShare) -> Iterator[str]:
@@ -179,45 +188,65 @@ def _nulls(networks: dict[Network, NetworkSummary | None], service: ServiceShare
         if part is None:
             yield network.value
             continue
-        for name in _OF_NETWORK:
+        for name, path in _OF_NETWORK[network]:
             if getattr(part, name) is None:
-                yield f"{network}.{name}"
-        for kind in _ACCUMULATED:
+                yield path
+        for kind, cells_of_kind in _OF_ACCUMULATORS[network]:
             cells = getattr(part, kind)
-            for name in _OF_ACCUMULATOR:
+            for name, path in cells_of_kind:
                 if getattr(cells, name) is None:
-                    yield f"{network}.{kind}.{name}"
-    for name in _OF_SERVICE:
+                    yield path
+    for name, path in _OF_SERVICE:
         if getattr(service, name) is None:
-            yield f"service.{name}"
+            yield path
 
 
-_OF_NETWORK = ("covered", "copay", "coinsurance_percent", "authorization_required")
-_OF_ACCUMULATOR = (*_LEVELS.values(), "embedded", "effective_remaining")
-_OF_SERVICE = ("copay", "coinsurance_percent", "deductible_applies", "visits")
+def _paths(of: str, *names: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, f"{of}.{name}") for name in names)
 
 
-def _heard(near: Sequence[Benefit], question: SharedCostQuestion, network: Network) -> list[Benefit]:
+_OF_NETWORK = {
+    network: _paths(network, "covered", "copay", "coinsurance_percent", "authorization_required") for network in Network
+}
+_OF_ACCUMULATORS = {
+    network: tuple(
+        (kind.value, _paths(f"{network}.{kind}", *_LEVELS.values(), "embedded", "effective_remaining"))
+        for kind in _ACCUMULATED
+    )
+    for network in Network
+}
+_OF_SERVICE = _paths("service", "copay", "coinsurance_percent", "deductible_applies", "visits")
+"""The cells of a summary that can be null, by name and path."""
+
+
+def _denials_in(near: Sequence[Benefit], question: SharedCostQuestion) -> list[Benefit]:
+    """In any network. Also what has ended, unless something as near to the question is active."""
+    active = {_distance(row, question) for row in near if row.code in ACTIVE}
+    return [
+        row
+        for row in near
+        if (
+            row.kind is Kind.NON_COVERED
+            or row.code == _ASK_ELSEWHERE
+            or (row.code in INACTIVE and (distance := _distance(row, question)) < _PLAN and distance not in active)
+        )
+        and is_anywhere(row)
+    ]
+
+
+def _heard(
+    near: Sequence[Benefit], denials: Sequence[Benefit], question: SharedCostQuestion, network: Network
+) -> list[Benefit]:
     """The rows that feed a network, without what lies beyond a denial.
 
     A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit.
     """
-    active = {_distance(row, question) for row in near if row.code in ACTIVE}
-    denials = [
-        distance
-        for row in near
-        if row.network in (network, Network.BOTH, Network.UNKNOWN) and is_anywhere(row)
-        for distance in (_distance(row, question),)
-        if row.kind is Kind.NON_COVERED
-        or row.code == _ASK_ELSEWHERE
-        or (row.code in INACTIVE and distance < _PLAN and distance not in active)
-    ]
-    barrier = min(denials, default=_ELSE)
-    return [
-        row
-        for row in near
-        if network in _FEEDS[row.network] and (row.kind not in SHARING or _distance(row, question) <= barrier)
-    ]
+    heard = [row for row in near if network in _FEEDS[row.network]]
+    denied = [row for row in denials if row.network in (network, Network.BOTH, Network.UNKNOWN)]
+    if not denied:
+        return heard
+    barrier = min(_distance(row, question) for row in denied)
+    return [row for row in heard if row.kind not in SHARING or _distance(row, question) <= barrier]
 
 
 def _accumulating(near: Sequence[Benefit], kind: Kind, question: SharedCostQuestion) -> list[Benefit]:
@@ -387,13 +416,9 @@ def _by_level(
         value = notes.value(f"{network}.{path}", cell)
         if value is not None:
             stated[name] = value
-    own = {name: stated[name].remaining for name in ("individual", "family") if name in stated}
-    left = [amount for amount in own.values() if amount is not None]
-    unclear = [
-        reason
-        for name in ("individual", "family")
-        if (reason := cells[name].why_null) is not None and reason is not WhyNull.NOT_STATED
-    ]
+    limits = (cells["individual"], cells["family"])
+    left = [cell.value.remaining for cell in limits if cell.value is not None and cell.value.remaining is not None]
+    unclear = [cell.why_null for cell in limits if cell.why_null not in (None, WhyNull.NOT_STATED)]
     if unclear:
         notes.why_null[f"{network}.{kind}.effective_remaining"] = unclear[0]
     return ByLevel(
@@ -413,18 +438,20 @@ def _accumulated(rows: list[Benefit]) -> _Cell[Accumulator]:
         return _Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     if len({row.tier for row in candidates}) > 1:
         return _Cell(rows=tuple(candidates), why_null=WhyNull.SEVERAL_SHARES)
-    figures = {name: {value for row in candidates if (value := getattr(row, name)) is not None} for name in _FIGURES}
-    unlimited = any(row.unlimited and row.total is None for row in candidates) and not figures["total"]
-    if any(len(values) > 1 for values in figures.values()):
-        return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
-    values: dict[str, Decimal] = {name: found.pop() for name, found in figures.items() if found}
-    if is_impossible(values.get("total"), values.get("used"), values.get("remaining")):
+    figures: dict[str, Decimal] = {}
+    for name in _FIGURES:
+        values = {value for row in candidates if (value := getattr(row, name)) is not None}
+        if len(values) > 1:
+            return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
+        if values:
+            figures[name] = values.pop()
+    if is_impossible(figures.get("total"), figures.get("used"), figures.get("remaining")):
         return _Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
     shared = sorted({other for row in candidates for other in row.shared_with})
     includes = {row.includes_deductible for row in candidates} - {None}
     accumulator = Accumulator(
-        **values,
-        unlimited=unlimited,
+        **figures,
+        unlimited="total" not in figures and any(row.unlimited for row in candidates),
         shared_with=shared,
         includes_deductible=includes.pop() if len(includes) == 1 else None,
     )
@@ -435,7 +462,7 @@ def is_impossible(total: Decimal | None, used: Decimal | None, remaining: Decima
     """More is left than there is. Less may be: what is left of the family's amount limits that of a person."""
     if total is None or remaining is None:
         return False
-    return remaining > max(total - (used or 0), Decimal(0))
+    return remaining > max(total if used is None else total - used, _NOTHING)
 
 
 def _is_accumulator(row: Benefit) -> bool:
@@ -449,11 +476,13 @@ def _is_of_the_plan(row: Benefit) -> bool:
 # --- the asked service -----------------------------------------------------------------------------------------------
 
 
-def _of_service(near: Sequence[Benefit], question: SharedCostQuestion, notes: _Notes) -> ServiceShare:
+def _of_service(
+    near: Sequence[Benefit], denials: Sequence[Benefit], question: SharedCostQuestion, notes: _Notes
+) -> ServiceShare:
     network = _network_of_service(near, question)
-    rows = _heard(near, question, network)
+    rows = _heard(near, denials, question, network)
     # Some vendors state shares for no network in particular, beside others of a network or of this provider.
-    unplaced = _heard(near, question, Network.UNKNOWN) if network is not Network.UNKNOWN else []
+    unplaced = _heard(near, denials, question, Network.UNKNOWN) if network is not Network.UNKNOWN else []
     copay, percent = _of_one_share(
         _or_else(_matching(rows, question, Kind.COPAY), _matching(unplaced, question, Kind.COPAY)),
         _or_else(_matching(rows, question, Kind.COINSURANCE), _matching(unplaced, question, Kind.COINSURANCE)),

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 
-class Coverage(StrEnum):
+class Term(StrEnum):
+    """A word of a closed vocabulary. Its value is read in one step: a result is written with hundreds of them."""
+
+    if not TYPE_CHECKING:
+        value = property(attrgetter("_value_"))
+
+
+class Coverage(Term):
     ACTIVE = "active"
     INACTIVE = "inactive"
     UNKNOWN = "unknown"
 
 
-class Outcome(StrEnum):
+class Outcome(Term):
     ELIGIBLE = "eligible"
     INELIGIBLE = "ineligible"
     UNKNOWN = "unknown"
 
 
-class OutcomeReason(StrEnum):
+class OutcomeReason(Term):
     INACTIVE = "inactive"
     NOT_COVERED = "not_covered"
     UNSPECIFIED = "unspecified"
     CARVED_OUT = "carved_out"
 
 
-class Kind(StrEnum):
+class Kind(Term):
     COVERAGE = "coverage"
     COINSURANCE = "coinsurance"
     COPAY = "copay"
@@ -37,7 +46,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-class AppliesTo(StrEnum):
+class AppliesTo(Term):
     """The service that a benefit is for: the vendor's notion of the asked one, its own codes, the whole plan, or unknown."""
 
     ASKED_SERVICE = "asked_service"
@@ -46,14 +55,14 @@ class AppliesTo(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Network(StrEnum):
+class Network(Term):
     IN = "in"
     OUT = "out"
     BOTH = "both"
     UNKNOWN = "unknown"
 
 
-class Level(StrEnum):
+class Level(Term):
     INDIVIDUAL = "individual"
     FAMILY = "family"
     EMPLOYEE_ONLY = "employee_only"
@@ -66,7 +75,7 @@ class Level(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Period(StrEnum):
+class Period(Term):
     VISIT = "visit"
     HOUR = "hour"
     DAY = "day"
@@ -83,7 +92,7 @@ class Period(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Unit(StrEnum):
+class Unit(Term):
     VISITS = "visits"
     DAYS = "days"
     HOURS = "hours"
@@ -93,7 +102,7 @@ class Unit(StrEnum):
     OTHER = "other"
 
 
-class Role(StrEnum):
+class Role(Term):
     PRIMARY_CARE_PROVIDER = "primary_care_provider"
     FACILITY = "facility"
     MANAGED_CARE = "managed_care"
@@ -107,7 +116,7 @@ class Role(StrEnum):
     OTHER = "other"
 
 
-class Program(StrEnum):
+class Program(Term):
     """What a plan is: the line of business, or the public program that stands behind it."""
 
     MEDICAL = "medical"
@@ -124,7 +133,7 @@ class Program(StrEnum):
     UNKNOWN = "unknown"
 
 
-class BenefitPlace(StrEnum):
+class BenefitPlace(Term):
     """Where a benefit holds, coarser than CMS's place of service codes (docs/x12.md#places)."""
 
     OFFICE = "office"
@@ -138,12 +147,12 @@ class BenefitPlace(StrEnum):
     OTHER = "other"
 
 
-class ProviderKind(StrEnum):
+class ProviderKind(Term):
     PCP = "pcp"
     SPECIALIST = "specialist"
 
 
-class AuthorizationNeed(StrEnum):
+class AuthorizationNeed(Term):
     """`may_apply`: the payer says that an authorization can be needed, not that it is."""
 
     REQUIRED = "required"
@@ -152,7 +161,7 @@ class AuthorizationNeed(StrEnum):
     UNKNOWN = "unknown"
 
 
-class WhyNull(StrEnum):
+class WhyNull(Term):
     """Why a cell of the summary is null."""
 
     NOT_STATED = "not_stated"
@@ -161,7 +170,7 @@ class WhyNull(StrEnum):
     CONFLICT = "conflict"
 
 
-class MatchedBy(StrEnum):
+class MatchedBy(Term):
     """How a cost share was found to be that of the asked service."""
 
     CODE = "code"
@@ -169,7 +178,7 @@ class MatchedBy(StrEnum):
     PLAN = "plan"
 
 
-class BillToReason(StrEnum):
+class BillToReason(Term):
     THIS_PAYER = "this_payer"
     MEDICARE_ADVANTAGE = "medicare_advantage"
     MANAGED_CARE = "managed_care"
@@ -179,7 +188,7 @@ class BillToReason(StrEnum):
     TPA = "tpa"
 
 
-class OtherCoverageKind(StrEnum):
+class OtherCoverageKind(Term):
     MEDICARE_ADVANTAGE = "medicare_advantage"
     PART_D = "part_d"
     MSP = "msp"
@@ -191,7 +200,7 @@ class OtherCoverageKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-class PatientRelationship(StrEnum):
+class PatientRelationship(Term):
     SELF = "self"
     SPOUSE = "spouse"
     CHILD = "child"
@@ -202,12 +211,12 @@ class PatientRelationship(StrEnum):
     UNKNOWN = "unknown"
 
 
-class CodeType(StrEnum):
+class CodeType(Term):
     PROCEDURE = "procedure"
     SERVICE_TYPE = "service_type"
 
 
-class WarningCode(StrEnum):
+class WarningCode(Term):
     SERVICE_NOT_CONFIRMED = "service_not_confirmed"
     COVERAGE_DATES_CONFLICT = "coverage_dates_conflict"
     COVERAGE_MAY_END = "coverage_may_end"
@@ -231,7 +240,7 @@ class WarningCode(StrEnum):
     SEVERAL_PLANS_DISAGREE = "several_plans_disagree"
 
 
-class QuestionName(StrEnum):
+class QuestionName(Term):
     """The fixed questions to a result (docs/answers.md#the-questions), in the order in which a front desk asks them."""
 
     ACTIVE = "active"
@@ -247,7 +256,7 @@ class QuestionName(StrEnum):
     WHAT_TO_COLLECT = "what_to_collect"
 
 
-class Confidence(StrEnum):
+class Confidence(Term):
     """How sure an answer is: said by the payer, concluded from what it said, not said, or said in two ways."""
 
     STATED = "stated"
@@ -256,7 +265,7 @@ class Confidence(StrEnum):
     CONFLICT = "conflict"
 
 
-class NextStepCode(StrEnum):
+class NextStepCode(Term):
     """What somebody is to do after a verification (docs/answers.md#the-steps)."""
 
     CORRECT_MEMBER_ID = "correct_member_id"
@@ -278,7 +287,7 @@ class NextStepCode(StrEnum):
     ASK_OPERATOR = "ask_operator"
 
 
-class StepBy(StrEnum):
+class StepBy(Term):
     """Who is to take a step."""
 
     FRONT_DESK = "front_desk"

@@ -61,10 +61,13 @@ def text(value: Any) -> str | None:
     return (value.strip() or None) if isinstance(value, str) else None
 
 
+_TOKEN = re.compile(r"[!-~]{1,100}")
+
+
 def token(value: Any) -> str | None:
     """A code or a reference: at most 100 printable ASCII characters without blanks, fit to stand in the clear."""
     trimmed = text(value)
-    return trimmed if trimmed is not None and re.fullmatch(r"[!-~]{1,100}", trimmed) else None
+    return trimmed if trimmed is not None and _TOKEN.fullmatch(trimmed) else None
 
 
 def status_word(value: Any) -> str | None:
@@ -91,10 +94,16 @@ def unreadable(
 
     `read` is that of a node.
     """
-    return [at for key in keys if not (found := read(key, convert)) and read(key, _figure) for at in found.pointers]
+    return [
+        at
+        for key in keys
+        if not (found := read(key, convert)) and read(key, looks_like_a_number)
+        for at in found.pointers
+    ]
 
 
-def _figure(value: Any) -> bool | None:
+def looks_like_a_number(value: Any) -> bool | None:
+    """None for words alone."""
     return True if not isinstance(value, str) or any(map(str.isdecimal, value)) else None
 
 

@@ -6,8 +6,10 @@ zero. Amounts are dollars, `coins(%)` whole percent, dates YYYY-MM-DD.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from covergate.eligibility.answer import Answer
@@ -41,7 +43,7 @@ from covergate.eligibility.x12.codes import (
     aaa_failure,
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
-from covergate.vendors.document import Node, iso_date, joined, remaining, row, token, unreadable
+from covergate.vendors.document import Node, iso_date, joined, looks_like_a_number, remaining, row, token
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
@@ -127,6 +129,7 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
     patient = _patient(fields)
     subscriber = _subscriber(fields) if patient.relationship is not PatientRelationship.SELF else None
     about = _another_service(fields, question)
+    numbers = {key: fields.read(key, convert) for key, convert in _NUMBERS.items()}
     return Answer(
         coverage=reading.coverage,
         as_of=fields.read("beginDOS", iso_date).value or question.inquiry.service_date,
@@ -136,7 +139,12 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
         payer=_payer(fields),
         patient=patient,
         subscriber=subscriber,
-        benefits=[*_coverage_row(fields, reading), *_limits(fields), *_shares(fields, about), *_copays(fields, about)],
+        benefits=[
+            *_coverage_row(fields, reading),
+            *_limits(numbers),
+            *_shares(numbers, about),
+            *_copays(numbers, about),
+        ],
         related_entities=[
             *_primary_care(fields),
             *_facility(fields),
@@ -147,7 +155,7 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
         references=References(vendor_id=fields.read("integrexId", token).value),
         payer_status=PayerStatus(code=fields.text("requestStatusCode").value, text=fields.text("requestStatus").value),
         notes=[f"responseDate: {day}" for day in (fields.read("responseDate", token).value,) if day],
-        warnings=[*_warnings(fields, reading), *_unreadable(fields)],
+        warnings=[*_warnings(fields, reading), *_unreadable(fields, numbers)],
     )
 
 
@@ -182,10 +190,19 @@ def _coverage_row(fields: Fields, reading: _CoverageReading) -> list[Benefit]:
     ]
 
 
-def _limits(fields: Fields) -> list[Benefit]:
+_Numbers = Mapping[str, Sourced[Decimal]]
+_NUMBERS: dict[str, Callable[[Any], Decimal | None]] = {
+    **dict.fromkeys((*codes.LIMITS, *codes.COPAYS), money),
+    **{f"{key}Remaining": remaining for key in codes.LIMITS},
+    **dict.fromkeys(codes.SHARES, percent),
+}
+"""The keys of all numbers, and how each is read."""
+
+
+def _limits(numbers: _Numbers) -> list[Benefit]:
     limits = []
     for key, (kind, level, network) in codes.LIMITS.items():
-        amounts = row(total=fields.read(key, money), remaining=fields.read(f"{key}Remaining", remaining))
+        amounts = row(total=numbers[key], remaining=numbers[f"{key}Remaining"])
         if amounts["sources"]:
             limits.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, network=network, **amounts))
     return limits
@@ -201,7 +218,7 @@ def _another_service(fields: Fields, question: Question) -> Sourced[list[str]]:
     return code.then(lambda stated: [stated] if stated in EB03_NAMES and stated not in usual else None)
 
 
-def _shares(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
+def _shares(numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
     applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
         Benefit(
@@ -211,11 +228,11 @@ def _shares(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
             **row(percent=share, service_type_codes=about),
         )
         for key, network in codes.SHARES.items()
-        if (share := fields.read(key, percent))
+        if (share := numbers[key])
     ]
 
 
-def _copays(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
+def _copays(numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
     applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
         Benefit(
@@ -226,15 +243,16 @@ def _copays(fields: Fields, about: Sourced[list[str]]) -> list[Benefit]:
             **row(amount=amount, service_type_codes=about),
         )
         for key, (description, provider_kind) in codes.COPAYS.items()
-        if (amount := fields.read(key, money))
+        if (amount := numbers[key])
     ]
 
 
-def _unreadable(fields: Fields) -> list[Warning_]:
+def _unreadable(fields: Fields, numbers: _Numbers) -> list[Warning_]:
     pointers = [
-        *unreadable(fields.read, money, *codes.LIMITS, *codes.COPAYS),
-        *unreadable(fields.read, remaining, *(f"{key}Remaining" for key in codes.LIMITS)),
-        *unreadable(fields.read, percent, *codes.SHARES),
+        at
+        for key, number in numbers.items()
+        if number.value is None and fields.read(key, looks_like_a_number)
+        for at in number.pointers
     ]
     return [warning(WarningCode.RAW_UNPARSABLE, *pointers, detail="amounts")] if pointers else []
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from covergate.eligibility.sourced import Sourced
-from covergate.vendors.document import Node, text
+from covergate.eligibility.sourced import NOT_STATED, Sourced, pointer
+from covergate.vendors.document import text
 from covergate.vendors.flow import Reply
 
 _T = TypeVar("_T")
@@ -29,24 +29,33 @@ _ESSENTIAL_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    node: Node
+    """By folded key: the key as it came, and what is stated under it with its pointer. A blank value is not stated."""
+
     spelled: Mapping[str, str]
-    """Folded key → the key as it came."""
+    stated: Mapping[str, tuple[Any, tuple[str]]]
 
     @classmethod
     def of(cls, reply: Reply) -> Fields:
         body = reply.body if isinstance(reply.body, dict) else {}
-        # Of two spellings of one key, the one with a value counts.
-        ordered = sorted(body, key=lambda key: text(body[key]) is not None)
-        return cls(Node(body, reply.body_pointer), {_folded(key): key for key in ordered})
+        spelled = dict(zip(map(_folded, body), body, strict=True))
+        if len(spelled) < len(body):
+            # Of two spellings of one key, the one with a value counts.
+            spelled = {_folded(key): key for key in sorted(body, key=lambda key: text(body[key]) is not None)}
+        at = reply.body_pointer
+        stated = {
+            folded: (value, (pointer(at, key),))
+            for folded, key in spelled.items()
+            if (value := body[key]) is not None and value != ""
+        }
+        return cls(spelled, stated)
 
     @property
     def is_answer(self) -> bool:
         return any(_folded(key) in self.spelled for key in _ESSENTIAL_KEYS)
 
     def read(self, key: str, convert: Callable[[Any], _T | None]) -> Sourced[_T]:
-        came_as = self.spelled.get(_folded(key))
-        return Sourced(None) if came_as is None else self.node.read(came_as, convert)
+        stated = self.stated.get(_folded(key))
+        return NOT_STATED if stated is None else Sourced(convert(stated[0]), stated[1])
 
     def text(self, key: str) -> Sourced[str]:
         return self.read(key, text)

@@ -20,6 +20,7 @@ from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import (
     Benefit,
     Member,
+    NamedPayer,
     OtherCoverage,
     PayerAnswer,
     Plan,
@@ -212,7 +213,7 @@ def _order(entity: Node) -> str | None:
 def _other_coverage(entity: Node) -> OtherCoverage:
     payer = {name: part for name in ("id", "name") if (part := entity.text(name))}
     named = Sourced(
-        {name: part.value for name, part in payer.items()} or None,
+        NamedPayer(**{name: part.value for name, part in payer.items()}) if payer else None,
         tuple(pointer for part in payer.values() for pointer in part.pointers),
     )
     return OtherCoverage(

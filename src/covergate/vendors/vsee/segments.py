@@ -64,7 +64,8 @@ class Segment(NamedTuple):
     party: str = ""
 
     def one(self, position: str) -> Sourced[str]:
-        return next(iter(self.elements.get(position, ())), NOT_STATED)
+        elements = self.elements.get(position)
+        return elements[0] if elements else NOT_STATED
 
     def all(self, position: str) -> tuple[Sourced[str], ...]:
         return self.elements.get(position, ())
@@ -103,28 +104,42 @@ def segments(raw: Any, at: str) -> list[Segment]:
 
 def _read(place: _Place) -> tuple[list[Segment], list[_Place]]:
     """The segments whose elements are keys of this very object, nearly always one or none; and the children."""
+    at, is_eb = place.at, False
     grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
     below: list[tuple[str, Any]] = []
     for key, value in place.value.items():
-        if (named := _named(key)) is None:
+        name, position, step, of_eb = _known(key)
+        is_eb = is_eb or of_eb
+        if name is None:
             if isinstance(value, (dict, list)):
                 below.append((key, value))
-        elif elements := _elements(value, pointer(place.at, key)):
-            grouped.setdefault(named[0], {})[named[1]] = elements
+        elif isinstance(value, str):
+            if text := value.strip():
+                grouped.setdefault(name, {})[position] = (Sourced(text, (f"{at}/{step}",)),)
+        elif elements := _elements(value, f"{at}/{step}"):
+            grouped.setdefault(name, {})[position] = elements
     # An object with an EB segment of its own opens a loop, unless the object around it has done so.
-    is_eb = _is_eb(place.value)
-    loop = place.at if is_eb and not place.is_the_loops_own else place.loop
+    loop = at if is_eb and not place.is_the_loops_own else place.loop
     own = [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
     return own, _below(place, below, loop, is_eb=is_eb) if below else []
 
 
+class _Key(NamedTuple):
+    """`name` and `position` of the element that a key names, None if it names none; `step` is the key in a pointer."""
+
+    name: str | None
+    position: str
+    step: str
+    of_eb: bool
+
+
 @lru_cache(_KEYS)
-def _named(key: str) -> tuple[str, str] | None:
-    """Segment and position of the element that a key names; None if it names none."""
+def _known(key: str) -> _Key:
+    step, of_eb = pointer("", key).removeprefix("/"), _is_of_eb(key)
     match = _NAME.fullmatch(key)
     if match is None:
-        return None
-    return match[1], match[2] if match[3] is None else f"{match[2]}.{match[3]}"
+        return _Key(None, "", step, of_eb)
+    return _Key(match[1], match[2] if match[3] is None else f"{match[2]}.{match[3]}", step, of_eb)
 
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
