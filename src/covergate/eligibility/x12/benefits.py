@@ -24,6 +24,7 @@ from covergate.eligibility.x12.codes import (
     ACTIVE,
     AUTHORIZATION_REQUIRED,
     DELIVERY_UNITS,
+    FACILITY,
     KINDS,
     LEVELS,
     MEDICARE_PARTS,
@@ -51,6 +52,7 @@ from covergate.eligibility.x12.services import authorization_of
 _T = TypeVar("_T")
 
 _ZERO = Decimal(0)
+_OF_A_FACILITY = ACCUMULATING | {Kind.COPAY, Kind.COINSURANCE}
 
 _YEAR_LIKE = frozenset({Period.YEAR, Period.SERVICE_YEAR, Period.CALENDAR_YEAR, Period.CONTRACT, Period.UNKNOWN})
 _MAY_REMAIN = _YEAR_LIKE | {Period.DAY, Period.WEEK, Period.MONTH, Period.EPISODE, Period.ADMISSION}
@@ -235,6 +237,7 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         share.value,
         _named_quantity(row),
         within,
+        _facility(row).value,
     )
     return _Facts(
         row=row,
@@ -473,6 +476,7 @@ def _benefit(joined: _Joined) -> Benefit:
         plan_name=row.eb05.value,
         place_of_service=",".join(texts(row.places)) or None,
         place=_place(row),
+        facility=_facility(row).value,
         limited_to=texts(row.limits),
         starts_on=starts_on.value,
         ends_on=ends_on.value,
@@ -502,6 +506,13 @@ def _agreed_need(rows: list[_Facts]) -> AuthorizationNeed:
 def _place(row: EbRow) -> BenefitPlace | None:
     places = places_of(",".join(texts(row.places)))
     return next(iter(places)) if len(places) == 1 else None
+
+
+def _facility(row: EbRow) -> Sourced[str]:
+    """The facility that what the patient pays, or a limit, is for."""
+    if not row.entities or KINDS.get(row.code) not in _OF_A_FACILITY:
+        return NOT_STATED
+    return next((one.name for one in row.entities if one.code.value == FACILITY and one.name), NOT_STATED)
 
 
 def _description(facts: _Facts) -> str | None:
@@ -549,6 +560,7 @@ def _sources(
             ("percent", one.percent),
             ("starts_on", one.dates.starts_on),
             ("ends_on", one.dates.ends_on),
+            ("facility", _facility(row)),
         ):
             if element.value is not None:
                 found[name] += element.pointers

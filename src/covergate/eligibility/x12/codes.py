@@ -197,7 +197,8 @@ MANAGED_CARE_TYPES = frozenset({"HM", "MC"})
 CONTRACTED_VENDOR = "VN"
 PROVIDER = "1P"
 INSURED = "IL"
-NO_PAYERS = frozenset({INSURED, PROVIDER, "P3", "FA", "X3", "VER"})
+FACILITY = "FA"
+NO_PAYERS = frozenset({INSURED, PROVIDER, "P3", FACILITY, "X3", "VER"})
 """Entities of a row on another payer that are not that payer; 2B administers it and stands for it."""
 
 PHARMACY = frozenset({"88", "89", "90", "91", "92", "B2", "B3", "BW", "BX", "GF", "GN"})
