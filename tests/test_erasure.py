@@ -677,6 +677,14 @@ async def test_an_erased_tenant_gets_no_data_key_again(world: World) -> None:
     assert rows == []
 
 
+async def test_views_that_a_tenants_people_saved_go_with_it(world: World) -> None:
+    save = "INSERT INTO saved_views (id, actor_id, tenant_id, name, query) VALUES (:id, 'usr_anna', :tenant, 'Mine', 'a=b')"
+    for id_, tenant in (("svw_1", TENANT), ("svw_2", None)):
+        await world.engine.rows(save, id=id_, tenant=tenant)
+    await erase_tenant(world.gateway, "Test clinic", dry_run=False)
+    assert [row.id for row in await world.engine.rows("SELECT id FROM saved_views")] == ["svw_2"]
+
+
 async def test_an_erased_tenant_gets_no_key_again(world: World) -> None:
     await erase_tenant(world.gateway, "Test clinic", dry_run=False)
     with pytest.raises(ConfigurationError, match="was erased"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from covergate import overview
 from covergate.eligibility.failure import FixBy
 from covergate.gateway import Gateway
 from covergate.overview import (
@@ -15,8 +18,10 @@ from covergate.overview import (
     open_lately,
     open_over_time,
     overview_of,
+    tenant_open_over_time,
     vendors_now,
 )
+from covergate.vendor_health import history
 from covergate.vendor_health.circuit_breaker import begin_hold
 from covergate.vendor_health.history import count_ended
 from tests.support.engine import Engine
@@ -40,6 +45,36 @@ async def test_what_is_open_over_time(engine: Engine, gateway: Gateway) -> None:
         assert (await open_over_time(db, AN_HOUR_AGO, "live"))[0].waiting_for == {"start": 0}
     assert [sample.waiting_for for sample in samples] == [{"start": 1, "vendor": 1}, {"start": 2, "vendor": 1}]
     assert latest is not None and latest.waiting_for == samples[1].waiting_for
+
+
+async def test_what_a_tenant_has_open_over_time(
+    engine: Engine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.step(await engine.create())
+    for module in (history, overview):
+        monkeypatch.setattr(module, "TENANT_SAMPLE_MINUTES", 61)
+    await count_ended(gateway)
+    async with gateway.connection() as db:
+        # Minute 0 is one of any such minutes.
+        assert len(await tenant_open_over_time(db, AN_HOUR_AGO, "ten_test", "test")) <= 1
+    for table in ("open_samples", "open_tenant_samples"):
+        await engine.run_sql(f"DELETE FROM {table}")
+    for module in (history, overview):
+        monkeypatch.setattr(module, "TENANT_SAMPLE_MINUTES", 1)
+    await engine.run_sql("INSERT INTO open_samples VALUES (now() - interval '50 minutes', 'test', 'vendor', 7)")
+    await count_ended(gateway)
+    for table in ("open_samples", "open_tenant_samples"):
+        await engine.run_sql(f"UPDATE {table} SET at = at - interval '1 minute'")
+    await engine.create()
+    await count_ended(gateway)
+    async with gateway.connection() as db:
+        own = await tenant_open_over_time(db, AN_HOUR_AGO, "ten_test", "test")
+        other = await tenant_open_over_time(db, AN_HOUR_AGO, "ten_other", "test")
+        live = await tenant_open_over_time(db, AN_HOUR_AGO, "ten_test", "live")
+    # From before there were any of tenants nothing is told; where there is none, nothing was open.
+    assert [sample.waiting_for for sample in own] == [{"vendor": 1}, {"vendor": 1, "start": 1}]
+    assert [sample.waiting_for for sample in other] == [{}, {}] == [sample.waiting_for for sample in live]
+    assert [sample.at for sample in other] == [sample.at for sample in own]
 
 
 async def test_what_ended_by_who_can_mend_it(engine: Engine, gateway: Gateway) -> None:

@@ -8,7 +8,7 @@ revision = "saved_views"
 down_revision = "wait_places"
 branch_labels = None
 depends_on = None
-compatible_with = ("answers",)
+compatible_with = ("wait_places",)
 """Older code reads and writes nothing of it."""
 
 

@@ -8,7 +8,7 @@ revision = "wait_places"
 down_revision = "answers"
 branch_labels = None
 depends_on = None
-compatible_with = ("bulk_jobs",)
+compatible_with = ("answers",)
 """Older code reads and writes nothing of it."""
 
 

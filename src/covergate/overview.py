@@ -17,6 +17,7 @@ from covergate.db.sql import Query, Record
 from covergate.eligibility.failure import FailureCode, FixBy, failure
 from covergate.states import DeliveryStatus
 from covergate.vendor_health.circuit_breaker import Standing, read_standing
+from covergate.vendor_health.history import TENANT_SAMPLE_MINUTES
 from covergate.vendor_health.refused_credentials import Refusal, read_refusals
 from covergate.vendors import VENDORS
 
@@ -29,6 +30,19 @@ _SAMPLES = Query(
     " GROUP BY at, waiting_for ORDER BY at, waiting_for",
     mode="text",
     since="timestamptz",
+)
+_TENANT_SAMPLES = Query(
+    """
+SELECT s.at, t.waiting_for, t.number
+FROM (SELECT DISTINCT at FROM open_samples WHERE at >= :since AND mode = :mode
+        AND extract(minute FROM at)::int % :every = 0
+        AND at >= (SELECT min(at) FROM open_tenant_samples)) AS s
+  LEFT JOIN open_tenant_samples t ON t.at = s.at AND t.tenant_id = :tenant_id AND t.mode = :mode
+ORDER BY s.at, t.waiting_for""",
+    mode="text",
+    tenant_id="text",
+    since="timestamptz",
+    every="int",
 )
 _LAST_SAMPLE = Query(
     f"SELECT at, waiting_for, sum(number)::int AS number FROM open_samples"
@@ -198,6 +212,17 @@ async def open_over_time(db: AsyncConnection, since: datetime, mode: str | None 
     samples: dict[datetime, dict[str, int]] = {}
     for row in await _SAMPLES.all(db, {"since": since, "mode": mode}):
         samples.setdefault(row.at, {})[row.waiting_for] = row.number
+    return [OpenSample(at, numbers) for at, numbers in samples.items()]
+
+
+async def tenant_open_over_time(db: AsyncConnection, since: datetime, tenant_id: str, mode: str) -> list[OpenSample]:
+    """One tenant's, sampled every `TENANT_SAMPLE_MINUTES`. The oldest first."""
+    values = {"since": since, "tenant_id": tenant_id, "mode": mode, "every": TENANT_SAMPLE_MINUTES}
+    samples: dict[datetime, dict[str, int]] = {}
+    for row in await _TENANT_SAMPLES.all(db, values):
+        numbers = samples.setdefault(row.at, {})
+        if row.number is not None:
+            numbers[row.waiting_for] = row.number
     return [OpenSample(at, numbers) for at, numbers in samples.items()]
 
 

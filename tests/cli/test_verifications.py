@@ -153,11 +153,16 @@ async def test_one_is_asked_again_resolved_canceled_and_audited_as_the_command_l
     await clinic.run("resolve", clinic.stuck, "--found", "9")
     [said], _ = await clinic.run("why", clinic.stuck)
     assert said.startswith("Waits for Integrex since ")
+    assert said.endswith("; you can look now or cancel it.")
+    assert await clinic.run("look", clinic.stuck) == ([clinic.stuck], "")
     await clinic.run("cancel", clinic.stuck)
+    _, stderr = await clinic.run("look", clinic.stuck, code=1)
+    assert "it does not wait for its vendor's answer" in stderr
     _, stderr = await clinic.run("resolve", clinic.stuck, "--decide", "give_up", code=1)
     assert "the verification is canceled" in stderr
     told = await clinic.audited()
     assert ("verification.retry", clinic.failed) in told and ("verification.create", retry) in told
+    assert ("verification.look_now", clinic.stuck) in told
     assert ("verification.found", clinic.stuck) in told and ("verification.cancel", clinic.stuck) in told
 
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.browser import Visit, accessible, picture, watched
+from tests.console.visitors import links_of, visiting, words_of
 from tests.e2e.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -17,6 +18,12 @@ SAMPLES = """
 INSERT INTO open_samples (at, mode, waiting_for, number)
 SELECT date_trunc('minute', now()) - make_interval(mins => m), 'test', w.name, (w.base * (1.5 + sin(m / 20.0 + w.base)))::int
 FROM generate_series(0, 179) AS m, (VALUES ('vendor', 40), ('circuit', 12), ('operator', 2)) AS w(name, base)
+ON CONFLICT DO NOTHING"""
+TENANT_SAMPLES = """
+INSERT INTO open_tenant_samples (tenant_id, mode, at, waiting_for, number)
+SELECT 'ten_now_open', 'test', at, w.name, w.number
+FROM (SELECT DISTINCT at FROM open_samples WHERE extract(minute FROM at)::int % 5 = 0) AS s,
+  (VALUES ('vendor', 12), ('start', 5)) AS w(name, number)
 ON CONFLICT DO NOTHING"""
 ENDED = """
 INSERT INTO ended_hours (at, tenant_id, mode, vendor, outcome, failure_code, number)
@@ -124,6 +131,25 @@ async def test_a_tenants_people_see_their_own_ends_only(house: House, visit: Vis
     await expect(other.locator("#ended ~ p .figure")).to_have_text("0")
     await expect(other.get_by_text("Waiting for longest")).to_have_count(0)
     await accessible(other)
+
+
+async def test_what_is_open_is_each_tenants_own(house: House) -> None:
+    await counted(house)
+    await house.sql(
+        "INSERT INTO tenants (id, name) VALUES ('ten_now_open', 'Clinic Open'), ('ten_now_none', 'Clinic None')"
+        " ON CONFLICT DO NOTHING"
+    )
+    await house.sql(TENANT_SAMPLES)
+    async with visiting(house, "staff", tenant="Clinic Open") as own:
+        page = await own.get("/")
+        assert "17 open: 5 their first step, 12 vendor counted" in words_of(page)
+        assert links_of(page)["12 vendor"] == "/console/verifications?waiting_for=vendor"
+        assert page.text.count("<td>12</td>") > 30 and "42</td>" not in page.text
+        for path in links_of(page).values():
+            assert (await own.client.get(path)).status_code == 200, path
+    async with visiting(house, "staff", tenant="Clinic None") as other:
+        shown = await other.text("/")
+        assert "0 open counted" in shown and "Waiting for longest" not in shown
 
 
 async def test_it_can_be_read_without_javascript(house: House, visit: Visit) -> None:

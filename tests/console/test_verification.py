@@ -66,7 +66,7 @@ async def test_an_open_one_is_canceled_and_tells_its_second_canceler(house: Hous
     await house.happens(id_, "submitted")
     first, second = await opened(await visit("operations"), id_), await opened(await visit("operations"), id_)
     await expect(first.locator(".sentence")).to_contain_text("Waits for Sohar since")
-    await expect(first.locator(".sentence")).to_contain_text("at the latest; you can cancel it.")
+    await expect(first.locator(".sentence")).to_contain_text("at the latest; you can look now or cancel it.")
     for page in (first, second):
         await page.get_by_text("Cancel it …").click()
     await accessible(first)

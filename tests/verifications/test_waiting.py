@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from covergate.states import Status, TimelineType, WaitingFor
+from covergate.states import AttemptState, Status, TimelineType, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.waiting import Act, SentencePart, possible_acts, sentence_of
 
@@ -32,6 +32,7 @@ def shown(waits: WaitingFor | None = None, **changes: Any) -> dict[str, Any]:
         "outcome": None,
         "failure": None,
         "erased_at": None,
+        "attempts": [{"state": AttemptState.PREPARING}],
         **changes,
     }
 
@@ -40,6 +41,7 @@ def said(parts: list[SentencePart]) -> str:
     return "".join(part if isinstance(part, str) else f"{part:%H:%M}" for part in parts)
 
 
+ASKED = [{"state": AttemptState.FAILED}, {"state": AttemptState.WAITING}]
 ENDED: dict[str, Any] = {"completed_at": at(-60), "next_check_at": None}
 
 
@@ -47,9 +49,9 @@ ENDED: dict[str, Any] = {"completed_at": at(-60), "next_check_at": None}
     ("one", "latest", "sentence"),
     [
         (
-            shown(WaitingFor.VENDOR),
+            shown(WaitingFor.VENDOR, attempts=ASKED),
             TimelineType.CHECKED,
-            "Waits for Integrex since 4 min, looks again in 11 s; ends at 14:05 at the latest; you can cancel it.",
+            "Waits for Integrex since 4 min, looks again in 11 s; ends at 14:05 at the latest; you can look now or cancel it.",
         ),
         (
             shown(WaitingFor.VENDOR),
@@ -120,6 +122,18 @@ def test_only_what_ones_scopes_allow_is_possible() -> None:
     assert possible_acts(waits, set()) == []
     assert possible_acts(waits, {"verifications:write"}) == [Act.CANCEL]
     assert possible_acts(waits, ALL) == [Act.RESUBMIT, Act.FOUND, Act.GIVE_UP, Act.CANCEL]
+
+
+def test_only_what_its_vendor_works_on_can_be_looked_at_now() -> None:
+    writes = {"verifications:write"}
+    assert possible_acts(shown(WaitingFor.VENDOR, attempts=ASKED), writes) == [Act.LOOK_NOW, Act.CANCEL]
+    assert possible_acts(shown(WaitingFor.VENDOR, attempts=ASKED), {"operations"}) == []
+    for waits in (None, *WaitingFor):
+        assert Act.LOOK_NOW not in possible_acts(shown(waits), ALL)
+        if waits is not WaitingFor.VENDOR:
+            assert Act.LOOK_NOW not in possible_acts(shown(waits, attempts=ASKED), ALL)
+    for name in [name for name, vendor in VENDORS.items() if vendor.check is None]:
+        assert Act.LOOK_NOW not in possible_acts(shown(WaitingFor.VENDOR, vendor=name, attempts=ASKED), ALL)
 
 
 def test_a_vendor_that_answers_at_once_has_nothing_to_be_found() -> None:

@@ -244,6 +244,19 @@ def cancel_found(
     _bulk(tenant, mode, BulkOrder(BulkAction.CANCEL, filters), (yes, wait, as_json))
 
 
+@app.command("look", epilog="Example: covergate verifications look ver_…")
+def look(verification_ids: Annotated[list[str], typer.Argument(metavar="VERIFICATION_ID...")]) -> None:
+    """Have these looked at now, which wait for their vendor's answer. Nothing is submitted by it."""
+    from covergate.verifications.look_now import look_now
+
+    async def one(gateway: Gateway, caller: Caller, id_: str) -> str:
+        if not await look_now(gateway, caller, id_):
+            raise Problem("invalid_request", "it does not wait for its vendor's answer")
+        return id_
+
+    _each(None, None, verification_ids, one)
+
+
 @app.command("job", epilog="Example: covergate verifications job job_… --stop")
 def show_job(
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID")],

@@ -67,12 +67,14 @@ async def _fleet(visitor: Visitor) -> dict[str, Any]:
 async def _tenants(visitor: Visitor) -> dict[str, Any]:
     """Of what is counted by tenant; the rest is the fleet's."""
     session, at = visitor.session, datetime.now(UTC)
+    assert session.tenant_id is not None
     async with visitor.gateway.connection() as db:
+        samples = await overview.tenant_open_over_time(db, at - OPEN_FOR, session.tenant_id, session.mode)
         ended = await overview.ended_by_hour(db, at - ENDED_FOR, session.tenant_id, session.mode)
         failing = await overview.failing_endpoints(db, MOST_LISTED, session.tenant_id, session.mode)
     return {
-        "open_chart": None,
-        "open_now": None,
+        "open_chart": _stacked(samples),
+        "open_now": samples[-1] if samples else None,
         **_ended_charts(ended),
         "vendors": [],
         "oldest": [],

@@ -41,6 +41,7 @@ from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES, DeliveryStatus, Status, SubjectKind
 from covergate.vendors import VENDORS
 from covergate.verifications.cancel import cancel
+from covergate.verifications.look_now import look_now
 from covergate.verifications.operator import Resolution, resolve
 from covergate.verifications.queries import read_one, read_raw, standing_of
 from covergate.verifications.request import CreateVerification
@@ -62,6 +63,7 @@ DONE: dict[str, Said] = {
     "resubmit": Said("It is submitted again."),
     "give_up": Said("It was given up."),
     "found": Said("The vendor is asked for it under that reference."),
+    "look_now": Said("It is looked at as soon as its vendor may be called."),
     "cancel": Said("It was canceled."),
     "asked_again": Said("This is the new verification. The earlier one stays as it is."),
     "redeliver": Said("It is delivered once more."),
@@ -95,6 +97,8 @@ CORRECTIONS: dict[str, str] = {
 """Pointer into the request → what a form calls it."""
 DATED = frozenset({"/patient/date_of_birth", "/service/date"})
 """Only for those who see the patient: dates are compared with one another."""
+_ACT_PATHS = {Act.CANCEL: "cancel", Act.ASK_AGAIN: "ask-again", Act.LOOK_NOW: "look-now"}
+"""Act → the last part of its form's address; the others are decisions, all of one address."""
 _STANDING_KINDS = {"eligible": "good", "ineligible": "warn", "failed": "bad"}
 _TARGET = "hx-target"
 """Which part a page renews."""
@@ -134,6 +138,12 @@ async def cancel_verification(visitor: Changer, verification_id: str) -> Respons
     except Problem as problem:
         return _refused(verification_id, problem)
     return _back(verification_id, "cancel")
+
+
+@router.post("/verifications/{verification_id}/look-now")
+async def look_at_once(visitor: Changer, verification_id: str) -> Response:
+    looks = await look_now(visitor.gateway, visitor.caller, verification_id)
+    return _back(verification_id, "look_now" if looks else "changed")
 
 
 @router.post("/verifications/{verification_id}/resolve")
@@ -292,6 +302,7 @@ async def _page(
         vendors=[vendor.name for vendor in gateway.enabled(shown["mode"], story.tenant_id)],
         ref_words=VENDORS[shown["vendor"]].ref_words if shown["vendor"] in VENDORS else "",
         act_words=ACT_WORDS,
+        act_paths=_ACT_PATHS,
         standing_kind=_STANDING_KINDS.get(shown["outcome"] or shown["status"], "quiet"),
         picture=picture_of(shown, story, now),
         kinds=STEP_MARKS,

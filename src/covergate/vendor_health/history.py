@@ -110,16 +110,19 @@ FROM (SELECT mode, coalesce(waiting_for, 'start') AS waiting_for, count(*) AS nu
 GROUP BY mode, waiting_for ON CONFLICT DO NOTHING""")
 TENANT_SAMPLE_MINUTES = 5
 """Its statement looks up each open verification: a second beside 300,000."""
-# By one worker at a time; that nothing of a tenant is open is told by its lack beside `open_samples`.
-_SAMPLE_TENANTS = Query(f"""
+# By one worker at a time.
+_SAMPLE_TENANTS = Query(
+    """
 INSERT INTO open_tenant_samples (tenant_id, mode, at, waiting_for, number)
 SELECT v.tenant_id, w.mode, date_trunc('minute', now()), coalesce(w.waiting_for, 'start'), count(*)
 FROM (SELECT pg_try_advisory_xact_lock(hashtextextended('open_tenant_samples', 0)) AS mine OFFSET 0) AS turn
   JOIN work w ON turn.mine AND w.late_tries IS NULL
   CROSS JOIN LATERAL (SELECT tenant_id FROM verifications WHERE id = w.verification_id OFFSET 0) AS v
-WHERE extract(minute FROM now())::int % {TENANT_SAMPLE_MINUTES} = 0
+WHERE extract(minute FROM now())::int % :every = 0
   AND NOT EXISTS (SELECT FROM open_tenant_samples WHERE at = date_trunc('minute', now()))
-GROUP BY v.tenant_id, w.mode, coalesce(w.waiting_for, 'start') ON CONFLICT DO NOTHING""")
+GROUP BY v.tenant_id, w.mode, coalesce(w.waiting_for, 'start') ON CONFLICT DO NOTHING""",
+    every="int",
+)
 _PRUNE_HOURS = Query(f"""
 DELETE FROM vendor_history WHERE ctid IN (
   SELECT ctid FROM vendor_history WHERE span = 'hour' AND at < now() - interval '{HOURS_KEPT_DAYS} days' LIMIT :batch)""")
@@ -192,9 +195,11 @@ async def count_ended(gateway: Gateway) -> None:
         await _BEGIN.run(db, {"days": FIRST_COUNT_DAYS})
     while await _count_chunk(gateway):
         continue
-    async with gateway.connection() as db:
+    # Of one instant: a tenant without a row at a minute of `open_samples` had nothing open.
+    async with gateway.transaction() as db:
         await _SAMPLE.run(db)
-        await _SAMPLE_TENANTS.run(db)
+        await _SAMPLE_TENANTS.run(db, {"every": TENANT_SAMPLE_MINUTES})
+    async with gateway.connection() as db:
         await _PRUNE_HOURS.run(db, {"batch": MOST_PRUNED})
 
 

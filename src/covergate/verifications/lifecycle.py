@@ -94,6 +94,11 @@ def pending(v: Verification, again_in: timedelta, *, checked: bool) -> Change:
     return _reschedule(v, at, WaitingFor.VENDOR, type_, "the vendor works on it")
 
 
+def woken(v: Verification) -> Change:
+    """Somebody wants to know now: the next look is due."""
+    return _reschedule(v, v.now, WaitingFor.VENDOR, None, "")
+
+
 def with_unexplained(change: Change, status: str) -> Change:
     """A person hears of the vendor's status; the vendor is waited for as before."""
     said = f"the vendor's status is {status}, which no document explains: a person should ask the vendor"

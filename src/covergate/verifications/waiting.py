@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from covergate.states import OPEN_STATUSES, Sentenced, Status, TimelineType, WaitingFor
+from covergate.states import OPEN_STATUSES, AttemptState, Sentenced, Status, TimelineType, WaitingFor
 from covergate.timestamps import span
 from covergate.vendors import VENDORS
 
@@ -32,6 +32,10 @@ class Act(Sentenced):
         "found",
         "The vendor has it under the reference that you give: it is asked how far it is, and nothing is submitted again.",
     )
+    LOOK_NOW = (
+        "look_now",
+        "The vendor is asked at once how far it is, as soon as it may be called; nothing is submitted by it.",
+    )
     CANCEL = (
         "cancel",
         "It ends at once as canceled, and its partner is told. The vendor's work is not recalled, and may be charged for.",
@@ -46,6 +50,7 @@ ACT_WORDS: dict[Act, str] = {
     Act.RESUBMIT: "submit it again",
     Act.GIVE_UP: "give it up",
     Act.FOUND: "say that the vendor has it",
+    Act.LOOK_NOW: "look now",
     Act.CANCEL: "cancel it",
     Act.ASK_AGAIN: "ask again",
 }
@@ -55,6 +60,7 @@ _SCOPES: dict[Act, str] = {
     Act.RESUBMIT: "operations",
     Act.GIVE_UP: "operations",
     Act.FOUND: "operations",
+    Act.LOOK_NOW: "verifications:write",
     Act.CANCEL: "verifications:write",
     Act.ASK_AGAIN: "verifications:write",
 }
@@ -68,18 +74,20 @@ def possible_acts(shown: Mapping[str, Any], scopes: Collection[str]) -> list[Act
 def _acts(shown: Mapping[str, Any]) -> list[Act]:
     if shown["status"] not in OPEN_STATUSES:
         return [] if shown["erased_at"] else [Act.ASK_AGAIN]
-    if shown["waiting_for"] is None or shown["waiting_for"]["kind"] != WaitingFor.OPERATOR:
-        return [Act.CANCEL]
-    vendor = VENDORS.get(shown["vendor"])
-    # A vendor that answers at once or never cannot be asked under a reference.
-    found = [] if vendor is None or vendor.check is None else [Act.FOUND]
+    waits, vendor = (shown["waiting_for"] or {}).get("kind"), VENDORS.get(shown["vendor"])
+    # One that answers at once or never cannot be asked how far it is, nor under a reference.
+    tells_later = vendor is not None and vendor.check is not None
+    if waits != WaitingFor.OPERATOR:
+        asked = waits == WaitingFor.VENDOR and shown["attempts"][-1]["state"] == AttemptState.WAITING
+        return [*([Act.LOOK_NOW] if asked and tells_later else []), Act.CANCEL]
+    found = [Act.FOUND] if tells_later else []
     return [Act.RESUBMIT, *found, Act.GIVE_UP, Act.CANCEL]
 
 
 def sentence_of(
     shown: Mapping[str, Any], latest: str | None, now: datetime, scopes: Collection[str] = ()
 ) -> list[SentencePart]:
-    """E.g. `Waits for Integrex since 4 min, looks again in 11 s, ends at …, at the latest; you can cancel it.`
+    """E.g. `Waits for Integrex since 4 min, looks again in 11 s, ends at … at the latest; you can look now or cancel it.`
 
     `latest` is the type of the last entry in its timeline.
     """
