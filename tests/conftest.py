@@ -15,6 +15,7 @@ from tests.support.commands import Commands, running_nursery
 from tests.support.engine import Engine, running_engine
 from tests.support.gateways import make_gateway
 from tests.support.postgres import (
+    ask_for_types_once,
     make_sealer,
     make_template,
     new_database,
@@ -25,6 +26,7 @@ from tests.support.postgres import (
 from tests.support.wire import Wire, integrex
 
 TESTS = Path(__file__).parent
+ask_for_types_once()
 
 FIRST = ("e2e", "chaos", "vendor_health", "test_vendors_new.py", "test_worker.py")
 """What takes longest comes first: several processes of pytest then end at about the same time."""
