@@ -15,6 +15,7 @@ from tests.support.commands import Commands, running_nursery
 from tests.support.engine import Engine, running_engine
 from tests.support.gateways import make_gateway
 from tests.support.postgres import (
+    ask_for_types_once,
     make_sealer,
     make_template,
     new_database,
@@ -25,14 +26,39 @@ from tests.support.postgres import (
 from tests.support.wire import Wire, integrex
 
 TESTS = Path(__file__).parent
+ask_for_types_once()
 
-FIRST = ("e2e", "chaos", "vendor_health", "test_vendors_new.py", "test_worker.py")
-"""What takes longest comes first: several processes of pytest then end at about the same time."""
+FIRST = (
+    "e2e/test_outsider.py",
+    "e2e/test_kill_points.py",
+    "e2e/test_kill.py",
+    "console/test_verification.py",
+    "console/test_webhooks.py",
+    "api/test_audit_events.py",
+    "e2e",
+    "chaos",
+    "console/test_vendors.py",
+    "console/test_verifications.py",
+    "cli/test_tenants.py",
+    "cli/test_vendors_new.py",
+    "vendor_health",
+    "test_worker.py",
+    "console",
+    "cli",
+    "db",
+    "api",
+)
+"""Files and directories that take longest come first: several processes of pytest then end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(TESTS)
+        return min(order.get(str(part), len(order)) for part in (path, *path.parents))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -10,17 +11,46 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
+from covergate.api.app import create_app
+from covergate.db.database import Database, make_engine
 from covergate.eligibility.failure import FailureCode
+from covergate.gateway import Gateway, connections_of
+from covergate.settings import Settings
 from covergate.states import EventType
 from tests.support.clients import Body, End, Keys, Post, Stuck
+from tests.support.gateways import SANDBOX_SECRET
+from tests.support.postgres import make_sealer
+
+Check = Callable[[dict[str, Any], Any], None]
 
 
-@pytest.fixture
-async def document(client: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await client.get("/openapi.json")
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """Asked for once: no database has a part in it."""
+    settings = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None)
+    nowhere = "postgresql://nobody@127.0.0.1:9/nothing"
+    engine = make_engine(nowhere, pool_size=1, application_name="tests")
+    app = create_app(Gateway(settings, Database(nowhere, engine, make_sealer()), connections_of(settings)))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+            return await client.get("/openapi.json")
+
+    answer = asyncio.run(ask())
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
     return found
+
+
+@pytest.fixture(scope="module")
+def fits(document: dict[str, Any]) -> Check:
+    """Checks a value against a schema of the strict document, in which `$ref` is looked up."""
+    whole = Draft202012Validator({"components": strict(document)["components"]}, format_checker=FormatChecker())
+
+    def check(schema: dict[str, Any], value: Any) -> None:
+        whole.evolve(schema=schema).validate(value)
+
+    return check
 
 
 def strict(document: dict[str, Any]) -> dict[str, Any]:
@@ -32,12 +62,6 @@ def strict(document: dict[str, Any]) -> dict[str, Any]:
     return dict(changed)
 
 
-def checked(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
-    """`$ref` is looked up in the schema's own root, so the components come along."""
-    whole = {"components": strict(document)["components"], **schema}
-    Draft202012Validator(whole, format_checker=FormatChecker()).validate(value)
-
-
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for methods_of in (document["paths"], document["components"]["pathItems"]):
         for path, methods in methods_of.items():
@@ -45,7 +69,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
                 yield f"{method.upper()} {path}", operation
 
 
-async def test_it_is_openapi_3_1(document: dict[str, Any]) -> None:
+def test_it_is_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1.")
     OpenAPI.model_validate(document)
     for name, schema in document["components"]["schemas"].items():
@@ -61,7 +85,7 @@ async def test_it_is_openapi_3_1(document: dict[str, Any]) -> None:
     assert len(ids) == len(set(ids))
 
 
-async def test_every_operation_says_what_it_takes_and_gives(document: dict[str, Any]) -> None:
+def test_every_operation_says_what_it_takes_and_gives(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         assert operation["summary"] and operation["tags"], name
         if " /" not in name:
@@ -82,7 +106,7 @@ async def test_every_operation_says_what_it_takes_and_gives(document: dict[str, 
     assert schemes["POST /v1/vendors/{vendor}/hold"] == ["operator"]
 
 
-async def test_names_are_there_once(document: dict[str, Any]) -> None:
+def test_names_are_there_once(document: dict[str, Any]) -> None:
     """Generators make classes of titles and methods of operation ids."""
     components = document["components"]["schemas"]
     assert {name: schema["title"] for name, schema in components.items()} == {name: name for name in components}
@@ -99,13 +123,13 @@ async def test_names_are_there_once(document: dict[str, Any]) -> None:
     assert not of_routes & {tag for row in document["components"]["pathItems"].values() for tag in row["post"]["tags"]}
 
 
-async def test_it_says_whose_it_is(document: dict[str, Any]) -> None:
+def test_it_says_whose_it_is(document: dict[str, Any]) -> None:
     assert document["servers"] == [{"url": "/", "description": "This gateway"}]
     assert document["info"]["license"]["identifier"] == "Apache-2.0" and document["info"]["contact"]["name"]
     assert document["info"]["description"] and document["info"]["summary"]
 
 
-async def test_only_keywords_of_json_schema(document: dict[str, Any]) -> None:
+def test_only_keywords_of_json_schema(document: dict[str, Any]) -> None:
     """What pydantic cannot express leaks as a keyword that no validator knows."""
     allowed = {
         *("$ref", "additionalProperties", "anyOf", "const", "default", "description", "discriminator", "enum"),
@@ -119,18 +143,18 @@ async def test_only_keywords_of_json_schema(document: dict[str, Any]) -> None:
         assert "null" not in (schema.get("type"), *(row.get("type") for row in schema.get("anyOf", ())))
 
 
-async def test_defaults_fit_and_answers_have_none(document: dict[str, Any]) -> None:
+def test_defaults_fit_and_answers_have_none(document: dict[str, Any], fits: Check) -> None:
     seen = 0
     for name, schema in document["components"]["schemas"].items():
         for inner in _schemas(schema):
             if "default" in inner:
-                checked(document, {key: value for key, value in inner.items() if key != "default"}, inner["default"])
+                fits({key: value for key, value in inner.items() if key != "default"}, inner["default"])
                 seen += 1
                 assert schema["additionalProperties"] is False, name
     assert seen > 40
 
 
-async def test_requests_are_closed_and_answers_open(document: dict[str, Any]) -> None:
+def test_requests_are_closed_and_answers_open(document: dict[str, Any]) -> None:
     """A client that is strict about answers would break with the next new key."""
     components = document["components"]["schemas"]
 
@@ -153,7 +177,7 @@ async def test_requests_are_closed_and_answers_open(document: dict[str, Any]) ->
             assert schema["additionalProperties"] is (name not in asked), name
 
 
-async def test_events_are_told_apart_by_their_type(document: dict[str, Any]) -> None:
+def test_events_are_told_apart_by_their_type(document: dict[str, Any]) -> None:
     components = document["components"]["schemas"]
     event = components["Event"]
     assert event["discriminator"]["propertyName"] == "type" and set(event["discriminator"]["mapping"]) == set(EventType)
@@ -166,7 +190,7 @@ async def test_events_are_told_apart_by_their_type(document: dict[str, Any]) -> 
             assert schema["properties"]["type"] == {"const": type_, "type": "string"}
 
 
-async def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
+def test_every_example_fits_its_schema(document: dict[str, Any], fits: Check) -> None:
     seen = 0
     for name, operation in operations(document):
         contents = [operation.get("requestBody", {}).get("content", {})]
@@ -176,7 +200,7 @@ async def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
         for content in contents:
             for media_type, described in content.items():
                 assert "example" in described, (name, media_type)
-                checked(document, described["schema"], described["example"])
+                fits(described["schema"], described["example"])
                 seen += 1
         for status in good:
             if status not in ("204", "2XX"):
@@ -184,7 +208,7 @@ async def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
     assert seen > 60
 
 
-async def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
+def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:
     assert set(document["webhooks"]) == set(EventType)
     for type_, reference in document["webhooks"].items():
         assert reference == {"$ref": f"#/components/pathItems/{type_}"}
@@ -198,7 +222,14 @@ PATIENT = {"member_id": "ELIGIBLE-0001", "date_of_birth": "1990-09-20"}
 
 
 async def test_answers_fit_their_schemas(
-    client: httpx.AsyncClient, keys: Keys, document: dict[str, Any], post: Post, end: End, stuck: Stuck, body: Body
+    client: httpx.AsyncClient,
+    keys: Keys,
+    document: dict[str, Any],
+    fits: Check,
+    post: Post,
+    end: End,
+    stuck: Stuck,
+    body: Body,
 ) -> None:
     """The views and `api/schemas.py` cannot drift apart: every answer of a walk over the API is checked."""
     subscriber = {
@@ -287,13 +318,13 @@ async def test_answers_fit_their_schemas(
         if answer.status_code == 204:
             continue
         media_type = answer.headers["content-type"]
-        checked(document, described["content"][media_type]["schema"], answer.json())
+        fits(described["content"][media_type]["schema"], answer.json())
     assert {"POST " + path for path in document["paths"] if "post" in document["paths"][path]} <= {
         f"{method} {path}" for method, path, _, _ in walk
     } | {"POST /v1/vendor-events/{vendor}", "POST /v1/vendor-events/{vendor}/{account_id}"}
 
 
-async def test_a_verification_key_is_always_there(document: dict[str, Any]) -> None:
+def test_a_verification_key_is_always_there(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name in (
         "Verification",
