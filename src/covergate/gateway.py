@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.database import Database
+from covergate.db.group_commit import GroupCommit
 from covergate.db.sealing import Sealer
 from covergate.db.sql import Query
 from covergate.settings import Settings
@@ -83,6 +85,8 @@ class Gateway:
     connections: Mapping[tuple[str, str], Connection] = field(default_factory=dict)
     accounts: AccountBook = field(default_factory=AccountBook)
     tenancy: Tenancy = field(default_factory=Tenancy, compare=False)
+    groups: dict[str, GroupCommit[Any, Any]] = field(default_factory=dict, compare=False, repr=False)
+    """Writers for all of the process, by what they write; whoever needs one first makes it."""
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """For single statements: each is a transaction by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from covergate.access.api_keys import SCOPES, create_key
+from covergate.access.operators import create_operator
 from covergate.api import refusals
 from covergate.api.app import create_app
 from covergate.api.refusals import ACTIONS, MOST_SOURCES, Refusals
@@ -448,3 +450,37 @@ async def test_no_key_reads_the_audit_unless_it_was_made_for_that(client: httpx.
     usual = bearer(await create_key(gateway, tenant="Clinic North", mode="test"))
     assert (await client.get("/v1/audit-events", headers=usual)).status_code == 403
     assert "audit:read" in SCOPES
+
+
+# --- reads that come together ------------------------------------------------------------------------------------------
+
+
+async def test_reads_that_come_together_share_transactions_and_each_has_its_row(
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, post: Post, rows: Rows
+) -> None:
+    verification, operator = await post(), bearer(await create_operator(gateway, name="O", roles=["operations", "phi"]))
+    path = f"/v1/verifications/{verification['id']}"
+    callers = [{**who, "x-acting-user": f"user-{n}"} for n in range(15) for who in (keys.full, operator)]
+    answers = await asyncio.gather(*(client.get(path, headers=headers) for headers in callers))
+    assert {answer.status_code for answer in answers} == {200}
+    told = await rows(
+        "SELECT actor_kind, acting_user, tenant_id, mode, subject_id, CAST(xmin AS text) AS by"
+        " FROM audit_events WHERE action = 'verification.read' AND outcome = 'allowed'"
+    )
+    assert Counter((row.actor_kind, row.acting_user) for row in told) == Counter(
+        (kind, f"user-{n}") for n in range(15) for kind in ("key", "operator")
+    )
+    assert {(row.mode, row.subject_id) for row in told} == {("test", verification["id"])}
+    assert len({row.tenant_id for row in told}) == 1
+    assert len({row.by for row in told}) < len(told) / 2
+
+
+@pytest.mark.parametrize("more", ["", "/answers", "/raw"])
+async def test_a_read_that_cannot_be_written_down_is_no_answer(
+    client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows, more: str
+) -> None:
+    verification = await post()
+    await rows("ALTER TABLE audit_events RENAME TO away")
+    answer = await client.get(f"/v1/verifications/{verification['id']}{more}", headers=keys.full)
+    assert answer.status_code >= 500 and "Jane" not in answer.text
+    await rows("ALTER TABLE away RENAME TO audit_events")

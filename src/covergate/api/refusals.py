@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 from fastapi import Request
 
 from covergate import ids
 from covergate.access import audit
-from covergate.access.audit import Actor
+from covergate.access.audit import Actor, Deed
 from covergate.access.caller import Caller, Origin
-from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.errors import Problem
 from covergate.gateway import Gateway
@@ -88,22 +85,11 @@ SUBJECTS: dict[str, tuple[SubjectKind, str]] = {
 """Path parameter → what it names, and the prefix of its ids. Anything else that is sent there is not written down."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    by: Actor
-    action: str
-    outcome: AuditOutcome
-    subject_kind: SubjectKind | None = None
-    subject_id: str | None = None
-    count: int = 1
-
-
 class Refusals:
     """One per API process. `run` writes the sums until it is canceled; `flush` writes them at once."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._rows = GroupCommit(self._write)
         self._sources: Counter[str | None] = Counter()
         """Address → wrong keys of this window that are not written yet."""
 
@@ -115,7 +101,9 @@ class Refusals:
             await self._wrong_key(origin_of(request), action)
         elif caller is not None and problem.code in ("insufficient_scope", "not_found"):
             outcome = AuditOutcome.REFUSED if problem.code == "insufficient_scope" else AuditOutcome.NOT_FOUND
-            await self._rows.add(_Refused(audit.actor_of(caller), action, outcome, *_subject(request)))
+            await audit.record_together(
+                self._gateway, [Deed(audit.actor_of(caller), action, *_subject(request), outcome)]
+            )
 
     async def _wrong_key(self, origin: Origin, action: str) -> None:
         source = source_of(origin.address or "") or origin.address
@@ -125,7 +113,8 @@ class Refusals:
             self._sources[ELSEWHERE] += 1
         else:
             self._sources[source] = 0
-            await self._rows.add(_Refused(Actor(ActorKind.KEY, None, origin=origin), action, AuditOutcome.REFUSED))
+            deed = Deed(Actor(ActorKind.KEY, None, origin=origin), action, outcome=AuditOutcome.REFUSED)
+            await audit.record_together(self._gateway, [deed])
 
     async def run(self) -> None:
         while True:
@@ -136,10 +125,10 @@ class Refusals:
         """Ends the window. What cannot be written is added to the next one."""
         sums, self._sources = self._sources, Counter()
         rows = [
-            _Refused(
+            Deed(
                 Actor(ActorKind.KEY, None, origin=Origin(address=source)),
                 "key.wrong",
-                AuditOutcome.REFUSED,
+                outcome=AuditOutcome.REFUSED,
                 count=number,
             )
             for source, number in sums.items()
@@ -148,18 +137,10 @@ class Refusals:
         if not rows:
             return
         try:
-            await self._write(rows)
+            await audit.record_together(self._gateway, rows)
         except DATABASE_ERRORS as error:
             log.warning("wrong_keys_not_written", error=type(error).__name__)
             self._sources.update({source: number for source, number in sums.items() if number})
-
-    async def _write(self, rows: Sequence[_Refused]) -> list[None]:
-        async with self._gateway.transaction() as db:
-            for row in rows:
-                await audit.record(
-                    db, row.by, row.action, row.subject_kind, [row.subject_id], row.outcome, count=row.count
-                )
-        return [None] * len(rows)
 
 
 def origin_of(request: Request, acting_user: str | None = None) -> Origin:

@@ -24,7 +24,16 @@ from covergate.db.sealing import SealError
 from covergate.db.sql import Query, Record
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.states import ENDS, OPEN_STATUSES, STORED_WAITS, AuditOutcome, Status, SubjectKind, WaitingFor
+from covergate.states import (
+    ENDS,
+    OPEN_STATUSES,
+    STORED_WAITS,
+    ActorKind,
+    AuditOutcome,
+    Status,
+    SubjectKind,
+    WaitingFor,
+)
 from covergate.timestamps import instant, shown_later, shown_since
 from covergate.verifications.digests import birth_digest_parts, member_digest_parts
 from covergate.verifications.history import exchanges_of, open_content
@@ -88,7 +97,7 @@ async def read_one(
         if not caller.sees_phi:
             return hidden_view(row)
         shown = await opened_view(db, gateway.sealer, row)
-        await audited(db, caller, row, action, [verification_id])
+    await audited(gateway, caller, row, action, [verification_id])
     return shown
 
 
@@ -123,7 +132,7 @@ async def read_raw(gateway: Gateway, caller: Caller, verification_id: str) -> di
         asked = rows[0].verification_id if rows else verification_id
         told = asked == verification_id or await _end_is_as_sealed(db, gateway, standing, verification_id)
         opened = dict.fromkeys([verification_id, *(row.verification_id for row in rows)])
-        await audited(db, caller, standing, "verification.raw", list(opened))
+    await audited(gateway, caller, standing, "verification.raw", list(opened))
     whole = [row for row in rows if row.exchanges is not None] if rows and rows[0].n == 0 else []
     shown = [
         _exchange(gateway, standing, asked, attempt_id, one, sealed if told else b"")
@@ -147,10 +156,11 @@ async def _end_is_as_sealed(db: AsyncConnection, gateway: Gateway, standing: Rec
     return True
 
 
-async def audited(db: AsyncConnection, caller: Caller, row: Mapping[str, Any], action: str, read: list[str]) -> None:
-    """`row` says whose they are: an operator may have named nobody."""
-    kind, whose = SubjectKind.VERIFICATION, {"tenant_id": row["tenant_id"], "mode": row["mode"]}
-    await audit.record(db, caller, action, kind, read, **whose)
+async def audited(gateway: Gateway, caller: Caller, row: Mapping[str, Any], action: str, read: Sequence[str]) -> None:
+    """`row` says whose they are: an operator may have named nobody. Returns when it is written."""
+    by = audit.Actor(ActorKind(caller.kind), caller.id, row["tenant_id"], row["mode"], caller.origin)
+    deeds = [audit.Deed(by, action, SubjectKind.VERIFICATION, verification_id) for verification_id in read]
+    await audit.record_together(gateway, deeds)
 
 
 def no_such_verification() -> Problem:
