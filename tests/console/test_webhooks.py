@@ -135,7 +135,7 @@ async def test_a_partner_comes_in_by_a_link_and_sees_only_its_webhooks(
         await expect(page.get_by_role("heading", level=1)).to_contain_text("/norths")
         for elsewhere in ("/console/audit", "/console/access", "/console/payers"):
             await page.goto(f"{seen.url}{elsewhere}")
-            await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+            await expect(page.get_by_role("heading")).to_have_text("You may not do this")
 
 
 @pytest.mark.parametrize("action", ["change", "switch", "delete", "rotate", "test", "recover"])
@@ -207,7 +207,7 @@ async def test_without_the_role_there_is_no_page(visit: Visit) -> None:
     seen = await visit("staff", tenant="Clinic North")
     for path in ("webhooks", "webhooks/check", "webhooks/whe_x", "webhooks/deliveries/dlv_x", "webhooks/whe_x/recover"):
         page = await seen.page(f"/console/{path}")
-        await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+        await expect(page.get_by_role("heading")).to_have_text("You may not do this")
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------------
