@@ -16,6 +16,7 @@ from covergate.gateway import Gateway
 from covergate.verifications import store
 from covergate.verifications.bulk_work import BulkQueue, BulkWork
 from tests.support.clients import End, Headers, Keys, Post, Rows, Stuck, bearer, make_operator
+from tests.support.counters import counted
 from tests.support.waiting import eventually
 
 FAILED = {"status": ["failed"]}
@@ -267,8 +268,10 @@ async def test_events_are_delivered_once_more(
     assert (await client.post("/v1/verifications/bulk", json=body, headers=writer)).status_code == 403
     job = await order(client, keys.full, **body)
     assert [one["id"] for one in job["sample"]] == [told]
+    before = counted("covergate_webhook_redeliveries_total", kind="bulk")
     await slices()
     assert numbers(await report(client, keys.full, job)) == ("completed", 1, {}, {}, 0)
+    assert counted("covergate_webhook_redeliveries_total", kind="bulk") == before + 1
     [delivery] = await rows("SELECT id, status, tries, due_at FROM deliveries")
     assert (delivery.status, delivery.tries) == ("pending", 0) and delivery.due_at is not None
     log = await rows("SELECT subject_id FROM audit_events WHERE action = 'delivery.redeliver'")

@@ -20,7 +20,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import crash_points
+from covergate import crash_points, instruments
 from covergate.access.caller import Caller, CallerKind, Origin
 from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy
 from covergate.access.vendor_accounts import refresh_accounts
@@ -246,9 +246,10 @@ class BulkWork:
             else:
                 async with self.gateway.transaction() as db:
                     await self._take(db, job, verification_id)
-                    await self._act(db, job, verification_id)
+                    redelivered = await self._act(db, job, verification_id)
                     await _NOTE.run(db, _noted(job, verification_id, BulkOutcome.DONE))
                     crash_points.point("before_bulk_commit")
+                instruments.count_redeliveries("bulk", redelivered)
             return
         except (_Stopped, *DATABASE_ERRORS):
             raise
@@ -272,7 +273,8 @@ class BulkWork:
         if not await _TAKE.scalar(db, {"id": job.id, "verification": verification_id}):
             raise _Stopped
 
-    async def _act(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
+    async def _act(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> int:
+        """How many deliveries are sent again."""
         gateway, caller = self.gateway, job.caller
         match job.action:
             case BulkAction.CANCEL:
@@ -293,8 +295,11 @@ class BulkWork:
                 )
             case _:
                 await self._require_match(db, job, verification_id)
-                if not await redeliver_all(db, caller, verification_id):
+                redelivered = await redeliver_all(db, caller, verification_id)
+                if not redelivered:
                     raise _Skipped(NOTHING_TO_DELIVER)
+                return redelivered
+        return 0
 
     async def _require_match(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
         conditions, values, types = matching(self.gateway, job.caller, job.filters)

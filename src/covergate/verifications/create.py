@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids
+from covergate import ids, instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.group_commit import GroupCommit
@@ -216,6 +216,7 @@ class Acceptance:
                 said = "the idempotency key is being removed; send the request again"
                 raise Problem("unavailable", said, retry_after=1)
             return replay
+        instruments.count_accepted(caller.mode, values["vendor"])
         values |= {"metadata": request.metadata, "inquiry": intake.inquiry}
         return Created(values["id"], replayed=False, row={**values, **row})
 
