@@ -83,7 +83,7 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
 ) -> None:
     """Two equal keys make two turns, and the second fails: it alone gets the error."""
     turns = 0
-    insert = create._insert
+    insert = create.insert_all
 
     async def refused_at_first(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
         nonlocal turns

@@ -234,6 +234,7 @@ async def rotate_webhook_secret(
     ),
 )
 async def recover_webhook_endpoint(
+    request: Request,
     gateway: GatewayOf,
     caller: WebhookManager,
     _: NoQuery,

@@ -1,8 +1,8 @@
 """One action on many verifications, as a job: what matched when it was ordered, how far it is, and what became of each.
 
 The verifications are written down with the job (`bulk_items`), so what was counted is what is done: none that comes later is
-taken in. A worker does them, some at a time (`bulk_work.py`). Invariant: what a job did to a verification and the note of it are one
-transaction, so none is done twice, whatever dies.
+taken in. A worker does them, some at a time (`bulk_work.py`). Invariant: what a job did to a verification and the note of it
+are one transaction, so none is done twice, whatever dies.
 """
 
 from __future__ import annotations
