@@ -180,6 +180,41 @@ async def test_the_same_question_in_a_job_is_asked_once_if_it_may_be_reused(
     assert len(made) == 2 and len([row for row in made if row.follows in {one.id for one in made}]) == 1
 
 
+async def test_the_same_key_makes_one_job(client: httpx.AsyncClient, keys: Keys, three: list[str], rows: Rows) -> None:
+    body = {"action": "resubmit", "filter": FAILED, "corrections": {"/patient/member_id": "M-1"}, "dry_run": False}
+    named = {"idempotency-key": "monday"}
+
+    async def ask(headers: Headers, **changes: Any) -> httpx.Response:
+        return await client.post("/v1/verifications/bulk", json={**body, **changes}, headers={**headers, **named})
+
+    # A refused one uses no key up.
+    assert (await ask(keys.full, filter={})).status_code == 422
+    both = await asyncio.gather(ask(keys.full), ask(keys.full))
+    replayed = await ask(keys.full)
+    [job] = {answer.json()["id"] for answer in (*both, replayed)}
+    assert {answer.status_code for answer in (*both, replayed)} == {202}
+    assert [answer.headers.get("idempotent-replayed") for answer in both].count("true") == 1
+    assert replayed.headers["idempotent-replayed"] == "true"
+    assert replayed.headers["location"] == f"/v1/bulk-jobs/{job}"
+    for changes in (
+        {"dry_run": True},
+        {"corrections": {"/patient/member_id": "M-2"}},
+        {"filter": {"vendor": "sohar"}},
+    ):
+        reused = await ask(keys.full, **changes)
+        assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+        assert "M-2" not in reused.text
+    # Another tenant's is another, and so is an operator's.
+    assert (await ask(keys.other)).json()["id"] != job
+    operators = await ask(keys.operator, corrections={})
+    assert (operators.status_code, operators.json()["matched"]) == (202, 3)
+    assert (await ask(keys.operator, corrections={})).json()["id"] == operators.json()["id"]
+    # After a day it is a new one.
+    await rows("UPDATE bulk_job_keys SET created_at = created_at - interval '25 hours' RETURNING 1")
+    later = await ask(keys.full)
+    assert (later.status_code, later.headers.get("idempotent-replayed")) == (202, None) and later.json()["id"] != job
+
+
 async def test_what_changed_meanwhile_is_skipped_with_the_reason(
     client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuck: Stuck, slices: Slices, rows: Rows
 ) -> None:

@@ -92,7 +92,7 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
             raise ValueError("refused")
         return await insert(db, rows)
 
-    monkeypatch.setattr(create, "_insert", refused_at_first)
+    monkeypatch.setattr(create, "insert_all", refused_at_first)
     acceptance = Acceptance(engine.gateway)
     # Else the first to ask for the tenant's keys would be accepted before the others are there.
     await engine.gateway.meet(TENANT, GATEWAY)

@@ -269,12 +269,16 @@ class Acceptance:
             return None
         fingerprints = self.gateway.sealer.digests(caller.tenant_id, "idempotency", body)
         if row.fingerprint not in (FORGOTTEN, *fingerprints):
-            raise Problem(
-                "idempotency_key_reused",
-                "this Idempotency-Key was used with another body within the last 24 hours",
-                [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
-            )
+            raise key_reused()
         return Created(row.verification_id, replayed=True)
+
+
+def key_reused() -> Problem:
+    return Problem(
+        "idempotency_key_reused",
+        "this Idempotency-Key was used with another body within the last 24 hours",
+        [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
+    )
 
 
 def _key(row: dict[str, Any]) -> object:
