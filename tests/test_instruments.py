@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from covergate import instruments
 from covergate.db.database import Database
+from covergate.errors import Problem
 from covergate.verifications.cancel import cancel
+from covergate.webhooks.deliveries import redeliver
+from covergate.webhooks.endpoints import send_test
 from covergate.webhooks.places import Places
+from covergate.webhooks.recovery import recover
 from covergate.webhooks.sender import Deliverer
+from tests.support.counters import counted
 from tests.support.engine import Engine
 from tests.support.gateways import CALLER, make_gateway
 from tests.support.hooks import Hooks
@@ -19,14 +25,6 @@ from tests.support.partner import answer, partner_server
 from tests.support.wire import ACTIVE, POLL, SUBMIT, SUBMITTED, Wire
 
 SAMPLE = {"mode": "test", "vendor": "integrex"}
-
-
-def read(name: str, **labels: str) -> float:
-    for family in text_string_to_metric_families(instruments.exposition((0, 1)).decode()):
-        for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
-                return sample.value
-    return 0.0
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def added() -> Callable[..., float]:
             before[f"{sample.name}{sorted(sample.labels.items())}"] = sample.value
 
     def since(name: str, **labels: str) -> float:
-        return read(name, **labels) - before.get(f"{name}{sorted(labels.items())}", 0.0)
+        return counted(name, **labels) - before.get(f"{name}{sorted(labels.items())}", 0.0)
 
     return since
 
@@ -96,8 +94,26 @@ async def test_tries_of_deliveries(database: Database, added: Callable[..., floa
     assert added("covergate_webhook_attempt_seconds_count") == 3
 
 
+async def test_what_is_delivered_again_by_hand(database: Database, added: Callable[..., float]) -> None:
+    gateway = await make_gateway(database)
+    hooks = Hooks(gateway)
+    endpoint, _ = await hooks.endpoint("https://partner.example/hooks")
+    await hooks.publish(times=3)
+    await redeliver(gateway, CALLER, (await hooks.due())[0])
+    await hooks.run_sql(
+        "UPDATE deliveries SET status = 'exhausted', next_attempt_at = NULL, due_at = NULL, ended_at = now(), tries = 12"
+    )
+    await recover(gateway, CALLER, endpoint, datetime.now(UTC) - timedelta(days=1), "exhausted")
+    await send_test(gateway, CALLER, endpoint)
+    await hooks.run_sql("UPDATE webhook_endpoints SET status = 'disabled'")
+    with pytest.raises(Problem):
+        await redeliver(gateway, CALLER, (await hooks.due())[0])
+    kinds = ("redelivery", "recovery", "test")
+    assert [added("covergate_webhook_redeliveries_total", kind=kind) for kind in kinds] == [1, 3, 1]
+
+
 def test_the_process_and_its_build() -> None:
     text = instruments.exposition((3, 10)).decode()
     assert 'covergate_build_info{python="3.' in text
     assert "process_resident_memory_bytes" in text and "process_open_fds" in text and "python_gc_" in text
-    assert read("covergate_database_connections", kind="limit") == 1
+    assert counted("covergate_database_connections", kind="limit") == 1

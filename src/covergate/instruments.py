@@ -19,6 +19,9 @@ GCCollector(registry=_REGISTRY)
 _BUILD = Gauge("covergate_build_info", "Always 1; the labels say what runs", ["version", "python"], registry=_REGISTRY)
 _BUILD.labels(importlib.metadata.version("covergate"), platform.python_version()).set(1)
 
+_ACCEPTED = Counter(
+    "covergate_verifications_accepted", "Verifications accepted", ["mode", "vendor"], registry=_REGISTRY
+)
 _ENDS = Counter(
     "covergate_verifications_ended",
     "Ends of verifications; `outcome` is `failed` or `canceled` where there is none",
@@ -60,6 +63,12 @@ _DELIVERY_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15),
     registry=_REGISTRY,
 )
+_REDELIVERIES = Counter(
+    "covergate_webhook_redeliveries",
+    "Deliveries repeated or tested by hand: redelivery, recovery, bulk, test",
+    ["kind"],
+    registry=_REGISTRY,
+)
 _REFUSALS = Counter(
     "covergate_http_refused",
     "Connections and requests refused before anybody was known, by the problem's code",
@@ -72,6 +81,10 @@ _POOL = Gauge(
     ["kind"],
     registry=_REGISTRY,
 )
+
+
+def count_accepted(mode: str, vendor: str) -> None:
+    _ACCEPTED.labels(mode, vendor).inc()
 
 
 def count_end(mode: str, vendor: str, outcome: str, failure_code: str | None, seconds: float) -> None:
@@ -92,6 +105,10 @@ def count_tokens(mode: str, vendor: str, number: int) -> None:
 def count_delivery(result: str, seconds: float) -> None:
     _DELIVERIES.labels(result).inc()
     _DELIVERY_SECONDS.observe(seconds)
+
+
+def count_redeliveries(kind: str, number: int = 1) -> None:
+    _REDELIVERIES.labels(kind).inc(number)
 
 
 def count_refusal(code: str) -> None:

@@ -208,9 +208,12 @@ SEALED_COLUMNS = (
 )
 """Every column of sealed values; a test holds it to the tables."""
 
-_FORGET_FINGERPRINTS = Query(
-    "UPDATE idempotency_keys SET fingerprint = :forgotten"
-    " WHERE tenant_id = :owner AND fingerprint_key_id <> :newest AND fingerprint <> :forgotten"
+_FORGET_FINGERPRINTS = tuple(
+    Query(
+        f"UPDATE {table} SET fingerprint = :forgotten"
+        f" WHERE {owner} = :owner AND fingerprint_key_id <> :newest AND fingerprint <> :forgotten"
+    )
+    for table, owner in (("idempotency_keys", "tenant_id"), ("bulk_job_keys", "owner"))
 )
 
 
@@ -340,7 +343,8 @@ async def _finish(gateway: Gateway, owner: str, newest: str) -> int:
             return 0  # its tenant was erased
         if not await data_keys.rewrap_key(db, gateway.sealer.ring, row, old_values=False):
             raise SealError(f"{newest} was wrapped anew meanwhile: run it again")
-        await _FORGET_FINGERPRINTS.run(db, {"owner": owner, "newest": newest, "forgotten": FORGOTTEN})
+        for forget in _FORGET_FINGERPRINTS:
+            await forget.run(db, {"owner": owner, "newest": newest, "forgotten": FORGOTTEN})
         return await data_keys.destroy_older(db, owner, newest)
 
 

@@ -24,7 +24,7 @@ from covergate.db.sql import Query
 from covergate.gateway import Gateway
 from covergate.payers import store, sync, unresolved
 from covergate.vendor_health import circuit_breaker, history, rate_limit, refused_credentials
-from covergate.verifications import bulk_jobs
+from covergate.verifications import bulk_jobs, bulk_keys
 from covergate.verifications.create import IDEMPOTENCY_KEPT
 from covergate.webhooks.events import KEPT as EVENTS_KEPT
 
@@ -55,6 +55,7 @@ KEPT: dict[str, Kept] = {
         *history.KEPT,
         *rate_limit.KEPT,
         *bulk_jobs.KEPT,
+        *bulk_keys.KEPT,
         Kept("verifications", f"{_RECORD}: see `erasure.py`; the bare rows of an erased tenant go after a month"),
         Kept("attempts", _RECORD),
         Kept("work", "deleted when the verification ends and nothing more is expected"),

@@ -32,7 +32,8 @@ from covergate.transport.transport import Transport
 from covergate.vendor_health.circuit_breaker import FLUSH_SECONDS, CircuitBreakers
 from covergate.vendor_health.history import COUNT_SECONDS, count_ended
 from covergate.vendors import VENDORS
-from covergate.verifications.bulk_work import BulkQueue, BulkWork
+from covergate.verifications.bulk_queue import BulkQueue
+from covergate.verifications.bulk_work import BulkWork
 from covergate.verifications.engine import Engine
 from covergate.verifications.lanes import Lanes
 from covergate.verifications.sweep import CLOSERS, close_late, wake_for_trials, wake_held_back

@@ -13,9 +13,12 @@ from covergate import ids
 from covergate.access.api_keys import create_key
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
-from covergate.verifications import store
-from covergate.verifications.bulk_work import BulkQueue, BulkWork
+from covergate.states import BulkAction
+from covergate.verifications import bulk_work, store
+from covergate.verifications.bulk_queue import BulkQueue
+from covergate.verifications.bulk_work import BulkWork
 from tests.support.clients import End, Headers, Keys, Post, Rows, Stuck, bearer, make_operator
+from tests.support.counters import counted
 from tests.support.waiting import eventually
 
 FAILED = {"status": ["failed"]}
@@ -40,6 +43,11 @@ def slices(gateway: Gateway) -> Slices:
         return len(jobs)
 
     return take
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_work, "TOGETHER", dict.fromkeys(BulkAction, 1))
 
 
 async def order(client: httpx.AsyncClient, headers: Headers, **body: Any) -> dict[str, Any]:
@@ -142,6 +150,69 @@ async def test_two_jobs_ask_once_unless_told_to_ask_again(
         continue
     assert numbers(await report(client, keys.full, again)) == ("completed", 3, {}, {}, 0)
     assert await retries(rows) == sorted(three * 2)
+
+
+async def test_resubmissions_are_written_together_and_two_jobs_at_once_ask_once(
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, three: list[str], rows: Rows
+) -> None:
+    both = [await order(client, keys.full, action="resubmit", filter=FAILED) for _ in range(2)]
+    jobs = await BulkQueue(gateway).claim(())
+    work = BulkWork(gateway, lambda: False)
+    await asyncio.gather(*(work.do(job) for job in jobs))
+    ends = [numbers(await report(client, keys.full, job)) for job in both]
+    assert sum(end[1] for end in ends) == 3 and sum(end[2].get("already_retried", 0) for end in ends) == 3
+    assert await retries(rows) == sorted(three)
+    written = await rows("SELECT DISTINCT xmin::text FROM verifications WHERE retry_of IS NOT NULL")
+    assert len(written) < 3
+
+
+async def test_the_same_question_in_a_job_is_asked_once_if_it_may_be_reused(
+    client: httpx.AsyncClient, keys: Keys, post: Post, end: End, slices: Slices, rows: Rows
+) -> None:
+    for _ in range(2):
+        await end((await post(max_age=3600))["id"], FailureCode.VENDOR_UNAVAILABLE)
+    job = await order(client, keys.full, action="resubmit", filter=FAILED)
+    await slices()
+    assert numbers(await report(client, keys.full, job)) == ("completed", 2, {}, {}, 0)
+    made = await rows(
+        "SELECT w.verification_id AS id, w.follows FROM work w JOIN verifications v ON v.id = w.verification_id"
+    )
+    assert len(made) == 2 and len([row for row in made if row.follows in {one.id for one in made}]) == 1
+
+
+async def test_the_same_key_makes_one_job(client: httpx.AsyncClient, keys: Keys, three: list[str], rows: Rows) -> None:
+    body = {"action": "resubmit", "filter": FAILED, "corrections": {"/patient/member_id": "M-1"}, "dry_run": False}
+    named = {"idempotency-key": "monday"}
+
+    async def ask(headers: Headers, **changes: Any) -> httpx.Response:
+        return await client.post("/v1/verifications/bulk", json={**body, **changes}, headers={**headers, **named})
+
+    # A refused one uses no key up.
+    assert (await ask(keys.full, filter={})).status_code == 422
+    both = await asyncio.gather(ask(keys.full), ask(keys.full))
+    replayed = await ask(keys.full)
+    [job] = {answer.json()["id"] for answer in (*both, replayed)}
+    assert {answer.status_code for answer in (*both, replayed)} == {202}
+    assert [answer.headers.get("idempotent-replayed") for answer in both].count("true") == 1
+    assert replayed.headers["idempotent-replayed"] == "true"
+    assert replayed.headers["location"] == f"/v1/bulk-jobs/{job}"
+    for changes in (
+        {"dry_run": True},
+        {"corrections": {"/patient/member_id": "M-2"}},
+        {"filter": {"vendor": "sohar"}},
+    ):
+        reused = await ask(keys.full, **changes)
+        assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+        assert "M-2" not in reused.text
+    # Another tenant's is another, and so is an operator's.
+    assert (await ask(keys.other)).json()["id"] != job
+    operators = await ask(keys.operator, corrections={})
+    assert (operators.status_code, operators.json()["matched"]) == (202, 3)
+    assert (await ask(keys.operator, corrections={})).json()["id"] == operators.json()["id"]
+    # After a day it is a new one.
+    await rows("UPDATE bulk_job_keys SET created_at = created_at - interval '25 hours' RETURNING 1")
+    later = await ask(keys.full)
+    assert (later.status_code, later.headers.get("idempotent-replayed")) == (202, None) and later.json()["id"] != job
 
 
 async def test_what_changed_meanwhile_is_skipped_with_the_reason(
@@ -267,8 +338,10 @@ async def test_events_are_delivered_once_more(
     assert (await client.post("/v1/verifications/bulk", json=body, headers=writer)).status_code == 403
     job = await order(client, keys.full, **body)
     assert [one["id"] for one in job["sample"]] == [told]
+    before = counted("covergate_webhook_redeliveries_total", kind="bulk")
     await slices()
     assert numbers(await report(client, keys.full, job)) == ("completed", 1, {}, {}, 0)
+    assert counted("covergate_webhook_redeliveries_total", kind="bulk") == before + 1
     [delivery] = await rows("SELECT id, status, tries, due_at FROM deliveries")
     assert (delivery.status, delivery.tries) == ("pending", 0) and delivery.due_at is not None
     log = await rows("SELECT subject_id FROM audit_events WHERE action = 'delivery.redeliver'")
@@ -293,7 +366,7 @@ async def test_it_stops_on_request_and_what_was_done_stays_done(
 
 
 async def test_a_job_is_stopped_between_two_verifications(
-    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, three: list[str], rows: Rows
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, three: list[str], rows: Rows, one_by_one: None
 ) -> None:
     job = await order(client, keys.full, action="resubmit", filter=FAILED)
     [claimed] = await BulkQueue(gateway).claim(())
@@ -309,7 +382,7 @@ async def test_a_job_is_stopped_between_two_verifications(
 
 
 async def test_a_stop_amid_a_slice_is_heard_before_the_next_verification(
-    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, post: Post, rows: Rows
+    client: httpx.AsyncClient, keys: Keys, gateway: Gateway, post: Post, rows: Rows, one_by_one: None
 ) -> None:
     first, *_ = [(await post())["id"] for _ in range(3)]
     job = await order(client, keys.full, action="cancel", filter={"status": ["queued"]})

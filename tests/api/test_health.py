@@ -15,6 +15,7 @@ from covergate.db.database import Database, asyncpg_dsn, make_engine
 from covergate.db.sealing import Sealer
 from covergate.gateway import Gateway, connections_of
 from tests.support.clients import Body, End, Keys, Post, Rows
+from tests.support.counters import counted
 from tests.support.waiting import eventually
 
 
@@ -75,7 +76,10 @@ async def test_backends_that_are_terminated_are_a_503_once(
 async def test_metrics_count_routes_and_hold_no_phi(
     client: httpx.AsyncClient, keys: Keys, post: Post, body: Body
 ) -> None:
+    accepted = "covergate_verifications_accepted_total"
+    before = counted(accepted, mode="test", vendor="sohar")
     verification = await post()
+    assert counted(accepted, mode="test", vendor="sohar") == before + 1
     await client.get(f"/v1/verifications/{verification['id']}", headers=keys.full)
     await client.request("BREW", "/v1/verifications")
     await client.get("/nowhere/Jane")
@@ -88,7 +92,7 @@ async def test_metrics_count_routes_and_hold_no_phi(
         in text
     )
     assert 'route="unmatched",status="404"' in text and "BREW" not in text
-    assert 'covergate_verifications_accepted_total{mode="test",vendor="sohar"} 1.0' in text
+    assert accepted in text
     assert 'covergate_verifications_open{waiting_for="start"} 1.0' in text
     for secret in ("Jane", "Sample", "ELIGIBLE", "intake-1", "ten_", "ver_", "key_"):
         assert secret not in text

@@ -74,7 +74,7 @@ async def test_staff_sees_neither_access_nor_audit(house: House, visit: Visit) -
     seen = await visit("staff", tenant="Clinic North")
     for path in ("/console/access", "/console/audit", "/console/audit/export/csv"):
         page = await seen.page(path)
-        await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+        await expect(page.get_by_role("heading")).to_have_text("You may not do this")
     await accessible(page)
 
 

@@ -102,4 +102,4 @@ async def test_a_payer_that_is_not_there_is_told(house: House, visit: Visit, can
 
 async def test_a_tenants_people_do_not_see_it(visit: Visit) -> None:
     page = await (await visit("staff", "administrator", tenant="Clinic North")).page("/console/payers")
-    await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+    await expect(page.get_by_role("heading")).to_have_text("You may not do this")

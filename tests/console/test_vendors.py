@@ -252,7 +252,7 @@ async def test_a_vendor_that_is_not_there_is_not_found(visit: Visit) -> None:
 @pytest.mark.parametrize("path", ["/console/vendors", "/console/vendors/sohar"])
 async def test_a_tenants_people_are_refused(visit: Visit, path: str) -> None:
     page = await (await visit("staff", "administrator", tenant="Clinic North")).page(path)
-    await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+    await expect(page.get_by_role("heading")).to_have_text("You may not do this")
     await expect(page.get_by_text("Sohar")).to_have_count(0)
 
 

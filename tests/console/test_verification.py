@@ -7,10 +7,10 @@ from html import unescape
 
 import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from covergate.access.api_keys import create_key
-from tests.console.browser import Visit, Watched, accessible, picture
+from tests.console.browser import Visit, Watched, accessible, picture, watched
 from tests.e2e.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -42,6 +42,10 @@ async def as_a_client(seen: Watched) -> httpx.AsyncClient:
     """The same session without a browser."""
     cookie = (await seen.context.cookies())[0]
     return httpx.AsyncClient(base_url=seen.url, cookies={cookie["name"]: cookie["value"]}, trust_env=False)
+
+
+def csrf_of(page: httpx.Response) -> str:
+    return page.text.partition('data-csrf="')[2][:64]
 
 
 async def test_the_story_of_an_ended_one(house: House, visit: Visit) -> None:
@@ -179,6 +183,30 @@ async def test_the_patient_is_shown_for_a_reason_and_for_ten_minutes(house: Hous
     assert (await house.sql(looks, id=id_))[0].n == read
 
 
+async def test_without_scripts_it_is_masked_in_time(
+    house: House, visit: Visit, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await completed(house, "ELIGIBLE-masked")
+    seen = await visit("operations", "phi")
+    async with await as_a_client(seen) as client:
+        token = csrf_of(await client.get("/console/account"))
+        where = f"/console/verifications/{id_}"
+        assert "refresh" not in (await client.get(where)).text.partition("</head>")[0]
+        shown = await client.post(f"{where}/reveal", data={"csrf": token, "reason": "billing"}, follow_redirects=True)
+        told = re.search(r'<noscript><meta http-equiv="refresh" content="(\d+); url=(.+)"></noscript>', shown.text)
+        assert "Jane" in shown.text and told and told[2] == where and 560 < int(told[1]) <= 602
+        for path in ("/raw?exchange=1", "/print"):
+            seconds, _, url = (await client.get(where + path)).headers["refresh"].partition("; url=")
+            assert 560 < int(seconds) <= 602 and url in (where, f"{where}/raw")
+    monkeypatch.setattr("covergate.console.page._seconds_to", lambda _: 1)
+    state = await seen.context.storage_state()
+    async with watched(browser, seen.url, java_script_enabled=False, storage_state=state) as plain:
+        page = await opened(plain, id_)
+        await expect(page.locator("#patient")).to_contain_text("Jane Sample")
+        await house.sql("UPDATE console_sessions SET revealed = '{}'")
+        await expect(page.get_by_role("button", name="Show the patient")).to_be_visible()
+
+
 async def test_what_renews_itself_reads_no_phi(house: House, visit: Visit) -> None:
     id_ = await completed(house, "ELIGIBLE-renewed")
     seen = await visit("operations", "phi")
@@ -236,7 +264,7 @@ async def test_a_tenants_staff_sees_its_own_alone(house: House, visit: Visit) ->
     await expect((await opened(live, id_)).locator("h1")).to_have_text("Not found")
     before = await house.read(id_)
     async with await as_a_client(seen) as client:
-        token = (await client.get("/console/account")).text.partition('data-csrf="')[2][:64]
+        token = csrf_of(await client.get("/console/account"))
         for path, status in (("", 404), ("/raw", 404), ("/print", 404)):
             assert (await client.get(f"/console/verifications/{id_}{path}")).status_code == status
         for path, status in (
@@ -354,9 +382,8 @@ async def test_it_can_be_read_and_worked_with_without_scripts(house: House, visi
     id_ = await house.create("sohar", "NEVER-plain")
     await house.happens(id_, "submitted")
     seen = await visit("operations")
-    page = await seen.page("/console/account")
-    token = await page.locator("body").get_attribute("data-csrf")
     async with await as_a_client(seen) as client:
+        token = csrf_of(await client.get("/console/account"))
         read = await client.get(f"/console/verifications/{id_}")
         assert "Waits for Sohar since" in read.text
         assert "The vendor&#39;s work is not recalled" in read.text

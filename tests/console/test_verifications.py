@@ -177,6 +177,7 @@ async def test_what_failed_is_asked_again_with_corrections_and_a_count_is_ordere
     page = await counted(seen, "status=failed&external_id=bulk", "Ask again")
     await expect(page.locator("main")).to_contain_text("2 verifications match")
     await expect(page.locator("main")).to_contain_text("pays the vendor for each")
+    await expect(page.get_by_role("link", name="Verifications", exact=True)).to_have_attribute("aria-current", "page")
     await expect(link_to(page, made[0])).to_have_count(1)
     await accessible(page)
     other = await (await visit("operations")).page(

@@ -135,7 +135,7 @@ async def test_a_partner_comes_in_by_a_link_and_sees_only_its_webhooks(
         await expect(page.get_by_role("heading", level=1)).to_contain_text("/norths")
         for elsewhere in ("/console/audit", "/console/access", "/console/payers"):
             await page.goto(f"{seen.url}{elsewhere}")
-            await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+            await expect(page.get_by_role("heading")).to_have_text("You may not do this")
 
 
 @pytest.mark.parametrize("action", ["change", "switch", "delete", "rotate", "test", "recover"])
@@ -203,11 +203,30 @@ async def test_operators_see_all_tenants_the_failing_ones_first(house: House, vi
     await house.sql("UPDATE webhook_endpoints SET failing_since = NULL, failures_in_row = 0")
 
 
+async def test_the_list_goes_on_page_by_page(
+    house: House, visit: Visit, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await made(house, f"{server.url}/paged-{number}", "Clinic Paged")
+    monkeypatch.setattr("covergate.webhooks.endpoint_list.MOST_ENDPOINTS_LISTED", 2)
+    seen = await visit("webhooks", tenant="Clinic Paged")
+    async with httpx.AsyncClient(base_url=seen.url, cookies=await cookies_of(seen)) as client:
+        first, second, third = [
+            (await client.get("/console/webhooks", params={"page": number})).text for number in (1, 2, 3)
+        ]
+        wrong = await client.get("/console/webhooks", params={"page": 0})
+    assert "/paged-2" in first and "/paged-1" in first and "/paged-0" not in first
+    assert 'href="/console/webhooks?page=2" rel="next"' in first
+    assert "/paged-0" in second and "/paged-1" not in second and 'rel="next"' not in second
+    assert "There is no such page any more." in third
+    assert wrong.status_code == 422 and "This part of the address cannot be used: page." in wrong.text
+
+
 async def test_without_the_role_there_is_no_page(visit: Visit) -> None:
     seen = await visit("staff", tenant="Clinic North")
     for path in ("webhooks", "webhooks/check", "webhooks/whe_x", "webhooks/deliveries/dlv_x", "webhooks/whe_x/recover"):
         page = await seen.page(f"/console/{path}")
-        await expect(page.get_by_role("heading")).to_have_text("The API key lacks a scope")
+        await expect(page.get_by_role("heading")).to_have_text("You may not do this")
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
 ) -> None:
     """Two equal keys make two turns, and the second fails: it alone gets the error."""
     turns = 0
-    insert = create._insert
+    insert = create.insert_all
 
     async def refused_at_first(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
         nonlocal turns
@@ -104,7 +104,7 @@ async def test_what_one_turn_has_created_stays_created_if_the_next_is_refused(
             raise ValueError("refused")
         return await insert(db, rows)
 
-    monkeypatch.setattr(create, "_insert", refused_at_first)
+    monkeypatch.setattr(create, "insert_all", refused_at_first)
     acceptance = Acceptance(engine.gateway)
     # Else the first to ask for the tenant's keys would be accepted before the others are there.
     await engine.gateway.meet(TENANT, GATEWAY)

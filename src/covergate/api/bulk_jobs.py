@@ -11,7 +11,7 @@ from covergate import ids
 from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, Mender, NoQuery, limits_of
 from covergate.api.describe import Described, documented
-from covergate.api.http import NoBody, json_answer, json_body
+from covergate.api.http import NoBody, idempotency_key, json_answer, json_body
 from covergate.api.pages import PageQuery, listed, position_of
 from covergate.api.verifications import FilteredBy
 from covergate.states import BulkAction
@@ -19,11 +19,11 @@ from covergate.verifications.bulk_jobs import (
     SAMPLE,
     BulkOrder,
     list_jobs,
-    make_job,
     read_job,
     require_power,
     stop_job,
 )
+from covergate.verifications.bulk_keys import make_job_once
 from covergate.verifications.operator import Resolution
 from covergate.verifications.resubmit import LONGEST_POINTER
 
@@ -64,9 +64,12 @@ class BulkVerifications(BaseModel):
         " creates, and leaves out what was asked again before unless `again`. `redeliver` also needs `webhooks:manage`;"
         " `resolve` is for operators, who act across tenants unless they name one.",
         body=(BulkVerifications, examples.BULK_VERIFICATIONS),
+        headers=("Idempotency-Key",),
         answers={
-            200: Described("What matches", schemas.BulkJobShown, examples.COUNTED_JOB),
-            202: Described("It will be done", schemas.BulkJobShown, examples.QUEUED_JOB, ("Location",)),
+            200: Described("What matches", schemas.BulkJobShown, examples.COUNTED_JOB, ("Idempotent-Replayed",)),
+            202: Described(
+                "It will be done", schemas.BulkJobShown, examples.QUEUED_JOB, ("Location", "Idempotent-Replayed")
+            ),
         },
         problems=(413, 415, 422),
     ),
@@ -80,10 +83,12 @@ async def post_bulk(
 ) -> Response:
     require_power(caller, body.action)
     limits_of(request).search(caller.operator_id or caller.tenant_id)
-    shown = await make_job(gateway, caller, body.order(), dry_run=body.dry_run)
+    key = idempotency_key(request)
+    shown, replayed = await make_job_once(gateway, caller, body.order(), dry_run=body.dry_run, key=key)
+    headers = {"idempotent-replayed": "true"} if replayed else {}
     if body.dry_run:
-        return json_answer(shown)
-    return json_answer(shown, 202, {"location": f"/v1/bulk-jobs/{shown['id']}"})
+        return json_answer(shown, 200, headers)
+    return json_answer(shown, 202, {**headers, "location": f"/v1/bulk-jobs/{shown['id']}"})
 
 
 @router.get(

@@ -77,14 +77,7 @@ def _is_place(place: str) -> bool:
     ),
 )
 async def post_redelivery(
-    request: Request,
-    gateway: GatewayOf,
-    caller: WebhookManager,
-    _: NoQuery,
-    __: NoBody,
-    delivery_id: str,
+    request: Request, gateway: GatewayOf, caller: WebhookManager, _: NoQuery, __: NoBody, delivery_id: str
 ) -> Response:
     limits_of(request).redelivery(caller.tenant_id)
-    delivery = await deliveries.redeliver(gateway, caller, delivery_id)
-    request.app.state.metrics.redeliveries.labels("redelivery").inc()
-    return json_answer(delivery, 202)
+    return json_answer(await deliveries.redeliver(gateway, caller, delivery_id), 202)

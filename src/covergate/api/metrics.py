@@ -34,9 +34,6 @@ class Metrics:
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
-        self.accepted = Counter(
-            "covergate_verifications_accepted", "Verifications accepted", ["mode", "vendor"], registry=self.registry
-        )
         self.replayed = Counter(
             "covergate_idempotent_replays", "Creates answered by an Idempotency-Key", ["mode"], registry=self.registry
         )
@@ -45,9 +42,6 @@ class Metrics:
             "Inbound vendor events by verdict: stored, duplicate, forged, too_many, unknown",
             ["vendor", "verdict"],
             registry=self.registry,
-        )
-        self.redeliveries = Counter(
-            "covergate_webhook_redeliveries", "Deliveries repeated or tested by hand", ["kind"], registry=self.registry
         )
         self.backlog = Backlog(self.registry)
 

@@ -205,8 +205,6 @@ def _told(request: Request, created: Created, mode: str) -> dict[str, str]:
     if created.replayed:
         metrics.replayed.labels(mode).inc()
         headers["idempotent-replayed"] = "true"
-    elif created.row is not None:
-        metrics.accepted.labels(mode, created.row["vendor"]).inc()
     return headers
 
 

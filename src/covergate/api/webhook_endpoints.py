@@ -196,7 +196,6 @@ async def send_test_event(
     type_ = EventType(body.event_type)
     full = examples.full_sample(type_, today_eastern(datetime.now(UTC)))
     delivery_id = await endpoints.send_test(gateway, caller, endpoint_id, type_, full)
-    request.app.state.metrics.redeliveries.labels("test").inc()
     async with gateway.connection() as db:
         return json_answer(await deliveries.read_delivery(db, delivery_id), 202)
 
@@ -244,6 +243,5 @@ async def recover_webhook_endpoint(
 ) -> Response:
     limits_of(request).redelivery(caller.tenant_id)
     count = await recovery.recover(gateway, caller, endpoint_id, body.since, body.status)
-    request.app.state.metrics.redeliveries.labels("recovery").inc(count)
     shown = {"object": "recovery", "endpoint_id": endpoint_id, "since": instant(body.since), "status": body.status}
     return json_answer({**shown, "count": count}, 202)

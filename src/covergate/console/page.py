@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 from fastapi import Request, Response
@@ -32,6 +33,15 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
+_TITLES = {
+    "insufficient_scope": "You may not do this",
+    "invalid_request": "This cannot be done as it stands",
+    "invalid_cursor": "This part of the list is not there",
+    "method_not_allowed": "There is no such page",
+    "unauthorized": "You are not signed in",
+}
+"""Problem code → its title for people, if the API's speaks of requests and keys."""
+
 
 def render(
     request: Request,
@@ -40,23 +50,38 @@ def render(
     *,
     status: int = 200,
     live: bool = False,
+    hides_at: datetime | None = None,
     **given: Any,
 ) -> Response:
-    """`live`: the parts of it that say so are renewed when something changes."""
+    """`live`: the parts of it that say so are renewed when something changes. `hides_at`: until then it may show PHI."""
     gateway = gateway_behind(request)
     text = _TEMPLATES.get_template(f"{template}.html.jinja").render(
         visitor=visitor,
         path=request.url.path,
         entries=entries_for(visitor) if visitor else (),
         live=live,
+        hides_in=_seconds_to(hides_at) if hides_at and live else None,
         has_live_vendors=bool(gateway.enabled("live")),
         **given,
     )
     headers = dict(HEADERS)
     if visitor is not None:
-        # Whoever has left the desk is shown the door, with script or without.
-        headers["refresh"] = f"{gateway.settings.console_idle_minutes * 60 + 5}; url={MOUNTED_AT}/sign-in?idle=1"
+        # With script a live page masks its own part, so that nothing is lost that somebody types elsewhere on it.
+        headers |= leaving(visitor, None if live else hides_at, request.url.path)
     return Response(text, status_code=status, media_type="text/html", headers=headers)
+
+
+def leaving(visitor: Visitor, hides_at: datetime | None, path: str) -> dict[str, str]:
+    """Whoever has left the desk is shown the door, and what was revealed is masked in time, with script or without."""
+    seconds, url = visitor.gateway.settings.console_idle_minutes * 60 + 5, f"{MOUNTED_AT}/sign-in?idle=1"
+    if hides_at is not None:
+        seconds, url = min((seconds, url), (_seconds_to(hides_at), path))
+    return {"refresh": f"{seconds}; url={url}"}
+
+
+def _seconds_to(moment: datetime) -> int:
+    """At least one, and not before it."""
+    return max(1, ceil((moment - datetime.now(UTC)).total_seconds()) + 1)
 
 
 def error_page(request: Request, problem: Problem) -> Response:
@@ -66,6 +91,7 @@ def error_page(request: Request, problem: Problem) -> Response:
         "error",
         status=problem.status,
         problem=problem,
+        title=_TITLES.get(problem.code, problem.title),
         request_id=request.state.request_id,
         signed_in=hasattr(request.state, "session"),
     )

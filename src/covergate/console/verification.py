@@ -21,7 +21,7 @@ from covergate.access import audit
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, REVEALED_FOR, Reason, reveal
 from covergate.access.quotas import REDELIVERIES, creates_policy
-from covergate.console.page import render
+from covergate.console.page import leaving, render
 from covergate.console.raw_reply import address_in_raw, lines_of
 from covergate.console.story_picture import STEP_MARKS, picture_of
 from covergate.console.visitor import (
@@ -217,7 +217,8 @@ async def printed(visitor: Revealer, verification_id: str) -> Response:
     shown = await read_one(visitor.gateway, caller, verification_id, "verification.answers")
     if not caller.sees_phi:
         return _back(verification_id, "masked")
-    return Response(answers_page(answers_view(shown, phi=True), shown), media_type="text/html", headers=PAGE_HEADERS)
+    headers = PAGE_HEADERS | leaving(visitor, visitor.session.revealed[verification_id], _path_of(verification_id))
+    return Response(answers_page(answers_view(shown, phi=True), shown), media_type="text/html", headers=headers)
 
 
 @router.get("/verifications/{verification_id}/raw")
@@ -243,6 +244,7 @@ async def raw_reply(
         request,
         "raw_reply",
         visitor,
+        hides_at=visitor.session.revealed[verification_id],
         verification_id=verification_id,
         number=exchange,
         exchange=shown,
@@ -254,9 +256,13 @@ async def raw_reply(
     )
 
 
-def _back(verification_id: str, done: str) -> Response:
+def _path_of(verification_id: str) -> str:
     """`verification_id` was found, so it is an id."""
-    return RedirectResponse(f"{MOUNTED_AT}/verifications/{verification_id}?done={done}", 303)
+    return f"{MOUNTED_AT}/verifications/{verification_id}"
+
+
+def _back(verification_id: str, done: str) -> Response:
+    return RedirectResponse(f"{_path_of(verification_id)}?done={done}", 303)
 
 
 def _refused(verification_id: str, problem: Problem) -> Response:
@@ -290,6 +296,7 @@ async def _page(
         "verification",
         visitor,
         live=is_open or _is_told(story) or caller.sees_phi or live,
+        hides_at=visitor.session.revealed[verification_id] if caller.sees_phi else None,
         v=shown,
         story=story,
         is_open=is_open,

@@ -29,7 +29,6 @@ from covergate.errors import FieldError, Problem
 from covergate.states import DeliveryStatus, EndpointStatus, EventType
 from covergate.webhooks import deliveries, endpoints, recovery
 from covergate.webhooks.endpoint_list import (
-    MOST_ENDPOINTS_LISTED,
     MOST_MISSED_COUNTED,
     MOST_WAITING_COUNTED,
     count_missed,
@@ -47,6 +46,7 @@ from covergate.webhooks.signature_check import Finding, check_signature, headers
 router = APIRouter()
 
 DELIVERIES_SHOWN = 50
+MOST_PAGES = 10_000
 LONGEST_URL, LONGEST_DESCRIPTION = 2048, 200
 _SAID: dict[str, tuple[str, str]] = {
     "changed": ("done", "It was changed. What is sent from now on goes by it."),
@@ -80,8 +80,13 @@ def thin_only(_: EventType, __: date) -> dict[str, Any] | None:
 
 
 @router.get("/webhooks")
-async def webhooks_page(request: Request, visitor: WebhookKeeper, done: str = "") -> Response:
-    return await _list(request, visitor, said=_SAID.get(done))
+async def webhooks_page(
+    request: Request,
+    visitor: WebhookKeeper,
+    done: str = "",
+    page: Annotated[int, Query(ge=1, le=MOST_PAGES)] = 1,
+) -> Response:
+    return await _list(request, visitor, said=_SAID.get(done), page=page)
 
 
 @router.post("/webhooks")
@@ -110,15 +115,18 @@ async def _list(
     said: tuple[str, str] | None = None,
     problem: Problem | None = None,
     status: int = 200,
+    page: int = 1,
 ) -> Response:
+    rows, has_more = await list_standing(visitor.gateway, visitor.caller, page)
     return render(
         request,
         "webhooks",
         visitor,
         status=status,
         live=problem is None,
-        rows=await list_standing(visitor.gateway, visitor.caller),
-        most=MOST_ENDPOINTS_LISTED,
+        rows=rows,
+        page=page,
+        has_more=has_more,
         most_waiting=MOST_WAITING_COUNTED,
         event_types=list(EventType),
         form=visitor.form,
@@ -148,7 +156,7 @@ async def check_pasted(request: Request, visitor: WebhookKeeper) -> Response:
 
 
 async def _check(request: Request, visitor: Visitor, *, chosen: str, findings: list[Finding] | None = None) -> Response:
-    rows = await list_standing(visitor.gateway, visitor.caller)
+    rows, _ = await list_standing(visitor.gateway, visitor.caller)
     if chosen and chosen not in {row.id for row in rows}:
         rows = [await read_standing_of(visitor.gateway, visitor.caller, chosen), *rows]
     return render(request, "webhook_check", visitor, rows=rows, chosen=chosen, findings=findings)

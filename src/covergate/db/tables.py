@@ -559,6 +559,22 @@ bulk_jobs = Table(
     Index("ix_bulk_jobs_created_at", "created_at"),
 )
 
+bulk_job_keys = Table(
+    "bulk_job_keys",
+    metadata,
+    Column("asked_by", Text, nullable=False, comment="the key's tenant, or the operator"),
+    Column("mode", Text, nullable=False, comment="empty: of both"),
+    Column("key", Text, nullable=False),
+    Column("owner", Text, nullable=False, comment="whose data key the fingerprint is under; empty: the gateway's"),
+    Column("fingerprint", LargeBinary, nullable=False, comment="keyed HMAC of the order"),
+    Column("fingerprint_key_id", Text, nullable=False),
+    Column("job_id", Text, ForeignKey("bulk_jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=now),
+    PrimaryKeyConstraint("asked_by", "mode", "key"),
+    Index("ix_bulk_job_keys_created_at", "created_at"),
+    Index("ix_bulk_job_keys_job_id", "job_id"),
+)
+
 bulk_items = Table(
     "bulk_items",
     metadata,

@@ -1,14 +1,14 @@
 """One action on many verifications, as a job: what matched when it was ordered, how far it is, and what became of each.
 
 The verifications are written down with the job (`bulk_items`), so what was counted is what is done: none that comes later is
-taken in. A worker does them one by one (`bulk_work.py`). Invariant: what a job did to a verification and the note of it are one
-transaction, so none is done twice, whatever dies.
+taken in. A worker does them, some at a time (`bulk_work.py`). Invariant: what a job did to a verification and the note of it
+are one transaction, so none is done twice, whatever dies.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -140,12 +140,18 @@ def read_filters(stored: Mapping[str, Any]) -> Filters:
 
 
 async def make_job(
-    gateway: Gateway, caller: Caller, order: BulkOrder, *, dry_run: bool, counted: str | None = None
+    gateway: Gateway,
+    caller: Caller,
+    order: BulkOrder,
+    *,
+    dry_run: bool,
+    counted: str | None = None,
+    claim: Callable[[AsyncConnection, str], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
     """The job as it is shown: for a dry run only counted. Raises Problem for an order that cannot be.
 
     `counted` is the dry run that somebody looked at before: it is used up, so that it is ordered once, and more than it
-    counted are not done (`too_many_matched`).
+    counted are not done (`too_many_matched`). `claim`, in the transaction that makes it, raises if it may not be made.
     """
     if errors := _errors(caller, order):
         raise Problem("invalid_request", "errors lists everything that is wrong", errors)
@@ -176,6 +182,8 @@ async def make_job(
             if most is None:
                 raise _no_such_job()
         await _MAKE.run(db, values)
+        if claim is not None:
+            await claim(db, job_id)
         matched, sample = await _match(db, gateway, caller, order, None if dry_run else job_id)
         if matched > MOST_MATCHED:
             raise Problem("too_many_matched", f"more than {MOST_MATCHED:,} verifications match: narrow the filter")

@@ -1,4 +1,4 @@
-"""A worker at bulk jobs: one verification after the other, each in a transaction of its own.
+"""A worker at bulk jobs: a few verifications at a time, each in a transaction of its own; resubmissions are written together.
 
 A job is claimed with a lease like everything else (`db/queue.py`), for a slice of a few seconds; then it is due again, for
 whichever worker comes. Which verifications are left stands in `bulk_items`, so a slice that died is gone on with where it was.
@@ -11,8 +11,8 @@ requests: if there is no more, the job waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,53 +20,48 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import crash_points
-from covergate.access.caller import Caller, CallerKind, Origin
-from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy
+from covergate import crash_points, instruments
 from covergate.access.vendor_accounts import refresh_accounts
 from covergate.db.outage import DATABASE_ERRORS
-from covergate.db.queue import announce, due, renewing, taking
+from covergate.db.queue import announce
 from covergate.db.sealing import GATEWAY, SealError
-from covergate.db.sql import Query, Record
+from covergate.db.sql import Query
 from covergate.errors import Problem
 from covergate.gateway import Gateway
-from covergate.payers.directory import DirectoryCache
 from covergate.states import BulkAction, BulkOutcome, BulkStatus
-from covergate.verifications.bulk_jobs import BULK_JOBS, NOT_RETRIED, place_of_corrections, read_filters
+from covergate.verifications.bulk_jobs import BULK_JOBS, place_of_corrections
+from covergate.verifications.bulk_queue import (
+    ALREADY_RETRIED,
+    NO_LONGER_MATCHES,
+    BulkSkipped,
+    BulkStopped,
+    ClaimedJob,
+)
+from covergate.verifications.bulk_resubmit import Resubmissions
 from covergate.verifications.cancel import cancel_in
-from covergate.verifications.create import Acceptance
-from covergate.verifications.operator import Resolution, lock_callers, resolve_in
-from covergate.verifications.queries import Filters, matching
-from covergate.verifications.request import CreateVerification
-from covergate.verifications.resubmit import resubmit
+from covergate.verifications.operator import lock_callers, resolve_in
+from covergate.verifications.queries import matching
 from covergate.verifications.view import JOINED
 from covergate.webhooks.deliveries import redeliver_all
 
 log = structlog.get_logger(__name__)
 
-JOBS_AT_ONCE = 2
-"""In one worker; each takes one connection."""
 SLICE_SECONDS = 5.0
 LOOKED_AT = 100
-LEFT_TO_REQUESTS = 0.5
-"""The part of a tenant's quota that jobs do not touch."""
+TOGETHER = {
+    BulkAction.RESUBMIT: 50,
+    BulkAction.CANCEL: 4,
+    BulkAction.RESOLVE: 4,
+    BulkAction.REDELIVER: 4,
+}
+"""Verifications that a job does at the same time: resubmissions are written together, each of the others has its connection."""
 
-NO_LONGER_MATCHES, NOTHING_TO_DELIVER, INTERNAL = "no_longer_matches", "nothing_to_deliver", "internal_error"
-ALREADY_RETRIED = "already_retried"
+NOTHING_TO_DELIVER, INTERNAL = "nothing_to_deliver", "internal_error"
 SKIPS = frozenset(
     {"already_ended", "not_ended", ALREADY_RETRIED, "inquiry_erased", "not_waiting_for_operator", "not_found"}
 )
 """Problems that say that there is nothing to be done, or not any more; any other is a failure."""
 
-_CLAIM = Query(f"""
-WITH lanes AS (SELECT 'bulk' AS lane, CAST(:room AS int) AS room), due AS MATERIALIZED (
-{due("bulk_jobs", "id", "lanes", "t.due_at IS NOT NULL")}
-), {taking("bulk_jobs", "id")}
-SELECT * FROM taken""")
-_RENEW = Query(renewing("bulk_jobs", "id"))
-_NEXT_IN = Query(
-    "SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM bulk_jobs WHERE due_at > now()"
-)
 _OURS = "id = :id AND step = :step AND due_at IS NOT NULL"
 _BEGIN = Query(f"""
 UPDATE bulk_jobs SET status = '{BulkStatus.RUNNING}', started_at = coalesce(started_at, clock_timestamp())
@@ -88,87 +83,6 @@ FOR NO KEY UPDATE OF i""")
 _NOTE = Query("""
 UPDATE bulk_items SET outcome = :outcome, reason = :reason
 WHERE job_id = :id AND verification_id = :verification AND outcome IS NULL""")
-_LOCK_ORIGINAL = Query("SELECT id FROM verifications WHERE id = :verification FOR NO KEY UPDATE")
-_MAY_BE_RETRIED = Query(f"SELECT true FROM verifications v WHERE v.id = :verification AND {NOT_RETRIED}")
-_TENANT_OF = Query("SELECT tenant_id FROM verifications WHERE id = :verification")
-
-
-class _Stopped(Exception):
-    """The job is another worker's, or was stopped, or this verification was done."""
-
-
-class _Skipped(Exception):
-    """There is nothing to be done to this one, or not any more."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
-    """A job of this worker's, for a slice. Its caller is who ordered it, with what that one may see."""
-
-    id: str
-    step: int
-    action: BulkAction
-    caller: Caller
-    filters: Filters
-    resolution: Resolution | None
-    again: bool
-    corrections_sealed: bytes | None = field(repr=False)
-
-    @property
-    def key(self) -> str:
-        return self.id
-
-    @property
-    def named(self) -> dict[str, Any]:
-        return {"id": self.id, "step": self.step}
-
-
-class BulkQueue:
-    """The queue of jobs."""
-
-    channel = BULK_JOBS
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self.more = False
-
-    async def claim(self, under_way: Collection[ClaimedJob]) -> Sequence[ClaimedJob]:
-        room = JOBS_AT_ONCE - len(under_way)
-        self.more = room <= 0
-        if room <= 0:
-            return ()
-        async with self._gateway.connection() as db:
-            rows = await _CLAIM.all(db, {"room": room})
-        return [_claimed(row) for row in rows]
-
-    async def next_in(self) -> float | None:
-        async with self._gateway.connection() as db:
-            seconds: float | None = await _NEXT_IN.scalar(db)
-        return seconds
-
-    async def renew(self, rows: Sequence[ClaimedJob]) -> None:
-        async with self._gateway.connection() as db:
-            await _RENEW.run(db, {"keys": [row.id for row in rows], "steps": [row.step for row in rows]})
-
-
-def _claimed(row: Record) -> ClaimedJob:
-    kind = CallerKind(row.actor_kind)
-    scopes = frozenset({"verifications:read" if kind is CallerKind.KEY else "phi"} if row.sees_phi else ())
-    origin = Origin(row.request_id, row.address, row.acting_user)
-    return ClaimedJob(
-        row.id,
-        row.step,
-        BulkAction(row.action),
-        Caller(row.tenant_id, row.mode, row.actor_id, scopes, kind=kind, origin=origin),
-        read_filters(row["filter"]),
-        None if row.resolution is None else Resolution(row.resolution),
-        row.again,
-        row.corrections_sealed,
-    )
 
 
 class BulkWork:
@@ -176,12 +90,10 @@ class BulkWork:
 
     def __init__(self, gateway: Gateway, stopping: Callable[[], bool], slice_seconds: float = SLICE_SECONDS) -> None:
         self.gateway = gateway
-        self.quotas = Quotas(gateway)
+        self._resubmissions = Resubmissions(gateway)
+        self.quotas = self._resubmissions.quotas
         self._stopping = stopping
         self._slice_seconds = slice_seconds
-        self._creates: QuotaPolicy = creates_policy(gateway.settings)
-        self._acceptance = Acceptance(gateway)
-        self._payers = DirectoryCache(gateway)
 
     async def do(self, job: ClaimedJob) -> None:
         """One slice."""
@@ -201,16 +113,16 @@ class BulkWork:
                 async with gateway.connection() as db:
                     await _COMPLETE.run(db, job.named)
                 return None
-            for row in rows:
+            items = deque(row.verification_id for row in rows)
+            while items:
                 if self._stopping() or asyncio.get_running_loop().time() > until:
                     return await self._go_on_in(job, 0.0)
-                try:
-                    await self._one(job, row.verification_id, corrections)
-                except _Stopped:
-                    if not await self._is_ours(job):
-                        return None
-                except Problem as problem:
-                    return await self._go_on_in(job, float(problem.retry_after or 1))
+                some = [items.popleft() for _ in range(min(TOGETHER[job.action], len(items)))]
+                errors = await self._some(job, some, corrections)
+                if any(isinstance(error, BulkStopped) for error in errors) and not await self._is_ours(job):
+                    return None
+                if waits := [error.retry_after or 1 for error in errors if isinstance(error, Problem)]:
+                    return await self._go_on_in(job, float(max(waits)))
 
     async def failed_inside(self, job: ClaimedJob) -> None:
         """It comes again when its lease ends."""
@@ -238,21 +150,28 @@ class BulkWork:
             return None
         return opened
 
-    async def _one(self, job: ClaimedJob, verification_id: str, corrections: Mapping[str, Any] | None) -> None:
-        """Raises _Stopped, and Problem `rate_limited`. Whatever else is wrong with one is noted, and the others go on."""
+    async def _some(
+        self, job: ClaimedJob, verification_ids: Sequence[str], corrections: Mapping[str, Any] | None
+    ) -> list[BulkStopped | Problem]:
+        """Does these at the same time; which were stopped, and which there is no quota for."""
+        do: Callable[[str], Awaitable[None]] = partial(self._do_alone, job)
+        if job.action is BulkAction.RESUBMIT:
+            do = await self._resubmissions.of(job, verification_ids, corrections)
+        ends = await asyncio.gather(*(self._one(job, id_, do) for id_ in verification_ids), return_exceptions=True)
+        errors = [end for end in ends if isinstance(end, BaseException)]
+        for error in errors:
+            if not isinstance(error, BulkStopped | Problem):
+                raise error
+        return [error for error in errors if isinstance(error, BulkStopped | Problem)]
+
+    async def _one(self, job: ClaimedJob, verification_id: str, do: Callable[[str], Awaitable[None]]) -> None:
+        """Raises BulkStopped, and Problem `rate_limited`. Whatever else is wrong with one is noted, and the others go on."""
         try:
-            if job.action is BulkAction.RESUBMIT:
-                await self._resubmit(job, verification_id, corrections)
-            else:
-                async with self.gateway.transaction() as db:
-                    await self._take(db, job, verification_id)
-                    await self._act(db, job, verification_id)
-                    await _NOTE.run(db, _noted(job, verification_id, BulkOutcome.DONE))
-                    crash_points.point("before_bulk_commit")
+            await do(verification_id)
             return
-        except (_Stopped, *DATABASE_ERRORS):
+        except (BulkStopped, *DATABASE_ERRORS):
             raise
-        except _Skipped as skipped:
+        except BulkSkipped as skipped:
             reason, outcome = skipped.reason, BulkOutcome.SKIPPED
         except Problem as problem:
             if problem.code == "rate_limited":
@@ -267,12 +186,21 @@ class BulkWork:
         async with self.gateway.connection() as db:
             await _NOTE.run(db, _noted(job, verification_id, outcome, reason))
 
+    async def _do_alone(self, job: ClaimedJob, verification_id: str) -> None:
+        async with self.gateway.transaction() as db:
+            await self._take(db, job, verification_id)
+            redelivered = await self._act(db, job, verification_id)
+            await _NOTE.run(db, _noted(job, verification_id, BulkOutcome.DONE))
+            crash_points.point("before_bulk_commit")
+        instruments.count_redeliveries("bulk", redelivered)
+
     async def _take(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
         """The verification is this job's to be done, until the transaction is over."""
         if not await _TAKE.scalar(db, {"id": job.id, "verification": verification_id}):
-            raise _Stopped
+            raise BulkStopped
 
-    async def _act(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
+    async def _act(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> int:
+        """How many deliveries are sent again."""
         gateway, caller = self.gateway, job.caller
         match job.action:
             case BulkAction.CANCEL:
@@ -293,46 +221,17 @@ class BulkWork:
                 )
             case _:
                 await self._require_match(db, job, verification_id)
-                if not await redeliver_all(db, caller, verification_id):
-                    raise _Skipped(NOTHING_TO_DELIVER)
+                redelivered = await redeliver_all(db, caller, verification_id)
+                if not redelivered:
+                    raise BulkSkipped(NOTHING_TO_DELIVER)
+                return redelivered
+        return 0
 
     async def _require_match(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
         conditions, values, types = matching(self.gateway, job.caller, job.filters)
         query = Query(f"SELECT true FROM {JOINED} WHERE v.id = :item AND {' AND '.join(conditions)}", **types)
         if not await query.scalar(db, {**values, "item": verification_id}):
-            raise _Skipped(NO_LONGER_MATCHES)
-
-    async def _resubmit(self, job: ClaimedJob, verification_id: str, corrections: Mapping[str, Any] | None) -> None:
-        """A tenant's quota is asked last, right before the fee."""
-        if corrections is None:
-            raise Problem("inquiry_erased", "the job's corrections cannot be opened any more")
-        async with self.gateway.connection() as db:
-            await self._require_match(db, job, verification_id)
-            tenant_id = await _TENANT_OF.scalar(db, {"verification": verification_id})
-            await self._require_unretried(db, job, verification_id)
-        self.quotas.take(self._creates, tenant_id, leaving=LEFT_TO_REQUESTS)
-
-        async def claim(db: AsyncConnection) -> None:
-            await self._take(db, job, verification_id)
-            # Two jobs at the same original: the second sees what the first has made of it.
-            await _LOCK_ORIGINAL.run(db, {"verification": verification_id})
-            await self._require_unretried(db, job, verification_id)
-            await _NOTE.run(db, _noted(job, verification_id, BulkOutcome.DONE))
-
-        await resubmit(
-            self._acceptance,
-            self._payers,
-            job.caller,
-            verification_id,
-            corrections,
-            read=partial(CreateVerification.model_validate_json, strict=True),
-            claim=claim,
-        )
-        crash_points.point("after_bulk_resubmit")
-
-    async def _require_unretried(self, db: AsyncConnection, job: ClaimedJob, verification_id: str) -> None:
-        if not job.again and not await _MAY_BE_RETRIED.scalar(db, {"verification": verification_id}):
-            raise _Skipped(ALREADY_RETRIED)
+            raise BulkSkipped(NO_LONGER_MATCHES)
 
 
 def _noted(job: ClaimedJob, verification_id: str, outcome: BulkOutcome, reason: str | None = None) -> dict[str, Any]:

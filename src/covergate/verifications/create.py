@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids
+from covergate import ids, instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.group_commit import GroupCommit
@@ -54,12 +54,14 @@ class Again:
 
     `body` is what came, in one form: what an idempotency key is compared by. `removed`: pointers to the SSNs that are not
     asked again because they are not kept. `claim`, in the transaction that creates, raises if it may not be done any more.
+    `insert` is given what needs no transaction of its own: it claims and writes the row, and its audit.
     """
 
     of: str
     body: str
     removed: tuple[str, ...] = ()
     claim: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    insert: Callable[[Caller, dict[str, Any]], Awaitable[Record | None]] | None = None
 
 
 _COLUMNS = {
@@ -185,7 +187,9 @@ class Acceptance:
 
     async def _create(self, intake: Intake, idempotency_key: str | None, again: Again | None) -> Created:
         gateway, caller, request = self.gateway, intake.caller, intake.request
-        retry_of_exists = request.retry_of is None or await _exists(gateway, caller, request.retry_of)
+        retry_of_exists = (
+            request.retry_of is None or again is not None or await _exists(gateway, caller, request.retry_of)
+        )
         shared = [
             name
             for name in naming_records(request)
@@ -207,6 +211,8 @@ class Acceptance:
             values["fingerprint"] = gateway.sealer.digest(caller.tenant_id, "idempotency", _body(intake, again))
         if request.max_age is None and again is None:
             row = await self._inserts.add(values)
+        elif request.max_age is None and again is not None and again.insert is not None:
+            row = await again.insert(caller, values)
         else:
             row = await self._insert_alone(intake, values, again)
         if row is None:
@@ -216,12 +222,13 @@ class Acceptance:
                 said = "the idempotency key is being removed; send the request again"
                 raise Problem("unavailable", said, retry_after=1)
             return replay
+        instruments.count_accepted(caller.mode, values["vendor"])
         values |= {"metadata": request.metadata, "inquiry": intake.stated}
         return Created(values["id"], replayed=False, row={**values, **row})
 
     async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
         async with self.gateway.connection() as db:
-            inserted = await _insert(db, rows)
+            inserted = await insert_all(db, rows)
         return [inserted.get(row["id"]) for row in rows]
 
     async def _insert_alone(self, intake: Intake, values: dict[str, Any], again: Again | None) -> Record | None:
@@ -232,7 +239,7 @@ class Acceptance:
                 await again.claim(db)
             if request.max_age is not None:
                 values["follows"] = await self._leader(db, intake, values, request.max_age)
-            row = (await _insert(db, [values])).get(values["id"])
+            row = (await insert_all(db, [values])).get(values["id"])
             if row is not None and again is not None:
                 await audit.record(db, caller, "verification.retry", SubjectKind.VERIFICATION, [again.of])
             return row
@@ -262,12 +269,16 @@ class Acceptance:
             return None
         fingerprints = self.gateway.sealer.digests(caller.tenant_id, "idempotency", body)
         if row.fingerprint not in (FORGOTTEN, *fingerprints):
-            raise Problem(
-                "idempotency_key_reused",
-                "this Idempotency-Key was used with another body within the last 24 hours",
-                [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
-            )
+            raise key_reused()
         return Created(row.verification_id, replayed=True)
+
+
+def key_reused() -> Problem:
+    return Problem(
+        "idempotency_key_reused",
+        "this Idempotency-Key was used with another body within the last 24 hours",
+        [FieldError("reused", "use a new key for a new request", parameter="Idempotency-Key")],
+    )
 
 
 def _key(row: dict[str, Any]) -> object:
@@ -275,7 +286,7 @@ def _key(row: dict[str, Any]) -> object:
     return row["id"] if row["key"] is None else (row["tenant_id"], row["mode"], row["key"])
 
 
-async def _insert(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
+async def insert_all(db: AsyncConnection, rows: Sequence[dict[str, Any]]) -> dict[str, Record]:
     """id → its row; an id is missing if its idempotency key was used before, or if its tenant was erased."""
     values = {name: [row[name] for row in rows] for name in _COLUMNS}
     values |= {name: [array(row[name]) for row in rows] for name in ("route", "not_asked")}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,7 +46,7 @@ _FIND = Query(
     f"""
 SELECT v.id, v.tenant_id, v.mode, v.external_id, v.metadata, v.vendor, v.inquiry_sealed, v.erased_at, v.{IS_OPEN} AS open,
   v.deadline - v.created_at AS span, clock_timestamp() AS now
-FROM verifications v WHERE v.id = :id AND {WITHIN}""",
+FROM verifications v WHERE v.id = ANY(CAST(:ids AS text[])) AND {WITHIN}""",
     tenant_id="text",
     mode="text",
 )
@@ -68,12 +68,17 @@ async def resubmit(
     read: Callable[[bytes], CreateVerification],
     key: str | None = None,
     claim: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    insert: Callable[[Caller, dict[str, Any]], Awaitable[Record | None]] | None = None,
+    original: Record | None = None,
 ) -> Created:
     """The new verification. `read` makes a request of a body, and raises what it will if that is none.
 
-    Raises Problem: `not_found`, `not_ended`, `inquiry_erased`, and whatever a create may.
+    `claim`, `insert`: see `Again`. `original`: of `find_originals`, if it was found already. Raises Problem: `not_found`,
+    `not_ended`, `inquiry_erased`, and whatever a create may.
     """
-    row = await _find(acceptance.gateway, caller, verification_id)
+    row = original or (await find_originals(acceptance.gateway, caller, [verification_id])).get(verification_id)
+    if row is None:
+        raise no_such_verification()
     caller = replace(caller, within_tenant=row.tenant_id, within_mode=row.mode)
     # By Python's own JSON: whatever came as JSON can be told from other JSON, also if no request can hold it.
     body = json.dumps({"resubmit": verification_id, "corrections": dict(corrections)}, sort_keys=True)
@@ -84,7 +89,7 @@ async def resubmit(
         raise Problem("not_ended", "it is still open: its answer may come; cancel it first, or wait for its end")
     asked, removed = await _asked(acceptance.gateway, row)
     request = read(orjson.dumps(corrected(asked, corrections, phi=caller.sees_phi)))
-    again = Again(verification_id, body, tuple(at for at in removed if _has_none(request, at)), claim)
+    again = Again(verification_id, body, tuple(at for at in removed if _has_none(request, at)), claim, insert)
     payer = await payers.named(caller.mode, request.payer)
     try:
         return await acceptance.create(caller, request, key, payer, again)
@@ -105,15 +110,14 @@ def unless_retried(verification_id: str, known: int) -> Callable[[AsyncConnectio
     return claim
 
 
-async def _find(gateway: Gateway, caller: Caller, verification_id: str) -> Record:
-    row = None
-    if ids.is_id(ids.VERIFICATION, verification_id):
-        values = {"id": verification_id, "tenant_id": caller.within_tenant, "mode": caller.within_mode}
-        async with gateway.connection() as db:
-            row = await _FIND.one(db, values)
-    if row is None:
-        raise no_such_verification()
-    return row
+async def find_originals(gateway: Gateway, caller: Caller, verification_ids: Sequence[str]) -> dict[str, Record]:
+    """Those of the caller's, by their ids, with what `resubmit` needs of them."""
+    known = [one for one in verification_ids if ids.is_id(ids.VERIFICATION, one)]
+    if not known:
+        return {}
+    values = {"ids": known, "tenant_id": caller.within_tenant, "mode": caller.within_mode}
+    async with gateway.connection() as db:
+        return {row.id: row for row in await _FIND.all(db, values)}
 
 
 async def _asked(gateway: Gateway, row: Record) -> tuple[dict[str, Any], list[str]]:

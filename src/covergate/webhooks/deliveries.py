@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids
+from covergate import ids, instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page, plan_for_values
@@ -163,7 +163,9 @@ async def redeliver(gateway: Gateway, caller: Caller, delivery_id: str) -> dict[
         await _AGAIN.run(db, {"id": delivery_id})
         await audit.record(db, caller, "delivery.redeliver", SubjectKind.DELIVERY, [delivery_id])
         announce(db, DELIVERIES)
-        return await read_delivery(db, delivery_id)
+        delivery = await read_delivery(db, delivery_id)
+    instruments.count_redeliveries("redelivery")
+    return delivery
 
 
 async def redeliver_all(db: AsyncConnection, caller: Caller, verification_id: str) -> int:

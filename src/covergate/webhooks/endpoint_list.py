@@ -42,7 +42,7 @@ _LIST = Query(
 WITH shown AS MATERIALIZED (
   SELECT id FROM webhook_endpoints WHERE {_SEEN} AND (:id IS NULL OR id = :id)
   ORDER BY failing_since IS NULL, failing_since, failures_in_row DESC,
-    (disabled_reason IS NULL), status <> '{EndpointStatus.DISABLED}', id DESC LIMIT :limit
+    (disabled_reason IS NULL), status <> '{EndpointStatus.DISABLED}', id DESC LIMIT :limit OFFSET :skipped
 )
 SELECT webhook_endpoints.id, tenant_id, t.name AS tenant, mode, url, description, event_types, payload, status,
   disabled_reason, failing_since, failures_in_row, webhook_endpoints.created_at, {LAST_DELIVERED_AT} AS last_delivered_at,
@@ -55,6 +55,7 @@ ORDER BY failing_since IS NULL, failing_since, failures_in_row DESC, (disabled_r
   status <> '{EndpointStatus.DISABLED}', webhook_endpoints.id DESC""",
     id="text",
     limit="int",
+    skipped="int",
 )
 _TENANT = Query(f"SELECT tenant_id, mode FROM webhook_endpoints WHERE id = :id AND {_SEEN}")
 _DELIVERY = Query(f"""
@@ -128,13 +129,16 @@ class DeliverySeen:
     delivery: dict[str, Any] = field(default_factory=dict)
 
 
-async def list_standing(gateway: Gateway, caller: Caller) -> list[EndpointStanding]:
-    """Those that fail first, then those that are disabled, then the newest; `MOST_ENDPOINTS_LISTED` at most."""
+async def list_standing(gateway: Gateway, caller: Caller, page: int = 1) -> tuple[list[EndpointStanding], bool]:
+    """Those that fail first, then those that are disabled, then the newest; and whether there are more pages.
+
+    Pages of `MOST_ENDPOINTS_LISTED`, by number: where one stands changes with how it does.
+    """
+    skipped = (page - 1) * MOST_ENDPOINTS_LISTED
     async with gateway.connection() as db:
-        return [
-            _standing(row)
-            for row in await _LIST.all(db, {**_whose(caller), "id": None, "limit": MOST_ENDPOINTS_LISTED})
-        ]
+        values = {**_whose(caller), "id": None, "limit": MOST_ENDPOINTS_LISTED + 1, "skipped": skipped}
+        rows = await _LIST.all(db, values)
+    return [_standing(row) for row in rows[:MOST_ENDPOINTS_LISTED]], len(rows) > MOST_ENDPOINTS_LISTED
 
 
 async def read_standing_of(gateway: Gateway, caller: Caller, endpoint_id: str) -> EndpointStanding:
@@ -142,7 +146,7 @@ async def read_standing_of(gateway: Gateway, caller: Caller, endpoint_id: str) -
     rows: Sequence[Record] = ()
     if ids.is_id(ids.ENDPOINT, endpoint_id):
         async with gateway.connection() as db:
-            rows = await _LIST.all(db, {**_whose(caller), "id": endpoint_id, "limit": 1})
+            rows = await _LIST.all(db, {**_whose(caller), "id": endpoint_id, "limit": 1, "skipped": 0})
     if not rows:
         raise no_such_endpoint()
     return _standing(rows[0])

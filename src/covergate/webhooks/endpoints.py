@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids
+from covergate import ids, instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import Page, page
@@ -219,7 +219,9 @@ async def send_test(
             raise disabled()
         await audit.record(db, caller, "endpoint.test", SubjectKind.ENDPOINT, [endpoint_id])
         news = News(caller.tenant_id, caller.mode, type_, None, data)
-        return await publish_test(db, gateway.sealer, news, endpoint_id, full if row.payload == FULL else None)
+        delivery_id = await publish_test(db, gateway.sealer, news, endpoint_id, full if row.payload == FULL else None)
+    instruments.count_redeliveries("test")
+    return delivery_id
 
 
 async def find(db: AsyncConnection, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Any:

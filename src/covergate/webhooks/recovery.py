@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from covergate import instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.page import plan_for_values
@@ -84,7 +85,9 @@ async def recover(gateway: Gateway, caller: Caller, endpoint_id: str, since: dat
             await plan_for_values(db)
             batch = await _RECOVER.one(db, values)
             announce(db, DELIVERIES)
-        recovered += batch.moved if batch is not None else 0
+        moved = batch.moved if batch is not None else 0
+        instruments.count_redeliveries("recovery", moved)
+        recovered += moved
         if batch is None or batch.chosen < RECOVERED_AT_ONCE:
             return recovered
         values |= {"after": batch.id, "after_at": batch.created_at}
