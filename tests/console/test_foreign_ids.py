@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,10 +13,11 @@ import pytest_asyncio
 
 from covergate.access.api_keys import create_key, list_keys
 from covergate.access.caller import NOWHERE
-from covergate.access.console_sessions import open_session
+from covergate.access.console_sessions import find_session, open_session
 from covergate.access.console_users import SignedIn, create_user
 from covergate.access.operators import create_operator, find_tenant, list_operators
 from covergate.access.quotas import ACCOUNT_CHANGES, REDELIVERIES, TEST_EVENTS, QuotaPolicy
+from covergate.access.saved_views import save_view
 from covergate.console.visitor import cookie_of
 from covergate.gateway import Gateway
 from tests.console.routes import routes
@@ -45,6 +47,7 @@ UNTOUCHED = (
     "work",
     "webhook_endpoints",
     "deliveries",
+    "saved_views",
     "bulk_jobs",
     "bulk_items",
     "vendor_accounts",
@@ -79,7 +82,11 @@ async def norths(house: House) -> dict[str, str]:
     await create_key(house.gateway, tenant="Clinic North", mode="test", name="norths-own-key")
     await create_user(house.gateway, login="berta-of-north", name="Berta", tenant="Clinic North", roles=["staff"])
     await create_operator(house.gateway, name="Night shift")
-    await cookie(house.gateway, "staff", tenant="Clinic North")
+    token = await cookie(house.gateway, "staff", tenant="Clinic North")
+    berta = await find_session(house.gateway, token, timedelta(minutes=15), touch=False)
+    assert berta is not None
+    await save_view(house.gateway, berta, "The failed ones", "status=failed")
+    [view] = await run_sql(house.gateway, "SELECT id FROM saved_views")
     [session] = await run_sql(house.gateway, "SELECT id FROM console_sessions ORDER BY created_at DESC LIMIT 1")
     return {
         "verification_id": made.json()["id"],
@@ -87,6 +94,7 @@ async def norths(house: House) -> dict[str, str]:
         "delivery_id": delivery.json()["id"],
         "job_id": job.json()["id"],
         "session_id": session.id,
+        "view_id": view.id,
         "key_id": next(key.id for key in await list_keys(house.gateway) if key.name == "norths-own-key"),
         "operator_id": (await list_operators(house.gateway))[0].id,
         "login": "berta-of-north",
