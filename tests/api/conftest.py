@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
 
 from covergate.api import examples
@@ -17,21 +18,33 @@ from covergate.api.app import create_app
 from covergate.db.database import Database
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.failure import failure as failure_of
-from covergate.gateway import Gateway, connections_of
-from covergate.settings import Settings
+from covergate.gateway import Gateway
 from covergate.states import AttemptState
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Exchange
-from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, make_keys
-from tests.support.gateways import SANDBOX_SECRET
+from tests.support.clients import Body, End, Headers, Keys, Lasting, Post, Rows, Stuck, make_keys
+from tests.support.gateways import gateway_on
+from tests.support.postgres import make_sealer, new_database, opened_database
 from tests.support.sql import run_sql
 
 
 @pytest.fixture
 def gateway(database: Database) -> Gateway:
-    settings = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None)
-    return Gateway(settings, database, connections_of(settings))
+    return gateway_on(database)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting(postgres_url: str, template: str) -> AsyncIterator[Lasting]:
+    """For tests after which all is as before."""
+    async with new_database(postgres_url, template) as url, opened_database(url, make_sealer()) as database:
+        gateway = gateway_on(database)
+        app = create_app(gateway)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+        ):
+            yield Lasting(gateway, client, await make_keys(gateway))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway
 from covergate.verifications import lifecycle, store
 from covergate.verifications.commit import apply
-from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, bearer
+from tests.support.clients import Body, End, Headers, Keys, Lasting, Post, Rows, Stuck, bearer
 
 VER, WHE, DLV = "ver_00000000000000000000000000", "whe_00000000000000000000000000", "dlv_00000000000000000000000000"
 JOB = "job_00000000000000000000000000"
@@ -129,12 +129,11 @@ async def test_only_its_own_tenant_and_mode_find_it(
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 @pytest.mark.parametrize("id_", ["{0}", "x", "%00", "{1}%00", "ver_%F0%9F%92%A9", "{1}A", "..%2f..", "a" * 5000])
-async def test_ids_that_are_none(
-    client: httpx.AsyncClient, keys: Keys, method: str, path: str, scope: str, id_: str
-) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ids_that_are_none(lasting: Lasting, method: str, path: str, scope: str, id_: str) -> None:
     unknown = {"ver": VER, "stuck": VER, "ended": VER, "job": JOB, "whe": WHE, "dlv": DLV}
     named = {kind: id_.format(of_kind, of_kind[:-1]) for kind, of_kind in unknown.items()}
-    answer = await call(client, method, path, theirs(keys, scope), **named)
+    answer = await call(lasting.client, method, path, theirs(lasting.keys, scope), **named)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 

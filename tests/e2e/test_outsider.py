@@ -6,7 +6,6 @@ is searched: its log, metrics, problems, thin webhooks, a dump of the database, 
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,11 +66,13 @@ NEEDLES = [
     *(BORN.strftime(format_).lower() for format_ in FORMATS),
     f"{BORN.month}/{BORN.day}/{BORN.year}",
 ]
-FOUND = re.compile("|".join(re.escape(needle) for needle in NEEDLES).encode(), re.IGNORECASE)
+FOUND = [needle.encode() for needle in NEEDLES]
 
 
 def found_in(content: bytes) -> set[bytes]:
-    return {match[0] for match in FOUND.finditer(content)}
+    """One by one: a regular expression of all of them takes seven times as long."""
+    lowered = content.lower()
+    return {needle for needle in FOUND if needle in lowered}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import httpx
 from sqlalchemy.engine import Row
 
 from covergate.access.api_keys import SCOPES, create_key
@@ -29,6 +30,15 @@ class Keys:
     other: Headers
     live: Headers
     operator: Headers
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """An API whose database several tests share."""
+
+    gateway: Gateway
+    client: httpx.AsyncClient
+    keys: Keys
 
 
 def bearer(key: str) -> Headers:

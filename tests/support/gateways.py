@@ -31,6 +31,12 @@ async def make_gateway(database: Database, **changes: Any) -> Gateway:
     return Gateway(settings, database, connections_of(settings))
 
 
+def gateway_on(database: Database) -> Gateway:
+    """Behind the API: vendors are enabled in test mode, and none of them is running."""
+    settings = Settings(sandbox_url="http://127.0.0.1:9", sandbox_secret=SANDBOX_SECRET, _env_file=None)
+    return Gateway(settings, database, connections_of(settings))
+
+
 def sohar_secret(gateway: Gateway) -> str:
     """What signs Sohar's events in test mode."""
     sohar = gateway.connections["test", "sohar"]
