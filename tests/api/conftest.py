@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
-from covergate.api import examples
 from covergate.api.app import create_app
 from covergate.db.database import Database
-from covergate.eligibility.failure import FailureCode
-from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway
-from covergate.states import AttemptState
-from covergate.verifications import lifecycle, store
-from covergate.verifications.commit import apply
-from covergate.verifications.model import Exchange
-from tests.support.clients import Body, End, Headers, Keys, Lasting, Post, Rows, Stuck, make_keys
+from tests.support.clients import (
+    Body,
+    End,
+    Keys,
+    Lasting,
+    Post,
+    Rows,
+    Stuck,
+    bringer_to_a_stop,
+    ender,
+    make_keys,
+    poster,
+)
 from tests.support.gateways import gateway_on
 from tests.support.postgres import make_sealer, new_database, opened_database
 from tests.support.sql import run_sql
@@ -67,7 +70,7 @@ async def keys(gateway: Gateway) -> Keys:
     return await make_keys(gateway)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def body() -> Body:
     """A body that the named vendor can answer, with top-level changes."""
 
@@ -96,45 +99,19 @@ def body() -> Body:
 @pytest.fixture
 def post(client: httpx.AsyncClient, keys: Keys, body: Body) -> Post:
     """Accepts a verification and returns it."""
-
-    async def create(key: Headers | None = None, **changes: Any) -> dict[str, Any]:
-        answer = await client.post("/v1/verifications", json=body(**changes), headers=key or keys.full)
-        assert answer.status_code == 202, answer.text
-        shown: dict[str, Any] = answer.json()
-        return shown
-
-    return create
+    return poster(client, keys, body)
 
 
 @pytest.fixture
 def end(gateway: Gateway) -> End:
     """Ends a verification as a worker would: with the documented result, or with a failure."""
-
-    async def close(
-        verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
-    ) -> None:
-        async with gateway.transaction() as db:
-            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
-            if failure is not None:
-                change = lifecycle.failed(v, failure_of(failure), "for a test")
-            else:
-                change = lifecycle.completed(v, "eligible", None, orjson.dumps(examples.RESULT))
-            await apply(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
-
-    return close
+    return ender(gateway)
 
 
 @pytest.fixture
 def stuck(gateway: Gateway) -> Stuck:
     """Has a verification wait for an operator, as after a submission whose fate nobody could find out."""
-
-    async def wait_for_operator(verification_id: str) -> None:
-        async with gateway.transaction() as db:
-            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
-            v = replace(v, attempt=replace(v.attempt, state=AttemptState.SUBMITTING))
-            await apply(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
-
-    return wait_for_operator
+    return bringer_to_a_stop(gateway)
 
 
 @pytest.fixture

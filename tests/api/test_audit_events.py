@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
 
 from covergate.access.api_keys import SCOPES, create_key
@@ -20,7 +22,21 @@ from covergate.api.app import create_app
 from covergate.api.refusals import ACTIONS, MOST_SOURCES, Refusals
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
-from tests.support.clients import Body, End, Headers, Keys, Post, Rows, Stuck, bearer
+from tests.support.clients import (
+    Body,
+    End,
+    Headers,
+    Keys,
+    Lasting,
+    Post,
+    Rows,
+    Stuck,
+    bearer,
+    bringer_to_a_stop,
+    ender,
+    poster,
+)
+from tests.support.sql import run_sql
 
 WRONG = bearer("cg_test_" + "x" * 43)
 NOT_PHI = {
@@ -96,6 +112,17 @@ def theirs(keys: Keys, step: tuple[str, str, str, Any]) -> Headers:
 
 @pytest.fixture
 async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuck: Stuck) -> dict[str, str]:
+    return await make(client, keys, post, end, stuck)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting_made(lasting: Lasting, body: Body) -> dict[str, str]:
+    """For requests that are refused, after which all is as before."""
+    post = poster(lasting.client, lasting.keys, body)
+    return await make(lasting.client, lasting.keys, post, ender(lasting.gateway), bringer_to_a_stop(lasting.gateway))
+
+
+async def make(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuck: Stuck) -> dict[str, str]:
     """Ids of the walk. The first verification failed, which is in the vendor's words and therefore PHI in a list."""
     endpoint = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
     ended, open_, unknown = await post(), await post(), await post()
@@ -115,17 +142,15 @@ async def made(client: httpx.AsyncClient, keys: Keys, post: Post, end: End, stuc
     }
 
 
-@pytest.fixture
-def told(rows: Rows) -> Any:
+async def told_of(gateway: Gateway, answer: httpx.Response) -> list[Any]:
     """Rows of the audit that one request left."""
+    told = "SELECT * FROM audit_events WHERE request_id = :id ORDER BY position"
+    return list(await run_sql(gateway, told, id=answer.headers["x-request-id"]))
 
-    async def of(answer: httpx.Response) -> list[Any]:
-        found = await rows(
-            "SELECT * FROM audit_events WHERE request_id = :id ORDER BY position", id=answer.headers["x-request-id"]
-        )
-        return list(found)
 
-    return of
+@pytest.fixture
+def told(gateway: Gateway) -> Any:
+    return partial(told_of, gateway)
 
 
 async def call(
@@ -175,37 +200,35 @@ async def test_what_was_done_leaves_its_row(
         assert row.subject_id == answer.json()["id"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("step", WALK, ids=lambda step: step[0])
 async def test_a_scope_that_lacks_leaves_its_row(
-    client: httpx.AsyncClient,
-    gateway: Gateway,
-    made: dict[str, str],
-    body: Body,
-    told: Any,
-    step: tuple[str, str, str, Any],
+    lasting: Lasting, lasting_made: dict[str, str], body: Body, step: tuple[str, str, str, Any]
 ) -> None:
     hooks = any(word in step[2] for word in ("webhook", "deliver", "portal"))
     scope = "verifications:read" if hooks else "webhooks:manage"
-    limited = bearer(await create_key(gateway, tenant="Clinic North", mode="test", scopes=[scope]))
-    answer = await call(client, body, step, limited, made)
+    limited = bearer(await create_key(lasting.gateway, tenant="Clinic North", mode="test", scopes=[scope]))
+    answer = await call(lasting.client, body, step, limited, lasting_made)
     assert answer.status_code == 403
-    [row] = await told(answer)
+    [row] = await told_of(lasting.gateway, answer)
     assert (row.action, row.outcome, row.actor_kind) == (ACTIONS[step[0]], "refused", "key")
-    named = [value for name, value in made.items() if f"{{{name}}}" in step[2]]
+    named = [value for name, value in lasting_made.items() if f"{{{name}}}" in step[2]]
     assert row.subject_id == (named[0] if named else "sohar" if "/sohar" in step[2] else None)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "step", [step for step in WALK if "{" in step[2] and step[0] not in OPERATORS], ids=lambda step: step[0]
 )
 async def test_a_probe_leaves_its_row_whether_the_id_is_anothers_or_none(
-    client: httpx.AsyncClient, keys: Keys, made: dict[str, str], body: Body, told: Any, step: tuple[str, str, str, Any]
+    lasting: Lasting, lasting_made: dict[str, str], body: Body, step: tuple[str, str, str, Any]
 ) -> None:
+    made, keys = lasting_made, lasting.keys
     none = {name: value[:-1] + ("0" if value[-1] != "0" else "1") for name, value in made.items()}
     for headers, ids in ((keys.other, made), (keys.live, made), (keys.full, none)):
-        answer = await call(client, body, step, headers, ids)
+        answer = await call(lasting.client, body, step, headers, ids)
         assert answer.status_code == 404
-        [row] = await told(answer)
+        [row] = await told_of(lasting.gateway, answer)
         assert (row.action, row.outcome) == (ACTIONS[step[0]], "not_found")
         assert row.subject_id in ids.values()
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from covergate.api.app import create_app
 from covergate.db.database import Database, make_engine
@@ -206,6 +206,11 @@ def test_every_example_fits_its_schema(document: dict[str, Any], fits: Check) ->
             if status not in ("204", "2XX"):
                 assert operation["responses"][status]["content"], name
     assert seen > 60
+
+
+def test_what_does_not_fit_is_found(fits: Check) -> None:
+    with pytest.raises(ValidationError, match="nonsense"):
+        fits({"$ref": "#/components/schemas/CreateVerification"}, {"nonsense": 1})
 
 
 def test_every_event_type_is_a_webhook(document: dict[str, Any]) -> None:

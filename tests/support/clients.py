@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import httpx
+import orjson
 from sqlalchemy.engine import Row
 
 from covergate.access.api_keys import SCOPES, create_key
 from covergate.access.operators import create_operator
+from covergate.api import examples
 from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import failure as failure_of
 from covergate.gateway import Gateway
+from covergate.states import AttemptState
+from covergate.verifications import lifecycle, store
+from covergate.verifications.commit import apply
 from covergate.verifications.model import Exchange
 
 Headers: TypeAlias = dict[str, str]
@@ -90,3 +96,38 @@ class Rows(Protocol):
     """What the database holds: any SQL with parameters as in `:name`."""
 
     async def __call__(self, statement: str, **values: Any) -> Sequence[Row[Any]]: ...
+
+
+def poster(client: httpx.AsyncClient, keys: Keys, body: Body) -> Post:
+    async def create(key: Headers | None = None, **changes: Any) -> dict[str, Any]:
+        answer = await client.post("/v1/verifications", json=body(**changes), headers=key or keys.full)
+        assert answer.status_code == 202, answer.text
+        shown: dict[str, Any] = answer.json()
+        return shown
+
+    return create
+
+
+def ender(gateway: Gateway) -> End:
+    async def close(
+        verification_id: str, failure: FailureCode | None = None, exchanges: list[Exchange] | None = None
+    ) -> None:
+        async with gateway.transaction() as db:
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
+            if failure is not None:
+                change = lifecycle.failed(v, failure_of(failure), "for a test")
+            else:
+                change = lifecycle.completed(v, "eligible", None, orjson.dumps(examples.RESULT))
+            await apply(db, gateway.sealer, [replace(change, exchanges=tuple(exchanges or ()))])
+
+    return close
+
+
+def bringer_to_a_stop(gateway: Gateway) -> Stuck:
+    async def wait_for_operator(verification_id: str) -> None:
+        async with gateway.transaction() as db:
+            v = (await store.lock(db, gateway.sealer, [verification_id]))[verification_id]
+            v = replace(v, attempt=replace(v.attempt, state=AttemptState.SUBMITTING))
+            await apply(db, gateway.sealer, [lifecycle.wait_for_operator(v)])
+
+    return wait_for_operator
