@@ -20,6 +20,7 @@ from tests.corpus.page import PAGE, page
 from tests.corpus.reading import NETWORKS, differences, null_cells, reading
 from tests.corpus.record import RECORD, changed, record
 from tests.corpus.samples import Sample, names, read, sample, with_block, with_rows
+from tests.support.parts import check_types
 
 SAMPLES = {name: sample(name) for name in names()}
 each_sample = pytest.mark.parametrize("one", SAMPLES.values(), ids=SAMPLES)
@@ -103,6 +104,13 @@ def test_another_plan_changes_no_cell_of_the_asked_service(one: Sample, kind: st
         pytest.skip("this is what was asked")
     before, after = reading(read(one)), reading(read(with_block(one, block)))
     assert {key: after[key] for key in _MEDICAL} == {key: before[key] for key in _MEDICAL}
+
+
+@each_answer
+def test_every_value_is_of_its_fields_type(one: Sample) -> None:
+    found = read(one)
+    assert found.derived is not None
+    check_types(found.derived.result)
 
 
 @each_answer

@@ -46,6 +46,7 @@ from covergate.vendors.vendor import Recovery, Vendor
 from tests.support.cases import case_names, read_case, read_patch, repeated
 from tests.support.examples import examples
 from tests.support.flows import flow, question, reply
+from tests.support.parts import check_types
 
 HERE = Path(__file__).parent
 CASES = [(vendor, name, read_case(vendor, name)) for vendor, name in case_names()]
@@ -95,6 +96,8 @@ def test_flow(vendor: str, case: dict[str, Any]) -> None:
             assert kind == "answered"
             not_asked = VENDORS[vendor].asked_nothing_of(told.inquiry, told.today)
             conclusion = derive(answer, told.inquiry, not_asked, today_eastern(told.now))
+            check_types(answer)
+            check_types(conclusion.result)
             result = conclusion.result.model_dump(mode="json")
             check_sources(result, raw(replies, first))
             assert (conclusion.outcome, conclusion.reason) == (expected["outcome"], expected["reason"])

@@ -22,11 +22,14 @@ class ResultPart(BaseModel):
     not_stated: ClassVar[dict[str, Any]] = {}
     """Each field, in the order in which it is written, with its value if none is stated. Nobody changes a list of a part."""
 
+    required: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.not_stated = {
             name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()
         }
+        cls.required = tuple(name for name, field in cls.model_fields.items() if field.is_required())
 
     if not TYPE_CHECKING:
 
@@ -34,6 +37,9 @@ class ResultPart(BaseModel):
             values = self.not_stated | stated
             if len(values) > len(self.not_stated):
                 raise TypeError(f"{type(self).__name__} has no {', '.join(stated.keys() - self.not_stated.keys())}")
+            for name in self.required:
+                if name not in stated:
+                    raise TypeError(f"{type(self).__name__} needs {name}")
             _set(self, "__dict__", values)
             _set(self, "__pydantic_fields_set__", set(stated))
             _set(self, "__pydantic_extra__", None)
