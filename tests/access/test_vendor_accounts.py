@@ -52,6 +52,7 @@ OPERATORS = {
     "base_url": "https://operators.example",
     "callback_token": secrets.token_hex(32),
     "benefits_query": "TRIAL",
+    "accepted_only": "true",
 }
 
 

@@ -44,5 +44,6 @@ def test_a_page_lists_every_setting_with_its_default(vendor: Vendor) -> None:
             names, _, default = (cell.strip() for cell in line.strip("|").split("|"))
             listed |= dict.fromkeys(re.findall(r"`(\w+)`", names), default.strip("`"))
     assert listed == {
-        f"{prefix}{name.upper()}": str(field.default or "") for name, field in vendor.connection.model_fields.items()
+        f"{prefix}{name.upper()}": "false" if field.default is False else str(field.default or "")
+        for name, field in vendor.connection.model_fields.items()
     }

@@ -10,7 +10,7 @@ import pytest
 
 from covergate.gateway import Gateway
 from covergate.webhooks.events import ClaimedDelivery
-from covergate.webhooks.places import PLACES, SLOW_PLACES, SLOW_SECONDS, TENANT_PLACES, Places
+from covergate.webhooks.places import PLACES, QUICK_PLACES, SLOW_PLACES, SLOW_SECONDS, TENANT_PLACES, Places
 from tests.support.hooks import Hooks, new_secret
 
 URL = "https://partner.example/hooks"
@@ -83,14 +83,14 @@ async def test_all_places_are_given_to_those_who_wait_longest(hooks: Hooks, gate
 
 async def test_a_slow_endpoint_has_fewer_until_it_answers_quickly(hooks: Hooks, gateway: Gateway) -> None:
     [endpoint] = await endpoints(hooks, 1)
-    await hooks.publish(times=PLACES + 5)
+    await hooks.publish(times=QUICK_PLACES + 5)
     places = Places(gateway, 100)
     places.note(endpoint, slow=True)
     slow = list(await places.claim(()))
     assert len(slow) == SLOW_PLACES
     assert await places.claim(slow) == []
     places.note(endpoint, slow=False)
-    assert len(await places.claim(slow)) == PLACES - SLOW_PLACES
+    assert len(await places.claim(slow)) == QUICK_PLACES - SLOW_PLACES
 
 
 async def test_a_new_worker_knows_the_slow_ones_by_their_rows(hooks: Hooks, gateway: Gateway) -> None:
