@@ -115,6 +115,7 @@ def running(stage: Stage, name: str, program: Path) -> Iterator[Gateway]:
         "COVERGATE_INTEGREX_CLIENT_ID": "benchmark",
         "COVERGATE_INTEGREX_CLIENT_SECRET": "benchmark",
         "COVERGATE_INTEGREX_POLL_SECONDS": "0",
+        "COVERGATE_TEST_EVENTS_PER_MINUTE": "0",
     }
     gateway = Gateway(name, stage, program, environment, api_port, "")
     _covergate(gateway, "migrate")

@@ -121,6 +121,9 @@ class Settings(FromFiles):
     wrong_keys_per_minute: int = Field(
         default=60, ge=0, description="wrong API keys of one address in a minute, over all processes (0: any number)"
     )
+    test_events_per_minute: int = Field(
+        default=60, ge=0, description="test events of a tenant in a minute, over all processes (0: any number)"
+    )
     most_waits: int = Field(
         default=1000,
         ge=0,

@@ -102,12 +102,9 @@ async def test_a_tenant_has_a_number_of_changes_of_accounts(
         assert await statuses(client, 1, "PUT", path, headers=keys.other, json=sent) != [429]
 
 
-async def test_a_tenant_has_a_number_of_test_events(
-    limited: Limited, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tenant_has_a_number_of_test_events(limited: Limited, keys: Keys) -> None:
     """Or whoever has a key has us post to an address of somebody else's, as fast as it likes."""
-    monkeypatch.setattr(quotas, "TEST_EVENTS", replace(quotas.TEST_EVENTS, quota=3))
-    async with limited() as client:
+    async with limited(test_events_per_minute=3) as client:
         for headers in (keys.full, keys.other):
             made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=headers)
             path = f"/v1/webhook-endpoints/{made.json()['id']}/test"

@@ -16,14 +16,16 @@ from covergate.access.caller import NOWHERE
 from covergate.access.console_sessions import find_session, open_session
 from covergate.access.console_users import SignedIn, create_user
 from covergate.access.operators import create_operator, find_tenant, list_operators
-from covergate.access.quotas import ACCOUNT_CHANGES, REDELIVERIES, TEST_EVENTS, QuotaPolicy
+from covergate.access.quotas import ACCOUNT_CHANGES, REDELIVERIES, QuotaPolicy, endpoint_tests_policy
 from covergate.access.saved_views import save_view
 from covergate.console.visitor import cookie_of
 from covergate.gateway import Gateway
+from covergate.settings import Settings
 from tests.console.routes import routes
 from tests.e2e.house import REQUEST, House, opened_house
 from tests.support.sql import run_sql
 
+OF_TEST_EVENTS = endpoint_tests_policy(Settings(_env_file=None))
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 THEIRS = ("Zorvexa", "Quillmandeur", "north-partner.example", "norths-own-key", "berta-of-north")
@@ -189,7 +191,7 @@ async def test_a_delivery_of_another_tenant_is_not_redelivered_through_an_own_ve
     ("policy", "path", "status"),
     [
         (ACCOUNT_CHANGES, "/access/accounts/sohar/test", 200),
-        (TEST_EVENTS, "/webhooks/{endpoint_id}/test", 303),
+        (OF_TEST_EVENTS, "/webhooks/{endpoint_id}/test", 303),
         (REDELIVERIES, "/webhooks/deliveries/{delivery_id}/redeliver", 303),
     ],
 )
@@ -208,7 +210,7 @@ async def test_the_console_and_the_api_take_from_one_bucket(
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
     asked = {
         ACCOUNT_CHANGES: ("POST", "/v1/vendor-accounts/sohar/test"),
-        TEST_EVENTS: ("POST", "/v1/webhook-endpoints/{endpoint_id}/test"),
+        OF_TEST_EVENTS: ("POST", "/v1/webhook-endpoints/{endpoint_id}/test"),
         REDELIVERIES: ("POST", "/v1/deliveries/{delivery_id}/redeliver"),
     }[policy]
     assert (await house.client.request(asked[0], asked[1].format(**norths))).status_code == 429

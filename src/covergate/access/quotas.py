@@ -70,10 +70,13 @@ def searches_policy(settings: Settings) -> QuotaPolicy:
     return per_second("searches", "lists and searches of this tenant", settings.searches_per_second)
 
 
+def endpoint_tests_policy(settings: Settings) -> QuotaPolicy:
+    """Each is posted to whatever address the tenant gave, from ours."""
+    return QuotaPolicy("test_events", "test events of this tenant", settings.test_events_per_minute, 60)
+
+
 ACCOUNT_CHANGES = QuotaPolicy("account_changes", "changes and tests of vendor accounts by this tenant", 120, 60)
 """Each change leaves a row and wakes every process, and a test calls the vendor from our address."""
-TEST_EVENTS = QuotaPolicy("test_events", "test events of this tenant", 60, 60)
-"""Each is posted to whatever address the tenant gave, from ours."""
 REDELIVERIES = QuotaPolicy("redeliveries", "redeliveries and recoveries of this tenant", 600, 60)
 """Each posts again what was posted, from our address; a recovery may be thousands, and is one."""
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from covergate.access import quotas
 from covergate.access.credential_cache import CredentialCache
 from covergate.access.guesses import Guesses
-from covergate.access.quotas import QuotaPolicy, Quotas, creates_policy, per_second, searches_policy
+from covergate.access.quotas import (
+    QuotaPolicy,
+    Quotas,
+    creates_policy,
+    endpoint_tests_policy,
+    per_second,
+    searches_policy,
+)
 from covergate.gateway import Gateway
 
 
@@ -18,6 +25,7 @@ class Limits:
         self._requests = per_second("requests", "requests with this API key", settings.requests_per_second)
         self._creates = creates_policy(settings)
         self._searches = searches_policy(settings)
+        self._test_events = endpoint_tests_policy(settings)
         wrong_keys = QuotaPolicy("wrong_keys", "requests without a valid API key", settings.wrong_keys_per_minute, 60)
         self.guesses = Guesses(keys, self.quotas, wrong_keys)
 
@@ -33,7 +41,7 @@ class Limits:
         self.quotas.take(self._searches, by)
 
     def test_event(self, tenant_id: str) -> None:
-        self.quotas.take(quotas.TEST_EVENTS, tenant_id)
+        self.quotas.take(self._test_events, tenant_id)
 
     def redelivery(self, tenant_id: str) -> None:
         self.quotas.take(quotas.REDELIVERIES, tenant_id)

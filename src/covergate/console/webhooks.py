@@ -20,7 +20,7 @@ from covergate.access.caller import Caller
 from covergate.access.console_roles import REVEALS
 from covergate.access.console_sessions import REASONS, Reason
 from covergate.access.operators import find_tenant
-from covergate.access.quotas import REDELIVERIES, TEST_EVENTS
+from covergate.access.quotas import REDELIVERIES, endpoint_tests_policy
 from covergate.console.filters import moment_in, wrong_filter
 from covergate.console.page import render
 from covergate.console.visitor import LIVE_HEADER, MOUNTED_AT, Visitor, WebhookKeeper
@@ -319,7 +319,7 @@ async def send_samples(request: Request, visitor: WebhookKeeper, endpoint_id: st
     full_sample, today = cast(FullSample, request.app.state.full_sample), today_eastern(datetime.now(UTC))
     delivery_id = ""
     for type_ in EventType if wanted == EVERY else [EventType(wanted)]:
-        visitor.take(TEST_EVENTS, caller.within_tenant)
+        visitor.take(endpoint_tests_policy(visitor.gateway.settings), caller.within_tenant)
         try:
             delivery_id = await endpoints.send_test(
                 visitor.gateway, caller, endpoint_id, type_, full_sample(type_, today)
