@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from covergate.access.api_keys import create_key
+from covergate.access.operators import find_tenant
+from covergate.access.quotas import searches_policy
 from tests.console.browser import Visit, accessible
 from tests.console.visitors import Visitor, links_of, visiting, words_of
 from tests.e2e.house import House
@@ -101,6 +103,21 @@ async def test_without_the_role_or_a_reason_nothing_is_looked_for(
     assert not await searches(house, "ines")
     logged = "".join(log.read_text() for log in tmp_path_factory.getbasetemp().glob("logs*/console.log"))
     assert SEARCH in logged and "M-SECRET" not in logged
+
+
+async def test_searches_take_from_the_bucket_of_the_tenant(house: House) -> None:
+    """Member ids are not to be guessed any faster here than by the API."""
+    policy, quotas = searches_policy(house.gateway.settings), house.app.state.limits.quotas
+    async with house.gateway.connection() as db:
+        north = await find_tenant(db, "Clinic North")
+    async with visiting(house, "operations", "phi") as guesser:
+        assert await found_by(guesser, member_id="NOBODY-1", tenant="Clinic North") == []
+        quotas.owe(policy, north, 2 * policy.quota)
+        answer = await guesser.send(SEARCH, reason="support", member_id="NOBODY-2", tenant="Clinic North")
+    assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+    assert (await house.client.get("/v1/verifications")).status_code == 429
+    quotas._buckets.clear()
+    await house.sql("DELETE FROM quotas")
 
 
 async def test_the_page_is_accessible(house: House, visit: Visit) -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from covergate.access.caller import Caller
 from covergate.access.console_sessions import REASONS, Reason
+from covergate.access.quotas import searches_policy
 from covergate.console.page import render
 from covergate.console.verifications import TENANT_FILTER, asked_for
 from covergate.console.visitor import Revealer, Visitor
@@ -35,6 +36,7 @@ async def search_form(request: Request, visitor: Revealer) -> Response:
 @router.post("/verifications/search")
 async def search(request: Request, visitor: Revealer) -> Response:
     caller, filters = await _asked(visitor)
+    visitor.take(searches_policy(visitor.gateway.settings), caller.within_tenant)
     given = visitor.form.one("reason")
     reason = Reason(given) if given in REASONS else None
     if reason is None and visitor.gateway.settings.console_reveal_reason:
