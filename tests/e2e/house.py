@@ -259,8 +259,13 @@ class House:
 
     async def end_leases(self) -> None:
         """All that is under way is taken up again, that of living workers too."""
-        await due_in(self.gateway).end_leases()
-        await deliveries_due_in(self.gateway).end_leases()
+        for due in (due_in(self.gateway), deliveries_due_in(self.gateway)):
+            try:
+                await due.end_leases()
+            except DATABASE_ERRORS as error:
+                if not is_away(error):
+                    raise
+                await due.end_leases()  # its connection had been cut; now the pool knows
 
     async def put_aside(self) -> None:
         """What waits or is under way now is not for the workers that come next."""
