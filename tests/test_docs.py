@@ -141,6 +141,13 @@ def test_pages_are_wrapped(page: Path) -> None:
     assert not long, listing(long)
 
 
+@each_page
+def test_no_section_stands_twice(page: Path) -> None:
+    """As after a merge that took both sides."""
+    sections = re.findall(r"^(?:## |<!-- ).+$", prose(page), re.MULTILINE)
+    assert len(sections) == len(set(sections)), listing(sorted({one for one in sections if sections.count(one) > 1}))
+
+
 def test_the_index_names_every_page() -> None:
     linked = {(DOCS / link["target"]).resolve() for link in LINK.finditer((DOCS / "index.md").read_text())}
     assert {page for page in PAGES if page.parent == DOCS and page.name != "index.md"} <= linked
