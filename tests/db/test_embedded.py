@@ -230,7 +230,9 @@ async def test_a_server_that_cannot_be_started_again_is_told_in_one_line(
     watching = asyncio.create_task(server.watch(asyncio.Event()))
     (data_dir / "postgres" / "global" / "pg_control").unlink()
     os.kill(postmaster(data_dir), signal.SIGKILL)
-    with pytest.raises(EmbeddedPostgresError, match="does not start: see") as told:
+    with pytest.raises(
+        EmbeddedPostgresError, match="does not start: postgres: could not find the database system"
+    ) as told:
         async with asyncio.timeout(10):
             await watching
     assert "\n" not in str(told.value)

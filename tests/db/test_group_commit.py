@@ -135,6 +135,24 @@ async def test_what_needs_a_lock_that_somebody_has_is_written_beside_the_others(
     assert await adding[2] == "wrote 2 alone"
 
 
+async def test_a_batch_waits_once_for_a_lock_and_only_who_needs_it_again() -> None:
+    """Each wait is three seconds for all of them: halves would wait once more for each halving."""
+    waits: list[int] = []
+
+    async def write(items: Sequence[int]) -> list[str]:
+        if 2 in items:
+            waits.append(len(items))
+            raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        return [f"wrote {item}" for item in items]
+
+    async def alone(item: int) -> str:
+        return f"wrote {item} alone"
+
+    commits = GroupCommit(write, alone=alone)
+    await asyncio.gather(*(commits.add(number) for number in range(16)))
+    assert waits == [16, 1]
+
+
 async def test_without_a_way_beside_the_others_the_lock_is_its_items_error() -> None:
     async def write(items: Sequence[int]) -> list[str]:
         if 2 in items:
