@@ -96,6 +96,27 @@ async def test_a_database_that_is_away_is_no_items_fault() -> None:
     assert len(table.batches) <= 2
 
 
+async def test_what_a_write_waited_for_was_canceled_and_those_behind_it_are_written() -> None:
+    """Whether its own batch was written is unknown, as after a connection that broke."""
+    begun = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[str]:
+        if 1 in items:
+            begun.set()
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+        return [f"wrote {item}" for item in items]
+
+    commits = GroupCommit(write)
+    first = asyncio.create_task(commits.add(1))
+    await begun.wait()
+    second = asyncio.create_task(commits.add(2))
+    done, _ = await asyncio.wait([first, second], timeout=5)
+    assert len(done) == 2
+    assert isinstance(first.exception(), ConnectionAbortedError)
+    assert second.result() == "wrote 2"
+
+
 async def test_a_caller_that_has_gone_costs_nothing() -> None:
     table = Table()
     commits = GroupCommit(table.write)
