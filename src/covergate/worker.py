@@ -22,7 +22,7 @@ from covergate.backlog import SWEEP_NAME
 from covergate.db.listen import listen
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.partitions import Partitions
-from covergate.db.queue import ClaimedRow, Dispatcher
+from covergate.db.queue import ClaimedRow, Dispatcher, is_canceled
 from covergate.erasure import erase_old
 from covergate.gateway import Gateway
 from covergate.payers.sync import sync_if_due
@@ -221,9 +221,7 @@ class Worker:
                 if _name_of(action) in self._sweeps_done:
                     self._sweeps_done[_name_of(action)] = asyncio.get_running_loop().time()
             except asyncio.CancelledError:
-                # Something that it waited for was canceled, or it was itself.
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if is_canceled():
                     raise
                 log.error("background_task_failed", task=_name_of(action), error="CancelledError")
             # Broad on purpose: these are the safety net under everything else, and come again in a moment.

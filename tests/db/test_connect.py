@@ -237,3 +237,16 @@ async def test_a_transaction_left_open_is_not_handed_on(database: Database) -> N
     for _ in range(12):
         async with database.connection() as db:
             assert await ALL.scalar(db) is None
+
+
+async def test_a_connection_that_is_old_is_made_anew(
+    postgres_url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name in the URL may lead to another server by then, and the one that it led to still answer."""
+    monkeypatch.setattr(connecting, "RECYCLE_SECONDS", 0)
+    async with opened(postgres_url) as database:
+        servers = []
+        for _ in range(2):
+            async with database.connection() as db:
+                servers.append(await SERVER.scalar(db))
+    assert servers[0] != servers[1]

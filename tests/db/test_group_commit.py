@@ -96,6 +96,27 @@ async def test_a_database_that_is_away_is_no_items_fault() -> None:
     assert len(table.batches) <= 2
 
 
+async def test_what_a_write_waited_for_was_canceled_and_those_behind_it_are_written() -> None:
+    """Whether its own batch was written is unknown, as after a connection that broke."""
+    begun = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[str]:
+        if 1 in items:
+            begun.set()
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+        return [f"wrote {item}" for item in items]
+
+    commits = GroupCommit(write)
+    first = asyncio.create_task(commits.add(1))
+    await begun.wait()
+    second = asyncio.create_task(commits.add(2))
+    done, _ = await asyncio.wait([first, second], timeout=5)
+    assert len(done) == 2
+    assert isinstance(first.exception(), ConnectionAbortedError)
+    assert second.result() == "wrote 2"
+
+
 async def test_a_caller_that_has_gone_costs_nothing() -> None:
     table = Table()
     commits = GroupCommit(table.write)
@@ -133,6 +154,24 @@ async def test_what_needs_a_lock_that_somebody_has_is_written_beside_the_others(
     assert not adding[2].done()
     held.set()
     assert await adding[2] == "wrote 2 alone"
+
+
+async def test_a_batch_waits_once_for_a_lock_and_only_who_needs_it_again() -> None:
+    """Each wait is three seconds for all of them: halves would wait once more for each halving."""
+    waits: list[int] = []
+
+    async def write(items: Sequence[int]) -> list[str]:
+        if 2 in items:
+            waits.append(len(items))
+            raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        return [f"wrote {item}" for item in items]
+
+    async def alone(item: int) -> str:
+        return f"wrote {item} alone"
+
+    commits = GroupCommit(write, alone=alone)
+    await asyncio.gather(*(commits.add(number) for number in range(16)))
+    assert waits == [16, 1]
 
 
 async def test_without_a_way_beside_the_others_the_lock_is_its_items_error() -> None:

@@ -25,12 +25,13 @@ class Row:
 
 @dataclass
 class Played:
-    """What is due is in `due`; what is raised at the next looks in `troubles`."""
+    """What is due is in `due`; what is raised at the next looks in `troubles`, at the next renewals in `renewing_fails`."""
 
     channel: str = "played"
     more: bool = False
     due: list[Row] = field(default_factory=list)
-    troubles: list[Exception] = field(default_factory=list)
+    troubles: list[BaseException] = field(default_factory=list)
+    renewing_fails: list[BaseException] = field(default_factory=list)
     looks: int = 0
     renewed: list[list[str]] = field(default_factory=list)
     following: float | None = None
@@ -46,6 +47,8 @@ class Played:
         return self.following
 
     async def renew(self, rows: Sequence[Row]) -> None:
+        if self.renewing_fails:
+            raise self.renewing_fails.pop()
         self.renewed.append([row.key for row in rows])
 
 
@@ -94,7 +97,10 @@ async def test_news_that_are_lost_cost_a_look(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_whatever_a_look_meets_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "FIRST_REST", 0.01)
-    played = Played(troubles=[ConnectionResetError(), RuntimeError("ours")], due=[Row("patient")])
+    """A CancelledError: what it waited for was canceled, not the dispatcher."""
+    played = Played(
+        troubles=[ConnectionResetError(), asyncio.CancelledError(), RuntimeError("ours")], due=[Row("patient")]
+    )
     async with dispatching(played) as (dispatcher, worked, _):
         await eventually(lambda: dispatcher.error is not None)
         await eventually(lambda: worked == ["patient"])
@@ -108,6 +114,15 @@ async def test_leases_of_what_is_under_way_are_renewed(monkeypatch: pytest.Monke
         await eventually(lambda: played.renewed[:2] == [["long"]] * 2)
         gate.set()
         await eventually(lambda: not dispatcher.under_way)
+
+
+async def test_whatever_a_renewal_meets_it_renews_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the leases of all that is under way would end, and others make the same calls and tries."""
+    monkeypatch.setattr(queue, "RENEW_SECONDS", 0.01)
+    troubles = [ConnectionResetError(), asyncio.CancelledError(), RuntimeError("ours")]
+    played = Played(renewing_fails=troubles, due=[Row("long")])
+    async with dispatching(played):
+        await eventually(lambda: played.renewed[:1] == [["long"]])
 
 
 async def test_room_for_a_handful_is_looked_for_and_the_last_place_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,17 @@ async def test_only_two_empty_lists_a_quarter_of_an_hour_apart_make_a_second_pho
     assert wire.calls.count(HARBOR_SUBMIT) == 2
 
 
+async def test_one_empty_list_makes_no_second_phone_call_however_late_it_is(engine: Engine, wire: Wire) -> None:
+    """No worker ran for an hour: the first look is late enough, and alone."""
+    wire.on(HARBOR_SUBMIT, httpx.RemoteProtocolError("cut"))
+    wire.on(HARBOR_LIST, (200, []))
+    id_ = await lost(engine, FOR_HARBOR)
+    await engine.run_sql("UPDATE work SET intent_at = intent_at - interval '1 hour'")
+    await engine.step()
+    assert await engine.timeline(id_) == ["created", "reply_lost", "looked_up"]
+    assert wire.calls == [HARBOR_SUBMIT, HARBOR_LIST]
+
+
 async def test_a_worker_that_died_while_sending(engine: Engine, wire: Wire) -> None:
     """The intent is on disk, nobody knows more: the next worker waits until the call must be over, then does not send."""
 

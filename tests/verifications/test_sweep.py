@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.sealing import Sealer
+from covergate.verifications.commit import apply
+from covergate.verifications.model import Change
 from tests.support.engine import Engine
 from tests.support.sweeps import sweep
 
@@ -122,7 +127,17 @@ $$ BEGIN IF new.id IN ('{ids[0]}', '{ids[1]}') THEN RAISE 'not these'; END IF; R
     assert [(await engine.view(id_))["status"] for id_ in ids] == ["queued"] * 2 + ["failed"] * 5
 
 
-async def test_one_whose_follower_is_locked_does_not_keep_the_others_open(engine: Engine) -> None:
+async def test_one_whose_follower_is_locked_does_not_keep_the_others_open(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was paused in its transaction may have dozens of followers: each alone is waited for only a moment."""
+    waits: list[str] = []
+
+    async def applied(db: AsyncConnection, sealer: Sealer, changes: Sequence[Change]) -> None:
+        waits.append((await db.execute(text("SHOW lock_timeout"))).scalar_one())
+        await apply(db, sealer, changes)
+
+    monkeypatch.setattr("covergate.verifications.sweep.apply", applied)
     leader, other = await engine.create(), await engine.create()
     follower = await engine.create()
     await engine.run_sql(
@@ -133,6 +148,7 @@ async def test_one_whose_follower_is_locked_does_not_keep_the_others_open(engine
     async with engine.gateway.transaction() as db:
         await db.execute(text("SELECT FROM work WHERE verification_id = :id FOR UPDATE"), {"id": follower})
         assert await sweep(engine.gateway) == 1
+    assert waits == ["3s", "200ms", "200ms"]
     assert [(await engine.view(id_))["status"] for id_ in (leader, other)] == ["queued", "failed"]
     assert await sweep(engine.gateway) == 1
     assert (await engine.view(leader))["status"] == "failed"

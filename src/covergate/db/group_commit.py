@@ -16,6 +16,7 @@ from contextvars import Context
 from typing import Generic, TypeVar
 
 from covergate.db.outage import is_away, is_locked
+from covergate.db.queue import is_canceled
 
 _Item = TypeVar("_Item")
 _Written = TypeVar("_Written")
@@ -94,8 +95,12 @@ class GroupCommit(Generic[_Item, _Written]):
                 for start in range(0, len(batch), size):
                     await self._write_batch(batch[start : start + size])
             return
-        # The loop is shutting down: nobody may wait for an answer that cannot come any more.
-        except BaseException:
+        # The loop is shutting down: nobody may wait for an answer that cannot come any more. Or something that it waited for
+        # was canceled: whether it was written is unknown, as after a connection that broke.
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and not is_canceled():
+                _answer_all(batch, ConnectionAbortedError("canceled"))
+                return
             for _, answer in batch:
                 answer.cancel()
             raise

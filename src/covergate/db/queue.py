@@ -107,6 +107,12 @@ def announce(db: AsyncConnection, channel: str, due_in: float = 0.0) -> None:
         tell(db, channel, str(round(max(due_in, 0.0) * 1000)))
 
 
+def is_canceled() -> bool:
+    """Of a task that caught a CancelledError: whether it was canceled itself, and not something that it waited for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 class Dispatcher(Generic[_Row]):
     """Works on what one queue has: a task for each claimed row. `work` never raises."""
 
@@ -149,7 +155,9 @@ class Dispatcher(Generic[_Row]):
                     await self._look()
                     self.error, rest = None, FIRST_REST
                 # Broad on purpose: a queue that nobody reads any more is work that nobody does.
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_canceled():
+                        raise
                     self.error = type(error).__name__
                     trace = None if isinstance(error, DATABASE_ERRORS) else error
                     log.warning("queue_not_read", queue=self.channel, error=self.error, exc_info=trace)
@@ -194,5 +202,8 @@ class Dispatcher(Generic[_Row]):
             if rows := list(self.under_way.values()):
                 try:
                     await self._queue.renew(rows)
-                except DATABASE_ERRORS as error:
+                # Broad on purpose: without leases others would make the same steps and tries.
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_canceled():
+                        raise
                     log.warning("leases_not_renewed", queue=self.channel, error=type(error).__name__)
