@@ -67,6 +67,16 @@ async def test_a_run_that_was_killed_is_gone_on_with(run: Run, database_url: str
         assert [row.verification_id for row in rows] == sorted(ids)
 
 
-def test_what_cannot_be_read_is_told_in_one_line(run: Run) -> None:
-    refused = run("--since", "yesterday")
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--since", "yesterday"), "--since"),
+        (("--since", "2026-11-01T10:00:00+05:00"), "--since"),
+        (("--vendor", "nobody"), "vendor"),
+        (("--dry-run", "--announce"), "--announce"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(run: Run, arguments: tuple[str, ...], names: str) -> None:
+    refused = run(*arguments)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert (names in refused.stderr, refused.stdout) == (True, "")

@@ -67,6 +67,18 @@ async def test_what_is_read_alike_gets_no_reading_and_is_read_once(engine: Engin
     assert (again.read, again.changed) == (0, 0)
 
 
+async def test_an_answer_that_came_twice_is_read_where_it_was_read(engine: Engine) -> None:
+    """To a poll and to one for the vendor's event, say, that were under way together."""
+    await engine.create()
+    await engine.run_all()
+    await engine.run_sql(
+        """INSERT INTO history SELECT verification_id, n + 1, at, attempt_id, vendor, entries, exchanges, contents_sealed
+           FROM history ORDER BY n DESC LIMIT 1"""
+    )
+    done = await renormalize(engine.gateway, EVERYTHING, dry_run=True)
+    assert (done.read, dict(done.paths)) == (1, {})
+
+
 async def test_a_dry_run_keeps_nothing_and_is_audited(engine: Engine) -> None:
     id_ = await answered_by_older_rules(engine)
     done = await renormalize(engine.gateway, EVERYTHING, dry_run=True, announces=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -42,14 +42,20 @@ def renormalize(
     settings = environment.load()
     logs.configure(settings.log_format, settings.log_level)
     try:
-        day = None if since is None else datetime.fromisoformat(since).replace(tzinfo=UTC)
+        day = None if since is None else datetime.combine(date.fromisoformat(since), time(), UTC)
     except ValueError:
         raise ConfigurationError("--since must be a day like 2026-11-01") from None
+    if dry_run and announce:
+        raise ConfigurationError("--dry-run keeps nothing that --announce could tell of: leave out one of the two")
     from covergate import startup
     from covergate.access.tenants import list_tenants
     from covergate.access.vendor_accounts import refresh_accounts
+    from covergate.vendors import VENDORS
     from covergate.verifications.renormalize import ReadingScope
     from covergate.verifications.renormalize import renormalize as read_again
+
+    if vendor is not None and vendor not in VENDORS:
+        raise ConfigurationError(f"there is no such vendor; there are {', '.join(VENDORS)}")
 
     async def run() -> ReadAgain:
         async with startup.opened(settings, 2, "covergate results") as gateway:

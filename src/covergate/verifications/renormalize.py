@@ -9,6 +9,7 @@ Invariant: what was erased is not read, and gets no reading.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from covergate.webhooks.events import News, keep_full, publish
 log = structlog.get_logger(__name__)
 
 BATCH = 50
+_EXCHANGE = re.compile(r'(?<=")/exchanges/[0-9]+(?=/)')
 
 _WHERE = """
 FROM verifications v JOIN results r ON r.verification_id = v.id LEFT JOIN readings n ON n.verification_id = v.id
@@ -183,6 +185,8 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
             raise NotReadAgain("a raw reply does not open") from None
     if not replies or v.result is None:
         raise NotReadAgain("its raw replies are gone")
+    result = orjson.loads(v.result)
+    replies = _read_then(result, replies) or replies
     await gateway.know_tenants()
     # As it was when the last reply came.
     claimed.verification = replace(v, now=replies[-1][1].at)
@@ -193,8 +197,14 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
     if answered is None:
         raise NotReadAgain("its raw replies make no answer by today's rules")
     derived = derive(answered.answer, step.question.inquiry, step.not_asked, step.question.today, step.warnings)
-    end = {"outcome": v.outcome, "outcome_reason": v.outcome_reason, "result": orjson.loads(v.result)}
-    return end, derived
+    return {"outcome": v.outcome, "outcome_reason": v.outcome_reason, "result": result}, derived
+
+
+def _read_then(result: Any, replies: Sequence[tuple[str, Reply]]) -> list[tuple[str, Reply]]:
+    """Up to the reply that the result was read from: the same answer may have come once more, to another call."""
+    pointed = set(_EXCHANGE.findall(orjson.dumps(result).decode()))
+    last = next((place for place, (_, reply) in reversed([*enumerate(replies)]) if reply.pointer in pointed), -1)
+    return [*replies[: last + 1]]
 
 
 def _answer_in(step: Step, ref: str | None, replies: Sequence[tuple[str, Reply]]) -> Answered | None:
