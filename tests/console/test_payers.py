@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from covergate.payers import store
 from covergate.payers.store import Candidate
 from covergate.vendors.flow import ListedPayer
 from tests.console.browser import Visit, accessible, picture
+from tests.console.visitors import visiting, words_of
 from tests.e2e.house import REQUEST, House
 from tests.support.waiting import eventually
 
@@ -51,10 +53,22 @@ async def test_what_requests_asked_for_is_attached_and_then_understood(house: Ho
     await accessible(page)
     await picture(page, "payers")
     aetna = await page.locator("#directory ~ div small").first.inner_text()
-    row = page.get_by_role("row").filter(has_text="Moonlight Mutual")
-    await row.get_by_label("Id of another payer").fill(aetna)
-    await row.get_by_role("button", name="Attach").click()
+    other = await (await visit("operations")).page("/console/payers")
+    for one in (page, other):
+        await one.get_by_role("button", name="payer for Moonlight Mutual").click()
+        await one.get_by_label("Name, alias").fill("no such payer")
+        await one.get_by_role("button", name="Find", exact=True).click()
+        await expect(one.locator("main")).to_contain_text("Nothing was found.")
+        await one.get_by_label("Name, alias").fill("60054")
+        await one.get_by_role("button", name="Find", exact=True).click()
+        await one.get_by_label("Aetna 60054").check()
+    assert "Moonlight" not in page.url
+    await accessible(page)
+    await page.get_by_role("button", name="It is this one").click()
     await expect(page.locator("#message")).to_contain_text("means that payer")
+    await other.get_by_role("button", name="It is this one").click()
+    await expect(other.locator("#message")).to_contain_text("Somebody else was faster")
+    assert len(await house.sql("SELECT 1 FROM audit_events WHERE action = 'payer.attach'")) == 1
     assert await house.sql("SELECT 1 FROM audit_events WHERE action = 'payer.attach' AND subject_id = :id", id=aetna)
 
     async def understood() -> bool:
@@ -93,11 +107,24 @@ async def test_a_doubtful_row_becomes_a_new_payer_once(house: House, visit: Visi
     await expect(other.locator("#message")).to_contain_text("Somebody else was faster")
 
 
-async def test_a_payer_that_is_not_there_is_told(house: House, visit: Visit, candidate: Candidate) -> None:
-    page = await (await visit("operations")).page("/console/payers")
-    await page.get_by_label("Id of another payer for Aetna of the Moon").fill("pyr_nobody")
-    await page.get_by_role("button", name="Link Aetna of the Moon").click()
-    await expect(page.locator("#problem")).to_contain_text("no such payer")
+async def test_a_doubtful_row_is_linked_to_a_payer_that_was_searched_for(house: House, candidate: Candidate) -> None:
+    path = f"/payers/candidates/{candidate.id}"
+    async with visiting(house, "operations") as operator:
+        found = await operator.send(path, do="find")
+        assert "Which payer is “Aetna of the Moon”?" in words_of(found)
+        found = await operator.send(path, do="find", q="60054")
+        payer_id = re.findall(r'name="payer" value="(pyr_\w+)"', found.text)[0]
+        assert "Choose a payer." in words_of(await operator.send(path, do="link"))
+        assert "no such payer" in words_of(await operator.send(path, do="link", payer="pyr_nobody"))
+        linked = await operator.send(path, do="link", payer=payer_id)
+        assert linked.headers["location"] == "/console/payers?done=linked"
+        for do in ("find", "link", "new", "ignore"):
+            again = await operator.send(path, do=do, payer=payer_id)
+            assert again.headers["location"] == "/console/payers?done=gone", do
+    names = await house.sql(
+        "SELECT 1 FROM payer_names WHERE payer_id = :id AND value = 'Aetna of the Moon'", id=payer_id
+    )
+    assert len(names) == 1
 
 
 async def test_a_tenants_people_do_not_see_it(visit: Visit) -> None:

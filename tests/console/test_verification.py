@@ -317,6 +317,14 @@ async def test_each_number_leads_to_its_place_in_the_raw_reply(house: House, vis
             # As it stands, a share as a fraction, or what is left of a total: then both places are told.
             stated = {*marked, *(100 * one for one in marked), *(one - other for one in marked for other in marked[1:])}
             assert number in stated, (words, marked)
+        for heading, name in (("coverage", "Coverage"), ("bill", "Payer"), ("bill", "Its id")):
+            fact = page.locator(f"#{heading}-heading ~ dl dt", has_text=re.compile(f"^{name}$")).locator("+ dd")
+            if vendor == "health_harbor" and heading == "bill":
+                # Its reply names no payer.
+                await expect(fact).to_contain_text("(as asked)")
+                continue
+            raw = await client.get(await fact.locator("a[title]").get_attribute("href") or "")
+            assert '<mark id="here">' in raw.text, (heading, name)
     await page.goto(seen.url + wanted[0][1][0])
     await expect(page.locator("mark#here")).to_be_in_viewport()
     await accessible(page)
@@ -347,6 +355,8 @@ async def test_one_page_to_file(house: House, visit: Visit) -> None:
     await page.get_by_role("link", name="One page to print and file").click()
     await expect(page.locator("h1")).to_have_text("Eligible")
     await expect(page.locator("header")).to_contain_text("Jane Sample")
+    await expect(page.locator("ol")).to_contain_text("Send the claim to the payer that is to be billed")
+    assert re.findall(r"(?<!ver)_[a-z]\w*", await page.inner_text("body")) == []
     assert "Jane" not in page.url + await page.title()
     await accessible(page)
     rows = await house.sql(

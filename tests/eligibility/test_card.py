@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from covergate.eligibility.card import AccumulatorFigures, Card, CardValue, card_of
+from covergate.eligibility.card import BILL_TO_WORDS, AccumulatorFigures, Card, CardValue, card_of
+from covergate.eligibility.terms import BillToReason
 from tests.support.stated_rows import Row, concluded, eb, inquiry
 
 ACTIVE = eb("1**30")
@@ -77,6 +78,31 @@ def test_a_network_that_was_not_said_has_a_column_of_its_own_only_then() -> None
     made = card(eb("B**98****30"))
     assert made.networks == ["in network", "out of network", "network not said"]
     assert told(share(made, "Copay", "network not said")) == ("$30.00", ("/1/eb07",))
+
+
+def of_name(values: list[CardValue], name: str) -> CardValue:
+    return next(value for value in values if value.name == name)
+
+
+def test_the_coverage_leads_to_the_code_that_says_it() -> None:
+    made = card(eb("B**98****30*****Y"))
+    assert told(of_name(made.facts, "Coverage")) == ("active", ("/0/eb01",))
+
+
+def test_who_is_to_be_billed_leads_to_where_that_payer_is_named() -> None:
+    # Nothing in the rows names the payer that answers: it is the one that was asked.
+    asked = card().bill_to
+    assert told(of_name(asked, "Its id")) == ("60054 (as asked)", ())
+    assert of_name(asked, "Because").words == BILL_TO_WORDS["this_payer"]
+    other = card(eb("R**30", nm1=("PRP*OTHER HEALTH*77777",))).bill_to
+    places = ("/1/entities/0/id", "/1/entities/0/name")
+    assert told(of_name(other, "Payer")) == ("OTHER HEALTH", places)
+    assert told(of_name(other, "Its id")) == ("77777", places)
+    assert of_name(other, "Because").words == "another insurance pays first"
+
+
+def test_every_reason_for_whom_to_bill_has_words() -> None:
+    assert set(BILL_TO_WORDS) == set(BillToReason)
 
 
 def test_what_is_not_there_is_not_a_no() -> None:

@@ -1,7 +1,7 @@
 """A page: a template in the common frame, with headers that let nothing in from elsewhere and nothing be kept.
 
 Templates get `visitor` (None before sign-in), `path`, `live` (whether the page renews itself) and what their page gives. Filters:
-`when` (an instant in the viewer's zone, with the UTC beside it), `ago`, `count`, `seconds`, `percent`.
+`when` (an instant in the viewer's zone, with the UTC beside it), `ago`, `span`, `count_of`, `percent`, `words`, `plain`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from markupsafe import Markup
 from covergate.console.navigation import entries_for
 from covergate.console.static_files import address_of
 from covergate.console.visitor import CSRF_FIELD, MOUNTED_AT, Visitor, gateway_behind
+from covergate.eligibility.answers_page import STEP_BY_WORDS
+from covergate.eligibility.plain_words import plain
 from covergate.errors import Problem
 from covergate.timestamps import instant, span
 
@@ -156,9 +158,10 @@ def templates() -> Environment:
         "count_of": grouped,
         "percent": share,
         "words": words,
+        "plain": plain,
     }
     environment.filters.update(filters)
-    environment.globals.update({"at": MOUNTED_AT, "static": address_of, "csrf": _csrf})
+    environment.globals.update({"at": MOUNTED_AT, "static": address_of, "csrf": _csrf, "step_by": STEP_BY_WORDS})
     return environment
 
 

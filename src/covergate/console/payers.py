@@ -19,7 +19,7 @@ from covergate.states import SubjectKind
 
 router = APIRouter()
 
-MOST_FOUND = 50
+MOST_FOUND, MOST_OFFERED = 50, 20
 LONGEST_SEARCH = 100
 
 _DONE = {
@@ -56,48 +56,83 @@ async def payers(request: Request, visitor: OperatorAt, q: str = "", done: str =
 
 
 @router.post("/payers/candidates/{candidate_id}")
-async def settle_candidate(visitor: OperatorAt, candidate_id: Annotated[str, Path(max_length=40)]) -> Response:
+async def settle_candidate(
+    request: Request, visitor: OperatorAt, candidate_id: Annotated[str, Path(max_length=40)]
+) -> Response:
     """A vendor's row is this payer, a new one, or nobody's business."""
-    if visitor.form.one("do") == "ignore":
-        if not await candidates.ignore(visitor.gateway, candidate_id):
-            return _back("gone")
-        await _note(visitor, "payer.ignore", candidate_id)
-        return _back("ignored")
-    payer_id = NEW if visitor.form.one("do") == "new" else _payer_in(visitor)
-    linked = await candidates.link(visitor.gateway, candidate_id, payer_id)
-    if linked is Linked.NO_PAYER:
-        raise Problem("not_found", "There is no such payer in this mode.")
-    if linked is Linked.NO_CANDIDATE:
-        return _back("gone")
-    await _note(visitor, "payer.link", candidate_id)
-    return _back("linked")
+    match visitor.form.one("do"):
+        case "find":
+            mode = visitor.session.mode
+            rows = await candidates.list_candidates(visitor.gateway)
+            listed = {one.id: one.listed for one, _ in rows if one.mode == mode}
+            if candidate_id not in listed:
+                return _back("gone")
+            return await _choice(request, visitor, listed[candidate_id].name, "link", f"candidates/{candidate_id}")
+        case "ignore":
+            if not await candidates.ignore(visitor.gateway, candidate_id):
+                return _back("gone")
+            await _note(visitor, "payer.ignore", candidate_id)
+            return _back("ignored")
+        case do:
+            payer_id = NEW if do == "new" else _payer_in(visitor)
+            linked = await candidates.link(visitor.gateway, candidate_id, payer_id)
+            return await _settled(visitor, linked, "payer.link", candidate_id, "linked")
 
 
 @router.post("/payers/unresolved")
-async def settle_unresolved(visitor: OperatorAt) -> Response:
+async def settle_unresolved(request: Request, visitor: OperatorAt) -> Response:
     """What requests asked for means this payer, or is nobody's business."""
     given, value, mode = visitor.form.one("kind"), visitor.form.one("value"), visitor.session.mode
     if given not in ("id", "name"):
         raise Problem("invalid_request", "The kind is id or name.")
     kind: NamedBy = cast(Literal["id", "name"], given)
-    if visitor.form.one("do") == "ignore":
-        if not await unresolved.ignore_unresolved(visitor.gateway, mode, kind, value):
-            return _back("gone")
-        await _note(visitor, "payer.ignore", None)
-        return _back("ignored")
-    payer_id = _payer_in(visitor)
-    if not await unresolved.attach(visitor.gateway, mode, kind, value, payer_id):
-        raise Problem("not_found", "There is no such payer in this mode, or somebody else settled it.")
-    await _note(visitor, "payer.attach", payer_id)
-    return _back("attached")
+    match visitor.form.one("do"):
+        case "find":
+            return await _choice(request, visitor, value, "attach", "unresolved", kind=kind, value=value)
+        case "ignore":
+            if not await unresolved.ignore_unresolved(visitor.gateway, mode, kind, value):
+                return _back("gone")
+            await _note(visitor, "payer.ignore", None)
+            return _back("ignored")
+        case _:
+            payer_id = _payer_in(visitor)
+            attached = await unresolved.attach(visitor.gateway, mode, kind, value, payer_id)
+            return await _settled(visitor, attached, "payer.attach", payer_id, "attached")
+
+
+async def _choice(request: Request, visitor: Visitor, words: str, do: str, path: str, **fields: str) -> Response:
+    """The payers that a search finds, to choose one of. What is searched for stands in no address: requests named it."""
+    directory = await cast(DirectoryCache, request.app.state.payers).directory(visitor.session.mode)
+    q = visitor.form.one("q", words)[:LONGEST_SEARCH]
+    found = directory.search(q, None) if q else []
+    return render(
+        request,
+        "payer_choice",
+        visitor,
+        words=words,
+        do=do,
+        to=path,
+        fields=fields,
+        q=q,
+        found=found[:MOST_OFFERED],
+        number_found=len(found),
+    )
 
 
 def _payer_in(visitor: Visitor) -> str:
-    """The id that was typed, else the one that was chosen."""
-    payer_id = visitor.form.one("payer") or visitor.form.one("suggested")
+    payer_id = visitor.form.one("payer")
     if not payer_id:
-        raise Problem("invalid_request", "Choose a payer, or type its id (pyr_…).")
+        raise Problem("invalid_request", "Choose a payer.")
     return payer_id
+
+
+async def _settled(visitor: Visitor, linked: Linked, action: str, subject_id: str, done: str) -> Response:
+    if linked is Linked.NO_PAYER:
+        raise Problem("not_found", "There is no such payer in this mode.")
+    if linked is Linked.NO_CANDIDATE:
+        return _back("gone")
+    await _note(visitor, action, subject_id)
+    return _back(done)
 
 
 async def _note(visitor: Visitor, action: str, subject_id: str | None) -> None:

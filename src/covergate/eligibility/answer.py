@@ -48,6 +48,6 @@ class Answer(ResultPart):
     notes: list[str] = Field(default_factory=list)
     warnings: list[Warning_] = Field(default_factory=list)
     sources: Sources = Field(default_factory=dict)
-    """Of `provider_in_network` and `referral_required`."""
+    """Of `provider_in_network` and `referral_required`; of `coverage` and `service_covered`, if no row says them."""
     ineligible_without_reason: bool = False
     """The vendor said "not eligible" without a reason: outcome `ineligible`/`unspecified`."""

@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covergate.eligibility.answers import QUESTIONS
-from covergate.eligibility.terms import Confidence, QuestionName
+from covergate.eligibility.plain_words import plain
+from covergate.eligibility.terms import Confidence, QuestionName, StepBy
+from covergate.eligibility.x12.names import EB03_NAMES
 
 _STYLE = """
 @page { size: letter; margin: 14mm; }
@@ -71,8 +73,16 @@ _NETWORK_WORDS = {
     "in": "in network",
     "out": "out of network",
     "both": "in and out of network",
-    "unknown": "any network",
+    "unknown": "network not said",
 }
+STEP_BY_WORDS: dict[str, str] = {
+    StepBy.FRONT_DESK: "Front desk",
+    StepBy.BILLER: "Biller",
+    StepBy.PROVIDER: "Provider",
+    StepBy.REQUESTER: "Whoever asked",
+    StepBy.OPERATOR: "The gateway's operators",
+}
+_TOLD_OF_A_FAILURE = ("message", "suggestion")
 AUTHORIZATION_WORDS = {"required": "Yes", "not_required": "No", "may_apply": "It may be: ask the payer"}
 
 
@@ -87,6 +97,8 @@ def answers_page(sheet: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
         facts=facts_of(shown["inquiry"]) if rows is not None else [],
         answered=sheet["answered_at"] and sheet["answered_at"][:10],
         rows=rows,
+        failure=None if shown["failure"] is None else [plain(shown["failure"][name]) for name in _TOLD_OF_A_FAILURE],
+        steps=[(STEP_BY_WORDS[step["who"]], plain(step["message"])) for step in sheet["next_steps"] or ()],
     )
 
 
@@ -100,16 +112,20 @@ def facts_of(inquiry: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if inquiry is None:
         return []
     patient, payer, service = inquiry["patient"], inquiry["payer"], inquiry["service"]
-    codes = [*service["procedure_codes"], *service["service_type_codes"]]
+    codes = [*service["procedure_codes"], *map(_service_type, service["service_type_codes"])]
     facts = (
         ("Patient", f"{patient['first_name']} {patient['last_name']}"),
         ("Born", patient["date_of_birth"]),
         ("Member id", patient["member_id"]),
         ("Payer", payer["name"] or payer["id"] or payer["directory_id"]),
         ("Service date", service["date"]),
-        ("Service", ", ".join(codes)),
+        ("Service", "; ".join(codes)),
     )
     return [(name, value) for name, value in facts if value]
+
+
+def _service_type(code: str) -> str:
+    return f"{EB03_NAMES[code]} ({code})" if code in EB03_NAMES else code
 
 
 def _row(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +136,7 @@ def _row(answer: Mapping[str, Any]) -> dict[str, Any]:
         "lines": ["–"] if given is None else _WORDS[question](given),
         "confidence": str(answer["confidence"]),
         "confidence_words": _CONFIDENCE_WORDS[answer["confidence"]],
-        "because": answer["because"],
+        "because": plain(answer["because"]),
         "sources": answer["sources"],
     }
 
@@ -150,7 +166,11 @@ def _visit_cost(given: Any) -> list[str]:
 
 
 def _deductible(given: Any) -> list[str]:
-    levels = (("individual", "for the patient"), ("family", "for the family"), ("unknown_level", "left"))
+    levels = (
+        ("individual", "for the patient"),
+        ("family", "for the family"),
+        ("unknown_level", "for whom is not said"),
+    )
     lines = [f"${given[level]} {words}" for level, words in levels if given[level] is not None]
     return [*lines, _NETWORK_WORDS[given["network"]]]
 

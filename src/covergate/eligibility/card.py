@@ -13,8 +13,9 @@ from typing import Any
 
 from covergate.eligibility.answers import left_of
 from covergate.eligibility.answers_page import AUTHORIZATION_WORDS
+from covergate.eligibility.plain_words import plain
 from covergate.eligibility.sourced import pointers_at
-from covergate.eligibility.terms import Kind, Level, Network, WhyNull
+from covergate.eligibility.terms import BillToReason, Kind, Level, Network, WhyNull
 
 _Row = Mapping[str, Any]
 
@@ -34,6 +35,15 @@ _LEVELS: dict[str, frozenset[str]] = {
     "individual": frozenset({Level.INDIVIDUAL.value}),
     "family": frozenset({Level.FAMILY.value}),
     "unknown_level": frozenset({Level.UNKNOWN.value}),
+}
+BILL_TO_WORDS: dict[str, str] = {
+    BillToReason.THIS_PAYER: "no other payer is said to pay first",
+    BillToReason.MEDICARE_ADVANTAGE: "a Medicare Advantage plan pays instead of Medicare",
+    BillToReason.MANAGED_CARE: "a managed care plan pays instead of the payer that was asked",
+    BillToReason.CARVE_OUT: "another payer pays for this service",
+    BillToReason.MSP: "another insurance pays before Medicare",
+    BillToReason.OTHER_PRIMARY: "another insurance pays first",
+    BillToReason.TPA: "an administrator settles claims for the payer",
 }
 _FEEDING: dict[str, frozenset[str]] = {
     Network.IN.value: frozenset({Network.IN.value, Network.BOTH.value}),
@@ -102,11 +112,12 @@ def card_of(result: _Row) -> Card:
         shares=[(words, [_share(result, name, field) for name in networks]) for field, (words, _) in _SHARES.items()],
         service=_service(summary),
         facts=_facts(result),
-        bill_to=_bill_to(result["bill_to"]),
+        bill_to=_bill_to(result),
         plans=[_plan(plan) for plan in result["plans"]],
         other_coverage=[_other(other) for other in result["other_coverage"]],
         warnings=[
-            CardValue(warning["code"], warning["message"], tuple(warning["sources"])) for warning in result["warnings"]
+            CardValue(warning["code"], plain(warning["message"]), tuple(warning["sources"]))
+            for warning in result["warnings"]
         ],
     )
 
@@ -183,11 +194,19 @@ def _share(result: _Row, network: str, field: str) -> CardValue:
     sources = {
         at
         for row in result["benefits"]
-        if kind in ("", row["kind"]) and row["network"] in _FEEDING[network] and row[of_row] == value
+        if kind in ("", row["kind"])
+        and row["network"] in _FEEDING[network]
+        and value in (row[of_row], _need_of(row, kind))
         for name in (of_row, f"{of_row}_required")
         for at in pointers_at(row["sources"], name)
     }
     return CardValue(words, _share_words(field, value), tuple(sorted(sources)))
+
+
+def _need_of(row: _Row, kind: str) -> str | None:
+    """Whether a row says yes or no to an authorization, in the words of `authorization`."""
+    required = None if kind else row["authorization_required"]
+    return None if required is None else "required" if required else "not_required"
 
 
 def _share_words(field: str, value: Any) -> str:
@@ -246,14 +265,12 @@ def _visits(quantity: _Row | None) -> str | None:
 
 def _facts(result: _Row) -> list[CardValue]:
     sources = result["sources"]
-    covering = [row["sources"] for row in result["benefits"] if row["kind"] == Kind.COVERAGE]
-    active = {at for row in covering for field in row for at in pointers_at(row, field)} | {
-        *pointers_at(sources, "coverage")
-    }
-    plan = result["plan"]
+    plan, covered = result["plan"], result["service_covered"]
     figures = [
-        CardValue("Coverage", result["coverage"], tuple(sorted(active))),
-        _stated("Service covered", _yes_or_no(result["service_covered"]), sources, "service_covered"),
+        CardValue("Coverage", result["coverage"], tuple(_covering(result))),
+        CardValue(
+            "Service covered", _yes_or_no(covered), tuple(_confirming(result, covered)), WHY_WORDS[WhyNull.NOT_STATED]
+        ),
         _stated("Provider in network", _yes_or_no(result["provider_in_network"]), sources, "provider_in_network"),
         _stated("Referral needed", _yes_or_no(result["referral_required"]), sources, "referral_required"),
         _stated("Plan", plan["name"] or plan["type_name"], plan["sources"], "name" if plan["name"] else "type_name"),
@@ -266,29 +283,62 @@ def _facts(result: _Row) -> list[CardValue]:
     return [one for one in figures if one.words is not None or one.name not in may_be_left_out]
 
 
+def _covering(result: _Row) -> list[str]:
+    """Where the vendor says whether the plan is active, else the codes of the rows that say it, or all of these rows."""
+    if own := pointers_at(result["sources"], "coverage"):
+        return own
+    rows = [row["sources"] for row in result["benefits"] if row["kind"] == Kind.COVERAGE]
+    codes = {at for row in rows for at in pointers_at(row, "code")}
+    return sorted(codes or {at for row in rows for field in row for at in pointers_at(row, field)})
+
+
+def _confirming(result: _Row, covered: bool | None) -> list[str]:
+    """Where the vendor says of its own service that it is covered, else where it says it of the asked ones."""
+    if own := pointers_at(result["sources"], "service_covered"):
+        return own
+    services = [one for one in result["services"] if covered is not None and one["covered"] is covered]
+    return sorted({at for one in services for at in pointers_at(one["sources"], "covered")})
+
+
 def _stated(name: str, words: str | None, sources: Mapping[str, Any], *fields: str) -> CardValue:
     places = tuple(sorted({at for field in fields for at in pointers_at(sources, field)}))
     return CardValue(name, words, places, None if words is not None else WHY_WORDS[WhyNull.NOT_STATED])
 
 
-def _bill_to(bill_to: _Row | None) -> list[CardValue]:
+def _bill_to(result: _Row) -> list[CardValue]:
+    bill_to = result["bill_to"]
     if bill_to is None:
         return []
-    payer = bill_to["payer"]
     named = [
-        _stated(name, payer[field], bill_to["sources"], field)
-        for name, field in (("Payer", "name"), ("Its id", "id"), ("Phone", "phone"))
-        if payer[field]
+        _to_bill(result, name, field) for name, field in _PAYER_FIELDS.items() if bill_to["payer"][field] is not None
     ]
-    every = tuple(sorted({at for field in bill_to["sources"] for at in pointers_at(bill_to["sources"], field)}))
-    return [*named, CardValue("Because", bill_to["because"].replace("_", " "), every)]
+    because = BILL_TO_WORDS.get(bill_to["because"], bill_to["because"])
+    return [*named, CardValue("Because", because, _all_of(bill_to["sources"]))]
+
+
+_PAYER_FIELDS = {"Payer": "name", "Its id": "id", "Phone": "phone"}
+
+
+def _to_bill(result: _Row, name: str, field: str) -> CardValue:
+    """Of a payer that no reply names, the words say that it is the one that was asked."""
+    bill_to, words = result["bill_to"], result["bill_to"]["payer"][field]
+    named = [result["payer"], *result["related_entities"]]
+    places = {at for one in named if one[field] == words for at in pointers_at(one["sources"], field)}
+    others = [one for one in result["other_coverage"] if words in (one["payer"].get(field), one.get(field))]
+    places |= {at for one in others for part in ("payer", field) for at in pointers_at(one["sources"], part)}
+    sources = tuple(sorted(places)) or _all_of(bill_to["sources"])
+    return CardValue(name, words if sources else f"{words} (as asked)", sources)
+
+
+def _all_of(sources: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted({at for field in sources for at in pointers_at(sources, field)}))
 
 
 def _plan(plan: _Row) -> list[CardValue]:
     until = "no end" if plan["open_ended"] else plan["ends_on"]
     figures = (
         _stated("Plan", plan["name"] or plan["type"], plan["sources"], "name" if plan["name"] else "type"),
-        _stated("Program", _known(plan["program"]), plan["sources"], "program"),
+        _stated("Program", _known(plan["program"]), plan["sources"], "program", "type"),
         _stated("Coverage", _known(plan["coverage"]), plan["sources"], "coverage"),
         _stated("From", plan["starts_on"], plan["sources"], "starts_on"),
         _stated("To", until, plan["sources"], "ends_on"),

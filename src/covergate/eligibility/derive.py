@@ -135,8 +135,10 @@ def derive(
     # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.
     if covered and (plans.disagree is not None or billing.is_carved_out):
         covered = None
+    unsaid = {"service_covered"} if covered is None else set()
     result = Result(
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
+        sources={name: at for name, at in answer.sources.items() if name not in unsaid},
         coverage=coverage,
         service_covered=covered,
         plans=parts,
@@ -175,7 +177,6 @@ _TAKEN_OVER = (
     "referral_required",
     "references",
     "payer_status",
-    "sources",
 )
 
 

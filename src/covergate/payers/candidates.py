@@ -15,6 +15,7 @@ NEW = "new"
 class Linked(Enum):
     DONE = "done"
     NO_CANDIDATE = "no_candidate"
+    """There is none, or it was settled before."""
     NO_PAYER = "no_payer"
     """There is no such payer in the candidate's mode."""
 

@@ -20,6 +20,7 @@ from covergate.db.sql import Query
 from covergate.eligibility.inquiry import Inquiry
 from covergate.gateway import Gateway
 from covergate.payers import store
+from covergate.payers.candidates import Linked
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,8 @@ ON CONFLICT (mode, kind, value) DO UPDATE SET asked = u.asked + excluded.asked, 
 _LIST = Query("""
 SELECT kind, value, asked, first_at, last_at FROM unresolved_payers WHERE mode = :mode AND ignored_at IS NULL
 ORDER BY asked DESC, value LIMIT :most""")
-_TAKE = Query("DELETE FROM unresolved_payers WHERE mode = :mode AND kind = :kind AND value = :value")
+_TAKE = Query("""
+DELETE FROM unresolved_payers WHERE mode = :mode AND kind = :kind AND value = :value AND ignored_at IS NULL""")
 _IGNORE = Query("""
 UPDATE unresolved_payers SET ignored_at = clock_timestamp()
 WHERE mode = :mode AND kind = :kind AND value = :value AND ignored_at IS NULL""")
@@ -105,16 +107,17 @@ async def list_unresolved(gateway: Gateway, mode: str) -> list[UnresolvedPayer]:
         return [UnresolvedPayer(**row) for row in await _LIST.all(db, {"mode": mode, "most": MOST_SHOWN})]
 
 
-async def attach(gateway: Gateway, mode: str, kind: NamedBy, value: str, payer_id: str) -> bool:
-    """From now on this id or name means that payer, in this mode. False: there is no such payer."""
+async def attach(gateway: Gateway, mode: str, kind: NamedBy, value: str, payer_id: str) -> Linked:
+    """From now on this id or name means that payer, in this mode, unless it was settled before."""
     async with gateway.transaction() as db:
         await store.lock_directory(db)
         if payer_id not in {payer.id for payer in await store.read_payers(db, mode)}:
-            return False
+            return Linked.NO_PAYER
+        if not await _TAKE.run(db, {"mode": mode, "kind": kind, "value": value}):
+            return Linked.NO_CANDIDATE
         await store.add_names(db, mode, "electronic_id" if kind == "id" else "alias", [(payer_id, value)])
-        await _TAKE.run(db, {"mode": mode, "kind": kind, "value": value})
         await store.bump_version(db)
-    return True
+    return Linked.DONE
 
 
 async def ignore_unresolved(gateway: Gateway, mode: str, kind: NamedBy, value: str) -> bool:

@@ -91,10 +91,12 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     notes += _other_answers(results)
     if summary := body.text("summary").value:
         notes.append(summary)
+    active, in_network = plan.read("is_active", _yes_or_no), plan.read("is_provider_in_network", _yes_or_no)
     return Answer(
-        coverage=_COVERAGE[plan.read("is_active", _yes_or_no).value],
+        coverage=_COVERAGE[active.value],
         service_covered=None if inquiry.service.procedure_codes else _unanimous(services),
-        provider_in_network=plan.read("is_provider_in_network", _yes_or_no).value,
+        provider_in_network=in_network.value,
+        sources=row(coverage=active, provider_in_network=in_network)["sources"],
         as_of=today_eastern(answered_at),
         answered_at=answered_at,
         services=services,

@@ -75,7 +75,7 @@ def rejection_of(reply: Reply) -> Failure:
 
 def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
     warnings = [*_unknown_codes(body), *_unreadable(body)]
-    coverage, covered, without_reason = _coverage(body)
+    coverage, covered, without_reason, at = _coverage(body)
     payer = _payer(body)
     asked_id = sohar_payer_id(question.inquiry, question.payer_codes)
     if payer.id is not None and asked_id is not None and payer.id.casefold() != asked_id.casefold():
@@ -85,6 +85,7 @@ def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
         coverage=coverage,
         service_covered=covered,
         ineligible_without_reason=without_reason,
+        sources=row(coverage=Sourced(coverage, at), service_covered=Sourced(covered, at))["sources"],
         as_of=today_eastern(answered_at),
         answered_at=answered_at,
         plan=_plan(body),
@@ -99,14 +100,15 @@ def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
     )
 
 
-def _coverage(body: Node) -> tuple[Coverage, bool | None, bool]:
-    """(coverage, service_covered, ineligible without a reason that we know)."""
-    if body.read("status", token).value == codes.COMPLETE_ELIGIBLE:
-        return Coverage.ACTIVE, True, False
-    reason = body.read("statusReason", token).value
-    if reason in codes.INELIGIBLE_REASONS:
-        return *codes.INELIGIBLE_REASONS[reason], False
-    return Coverage.UNKNOWN, None, True
+def _coverage(body: Node) -> tuple[Coverage, bool | None, bool, tuple[str, ...]]:
+    """(coverage, service_covered, ineligible without a reason that we know, where it is said)."""
+    status = body.read("status", token)
+    if status.value == codes.COMPLETE_ELIGIBLE:
+        return Coverage.ACTIVE, True, False, status.pointers
+    reason = body.read("statusReason", token)
+    if reason.value in codes.INELIGIBLE_REASONS:
+        return *codes.INELIGIBLE_REASONS[reason.value], False, reason.pointers
+    return Coverage.UNKNOWN, None, True, ()
 
 
 _LIMITS = {Kind.DEDUCTIBLE: "deductible", Kind.OUT_OF_POCKET_MAX: "outOfPocket"}
@@ -217,8 +219,12 @@ def _other_coverage(entity: Node) -> OtherCoverage:
         tuple(pointer for part in payer.values() for pointer in part.pointers),
     )
     return OtherCoverage(
-        order=_order(entity),
-        **row(payer=named, member_id=entity.text("memberId"), qualifier=entity.text("entityQualifier")),
+        **row(
+            order=entity.read("entityIdentifierCode", token).then(PAYER_ORDERS.get),
+            payer=named,
+            member_id=entity.text("memberId"),
+            qualifier=entity.text("entityQualifier"),
+        )
     )
 
 
