@@ -37,7 +37,7 @@ class Process:
             code = await self.nursery.ask({"poll": self.pid})
             return None if code is None else (code,)
 
-        [code] = await eventually(status, seconds, what=f"end of worker {self.pid}", every=0.02)
+        [code] = await eventually(status, seconds, what=f"end of process {self.pid}", every=0.02)
         return code
 
     async def kill(self) -> None:
@@ -60,10 +60,10 @@ class Nursery:
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
             return json.loads(await self.process.stdout.readline())
 
-    async def start(self, **environment: str) -> Process:
-        """A worker with these variables beside the usual ones."""
+    async def start(self, command: str = "worker", /, **environment: str) -> Process:
+        """A worker, or another command that runs for long, with these variables beside the usual ones."""
         order = {
-            "arguments": ["worker"],
+            "arguments": [command],
             "environment": self.environment | environment,
             "directory": str(self.log.parent),
             "stdin": os.devnull,

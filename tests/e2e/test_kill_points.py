@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from contextlib import suppress
 from typing import Any, TypeAlias
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from covergate.vendors import VENDORS
-from tests.e2e.house import House, waits_for_operator
-from tests.e2e.processes import StartWorker
+from tests.e2e.house import HERE, REQUEST, House, waits_for_operator
+from tests.e2e.processes import Nursery, StartWorker
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -140,3 +144,50 @@ async def test_what_is_written_together_and_dies_with_its_worker(
         for id_ in made:
             await house.receiver.end_of(id_, seconds=60)
     await worker.kill()
+
+
+@pytest.mark.parametrize(("point", "least_kept"), [("before_accepts", 0), ("after_accepts", 1)])
+async def test_an_api_that_dies_while_it_accepts_leaves_each_once_or_not_at_all(
+    bare_house: House, nursery: Nursery, point: str, least_kept: int
+) -> None:
+    """Its clients hear nothing and ask again under their keys: then there is one of each, whichever side of the commit it was."""
+    house = bare_house
+    keys = [f"{point}-{number}" for number in range(EACH)]
+    with socket.socket() as free:
+        free.bind((HERE, 0))
+        port = free.getsockname()[1]
+    api = await nursery.start("serve", COVERGATE_PORT=str(port), COVERGATE_TEST_KILL_AT=point)
+
+    async def ask(client: httpx.AsyncClient) -> list[httpx.Response | BaseException]:
+        body = {
+            **REQUEST,
+            "vendor": "integrex",
+            "patient": REQUEST["patient"] | {"member_id": _member("integrex", point)},
+        }
+        posts = (client.post("/v1/verifications", json=body, headers={"Idempotency-Key": key}) for key in keys)
+        return await asyncio.gather(*posts, return_exceptions=True)
+
+    async def kept() -> int:
+        return len(
+            await house.sql(
+                "SELECT 1 FROM idempotency_keys JOIN work USING (verification_id) WHERE key = ANY(:k)", k=keys
+            )
+        )
+
+    async with httpx.AsyncClient(base_url=f"http://{HERE}:{port}", headers=house.client.headers) as client:
+
+        async def listens() -> bool:
+            with suppress(httpx.TransportError):
+                return (await client.get("/healthz")).status_code == 200
+            return False
+
+        await eventually(listens)
+        assert [reply for reply in await ask(client) if not isinstance(reply, httpx.TransportError)] == []
+    assert await api.ended() == -signal.SIGKILL
+    before = await kept()
+    assert least_kept <= before <= least_kept * EACH
+    replies = [reply for reply in await ask(house.client) if isinstance(reply, httpx.Response)]
+    assert [reply.status_code for reply in replies] == [202] * EACH
+    assert sum("idempotent-replayed" in reply.headers for reply in replies) == before
+    assert len({reply.json()["id"] for reply in replies}) == await kept() == EACH
+    await house.put_aside()

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from covergate import ids, instruments
+from covergate import crash_points, ids, instruments
 from covergate.access import audit
 from covergate.access.caller import Caller
 from covergate.db.group_commit import GroupCommit
@@ -227,8 +227,10 @@ class Acceptance:
         return Created(values["id"], replayed=False, row={**values, **row})
 
     async def _insert_together(self, rows: Sequence[dict[str, Any]]) -> list[Record | None]:
+        crash_points.point("before_accepts")
         async with self.gateway.connection() as db:
             inserted = await insert_all(db, rows)
+        crash_points.point("after_accepts")
         return [inserted.get(row["id"]) for row in rows]
 
     async def _insert_alone(self, intake: Intake, values: dict[str, Any], again: Again | None) -> Record | None:
