@@ -56,13 +56,14 @@ async def test_a_deletion_beside_410s_is_no_deadlock(
     assert {row.status for row in rows} == {"exhausted"}
 
 
+@pytest.mark.parametrize("held", [1, 2], ids=["older", "last"])
 async def test_a_deletion_beside_deliveries_that_are_recorded_together_is_no_deadlock(
-    hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner
+    hooks: Hooks, gateway: Gateway, deliverer: Deliverer, partner: Partner, held: int
 ) -> None:
     """The deletion would meet them the other way round, for the older one lies behind the other on the disk."""
     endpoint, _ = await hooks.endpoint(partner.url())
     await hooks.publish(times=3)
-    first, older, last = await hooks.due()
+    first, older, last = due = await hooks.due()
     claimed = [await hooks.take(id_) for id_ in (first, last, older)]
 
     async def waiting(number: int) -> None:
@@ -71,8 +72,8 @@ async def test_a_deletion_beside_deliveries_that_are_recorded_together_is_no_dea
 
         await eventually(so_many)
 
-    async with gateway.transaction() as holds_older:
-        await holds_older.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": older})
+    async with gateway.transaction() as holds_one:
+        await holds_one.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": due[held]})
         async with gateway.transaction() as holds_first:
             await holds_first.execute(text("SELECT 1 FROM deliveries WHERE id = :id FOR UPDATE"), {"id": first})
             recording = [asyncio.create_task(deliverer.deliver(claimed[0]))]
