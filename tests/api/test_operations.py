@@ -118,14 +118,16 @@ async def test_a_reference_has_the_shape_of_the_vendors(
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
 
 
+@pytest.mark.parametrize("action", ["resubmit", "give_up"])
 async def test_two_operators_at_once_resolve_once(
-    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck
+    client: httpx.AsyncClient, keys: Keys, post: Post, stuck: Stuck, action: str
 ) -> None:
+    """Those that waited for the lock are told how it stands now, ended or not."""
     verification = await post()
     await stuck(verification["id"])
     path = f"/v1/verifications/{verification['id']}/resolve"
     answers = await asyncio.gather(
-        *(client.post(path, json={"action": "resubmit"}, headers=keys.operator) for _ in range(5))
+        *(client.post(path, json={"action": action}, headers=keys.operator) for _ in range(5))
     )
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 4
 

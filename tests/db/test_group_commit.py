@@ -69,6 +69,8 @@ async def test_nobody_is_answered_before_the_commit() -> None:
     adding = asyncio.create_task(commits.add(1))
     while not table.batches:
         await asyncio.sleep(0)
+    for _ in range(10):  # an answer takes a turn of the loop or two
+        await asyncio.sleep(0)
     assert not adding.done()
     table.open.set()
     assert await adding == "wrote 1"

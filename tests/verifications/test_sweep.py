@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from covergate.db.queue import LEASE_SECONDS
 from covergate.db.sealing import Sealer
 from covergate.verifications.commit import apply
 from covergate.verifications.model import Change
@@ -21,6 +22,8 @@ async def test_a_step_whose_lease_ends_is_claimed_by_another(engine: Engine) -> 
     id_ = await engine.create()
     lost = await engine.take()
     assert await engine.due() == []  # it may still be under way
+    [left] = await engine.rows("SELECT extract(epoch FROM due_at - clock_timestamp()) AS seconds FROM work")
+    assert LEASE_SECONDS - 5 < left.seconds <= LEASE_SECONDS
     await engine.end_leases()
     assert await sweep(engine.gateway) == 0
     assert await engine.due() == [id_]
