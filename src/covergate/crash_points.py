@@ -29,9 +29,10 @@ _left = _armed()
 def point(name: str) -> None:
     """Of a verification's step: `before_intent`, `after_intent`, `after_reply`, `before_commit`, `after_commit`.
 
-    Of what is written together: `before_accepts`, `after_accepts` (committed, not answered), `before_intents`, `after_intents`, `before_delivered` (posted, not recorded), `after_delivered`;
-    `before_commit` and `after_commit` are of all steps that are written together, too. `after_reading`: of one that was read
-    again by later rules. `before_bulk_commit`, `after_bulk_resubmit`: of one that a bulk job does.
+    Of what is written together: `before_accepts`, `after_accepts` (committed, not answered), `before_intents`, `after_intents`,
+    `before_delivered` (posted, not recorded), `after_delivered`; `before_commit` and `after_commit` are of all steps that are
+    written together, too. `after_reading`: of one that was read again by later rules. `before_bulk_commit`,
+    `after_bulk_resubmit`: of one that a bulk job does.
     """
     if name not in _left:
         return

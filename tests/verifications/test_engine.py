@@ -119,6 +119,20 @@ async def test_a_stale_claim_changes_nothing(engine: Engine, wire: Wire) -> None
     assert wire.calls == [SUBMIT]
 
 
+async def test_a_stale_look_changes_nothing(engine: Engine, wire: Wire) -> None:
+    """Another looked after this one's lease had ended: what that one found stands."""
+    wire.on(POLL, (202, {}), (503, {}))
+    id_ = await engine.create()
+    await engine.step()
+    stale = await engine.take()
+    await engine.end_leases()
+    await engine.step()
+    before, told = await engine.view(id_), await engine.timeline(id_)
+    await engine.advance(stale)
+    assert (await engine.view(id_), await engine.timeline(id_)) == (before, told)
+    assert (told, wire.calls) == (["created", "submitted", "checked"], [SUBMIT, POLL, POLL])
+
+
 async def test_two_workers_with_one_claim_submit_once(engine: Engine, wire: Wire) -> None:
     """A step that is claimed again while its paused owner still runs."""
     gate = asyncio.Event()
