@@ -21,7 +21,7 @@ from tests.support.postgres import opened_database
 from tests.support.relay import Relay, relaying
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
-from tests.support.wire import POLL, SUBMIT, Gate, Wire
+from tests.support.wire import POLL, SUBMIT, Gate, Wire, never_connected
 
 
 @dataclass
@@ -216,3 +216,27 @@ async def test_a_report_whose_acknowledgement_is_lost_is_written_once(far: Far, 
     assert far.relay.reply_lost is None
     assert await far.engine.timeline(id_) == ["created", "submitted", *["checked"] * woken]
     assert wire.calls == [SUBMIT, *[POLL] * woken]
+
+
+@pytest.mark.parametrize("another_comes", [False, True])
+async def test_that_nothing_was_sent_is_written_once_though_the_word_of_it_is_lost(
+    far: Far, engine: Engine, wire: Wire, another_comes: bool
+) -> None:
+    """Another worker may have made the submission by then: the report is about an intent that is over."""
+
+    async def recorded() -> bool:
+        if not await run_sql(far.near, "SELECT 1 FROM work WHERE errors_in_row = 1"):
+            return False
+        if another_comes:
+            await engine.step()
+        return True
+
+    wire.on(SUBMIT, *[never_connected()] * 3, (200, {"id": "1"}))
+    id_ = await far.engine.create()
+    claimed = await far.engine.take()
+    far.relay.reply_lost = recorded
+    await far.engine.advance(claimed)
+    assert far.relay.reply_lost is None
+    assert await far.engine.timeline(id_) == ["created", "retry_scheduled", *["submitted"] * another_comes]
+    view = await far.engine.view(id_)
+    assert view["attempts"][0]["state"] == ("waiting" if another_comes else "preparing")
