@@ -240,3 +240,26 @@ async def test_that_nothing_was_sent_is_written_once_though_the_word_of_it_is_lo
     assert await far.engine.timeline(id_) == ["created", "retry_scheduled", *["submitted"] * another_comes]
     view = await far.engine.view(id_)
     assert view["attempts"][0]["state"] == ("waiting" if another_comes else "preparing")
+
+
+async def test_a_worker_that_ends_while_the_database_is_away_stores_no_intent_any_more(
+    far: Far, wire: Wire, gate: Gate
+) -> None:
+    """It holds a reply through its end, and would store with it that something is being submitted: an operator's question."""
+    [call] = await on_the_line(far, wire, 1)
+    id_ = await far.engine.create()
+    claimed = await far.engine.take()
+    with away(far.relay, "refused"):
+        intending = asyncio.create_task(far.engine.advance(claimed))
+        gate.opened.set()
+        await eventually(lambda: far.relay.refused >= 4)
+        for task in (call, intending):
+            task.cancel()
+        await asyncio.wait([call, intending])
+    await far.engine.steps.drain()
+    writer = far.engine.steps._intents._commits._writer
+    assert writer is not None
+    await writer
+    rows = await far.engine.rows("SELECT verification_id = :id AS is_it, state FROM work ORDER BY 1", id=id_)
+    assert [tuple(row) for row in rows] == [(False, "waiting"), (True, "preparing")]
+    assert wire.calls == [SUBMIT]

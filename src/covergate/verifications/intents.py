@@ -6,6 +6,7 @@ under the same id when the database is back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -63,10 +64,16 @@ class Intents:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self._commits = GroupCommit(self._store_together, alone=self._store_alone)
+        self._given_up: set[str] = set()
 
     async def store(self, intent: dict[str, Any]) -> Stored:
         """The instant since when it holds; None if the submission is not its maker's (any more)."""
-        return await self._commits.add(intent)
+        try:
+            return await self._commits.add(intent)
+        except asyncio.CancelledError:
+            # The worker ends: while it holds replies for a database that is away, this one must not be stored with them.
+            self._given_up.add(intent["intent_id"])
+            raise
 
     async def _store_together(self, intents: Sequence[dict[str, Any]]) -> list[Stored]:
         crash_points.point("before_intents")
@@ -80,7 +87,10 @@ class Intents:
         return stored
 
     async def _store(self, intents: Sequence[dict[str, Any]]) -> list[Stored]:
-        values = {name: [intent[name] for intent in intents] for name in intents[0]}
+        wanted = [intent for intent in intents if intent["intent_id"] not in self._given_up]
+        if not wanted:
+            return [None] * len(intents)
+        values = {name: [intent[name] for intent in wanted] for name in wanted[0]}
         async with self.gateway.connection() as db:
             stored = {row["intent_id"]: row["intent_at"] or BY_A_HOLD for row in await _INTEND.all(db, values)}
         return [stored.get(intent["intent_id"]) for intent in intents]
