@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,8 @@ from tests.support.postgres import make_sealer
 from tests.support.sohar import READ as READ_SOHAR
 from tests.support.sohar import REF, event
 from tests.support.sohar import SUBMIT as SOHAR
-from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Wire
+from tests.support.waiting import eventually
+from tests.support.wire import ACTIVE, POLL, SUBMIT, Answer, Gate, Wire
 
 ROUTE: dict[str, Any] = {"vendor": None, "routing": {"vendors": ["sohar", "integrex"]}}
 PAID: dict[str, Any] = {
@@ -177,6 +179,26 @@ async def test_news_of_an_attempt_that_was_given_up_is_only_noted(engine: Engine
     view = await engine.view(id_)
     assert (view["vendor"], view["status"]) == ("integrex", "in_progress")
     assert "vendor_event" in await engine.timeline(id_)
+
+
+async def test_the_reply_to_an_attempt_that_was_given_up_is_not_the_next_ones(engine: Engine, wire: Wire) -> None:
+    """Its worker was paused, and an operator had it submitted again meanwhile."""
+    gate = Gate(200, {"id": "9"})
+    wire.on(SUBMIT, gate, (200, {"id": "10"}))
+    id_ = await engine.create()
+    paused = asyncio.create_task(engine.advance(await engine.take()))
+    await eventually(lambda: wire.calls == [SUBMIT])
+    await engine.end_leases()
+    await engine.run_sql("UPDATE work SET lookup_after = now()")
+    await engine.step()
+    await resolve(engine.gateway, CALLER, id_, Resolution.RESUBMIT)
+    gate.opened.set()
+    await paused
+    attempts = [(row["vendor_ref"], row["state"]) for row in (await engine.view(id_))["attempts"]]
+    assert attempts == [("9", "failed"), (None, "preparing")]
+    assert (await engine.timeline(id_))[-1] == "stray_reply"
+    await engine.step()
+    assert (await engine.view(id_))["attempts"][1]["vendor_ref"] == "10"
 
 
 @pytest.mark.parametrize(
