@@ -11,7 +11,7 @@ import os
 import pwd
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from covergate import ids
 from covergate.access.caller import NOWHERE, Caller, Origin
 from covergate.db.group_commit import GroupCommit
 from covergate.db.kept import Kept
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.page import Page, page, plan_for_values
 from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
@@ -195,7 +196,8 @@ class _Writer:
 
     async def rest(self) -> None:
         self._db = None
-        await self._kept.aclose()
+        with suppress(*DATABASE_ERRORS):  # a connection that was cut is not put back
+            await self._kept.aclose()
 
 
 async def record_command(
