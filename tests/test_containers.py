@@ -15,12 +15,31 @@ OURS = [name for name, service in COMPOSE["services"].items() if service.get("im
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_container_of_ours_is_locked_down(name: str) -> None:
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_container_is_locked_down(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged")
+    if name in OURS:
+        assert "cap_add" not in service and "user" not in service
+
+
+def test_every_secret_is_a_file_and_each_service_has_those_it_needs() -> None:
+    assert all(set(secret) == {"file"} for secret in COMPOSE["secrets"].values())
+    named = {
+        name: {one if isinstance(one, str) else one["source"] for one in service["secrets"]}
+        for name, service in COMPOSE["services"].items()
+    }
+    assert named["postgres"] == {"postgres_password", "runtime_password"}
+    assert named["api"] == named["worker"]
+    assert set().union(*named.values()) == set(COMPOSE["secrets"])
+
+
+def test_nothing_but_the_api_is_reached_from_outside_and_that_on_this_machine_only() -> None:
+    ports = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+    assert ports == {"api": ["127.0.0.1:8000:8000"]}
 
 
 def test_no_secret_stands_in_an_environment() -> None:

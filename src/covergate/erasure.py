@@ -134,9 +134,6 @@ _LOCK_DELIVERIES = Query(f"SELECT d.id {_OF_THEIR_EVENTS} ORDER BY d.id FOR NO K
 _NO_WAIT = Query("SET LOCAL synchronous_commit = off")
 """With its locks held a batch does not wait for the disk, which may take half a second: it is on the disk before the next one
 begins. What a crash undoes is a whole batch, with what the audit says of it, and that is erased again."""
-_WAIT = Query("SET LOCAL synchronous_commit = off")
-"""A batch is committed without a wait for the disk, which may take half a second, with its locks held. What a crash undoes is
-whole batches, the last ones first, with what the audit says of them; it is erased again."""
 _WAIT = Query("SET LOCAL synchronous_commit TO DEFAULT")
 _KEEP = Query("SELECT pg_logical_emit_message(true, 'covergate', 'erased')")
 """As good as any write: when it is committed, all that was committed before stands on the disk, too."""

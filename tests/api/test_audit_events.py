@@ -498,6 +498,37 @@ async def test_reads_that_come_together_share_transactions_and_each_has_its_row(
     assert len({row.by for row in told}) < len(told) / 2
 
 
+async def test_searches_that_come_together_share_transactions(
+    client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows
+) -> None:
+    verification = await post()
+    patient = verification["inquiry"]["patient"]
+    known = {"member_id": patient["member_id"], "date_of_birth": patient["date_of_birth"]}
+    asked = [known, {**known, "member_id": "NOBODY1"}] * 8
+    answers = await asyncio.gather(
+        *(client.post("/v1/verifications/search", json=body, headers=keys.full) for body in asked)
+    )
+    assert [len(answer.json()["data"]) for answer in answers] == [1, 0] * 8
+    told = await rows(
+        "SELECT subject_id, outcome, CAST(xmin AS text) AS by FROM audit_events WHERE action = 'verification.search'"
+    )
+    assert Counter((row.subject_id, row.outcome) for row in told) == Counter(
+        {(verification["id"], "allowed"): 8, (None, "not_found"): 8}
+    )
+    assert len({row.by for row in told}) < len(told)
+
+
+async def test_a_search_that_cannot_be_written_down_is_no_answer(
+    client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows
+) -> None:
+    patient = (await post())["inquiry"]["patient"]
+    body = {"member_id": patient["member_id"], "date_of_birth": patient["date_of_birth"]}
+    await rows("ALTER TABLE audit_events RENAME TO away")
+    answer = await client.post("/v1/verifications/search", json=body, headers=keys.full)
+    await rows("ALTER TABLE away RENAME TO audit_events")
+    assert answer.status_code >= 500 and "Jane" not in answer.text
+
+
 @pytest.mark.parametrize("more", ["", "/answers", "/raw"])
 async def test_a_read_that_cannot_be_written_down_is_no_answer(
     client: httpx.AsyncClient, keys: Keys, post: Post, rows: Rows, more: str

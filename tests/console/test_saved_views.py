@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from covergate.access.api_keys import create_key
+from covergate.access.console_sessions import make_link, redeem_link
 from covergate.access.console_users import create_user, list_users, revoke_user
 from covergate.access.saved_views import MOST_VIEWS
 from tests.console.visitors import links_of, visiting, words_of
@@ -104,3 +105,20 @@ async def test_a_view_that_is_seen_is_kept_on(house: House) -> None:
         await fay.get(LIST)
     [row] = await house.sql("SELECT now() - used_at AS age FROM saved_views WHERE actor_id = 'fay'")
     assert row.age < timedelta(minutes=1)
+
+
+async def test_each_one_time_link_has_views_of_its_own(house: House) -> None:
+    """Also if two were made for one name."""
+    came = []
+    for _ in range(2):
+        code = await make_link(house.gateway, name="Dora", roles=("operations",), lives=timedelta(minutes=5))
+        redeemed = await redeem_link(house.gateway, code)
+        assert redeemed is not None and redeemed[0].name == "Dora"
+        came.append(redeemed[0].actor_id)
+    async with (
+        visiting(house, "operations", actor=came[0]) as first,
+        visiting(house, "operations", actor=came[1]) as second,
+    ):
+        await first.send(f"{LIST}/views", view_name="Dora's", status="failed")
+        assert "Dora's" in await first.text(LIST)
+        assert "Dora's" not in await second.text(LIST)

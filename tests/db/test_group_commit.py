@@ -53,6 +53,62 @@ async def test_what_comes_during_a_write_goes_together_with_the_next() -> None:
     assert max(map(len, table.batches)) == 3
 
 
+async def test_a_batch_waits_for_half_of_what_is_on_its_way() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    ready = [asyncio.Event() for _ in range(4)]
+
+    async def one(number: int) -> str:
+        with commits.coming():
+            await ready[number].wait()
+        return await commits.add(number)
+
+    adding = [asyncio.create_task(one(number)) for number in range(4)]
+    ready[0].set()
+    ready[1].set()
+    while not table.batches:
+        await asyncio.sleep(0)
+    assert table.batches == [[0, 1]]
+    ready[2].set()
+    ready[3].set()
+    assert await asyncio.gather(*adding) == [f"wrote {number}" for number in range(4)]
+
+
+async def test_what_was_on_its_way_and_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covergate.db.group_commit.PATIENCE_SECONDS", 3600)
+    table = Table()
+    commits = GroupCommit(table.write)
+    with commits.coming(), commits.coming():
+        adding = asyncio.create_task(commits.add(1))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not table.batches
+    assert await adding == "wrote 1"
+
+
+async def test_what_is_long_on_its_way_is_waited_for_a_moment_only() -> None:
+    table = Table()
+    commits = GroupCommit(table.write)
+    with commits.coming(), commits.coming():
+        assert await commits.add(1) == "wrote 1"
+
+
+async def test_what_comes_while_the_writer_lays_down_its_connection_is_written() -> None:
+    table, laying_down, gone = Table(), asyncio.Event(), asyncio.Event()
+
+    async def rest() -> None:
+        laying_down.set()
+        await gone.wait()
+
+    commits = GroupCommit(table.write, rest=rest)
+    assert await commits.add(1) == "wrote 1"
+    await laying_down.wait()
+    adding = asyncio.create_task(commits.add(2))
+    await asyncio.sleep(0)
+    gone.set()
+    assert await asyncio.wait_for(adding, 10) == "wrote 2"
+
+
 async def test_items_of_one_key_go_one_after_the_other() -> None:
     """In the order in which they came; the others go together."""
     table = Table()

@@ -6,6 +6,7 @@ is searched: its log, metrics, problems, thin webhooks, a dump of the database, 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,7 +171,52 @@ async def problems(outsider: Outsider, webhooks: tuple[str, list[bytes]]) -> lis
             await client.post("/v1/vendor-events/sohar", json=PATIENT),
         ]
         assert {answer.status_code // 100 for answer in refused} <= {2, 3, 4}
-        return [*(answer.content for answer in refused if answer.status_code >= 400), *timelines]
+        addresses = await _addresses_in_the_console(outsider, asked)
+        return [*(answer.content for answer in refused if answer.status_code >= 400), *timelines, *addresses]
+
+
+async def _addresses_in_the_console(outsider: Outsider, asked: list[str]) -> list[bytes]:
+    """What a person's browser was led to and could be: every page with the patient shown, and a search for them."""
+    led_to: list[bytes] = []
+
+    async def noted(answer: httpx.Response) -> None:
+        led_to.append(str(answer.url).encode())
+        led_to.extend(value.encode() for name, value in answer.headers.items() if name != "set-cookie")
+
+    async with httpx.AsyncClient(
+        base_url=f"{outsider.url}/console", trust_env=False, timeout=60, event_hooks={"response": [noted]}
+    ) as person:
+        link = next(line for line in outsider.log.read_text().splitlines() if '"open_once"' in line)
+        assert (
+            await person.post("/enter", data={"code": link.partition("/console/enter#")[2][:43]})
+        ).status_code == 303
+        assert not (await person.post("/enter", data={"code": link.partition("/console/enter#")[2][:43]})).is_success
+
+        async def shown(path: str) -> str:
+            answer = await person.get(path)
+            assert answer.status_code == 200, (path, answer.status_code)
+            led_to.extend(address.encode() for address in re.findall(r'(?:href|src|action)="([^"]*)"', answer.text))
+            return answer.text
+
+        csrf = re.findall(r'name="csrf" value="([^"]+)"', await shown("/"))[0]
+
+        async def sent(path: str, **fields: str) -> httpx.Response:
+            return await person.post(path, data={"csrf": csrf, **fields})
+
+        assert (await sent("/mode", mode="test")).status_code == 303
+        for path in ("/", "/verifications", "/verifications/search", "/jobs", "/vendors", "/webhooks", "/access"):
+            assert not found_in((await shown(path)).encode()), path
+        for id_ in asked[:: len(Scenario)]:
+            assert not found_in((await shown(f"/verifications/{id_}")).encode())
+            assert (await sent(f"/verifications/{id_}/reveal", reason="patient_care")).status_code == 303
+            assert found_in((await shown(f"/verifications/{id_}")).encode()), "nothing was at stake"
+            for path in ("raw", "print"):
+                await shown(f"/verifications/{id_}/{path}")
+        who = {"member_id": f"ELIGIBLE-{MARK}-soha", "date_of_birth": BORN.isoformat(), "reason": "patient_care"}
+        assert asked[0][-6:] in (await sent("/verifications/search", tenant="outsider", **who)).text
+        wrong = {"/patient/gender": PATIENT["last_name"], "/patient/date_of_birth": PATIENT["first_name"]}
+        assert (await sent(f"/verifications/{asked[0]}/ask-again", **wrong)).status_code >= 400
+    return led_to
 
 
 def _body(vendor: str, member_id: str) -> dict[str, Any]:

@@ -11,17 +11,19 @@ import os
 import pwd
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate import ids
 from covergate.access.caller import NOWHERE, Caller, Origin
 from covergate.db.group_commit import GroupCommit
 from covergate.db.kept import Kept
+from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.page import Page, page, plan_for_values
 from covergate.db.sql import Query, Record
 from covergate.gateway import Gateway
@@ -44,10 +46,12 @@ _COLUMNS = {
     **dict.fromkeys(("id", "tenant_id", "mode", "action", "actor_kind", "actor_id", "acting_user", "address"), "text"),
     **dict.fromkeys(("request_id", "subject_kind", "subject_id", "outcome"), "text"),
     "count": "int",
+    "reason": "text",
 }
+# One document: arrays, one for each column, take a batch longer to send.
 _RECORD_TOGETHER = Query(f"""
 INSERT INTO audit_events ({", ".join(_COLUMNS)})
-SELECT * FROM unnest({", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in _COLUMNS.items())})""")
+SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r ({", ".join(map(" ".join, _COLUMNS.items()))})""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +143,14 @@ class Deed:
     subject_id: str | None = None
     outcome: AuditOutcome = AuditOutcome.ALLOWED
     count: int = 1
+    reason: str | None = None
 
     def row(self) -> tuple[Any, ...]:
         """In the order of `_COLUMNS`."""
         by, origin = self.by, self.by.origin
         whose = (ids.new(ids.AUDIT_EVENT), by.tenant_id, by.mode, self.action, by.kind, by.id)
         came_from = (origin.acting_user, origin.address, origin.request_id)
-        return (*whose, *came_from, self.subject_kind, self.subject_id, self.outcome, self.count)
+        return (*whose, *came_from, self.subject_kind, self.subject_id, self.outcome, self.count, self.reason)
 
 
 async def record_together(gateway: Gateway, deeds: Sequence[Deed]) -> None:
@@ -153,16 +158,46 @@ async def record_together(gateway: Gateway, deeds: Sequence[Deed]) -> None:
 
     For what is not part of a change: most of a row's cost is that of its transaction.
     """
+    if deeds:
+        await _group(gateway).add(deeds)
+
+
+def coming(gateway: Gateway) -> AbstractContextManager[None]:
+    """In the block something is read for which `record_together` comes next: others' rows wait for it, for a moment."""
+    return _group(gateway).coming()
+
+
+def _group(gateway: Gateway) -> GroupCommit[Sequence[Deed], None]:
     if (group := gateway.groups.get("audit")) is None:
-        group = gateway.groups["audit"] = GroupCommit(partial(_write_together, gateway))
-    await group.add(deeds)
+        writer = _Writer(gateway)
+        group = gateway.groups["audit"] = GroupCommit(writer.write, rest=writer.rest)
+    return group
 
 
-async def _write_together(gateway: Gateway, groups: Sequence[Sequence[Deed]]) -> list[None]:
-    columns = zip(*(deed.row() for deeds in groups for deed in deeds), strict=True)
-    async with gateway.connection() as db:
-        await _RECORD_TOGETHER.run(db, dict(zip(_COLUMNS, map(list, columns), strict=True)))
-    return [None] * len(groups)
+class _Writer:
+    """Keeps its connection from one batch to the next, as long as they come without a gap."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._kept = AsyncExitStack()
+        self._db: AsyncConnection | None = None
+
+    async def write(self, groups: Sequence[Sequence[Deed]]) -> list[None]:
+        rows = [dict(zip(_COLUMNS, deed.row(), strict=True)) for deeds in groups for deed in deeds]
+        try:
+            if self._db is None:
+                self._db = await self._kept.enter_async_context(self._gateway.connection())
+            await _RECORD_TOGETHER.run(self._db, {"rows": orjson.dumps(rows).decode()})
+        # Broad on purpose: whatever it was, the next batch has a connection that knows nothing of it.
+        except BaseException:
+            await self.rest()
+            raise
+        return [None] * len(groups)
+
+    async def rest(self) -> None:
+        self._db = None
+        with suppress(*DATABASE_ERRORS):  # a connection that was cut is not put back
+            await self._kept.aclose()
 
 
 async def record_command(

@@ -285,9 +285,13 @@ async def make_link(
 
 
 async def redeem_link(gateway: Gateway, code: str) -> tuple[SignedIn, str | None] | None:
-    """Who comes in by it, and the mode that it is for. None: it is none, was used, or is too old."""
+    """Who comes in by it, and the mode that it is for. None: it is none, was used, or is too old.
+
+    Each link is somebody of its own, whatever name it was made for: to the audit, and to what is kept for a person.
+    """
+    made_of = digest(code)
     async with gateway.connection() as db:
-        row = await _REDEEM.one(db, {"digest": digest(code)})
+        row = await _REDEEM.one(db, {"digest": made_of})
     if row is None:
         return None
-    return SignedIn(f"link {row.name}", row.name, row.tenant_id, tuple(row.roles)), row.mode
+    return SignedIn(f"link {row.name} {made_of.hex()[:12]}", row.name, row.tenant_id, tuple(row.roles)), row.mode

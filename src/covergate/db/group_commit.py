@@ -1,7 +1,7 @@
 """Group commit: items that are ready together are written in one transaction.
 
 An item that comes alone is written at once. Items that come while a write is under way go together with the next one, so a
-batch grows with the load and never waits to be filled.
+batch grows with the load. It never waits to be filled, except for items that were said to be on their way (`coming`).
 
 Invariant: an item is answered only when the transaction that wrote it has been committed. An item that cannot be written
 gets its own error and keeps none of the others from being written.
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ _Item = TypeVar("_Item")
 _Written = TypeVar("_Written")
 
 MOST_TOGETHER = 64
+PATIENCE_SECONDS = 0.005
 
 
 class GroupCommit(Generic[_Item, _Written]):
@@ -32,6 +34,8 @@ class GroupCommit(Generic[_Item, _Written]):
     A batch that fails is written again in halves, down to the items at fault. An error of a database that is away is no
     item's fault: all of the batch get it. If somebody has locked what one of them needs, each is written by itself; the one
     that needs it, `alone` beside the others, for as long as that takes; without `alone` it gets the error.
+
+    `rest` is called when nothing is left to be written, so that `write` can keep something, such as a connection, meanwhile.
     """
 
     def __init__(
@@ -40,15 +44,44 @@ class GroupCommit(Generic[_Item, _Written]):
         *,
         key: Callable[[_Item], object] | None = None,
         alone: Callable[[_Item], Awaitable[_Written]] | None = None,
+        rest: Callable[[], Awaitable[None]] | None = None,
         largest_batch: int = MOST_TOGETHER,
     ) -> None:
         self._write = write
         self._key = key
         self._alone = alone
+        self._rest = rest
         self._beside: set[asyncio.Task[None]] = set()
         self._largest_batch = largest_batch
         self._waiting: deque[tuple[_Item, asyncio.Future[_Written]]] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self._on_their_way = 0
+        self._enough = asyncio.Event()
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """In the block an item is on its way; where it ends, the item is added, or there is none.
+
+        A batch waits, `PATIENCE_SECONDS` at most, until it has as many items as are still on their way: so half of them are
+        written while the other half is made ready.
+        """
+        self._on_their_way += 1
+        try:
+            yield
+        finally:
+            self._on_their_way -= 1
+            # After the item was added, in this same turn of the loop.
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        if len(self._waiting) >= self._on_their_way:
+            self._enough.set()
+
+    async def _gather(self) -> None:
+        self._enough.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._enough.wait()
 
     async def add(self, item: _Item) -> _Written:
         """Returns when the item's transaction is committed. A canceled caller's item may be written all the same."""
@@ -61,8 +94,15 @@ class GroupCommit(Generic[_Item, _Written]):
         return await answer
 
     async def _write_waiting(self) -> None:
-        while self._waiting:
-            await self._write_batch(self._next_batch())
+        while self._waiting:  # looked at again after the rest: meanwhile more may have come
+            try:
+                while self._waiting:
+                    if len(self._waiting) < min(self._on_their_way, self._largest_batch):
+                        await self._gather()
+                    await self._write_batch(self._next_batch())
+            finally:
+                if self._rest is not None:
+                    await self._rest()
 
     def _next_batch(self) -> list[tuple[_Item, asyncio.Future[_Written]]]:
         batch: list[tuple[_Item, asyncio.Future[_Written]]] = []

@@ -8,6 +8,7 @@ every key of the ring; they come from a request's body, never from a URL.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -91,12 +92,13 @@ async def read_one(
     if not ids.is_id(ids.VERIFICATION, verification_id):
         raise no_such_verification()
     async with gateway.connection() as db:
-        row = await find_row(db, caller.within_tenant, caller.within_mode, verification_id)
-        if row is None:
-            raise no_such_verification()
-        if not caller.sees_phi:
-            return hidden_view(row)
-        shown = await opened_view(db, gateway.sealer, row)
+        with audit.coming(gateway) if caller.sees_phi else nullcontext():
+            row = await find_row(db, caller.within_tenant, caller.within_mode, verification_id)
+            if row is None:
+                raise no_such_verification()
+            if not caller.sees_phi:
+                return hidden_view(row)
+            shown = await opened_view(db, gateway.sealer, row)
     await audited(gateway, caller, row, action, [verification_id])
     return shown
 
@@ -314,11 +316,13 @@ async def list_verifications(
         opened = ("late_result_sealed", "late_failure_sealed", "failure_sealed")
         read = [row["id"] for row in rows[:limit] if searched or any(row[column] for column in opened)]
         if caller.sees_phi:
-            if searched and not read:
-                not_found = AuditOutcome.NOT_FOUND
-                await audit.record(db, caller, action, SubjectKind.VERIFICATION, outcome=not_found, reason=reason)
-            await audit.record(db, caller, action, SubjectKind.VERIFICATION, read, reason=reason)
             await gateway.sealer.meet(db, [caller.tenant_id], sealed_in(rows))
+    if caller.sees_phi:
+        by = audit.actor_of(caller)
+        deeds = [audit.Deed(by, action, SubjectKind.VERIFICATION, one, reason=reason) for one in read]
+        if searched and not read:
+            deeds = [audit.Deed(by, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND, reason=reason)]
+        await audit.record_together(gateway, deeds)
     return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
 
 
