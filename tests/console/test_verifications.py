@@ -160,6 +160,23 @@ async def test_a_new_one_appears_by_itself_and_without_scripts_it_can_be_read(ho
     assert f"/verifications/{id_}" in read.text and " style=" not in read.text
 
 
+async def test_views_of_ones_own_are_kept_and_renamed_by_the_keyboard(visit: Visit) -> None:
+    page = await (await visit("staff", tenant="Clinic North")).page("/console/verifications?status=failed")
+    await page.get_by_label("Keep these filters as").fill("What failed")
+    await page.keyboard.press("Enter")
+    own = page.get_by_role("navigation", name="Your views").get_by_role("link", name="What failed")
+    await expect(own).to_have_attribute("aria-current", "page")
+    await page.get_by_text("Rename or remove").focus()
+    await page.keyboard.press("Enter")
+    await accessible(page)
+    await page.get_by_label("Name of “What failed”").fill("Failed ones")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("navigation", name="Your views").get_by_role("link", name="Failed ones").click()
+    await page.get_by_text("Rename or remove").click()
+    await page.get_by_role("button", name="Remove Failed ones").click()
+    await expect(page.get_by_role("navigation", name="Your views")).to_have_count(0)
+
+
 async def counted(seen: Watched, query: str, button: str) -> Page:
     page = await seen.page(f"/console/verifications?{query}")
     await page.get_by_role("button", name=f"{button} …", exact=True).click()
