@@ -261,6 +261,25 @@ async def test_what_needs_a_person_is_given_up_and_its_events_are_delivered_agai
     await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("1", timeout=20_000)
 
 
+async def test_nobody_counts_or_orders_what_their_roles_do_not_allow(house: House) -> None:
+    made = "SELECT count(*) AS n FROM bulk_jobs"
+    async with (
+        visiting(house, "staff", tenant="Clinic North") as staff,
+        visiting(house, "staff", "webhooks", tenant="Clinic North") as colleague,
+    ):
+        before = (await house.sql(made))[0].n
+        for do in ("resolve_give_up", "resolve_resubmit", "redeliver", "delete", ""):
+            refused = await staff.send("/verifications/bulk", status="failed", do=do)
+            assert refused.status_code == 403, do
+            assert "Your roles do not allow this" in words_of(refused)
+        assert (await house.sql(made))[0].n == before
+        counted = await colleague.send("/verifications/bulk", status="failed", do="redeliver")
+        where = counted.headers["location"].removeprefix("/console")
+        assert "Deliver events again" in await staff.text(where)
+        assert (await staff.send(f"{where}/order")).status_code == 403
+        assert (await house.sql(made))[0].n == before + 1
+
+
 async def test_a_job_is_stopped_and_tenants_see_their_own_jobs_only(house: House, visit: Visit) -> None:
     await create_key(house.gateway, tenant="Clinic South", mode="test", scopes=["verifications:read"])
     id_ = await house.create("sohar", "NEVER-stop", external_id="stop")
