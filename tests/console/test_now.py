@@ -111,6 +111,20 @@ async def test_a_stream_ends_with_its_session(house: House, visit: Visit) -> Non
     await page.wait_for_url("**/console/sign-in**", timeout=20_000)
 
 
+async def test_a_lost_connection_is_told_until_it_is_back(visit: Visit) -> None:
+    seen = await visit("operations")
+    page = await seen.page()
+    lost = page.get_by_text("The connection to the gateway is lost")
+    await expect(lost).to_be_hidden()
+    await seen.context.set_offline(True)
+    await expect(lost).to_be_visible()
+    await accessible(page)
+    await seen.context.set_offline(False)
+    await expect(lost).to_be_hidden()
+    assert all("DISCONNECTED" in one or "htmx:" in one for one in seen.complaints), seen.complaints
+    seen.complaints.clear()
+
+
 async def test_a_held_vendor_and_its_reason_are_seen(house: House, visit: Visit) -> None:
     held = await house.client.post(
         "/v1/vendors/vsee/hold", json={"reason": "their maintenance"}, headers={**house.operator, "x-mode": "test"}
