@@ -106,9 +106,10 @@ async def test_what_changes_is_seen_without_reloading(house: House, visit: Visit
 
 
 async def test_a_stream_ends_with_its_session(house: House, visit: Visit) -> None:
-    page = await (await visit("operations")).page()
+    page = await (await visit("operations")).page("/console/vendors?from=here")
     await house.sql("UPDATE console_sessions SET ended_at = now() WHERE ended_at IS NULL")
     await page.wait_for_url("**/console/sign-in**", timeout=20_000)
+    await expect(page.locator("input[name=next]")).to_have_value("/console/vendors")
 
 
 async def test_a_lost_connection_is_told_until_it_is_back(visit: Visit) -> None:

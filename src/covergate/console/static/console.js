@@ -72,7 +72,7 @@
     stream.addEventListener("ended", () => {
       stream.close();
       tellLost(false);
-      location.assign("/console/sign-in?idle=1");
+      location.assign(`/console/sign-in?idle=1&next=${encodeURIComponent(location.pathname)}`);
     });
   });
 })();
