@@ -48,6 +48,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "no_vendor_available": (422, "No vendor can answer this"),
     "payer_ambiguous": (422, "The payer is ambiguous"),
     "too_many_matched": (422, "Too many verifications match"),
+    "filter_too_wide": (422, "The filter takes too long"),
     "idempotency_key_reused": (422, "The idempotency key was used with another body"),
     "invalid_cursor": (400, "The cursor is not valid"),
     "invalid_http": (400, "The request is not valid HTTP"),

@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from covergate import ids
 from covergate.eligibility.failure import FailureCode
 from covergate.gateway import Gateway
+from covergate.verifications import bulk_jobs, queries
 from covergate.verifications.model import Exchange
+from covergate.verifications.view import JOINED
 from tests.support.clients import Body, End, Keys, Post, Rows
 from tests.support.due import due_in
 from tests.support.postgres import pool_of
@@ -437,3 +439,21 @@ async def _only_row(client: httpx.AsyncClient, keys: Keys) -> dict[str, Any] | N
 
 def _waiting(app: FastAPI, verification_id: str) -> int:
     return len(app.state.waiters._events.get(verification_id, ()))
+
+
+async def test_a_filter_that_would_be_looked_for_too_long_ends_and_says_so(
+    client: httpx.AsyncClient, keys: Keys, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post()
+    monkeypatch.setattr(queries, "LISTED_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(bulk_jobs, "STATEMENT_SECONDS", 0.05)
+    for module in (queries, bulk_jobs):
+        monkeypatch.setattr(module, "JOINED", f"{JOINED} CROSS JOIN pg_sleep(5)")
+    order = {"action": "cancel", "filter": {"payer_id": "60054"}}
+    for answer in (
+        await client.get("/v1/verifications", params={"payer_id": "60054"}, headers=keys.full),
+        await client.post("/v1/verifications/search", json={"payer_id": "60054"}, headers=keys.full),
+        await client.post("/v1/verifications/bulk", json=order, headers=keys.full),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "filter_too_wide"), answer.text
+        assert "narrow the filter" in answer.json()["detail"]

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import expect
 
+from covergate import overview
+from covergate.db.sql import Query
 from tests.console.browser import Visit, accessible, picture, watched
 from tests.console.visitors import links_of, visiting, words_of
 from tests.e2e.house import House
@@ -104,9 +106,24 @@ async def test_what_changes_is_seen_without_reloading(house: House, visit: Visit
 
 
 async def test_a_stream_ends_with_its_session(house: House, visit: Visit) -> None:
-    page = await (await visit("operations")).page()
+    page = await (await visit("operations")).page("/console/vendors?from=here")
     await house.sql("UPDATE console_sessions SET ended_at = now() WHERE ended_at IS NULL")
     await page.wait_for_url("**/console/sign-in**", timeout=20_000)
+    await expect(page.locator("input[name=next]")).to_have_value("/console/vendors")
+
+
+async def test_a_lost_connection_is_told_until_it_is_back(visit: Visit) -> None:
+    seen = await visit("operations")
+    page = await seen.page()
+    lost = page.get_by_text("The connection to the gateway is lost")
+    await expect(lost).to_be_hidden()
+    await seen.context.set_offline(True)
+    await expect(lost).to_be_visible()
+    await accessible(page)
+    await seen.context.set_offline(False)
+    await expect(lost).to_be_hidden()
+    assert all("DISCONNECTED" in one or "htmx:" in one for one in seen.complaints), seen.complaints
+    seen.complaints.clear()
 
 
 async def test_a_held_vendor_and_its_reason_are_seen(house: House, visit: Visit) -> None:
@@ -131,6 +148,27 @@ async def test_a_tenants_people_see_their_own_ends_only(house: House, visit: Vis
     await expect(other.locator("#ended ~ p .figure")).to_have_text("0")
     await expect(other.get_by_text("Waiting for longest")).to_have_count(0)
     await accessible(other)
+
+
+FAILING = Query(
+    """
+SELECT 'whe_01jd7k46mte0r9m2zn4x8b6wqg' AS id, 'ten' AS tenant_id, 'test' AS mode, 'enabled' AS status, 3 AS pending,
+  2 AS tries, 500 AS last_status, NULL AS last_error, now() AS next_attempt_at
+WHERE (:tenant_id IS NULL OR true) AND (:mode IS NULL OR true) LIMIT :most""",
+    tenant_id="text",
+    mode="text",
+)
+
+
+async def test_a_failing_webhook_is_a_link_for_those_who_keep_webhooks(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "_FAILING", FAILING)
+    for roles, is_link in ((("staff",), False), (("staff", "webhooks"), True)):
+        async with visiting(house, *roles, tenant="Clinic North") as own:
+            page = await own.get("/")
+            assert "…4x8b6wqg 3 500 2" in words_of(page)
+            assert ("…4x8b6wqg" in links_of(page)) is is_link
 
 
 async def test_what_is_open_is_each_tenants_own(house: House) -> None:

@@ -127,6 +127,14 @@ async def test_a_doubtful_row_is_linked_to_a_payer_that_was_searched_for(house: 
     assert len(names) == 1
 
 
+async def test_it_fits_a_phone(visit: Visit, candidate: Candidate) -> None:
+    page = await (await visit("operations")).page("/console/payers?q=a")
+    await page.set_viewport_size({"width": 390, "height": 800})
+    await page.emulate_media(color_scheme="dark")
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    await accessible(page)
+
+
 async def test_a_tenants_people_do_not_see_it(visit: Visit) -> None:
     page = await (await visit("staff", "administrator", tenant="Clinic North")).page("/console/payers")
     await expect(page.get_by_role("heading")).to_have_text("You may not do this")

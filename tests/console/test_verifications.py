@@ -160,6 +160,23 @@ async def test_a_new_one_appears_by_itself_and_without_scripts_it_can_be_read(ho
     assert f"/verifications/{id_}" in read.text and " style=" not in read.text
 
 
+async def test_views_of_ones_own_are_kept_and_renamed_by_the_keyboard(visit: Visit) -> None:
+    page = await (await visit("staff", tenant="Clinic North")).page("/console/verifications?status=failed")
+    await page.get_by_label("Keep these filters as").fill("What failed")
+    await page.keyboard.press("Enter")
+    own = page.get_by_role("navigation", name="Your views").get_by_role("link", name="What failed")
+    await expect(own).to_have_attribute("aria-current", "page")
+    await page.get_by_text("Rename or remove").focus()
+    await page.keyboard.press("Enter")
+    await accessible(page)
+    await page.get_by_label("Name of “What failed”").fill("Failed ones")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("navigation", name="Your views").get_by_role("link", name="Failed ones").click()
+    await page.get_by_text("Rename or remove").click()
+    await page.get_by_role("button", name="Remove Failed ones").click()
+    await expect(page.get_by_role("navigation", name="Your views")).to_have_count(0)
+
+
 async def counted(seen: Watched, query: str, button: str) -> Page:
     page = await seen.page(f"/console/verifications?{query}")
     await page.get_by_role("button", name=f"{button} …", exact=True).click()
@@ -242,6 +259,25 @@ async def test_what_needs_a_person_is_given_up_and_its_events_are_delivered_agai
     page = await counted(seen, "external_id=person", "Deliver events again")
     await page.get_by_role("button", name="Deliver events again: 1 now").click()
     await expect(page.get_by_role("row").filter(has_text="done")).to_contain_text("1", timeout=20_000)
+
+
+async def test_nobody_counts_or_orders_what_their_roles_do_not_allow(house: House) -> None:
+    made = "SELECT count(*) AS n FROM bulk_jobs"
+    async with (
+        visiting(house, "staff", tenant="Clinic North") as staff,
+        visiting(house, "staff", "webhooks", tenant="Clinic North") as colleague,
+    ):
+        before = (await house.sql(made))[0].n
+        for do in ("resolve_give_up", "resolve_resubmit", "redeliver", "delete", ""):
+            refused = await staff.send("/verifications/bulk", status="failed", do=do)
+            assert refused.status_code == 403, do
+            assert "Your roles do not allow this" in words_of(refused)
+        assert (await house.sql(made))[0].n == before
+        counted = await colleague.send("/verifications/bulk", status="failed", do="redeliver")
+        where = counted.headers["location"].removeprefix("/console")
+        assert "Deliver events again" in await staff.text(where)
+        assert (await staff.send(f"{where}/order")).status_code == 403
+        assert (await house.sql(made))[0].n == before + 1
 
 
 async def test_a_job_is_stopped_and_tenants_see_their_own_jobs_only(house: House, visit: Visit) -> None:

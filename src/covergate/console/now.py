@@ -107,11 +107,15 @@ def _stacked(samples: Iterable[OpenSample]) -> dict[str, Any]:
     return _table(rows)
 
 
+_SERIES = {"start": "first step"}
+"""Series → its words, if they are others than its name."""
+
+
 def _table(rows: list[tuple[datetime, Mapping[str, int]]]) -> dict[str, Any]:
     """Series that are nowhere but 0 are left out."""
     names = sorted({name for _, numbers in rows for name, number in numbers.items() if number})
     return {
-        "columns": ["At", *(name.replace("_", " ") for name in names)],
+        "columns": ["At", *(_SERIES.get(name, name.replace("_", " ")) for name in names)],
         "rows": [[at, *(numbers.get(name, 0) for name in names)] for at, numbers in rows],
     }
 

@@ -22,6 +22,7 @@ from covergate.eligibility.answers_page import STEP_BY_WORDS
 from covergate.eligibility.plain_words import plain
 from covergate.errors import Problem
 from covergate.timestamps import instant, span
+from covergate.verifications.waiting import vendor_title
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self';"
@@ -159,9 +160,12 @@ def templates() -> Environment:
         "percent": share,
         "words": words,
         "plain": plain,
+        "vendor_title": vendor_title,
     }
     environment.filters.update(filters)
-    environment.globals.update({"at": MOUNTED_AT, "static": address_of, "csrf": _csrf, "step_by": STEP_BY_WORDS})
+    environment.globals.update(
+        {"at": MOUNTED_AT, "static": address_of, "csrf": _csrf, "step_by": STEP_BY_WORDS, "vendor_title": vendor_title}
+    )
     return environment
 
 

@@ -19,7 +19,6 @@ from covergate.console.visitor import Revealer, Visitor
 from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES
 from covergate.verifications.queries import Filters, list_verifications
-from covergate.verifications.waiting import vendor_title
 
 router = APIRouter()
 
@@ -86,5 +85,4 @@ def _page(request: Request, visitor: Visitor, rows: list[dict[str, object]] | No
         reasons=REASONS,
         needs_reason=visitor.gateway.settings.console_reveal_reason,
         open_statuses=OPEN_STATUSES,
-        vendor_title=vendor_title,
     )

@@ -48,7 +48,7 @@ from covergate.verifications.request import CreateVerification
 from covergate.verifications.resubmit import resubmit, unless_retried
 from covergate.verifications.story import Story, read_story
 from covergate.verifications.view import answers_view
-from covergate.verifications.waiting import ACT_WORDS, Act, possible_acts, sentence_of, vendor_title
+from covergate.verifications.waiting import ACT_WORDS, Act, possible_acts, sentence_of
 from covergate.webhooks.deliveries import redeliver
 
 router = APIRouter()
@@ -313,7 +313,6 @@ async def _page(
         standing_kind=_STANDING_KINDS.get(shown["outcome"] or shown["status"], "quiet"),
         picture=picture_of(shown, story, now),
         kinds=STEP_MARKS,
-        vendor_title=vendor_title,
         revealed=caller.sees_phi,
         may_reveal=visitor.may(REVEALS),
         revealed_until=visitor.session.revealed.get(verification_id),

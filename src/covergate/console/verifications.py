@@ -28,7 +28,6 @@ from covergate.states import OPEN_STATUSES, Status, WaitingFor
 from covergate.vendors import VENDORS
 from covergate.verifications.queries import Filters, is_of_open_ones
 from covergate.verifications.standings import COUNTED_UP_TO, count_matching, list_standings
-from covergate.verifications.waiting import vendor_title
 
 router = APIRouter()
 
@@ -106,7 +105,6 @@ async def verifications(request: Request, visitor: Looker) -> Response:
         own_views=own,
         may_search=visitor.may(REVEALS),
         standing_kind=_standing_kind,
-        vendor_title=vendor_title,
         open_statuses=OPEN_STATUSES,
         acts=bulk_acts(visitor),
     )

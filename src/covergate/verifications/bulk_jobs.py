@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from covergate import ids
 from covergate.access import audit
 from covergate.access.caller import Caller, CallerKind
+from covergate.db.connect import STATEMENT_SECONDS
 from covergate.db.kept import Kept
-from covergate.db.page import Page, page, plan_for_values
+from covergate.db.page import Page, page
 from covergate.db.queue import announce
 from covergate.db.sealing import GATEWAY, Place
 from covergate.db.sql import Query, Record
@@ -28,7 +29,7 @@ from covergate.gateway import Gateway
 from covergate.states import BulkAction, BulkOutcome, BulkStatus, SubjectKind, WaitingFor
 from covergate.timestamps import instant
 from covergate.verifications.operator import Resolution
-from covergate.verifications.queries import FACTS, Filters, fact_of, matching
+from covergate.verifications.queries import FACTS, Filters, fact_of, matching, within_time
 from covergate.verifications.resubmit import corrected
 from covergate.verifications.view import JOINED
 
@@ -174,8 +175,7 @@ async def make_job(
         "sees_phi": caller.sees_phi,
         **{name: value for name, value in audit.columns_of(caller).items() if name != "audit_id"},
     }
-    async with gateway.transaction() as db:
-        await plan_for_values(db)
+    async with within_time(gateway, STATEMENT_SECONDS) as db:
         most = MOST_MATCHED
         if counted is not None:
             most = await _USE_UP.scalar(db, {"id": counted, **_bounds(caller)})

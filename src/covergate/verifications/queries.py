@@ -7,12 +7,13 @@ every key of the ring; they come from a request's body, never from a URL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+import asyncpg
 import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -231,6 +232,9 @@ def _exchange(
 
 # --- lists -----------------------------------------------------------------------------------------------------------
 
+LISTED_WITHIN_SECONDS = 10
+_WITHIN = Query("SELECT set_config('statement_timeout', :limit, true)")
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -309,8 +313,7 @@ async def list_verifications(
         **types,
     )
     values["limit"] = limit + 1
-    async with gateway.transaction() as db:
-        await plan_for_values(db)
+    async with within_time(gateway, LISTED_WITHIN_SECONDS) as db:
         rows = await query.all(db, values)
         searched = filters.member_id is not None or filters.date_of_birth is not None
         opened = ("late_result_sealed", "late_failure_sealed", "failure_sealed")
@@ -324,6 +327,19 @@ async def list_verifications(
             deeds = [audit.Deed(by, action, SubjectKind.VERIFICATION, outcome=AuditOutcome.NOT_FOUND, reason=reason)]
         await audit.record_together(gateway, deeds)
     return page(rows, limit, lambda row: str(row["id"]), lambda row: _listed(gateway, caller, dict(row)))
+
+
+@asynccontextmanager
+async def within_time(gateway: Gateway, seconds: float) -> AsyncIterator[AsyncConnection]:
+    """A transaction that looks for what matches. Raises Problem `filter_too_wide`, as no index finds each combination."""
+    try:
+        async with gateway.transaction() as db:
+            await plan_for_values(db)
+            await _WITHIN.run(db, {"limit": f"{seconds}s"})
+            yield db
+    except asyncpg.QueryCanceledError:
+        told = "to look at all would take too long: narrow the filter, by time or by an id"
+        raise Problem("filter_too_wide", told) from None
 
 
 FACTS = (
@@ -341,8 +357,7 @@ async def list_facts(gateway: Gateway, caller: Caller, filters: Filters, limit: 
         " ORDER BY v.id DESC LIMIT :limit",
         **types,
     )
-    async with gateway.transaction() as db:
-        await plan_for_values(db)
+    async with within_time(gateway, LISTED_WITHIN_SECONDS) as db:
         rows = await query.all(db, {**values, "limit": limit})
     return [fact_of(row) for row in rows]
 

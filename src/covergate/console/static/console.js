@@ -33,6 +33,15 @@
     }
   });
 
+  // A connection that is lost is told, until something comes through again.
+  function tellLost(isLost) {
+    document.getElementById("lost").hidden = !isLost;
+  }
+  window.addEventListener("offline", () => tellLost(true));
+  window.addEventListener("online", () => tellLost(false));
+  document.addEventListener("htmx:sendError", () => tellLost(true));
+  document.addEventListener("htmx:afterOnLoad", () => tellLost(false));
+
   document.addEventListener("htmx:configRequest", (event) => {
     const token = document.body.dataset.csrf;
     if (token) event.detail.headers["X-CSRF-Token"] = token;
@@ -54,12 +63,16 @@
     const where = document.body.dataset.live;
     if (!where) return;
     const stream = new EventSource(where);
+    stream.addEventListener("open", () => tellLost(false));
+    stream.addEventListener("error", () => tellLost(true));
+    window.addEventListener("pagehide", () => stream.close());
     stream.addEventListener("changed", () => {
       if (document.visibilityState === "visible") document.body.dispatchEvent(new Event("changed"));
     });
     stream.addEventListener("ended", () => {
       stream.close();
-      location.assign("/console/sign-in?idle=1");
+      tellLost(false);
+      location.assign(`/console/sign-in?idle=1&next=${encodeURIComponent(location.pathname)}`);
     });
   });
 })();
