@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from covergate.eligibility.failure import Aaa
 from covergate.eligibility.sourced import money
 from covergate.eligibility.terms import Coverage, Outcome, WarningCode, WhyNull
 from tests.corpus.samples import read, sample
-from tests.support.stated_rows import Row, concluded, eb, inquiry, warned
+from tests.support.stated_rows import Row, concluded, eb, inquiry, reading, warned
 
 ACTIVE = eb("1**30*HM*CHOICE PLUS")
 TOTAL = eb("C*IND*30***23*1000*****Y")
@@ -121,3 +122,53 @@ def test_more_left_than_what_was_used_leaves(remaining: str, is_stated: bool) ->
     assert summary.in_ is not None
     assert (summary.in_.deductible.individual is not None) is is_stated
     assert bool(warning_of(lines, WarningCode.CONFLICTING_AMOUNTS)) is not is_stated
+
+
+@pytest.mark.parametrize("sentinel", ["999999.99", "99999.99"])
+def test_no_limit_left_of_a_stated_total_contradicts_nothing(sentinel: str) -> None:
+    lines = [ACTIVE, TOTAL, eb(f"C*IND*30***29*{sentinel}*****Y")]
+    summary = concluded(lines).result.summary
+    assert summary.in_ is not None
+    assert summary.in_.deductible.individual is not None
+    assert (summary.in_.deductible.individual.total, summary.in_.deductible.individual.remaining) == (
+        money("1000"),
+        None,
+    )
+    assert warning_of(lines, WarningCode.CONFLICTING_AMOUNTS) == []
+
+
+@pytest.mark.parametrize("days", ["20261231-20260101", "00010101-00010101"])
+def test_days_that_cannot_be_are_none(days: str) -> None:
+    derived = concluded([eb("1**30*HM*CHOICE PLUS", ("346", days))])
+    assert (derived.outcome, derived.result.plan.starts_on, derived.result.plan.ends_on) == (
+        Outcome.ELIGIBLE,
+        None,
+        None,
+    )
+
+
+def test_a_member_that_was_not_found_beside_an_active_coverage() -> None:
+    rejected = (Aaa(code="75", sources=["/aaa"]), Aaa(code="43", sources=["/other"]))
+    found = reading(ACTIVE, aaas=rejected).warnings
+    assert [(one.code, one.sources) for one in found] == [(WarningCode.MEMBER_DATA_DIFFERS, ["/aaa"])]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_elsewhere"),
+    [
+        ("MENTAL HEALTH BENEFITS ARE ADMINISTERED BY SAMPLE BEHAVIORAL 800-555-0199", True),
+        ("Submit all claims to Sample Behavioral", True),
+        ("CARVED OUT", True),
+        ("BENEFITS ARE ADMINISTERED BY ACME HEALTH", False),
+        ("BENEFITS ARE SUBJECT TO MEDICAL NECESSITY", False),
+    ],
+)
+def test_words_that_send_a_service_elsewhere(words: str, is_elsewhere: bool) -> None:
+    lines = [ACTIVE, eb("1**MH*HM*CHOICE PLUS", msgs=[words])]
+    derived = concluded(lines, inquiry("MH", payer={"id": "60054", "name": "Acme Health"}))
+    found = [one.sources for one in derived.result.warnings if one.code is WarningCode.CONTACT_OTHER_ENTITY]
+    assert found == ([["/1/msgs/0"]] if is_elsewhere else [])
+    assert (derived.result.bill_to is None) is is_elsewhere
+    other = concluded(lines, inquiry("98"))
+    assert other.result.bill_to is not None
+    assert WarningCode.CONTACT_OTHER_ENTITY not in warned(other)

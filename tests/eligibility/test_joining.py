@@ -42,6 +42,21 @@ def test_what_is_left_with_one_of_the_texts_of_the_total_joins_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("eb06", "text", "joins"),
+    [
+        ("29", "DEDUCTIBLE REMAINING", True),
+        ("29", "Individual Deductible Amount Remaining.", True),
+        ("24", "AMOUNT USED YEAR TO DATE", True),
+        ("24", "DEDUCTIBLE REMAINING", False),
+        ("29", "REMAINING FOR TIER 1", False),
+    ],
+)
+def test_words_that_only_name_the_figure_keep_nothing_apart(eb06: str, text: str, joins: bool) -> None:
+    found = figures(EXPLAINED, deductible(eb06=eb06, eb07="250", msgs=[text]))
+    assert (len(found) == 1) is joins
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"msgs": ["TIER 1"]},

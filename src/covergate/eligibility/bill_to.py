@@ -6,6 +6,7 @@ the reason and the sources are given and the payer is left open.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ class Billing:
     bill_to: BillTo | None
     reasons: tuple[BillTo, ...] = ()
     is_carved_out: bool = False
+    sent_elsewhere: tuple[str, ...] = ()
+    """Pointers to messages on an asked service that send its claims elsewhere."""
 
 
 def billing_of(
@@ -85,9 +88,10 @@ def billing_of(
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    pays_itself = coverage is Coverage.ACTIVE and not _sends_elsewhere(answer)
+    in_words = _sent_elsewhere(rows, meant, itself)
+    pays_itself = coverage is Coverage.ACTIVE and not (in_words or _sends_elsewhere(answer))
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
-    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, meant))
+    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, meant), sent_elsewhere=in_words)
 
 
 def _sends_elsewhere(answer: Answer) -> bool:
@@ -96,6 +100,28 @@ def _sends_elsewhere(answer: Answer) -> bool:
         row.code == CONTACT_OTHER_ENTITY and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
         for row in answer.benefits
     )
+
+
+_ELSEWHERE = re.compile(
+    r"\b(benefits?|services?|claims?|coverage) (are |is |must be )?(administered|managed|handled|processed|paid) by\b"
+    r"|\bcarved[- ]out\b|\b(submit|send|mail|forward) (all )?claims to\b",
+)
+
+
+def _sent_elsewhere(
+    rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], itself: frozenset[str]
+) -> tuple[str, ...]:
+    """By messages in place of codes: somebody without a segment of their own administers an asked service."""
+    asked = {code for codes in meant for code in codes}
+    naming = [row for row in rows if not asked.isdisjoint(row.service_type_codes)]
+    found = {
+        pointer
+        for row in naming
+        for words in map(_folded, row.notes)
+        if _ELSEWHERE.search(words) and not any(name in words for name in itself)
+        for pointer in pointers_at(row.sources, "notes")
+    }
+    return tuple(sorted(found))
 
 
 def _until_priced(codes: tuple[str, ...], rows: Sequence[Benefit]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.4"
+MAPPING_VERSION = "2026-11-28.5"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
@@ -125,6 +125,8 @@ def derive(
     is_other_line = _are_of_another_line(of_service, inquiry)
     if coverage is Coverage.ACTIVE or (is_other_line and any(part.coverage is Coverage.ACTIVE for part in parts)):
         warnings += _limits(of_service, inquiry, benefits)
+    if billing.sent_elsewhere:
+        warnings.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *billing.sent_elsewhere, detail="in a message"))
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.

@@ -8,6 +8,7 @@ own and the summary reports the conflict.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,13 @@ _ANCHORS: dict[Figure, frozenset[Period]] = {
     Figure.REMAINING: _MAY_REMAIN,
     Figure.TOTAL: frozenset(),
 }
+
+_FIGURE_IN_WORDS = re.compile(
+    r"(?:(?:individual|family) )?(?:(?:deductible|out[- ]of[- ]pocket|benefits?|visits?) )?(?:(?:maximum|amounts?) )?"
+    r"(?:(?P<remaining>remaining|left)|(?P<used>used|accumulated))(?: to[- ]date| year[- ]to[- ]date)?\.?",
+    re.IGNORECASE,
+)
+"""The groups are figures."""
 
 
 class _Facts(NamedTuple):
@@ -222,7 +230,7 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
     units = UNITS if delivery is None else DELIVERY_UNITS
     amount = dollars if money_figure is None else NOT_STATED
     share = read_percent(row.eb08, row.eb08_is_fraction)
-    dates, words = _dates(row), frozenset(texts(row.msgs))
+    dates, words = _dates(row), frozenset(text for text in texts(row.msgs) if not _names_figure(text, count_figure))
     # Amount and percent count: two different copays are two benefits.
     subject = (
         row.code,
@@ -257,6 +265,12 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         subject=subject,
         identity=(subject, network, words, dates.starts_on.value, dates.ends_on.value),
     )
+
+
+def _names_figure(text: str, figure: Figure | None) -> bool:
+    """Whether a message says no more than EB06 does: "VISITS REMAINING" beside 29."""
+    named = _FIGURE_IN_WORDS.fullmatch(text)
+    return named is not None and named.lastgroup == figure
 
 
 def _dates(row: EbRow) -> DateRange:

@@ -242,6 +242,20 @@ AAA_FAILURES: dict[str, FailureCode] = {
     **dict.fromkeys(("79", "T4"), FailureCode.PAYER_NOT_RECOGNIZED),
 }
 
+MEMBER_FAILURES = frozenset(
+    {
+        FailureCode.MEMBER_ID_INVALID,
+        FailureCode.MEMBER_NAME_MISMATCH,
+        FailureCode.MEMBER_DOB_MISMATCH,
+        FailureCode.MEMBER_GENDER_MISMATCH,
+        FailureCode.MEMBER_NOT_FOUND,
+        FailureCode.DEPENDENT_NOT_FOUND,
+        FailureCode.MEMBER_AMBIGUOUS,
+        FailureCode.MEMBER_NOT_IN_PLAN,
+    }
+)
+"""Rejects of who the member is."""
+
 PRIMARY_CARE_AUTHORIZATION = "AE"
 """AAA03: Requires Primary Care Physician Authorization."""
 

@@ -28,6 +28,7 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
+from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
 from covergate.eligibility.summary import is_impossible
@@ -43,6 +44,7 @@ from covergate.eligibility.x12.benefits import (
     read_percent,
 )
 from covergate.eligibility.x12.codes import (
+    AAA_FAILURES,
     ACTIVE,
     AUTHORIZATION,
     CANNOT_PROCESS,
@@ -51,6 +53,7 @@ from covergate.eligibility.x12.codes import (
     INACTIVE,
     KINDS,
     LEVELS,
+    MEMBER_FAILURES,
     NETWORKS,
     NON_COVERED,
     PENDING_INVESTIGATION,
@@ -148,6 +151,7 @@ def read_271(
         warnings=[
             *_warnings(rows, coverage_rows, service),
             *_restricted(rows, service, asking_npi),
+            *_doubted(aaas),
             *_impossible(benefits),
         ],
     )
@@ -253,12 +257,19 @@ def _restricted(rows: Sequence[EbRow], service: Service, asking_npi: str | None)
     return [warning(WarningCode.LIMITED_BENEFIT, *pointers_of(npis.values()), detail=detail)]
 
 
+def _doubted(aaas: Sequence[Aaa]) -> list[Warning_]:
+    """Beside a coverage, a reject of the member's data says that it may be another's."""
+    sources = {at for aaa in aaas if AAA_FAILURES.get(aaa.code) in MEMBER_FAILURES for at in aaa.sources}
+    codes = sorted({aaa.code for aaa in aaas if AAA_FAILURES.get(aaa.code) in MEMBER_FAILURES})
+    return [warning(WarningCode.MEMBER_DATA_DIFFERS, *sources, detail=f"AAA {', '.join(codes)}")] if codes else []
+
+
 def _flag(code: WarningCode, rows: list[EbRow]) -> list[Warning_]:
     return [warning(code, *pointers_of(row.eb01 for row in rows))] if rows else []
 
 
 def _impossible(benefits: list[Benefit]) -> list[Warning_]:
-    """More left than there is: the figures stand as stated, and are not to be trusted."""
+    """More left than there is: the figures stand as stated, and are not to be trusted. "No limit" is no figure."""
     return [
         warning(
             WarningCode.CONFLICTING_AMOUNTS,
@@ -267,7 +278,7 @@ def _impossible(benefits: list[Benefit]) -> list[Warning_]:
         )
         for benefit in benefits
         for figures, names in _figures_of(benefit)
-        if is_impossible(*figures)
+        if is_impossible(*figures) and not means_no_limit(figures[2])
     ]
 
 

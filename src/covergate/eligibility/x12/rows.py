@@ -39,6 +39,7 @@ class Days:
     is_range: bool = False
 
 
+_FIRST_YEAR = 1900
 _DTP03 = re.compile(r"([0-9]{8})(?:\s*-\s*([0-9]{8}))?")
 
 
@@ -49,7 +50,9 @@ def dtp(qualifier: Any, text: Any, at: str) -> Days | None:
     if name is None or match is None:
         return None
     first, last = _day(match[1]), _day(match[2] or match[1])
-    return Days(name, first, last, at, is_range=match[2] is not None) if first and last else None
+    # A range that ends before it begins says nothing, nor does the first day of a calendar, which stands for none.
+    is_read = first is not None and last is not None and first.year >= _FIRST_YEAR and first <= last
+    return Days(name, first, last, at, is_range=match[2] is not None) if is_read and first and last else None
 
 
 def _day(text: str) -> date | None:

@@ -100,19 +100,26 @@ class _CoverageReading:
     coverage: Coverage
     non_covered: bool = False
     """The description says that the benefit is not covered."""
+    contradicts: bool = False
+    """The code says active and the description inactive, or the other way round."""
 
     @property
     def is_stated(self) -> bool:
-        return self.coverage is not Coverage.UNKNOWN or self.non_covered
+        return self.coverage is not Coverage.UNKNOWN or self.non_covered or self.contradicts
 
 
 def _coverage_of(fields: Fields) -> _CoverageReading:
     """The code as X12's EB01, 1 to 8; any other code by its words, "inactive" looked for before "active"."""
-    code = fields.text("coverageStatusCode").value
-    if code in ACTIVE:
-        return _CoverageReading(Coverage.ACTIVE)
-    if code in INACTIVE:
-        return _CoverageReading(Coverage.INACTIVE)
+    code, in_words = fields.text("coverageStatusCode").value, _in_words(fields)
+    if code not in ACTIVE | INACTIVE:
+        return in_words
+    coverage = Coverage.ACTIVE if code in ACTIVE else Coverage.INACTIVE
+    if in_words.coverage not in (coverage, Coverage.UNKNOWN):
+        return _CoverageReading(Coverage.UNKNOWN, contradicts=True)
+    return _CoverageReading(coverage)
+
+
+def _in_words(fields: Fields) -> _CoverageReading:
     words = codes.words_of(fields.text("coverageStatusDesc").value or "")
     if _is_negated(codes.COVERED_WORD, words):
         return _CoverageReading(Coverage.UNKNOWN, non_covered=True)
@@ -184,7 +191,7 @@ def _coverage_row(fields: Fields, reading: _CoverageReading) -> list[Benefit]:
     )
     return [
         Benefit(
-            kind=Kind.NON_COVERED if reading.non_covered else Kind.COVERAGE,
+            kind=Kind.NON_COVERED if reading.non_covered else Kind.OTHER if reading.contradicts else Kind.COVERAGE,
             **row(code=code, description=description, notes=notes),
         )
     ]
@@ -398,6 +405,10 @@ def _entity(role: Role, **stated: Sourced[Any]) -> list[RelatedEntity]:
 def _warnings(fields: Fields, reading: _CoverageReading) -> list[Warning_]:
     code = fields.read("coverageStatusCode", token)
     warnings = []
+    if reading.contradicts:
+        pointers = (*code.pointers, *fields.text("coverageStatusDesc").pointers)
+        detail = "coverageStatusCode and coverageStatusDesc"
+        warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *pointers, detail=detail))
     if code.value in PENDING_INVESTIGATION:
         warnings.append(warning(WarningCode.PENDING_INVESTIGATION, *code.pointers))
     if code.value == CONTACT_OTHER_ENTITY and not reading.is_stated:
