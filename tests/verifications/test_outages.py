@@ -131,6 +131,32 @@ async def test_calls_on_the_line_while_postgresql_restarts_are_all_recorded(
     assert await far.engine.events() == []
 
 
+@pytest.mark.parametrize("sqlstate", ["53100", "25006"], ids=["full", "read-only"])
+async def test_calls_on_the_line_while_nothing_can_be_written_are_all_recorded(
+    far: Far, wire: Wire, gate: Gate, sqlstate: str
+) -> None:
+    """PostgreSQL answers, and refuses what is to be kept."""
+    calls = await on_the_line(far, wire, 5)
+    for statement in (
+        "CREATE SEQUENCE refusals",
+        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          PERFORM nextval('refusals'); RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$""",
+        "CREATE TRIGGER refuses BEFORE INSERT ON history FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+    ):
+        await run_sql(far.near, statement)
+    gate.opened.set()
+
+    async def refused() -> bool:
+        return bool((await run_sql(far.near, "SELECT last_value >= 3 FROM refusals"))[0][0])
+
+    await eventually(refused)
+    await run_sql(far.near, "DROP TRIGGER refuses ON history")
+    await asyncio.gather(*calls)
+    rows = await far.engine.rows("SELECT state, vendor_ref FROM work")
+    assert [tuple(row) for row in rows] == [("waiting", "1")] * 5
+    assert await far.engine.events() == []
+
+
 async def test_replies_are_held_through_the_end_of_the_worker(far: Far, wire: Wire, gate: Gate) -> None:
     """Its time to drain is over, and it cancels the steps; the second reply waits behind the first."""
     calls = await on_the_line(far, wire, 2)
