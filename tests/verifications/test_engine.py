@@ -119,6 +119,19 @@ async def test_a_stale_claim_changes_nothing(engine: Engine, wire: Wire) -> None
     assert wire.calls == [SUBMIT]
 
 
+async def test_a_stale_claim_submits_nothing(engine: Engine, wire: Wire) -> None:
+    """Another was told to come later, and that holds for this one, too."""
+    wire.on(SUBMIT, (429, {}, {"Retry-After": "60"}), (200, {"id": "1"}))
+    id_ = await engine.create()
+    stale = await engine.take()
+    await engine.end_leases()
+    await engine.step()
+    await engine.advance(stale)
+    view = await engine.view(id_)
+    assert (view["waiting_for"]["kind"], view["attempts"][0]["state"]) == ("rate_limit", "preparing")
+    assert wire.calls == [SUBMIT]
+
+
 async def test_a_stale_look_changes_nothing(engine: Engine, wire: Wire) -> None:
     """Another looked after this one's lease had ended: what that one found stands."""
     wire.on(POLL, (202, {}), (503, {}))
