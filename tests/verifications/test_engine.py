@@ -25,6 +25,7 @@ async def test_submit_poll_answer(engine: Engine, wire: Wire) -> None:
     view = await engine.view(id_)
     assert (view["status"], view["waiting_for"]["kind"]) == ("in_progress", "vendor")
     assert view["attempts"][0]["vendor_ref"] == "1234567890987654321"
+    assert engine.steps.submitting == {}  # else its task would be spared at the worker's end
     await engine.step()
     await engine.step()
     view = await engine.view(id_)

@@ -31,7 +31,7 @@ from tests.support.gateways import CALLER
 from tests.support.requests import FOR_HARBOR, PATIENT
 from tests.support.sohar import READ, REF, SUBMIT, event
 from tests.support.sweeps import sweep
-from tests.support.wire import Wire
+from tests.support.wire import Answer, Wire
 
 PENDING = {"verificationId": REF, "status": "pending"}
 
@@ -378,8 +378,11 @@ async def test_a_late_answer_that_cannot_be_fetched_is_asked_for_a_few_times(eng
     assert wire.calls == [SUBMIT, *[READ] * LATE_LOOKS]
 
 
-async def test_a_look_that_is_put_off_gives_way_to_a_newer_event(engine: Engine, wire: Wire) -> None:
-    wire.on(READ, (503, {}))
+@pytest.mark.parametrize("found", [(503, {}), (200, answer())], ids=["put off", "over"])
+async def test_a_look_that_is_put_off_or_over_gives_way_to_a_newer_event(
+    engine: Engine, wire: Wire, found: Answer
+) -> None:
+    wire.on(READ, found)
     id_ = await too_late(engine)
     look = await engine.take()
     await receive(engine.gateway, "sohar", event(message_id="msg_newer"))
