@@ -50,6 +50,15 @@ async def test_what_is_not_due_is_not_claimed(engine: Engine) -> None:
     assert await claimed(engine, 2) == []
 
 
+async def test_what_somebody_has_locked_is_left_out_and_not_waited_for(engine: Engine) -> None:
+    """A dozen rows that a paused process has locked would keep all vendors waiting."""
+    locked, other = await engine.create(), await engine.create()
+    async with engine.gateway.transaction() as db:
+        await db.execute(text("SELECT FROM work WHERE verification_id = :id FOR UPDATE"), {"id": locked})
+        assert [one.key for one in await claimed(engine, 2)] == [other]
+    assert [one.key for one in await claimed(engine, 2)] == [locked]
+
+
 async def test_a_lane_has_so_many_places_in_all(engine: Engine) -> None:
     for number in range(12):
         await engine.create(payer={"id": f"P{number}"})
