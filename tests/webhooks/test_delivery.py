@@ -23,7 +23,7 @@ from covergate.verifications.view import find_row, opened_view
 from covergate.webhooks.deliveries import DeliveryFilters, list_deliveries, redeliver
 from covergate.webhooks.endpoints import rotate_secret
 from covergate.webhooks.events import place_of_full
-from covergate.webhooks.places import PLACES, TENANT_PLACES, Places
+from covergate.webhooks.places import PLACES, QUICK_PLACES, TENANT_PLACES, Places
 from covergate.webhooks.sender import Deliverer, place_of_answer
 from tests.support.deliverers import delivering
 from tests.support.engine import accept, running_engine
@@ -657,7 +657,7 @@ async def test_a_burst_for_one_quick_endpoint_goes_through_its_places(
         await eventually(lambda: len(partner.received) == 150)
     rows = await hooks.rows("SELECT status, step, count(*) AS n FROM deliveries GROUP BY 1, 2")
     assert [tuple(row) for row in rows] == [("delivered", 2, 150)]  # each was claimed and recorded once
-    assert most <= 8
+    assert most <= QUICK_PLACES  # it answers quickly; on a busy machine all of them are at the partner at once
 
 
 async def test_partners_share_nothing(hooks: Hooks, deliverer: Deliverer, partner: Partner) -> None:
