@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from covergate.eligibility.part import ResultPart
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import Program, WarningCode
 from tests.corpus.page import PAGE, page
@@ -111,6 +113,19 @@ def test_every_value_is_of_its_fields_type(one: Sample) -> None:
     found = read(one)
     assert found.derived is not None
     check_types(found.derived.result)
+
+
+def test_nothing_changes_what_all_parts_share() -> None:
+    """A part without a stated list has the one list of its class: whoever added to it would add to every result."""
+    before = {part: copy.deepcopy(part.not_stated) for part in _parts(ResultPart)}
+    for one in SAMPLES.values():
+        read(one)
+    assert {part: part.not_stated for part in before} == before
+    assert len(before) > 20
+
+
+def _parts(part: type[ResultPart]) -> list[type[ResultPart]]:
+    return [one for below in part.__subclasses__() for one in (below, *_parts(below))]
 
 
 @each_answer

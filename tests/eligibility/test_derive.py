@@ -14,6 +14,7 @@ from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.result import Benefit, Plan, ServiceAnswer
 from covergate.eligibility.sourced import money
 from covergate.eligibility.terms import CodeType, Coverage, Kind, Network, Outcome, OutcomeReason, WarningCode
+from tests.support.stated_rows import concluded, eb
 
 TODAY = date(2026, 11, 21)
 Concluded: TypeAlias = tuple[Outcome, OutcomeReason | None]
@@ -183,3 +184,9 @@ def test_order_of_everything_is_canonical() -> None:
         for notes in (["b", "a"], ["a", "b", "a"])
     ]
     assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize(("in_network", "network"), [(True, Network.IN), (False, Network.OUT), (None, None)])
+def test_the_network_of_this_provider_is_in_the_summary(in_network: bool | None, network: Network | None) -> None:
+    result = concluded([eb("1**30")], provider_in_network=in_network).result
+    assert result.summary.this_provider is network

@@ -174,3 +174,9 @@ def test_another_entity_is_warned_of_if_it_is_about_what_was_asked(
 def test_another_entity_is_warned_of_if_the_answer_says_nothing_else() -> None:
     found = reading(eb(eb01="U", eb03=["35"]))
     assert [one.code for one in found.warnings] == [WarningCode.CONTACT_OTHER_ENTITY]
+
+
+@pytest.mark.parametrize("qualifier", ["1W", "IG"])
+def test_the_number_at_another_payer_stands_in_a_reference_too(qualifier: str) -> None:
+    (found,) = coverages(other({"code": "PRP", "name": "EXAMPLE INSURANCE"}, references=[(qualifier, "1SA0MP1LE00")]))
+    assert (found.member_id, found.sources["member_id"]) == ("1SA0MP1LE00", ["/0/references/0"])

@@ -475,3 +475,8 @@ def test_authorization_where_nothing_else_is_stated() -> None:
     covered = row(Kind.COVERAGE, "MH", network=Network.BOTH, authorization=AuthorizationNeed.REQUIRED)
     found = quiet(covered, service_type_codes=["MH"]).service
     assert (found.network, found.authorization) == (Network.IN, AuthorizationNeed.REQUIRED)
+
+
+def test_one_amount_in_two_tiers_is_two_shares() -> None:
+    shares = cost_shares_of([copay("30", "98", tier="1"), copay("30", "98", tier="2"), copay("30", "98", tier="2")])
+    assert [(one.tier, one.copay) for one in shares] == [("1", money("30")), ("2", money("30"))]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.failure import Failure
-from covergate.eligibility.terms import Coverage
+from covergate.eligibility.terms import BenefitPlace, Coverage, Kind
 from tests.support.examples import examples
 from tests.support.healthie import read_response
 
@@ -164,3 +164,21 @@ def test_the_days_of_the_inquiry_are_not_the_plans(stated: str, days: tuple[str 
     assert isinstance(outcome, Answer)
     plan = outcome.plan.model_dump(mode="json")
     assert (plan["starts_on"], plan["ends_on"]) == days
+
+
+@pytest.mark.parametrize(
+    ("stated", "place", "limits"), [("02", BenefitPlace.TELEHEALTH, []), ("Retail clinic", None, ["Retail clinic"])]
+)
+def test_a_row_holds_at_its_place(stated: str, place: BenefitPlace | None, limits: list[str]) -> None:
+    copay = {"benefit_coverage_code": "B", "benefit_code": "98", "benefit_amount": "0", "place_of_service": stated}
+    outcome = read_response({"elig": {"benefit": [ACTIVE, copay]}})
+    assert isinstance(outcome, Answer)
+    (found,) = [row for row in outcome.benefits if row.kind is Kind.COPAY]
+    assert (found.place, found.limited_to) == (place, limits)
+
+
+def test_another_payers_policy_number_is_the_members() -> None:
+    other = {"benefit_coverage_code": "R", "entity_code": "PRP", "entity_name": "EXAMPLE", "policy_number": "1SA0MP1LE"}
+    outcome = read_response({"elig": {"benefit": [ACTIVE, other]}})
+    assert isinstance(outcome, Answer)
+    assert [one.member_id for one in outcome.other_coverage] == ["1SA0MP1LE"]

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jsonpointer
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from covergate.api.http import MOST_BODY_BYTES
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import Failure, FailureCode
@@ -25,6 +28,7 @@ from covergate.vendors.vsee import VENDOR
 from covergate.vendors.vsee.advancedmd import read_response
 from covergate.vendors.vsee.answer import answer_of
 from covergate.vendors.vsee.connection import VSeeConnection
+from covergate.vendors.vsee.options import VSeeOptions
 from covergate.vendors.vsee.segments import LoopLevel, segments
 from tests.support.cases import read_case
 from tests.support.examples import examples
@@ -393,3 +397,10 @@ def test_military_service_and_diagnosis_are_notes() -> None:
     tree = row_of()
     tree["SubscriberDetail"]["More"] = [{"@MPI01_": "C", "@MPI02_": "AO"}, {"@HI01_": "BK:F411"}]
     assert {"Military service (MPI): C AO", "Diagnosis (HI): BK:F411"} <= set(concluded(tree)["notes"])
+
+
+def test_a_request_with_two_pictures_of_the_card_fits() -> None:
+    pictures = {"card_front": "x" * 100_000, "card_back": "x" * 100_000}
+    assert len(orjson.dumps(VSeeOptions(**pictures).model_dump())) < MOST_BODY_BYTES * 4 // 5
+    with pytest.raises(ValidationError):
+        VSeeOptions(card_front="x" * 100_001)

@@ -114,14 +114,14 @@ def _sent_elsewhere(
     """By messages in place of codes: somebody without a segment of their own administers an asked service."""
     asked = {code for codes in meant for code in codes}
     naming = [row for row in rows if not asked.isdisjoint(row.service_type_codes)]
-    found = {
-        pointer
-        for row in naming
-        for words in map(_folded, row.notes)
-        if _ELSEWHERE.search(words) and not any(name in words for name in itself)
-        for pointer in pointers_at(row.sources, "notes")
-    }
+    said = {note for row in naming for note in row.notes}
+    sending = {note for note in said if _is_sending(_folded(note), itself)}
+    found = {at for row in naming if not sending.isdisjoint(row.notes) for at in pointers_at(row.sources, "notes")}
     return tuple(sorted(found))
+
+
+def _is_sending(words: str, itself: frozenset[str]) -> bool:
+    return _ELSEWHERE.search(words) is not None and not any(name in words for name in itself)
 
 
 def _until_priced(codes: tuple[str, ...], rows: Sequence[Benefit]) -> tuple[str, ...]:

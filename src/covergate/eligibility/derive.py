@@ -208,13 +208,12 @@ def _of_these(service: ServiceAnswer, rows: list[Benefit], others: list[Benefit]
 
 def _plan(stated: Plan, benefits: list[Benefit], parts: list[PlanPart]) -> Plan:
     """The fields that these plans agree on; what is stated outside of their coverage rows stands."""
-    of_rows = {at for row in benefits for name in _OF_PLANS.values() for at in pointers_at(row.sources, name)}
     fields: dict[str, object] = {}
     sources = dict(stated.sources)
     for name in _OF_PLANS:
         values = {value for part in parts if (value := getattr(part, name)) is not None}
         pointers = pointers_at(stated.sources, name)
-        if not values and pointers and of_rows.isdisjoint(pointers):
+        if not values and pointers and _stand_outside(pointers, benefits):
             continue
         sources.pop(name, None)
         fields[name] = values.pop() if len(values) == 1 else None
@@ -226,6 +225,12 @@ def _plan(stated: Plan, benefits: list[Benefit], parts: list[PlanPart]) -> Plan:
         if fields["type_name"] is not None and "type" in sources:
             sources["type_name"] = sources["type"]
     return stated.model_copy(update={**fields, "sources": sources})
+
+
+def _stand_outside(pointers: list[str], benefits: list[Benefit]) -> bool:
+    """Whether what a field of the plan was read from is none of the plan's fields in the rows."""
+    of_rows = {at for row in benefits for name in _OF_PLANS.values() for at in pointers_at(row.sources, name)}
+    return of_rows.isdisjoint(pointers)
 
 
 _OF_PLANS = {"name": "plan_name", "type": "insurance_type", "starts_on": "starts_on", "ends_on": "ends_on"}

@@ -371,7 +371,7 @@ class Summary(ResultPart):
 
 
 class PayerToBill(ResultPart):
-    """`directory_id` only where the payer directory leads id or name to one payer."""
+    """`directory_id` is that of the payer asked; null for any other, whom the directory is asked for when a request names it."""
 
     id: str | None = None
     name: str | None = None

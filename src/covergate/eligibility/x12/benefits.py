@@ -269,7 +269,7 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
 
 def _names_figure(text: str, figure: Figure | None) -> bool:
     """Whether a message says no more than EB06 does: "VISITS REMAINING" beside 29."""
-    named = _FIGURE_IN_WORDS.fullmatch(text)
+    named = _FIGURE_IN_WORDS.fullmatch(text) if figure in (Figure.USED, Figure.REMAINING) else None
     return named is not None and named.lastgroup == figure
 
 
