@@ -71,8 +71,9 @@ audit: $(SYNCED) ## look every locked package up among the known vulnerabilities
 	@$(BIN)/uv export --quiet --locked --no-dev --no-emit-project --output-file $(VENV)/locked.txt
 	@$(BIN)/uv run --quiet --isolated --locked --only-group audit pip-audit --disable-pip --require-hashes -r $(VENV)/locked.txt
 
-fuzz: $(SYNCED) ## for an hour: every parser by hypothesis, and the running API against its own document by schemathesis
+fuzz: $(SYNCED) ## for an hour: every parser by hypothesis, every answer beside every other plan, and the running API against its own document by schemathesis
 	@FUZZ_TIMES=50 $(BIN)/pytest -n 2 -m hypothesis
+	@FUZZ_TIMES=50 $(BIN)/pytest -n 2 tests/corpus
 	@$(BIN)/python -m tests.fuzz
 
 versions: $(SYNCED) ## run the tests on every promised Python and the oldest promised PostgreSQL that the machine has

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.clients import Body, Keys
+from tests.support.clients import Body, Keys, Lasting
 from tests.support.examples import examples
 
 PATH = "/v1/verifications"
@@ -43,8 +43,9 @@ JSON = {"content-type": "application/json"}
         b"/* */ {}",
     ],
 )
-async def test_what_is_not_strict_json(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
-    answer = await client.post(PATH, content=content, headers={**keys.full, **JSON})
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_not_strict_json(lasting: Lasting, content: bytes) -> None:
+    answer = await lasting.client.post(PATH, content=content, headers={**lasting.keys.full, **JSON})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json"), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -65,8 +66,9 @@ async def test_what_is_not_strict_json(client: httpx.AsyncClient, keys: Keys, co
         b'{"service": {"procedure_codes": {"0": "90837"}}, "vendor_options": {"health_harbor": []}}',
     ],
 )
-async def test_json_that_is_no_verification(client: httpx.AsyncClient, keys: Keys, content: bytes) -> None:
-    answer = await client.post(PATH, content=content, headers={**keys.full, **JSON})
+@pytest.mark.asyncio(loop_scope="module")
+async def test_json_that_is_no_verification(lasting: Lasting, content: bytes) -> None:
+    answer = await lasting.client.post(PATH, content=content, headers={**lasting.keys.full, **JSON})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
     assert answer.json()["errors"]
 
@@ -80,15 +82,17 @@ async def test_json_that_is_no_verification(client: httpx.AsyncClient, keys: Key
         {**JSON, "content-encoding": "gzip"},
     ],
 )
-async def test_other_content_types(client: httpx.AsyncClient, keys: Keys, body: Body, headers: dict[str, str]) -> None:
-    answer = await client.post(PATH, content=json.dumps(body()), headers={**keys.full, **headers})
+@pytest.mark.asyncio(loop_scope="module")
+async def test_other_content_types(lasting: Lasting, body: Body, headers: dict[str, str]) -> None:
+    answer = await lasting.client.post(PATH, content=json.dumps(body()), headers={**lasting.keys.full, **headers})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-async def test_json_by_other_spellings(client: httpx.AsyncClient, keys: Keys, body: Body, content_type: str) -> None:
-    headers = {**keys.full, "content-type": content_type}
-    assert (await client.post(PATH, content=json.dumps(body()), headers=headers)).status_code == 202
+@pytest.mark.asyncio(loop_scope="module")
+async def test_json_by_other_spellings(lasting: Lasting, body: Body, content_type: str) -> None:
+    headers = {**lasting.keys.full, "content-type": content_type}
+    assert (await lasting.client.post(PATH, content=json.dumps(body()), headers=headers)).status_code == 202
 
 
 async def test_too_large_with_and_without_a_length(client: httpx.AsyncClient, keys: Keys) -> None:

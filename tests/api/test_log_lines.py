@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from tests.support.clients import Body, Keys, Rows
+from tests.support.clients import Body, Keys, Lasting, Rows
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -72,9 +72,10 @@ async def test_a_line_holds_nothing_of_paths_queries_and_bodies(client: httpx.As
         ("traceparent", "Jane", {}),
     ],
 )
-async def test_the_callers_own_ids(client: httpx.AsyncClient, header: str, value: str, logged: dict[str, str]) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_callers_own_ids(lasting: Lasting, header: str, value: str, logged: dict[str, str]) -> None:
     with capture_logs() as logs:
-        answer = await client.get("/v1/vendors", headers={header.encode(): value.encode()})
+        answer = await lasting.client.get("/v1/vendors", headers={header.encode(): value.encode()})
     [line] = lines(logs)
     assert {name: line[name] for name in ("client_request_id", "trace_id") if name in line} == logged
     assert answer.headers["x-request-id"] == line["request_id"]

@@ -18,7 +18,7 @@ from covergate.api import examples
 from covergate.api.http import parsed
 from covergate.api.openapi import BODIES, ComponentSchema
 from covergate.errors import Problem
-from tests.support.clients import Keys
+from tests.support.clients import Keys, Lasting
 
 Path = tuple[str | int, ...]
 
@@ -210,8 +210,9 @@ async def test_every_constraint_of_a_query_has_our_words(client: httpx.AsyncClie
     ],
     ids=range(14),
 )
-async def test_broken_json_is_told_where(client: httpx.AsyncClient, keys: Keys, content: bytes, message: str) -> None:
-    headers = {**keys.full, "content-type": "application/json"}
-    answer = await client.post("/v1/verifications", content=content, headers=headers)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_broken_json_is_told_where(lasting: Lasting, content: bytes, message: str) -> None:
+    headers = {**lasting.keys.full, "content-type": "application/json"}
+    answer = await lasting.client.post("/v1/verifications", content=content, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json")
     assert answer.json()["errors"] == [{"pointer": "", "code": "invalid_json", "message": message}]

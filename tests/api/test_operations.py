@@ -17,7 +17,7 @@ from covergate.vendor_health.circuit_breaker import CircuitBreakers
 from covergate.verifications import store
 from covergate.verifications.engine import Engine
 from covergate.verifications.model import Exchange
-from tests.support.clients import Body, End, Keys, Post, Rows, Stuck
+from tests.support.clients import Body, End, Keys, Lasting, Post, Rows, Stuck
 
 
 async def test_an_operator_has_it_submitted_again(
@@ -288,10 +288,11 @@ async def test_the_sources_of_an_answer_that_was_taken_over_resolve(
         ({"max_age": 0}, "/max_age"),
     ],
 )
-async def test_bad_routes(
-    client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any], pointer: str
-) -> None:
-    answer = await client.post("/v1/verifications", json=body(vendor=None, **changes), headers=keys.full)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bad_routes(lasting: Lasting, body: Body, changes: dict[str, Any], pointer: str) -> None:
+    answer = await lasting.client.post(
+        "/v1/verifications", json=body(vendor=None, **changes), headers=lasting.keys.full
+    )
     assert answer.status_code == 422
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
 

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from structlog.testing import capture_logs
 
 from covergate.errors import PROBLEMS
-from tests.support.clients import Body, End, Keys, Rows
+from tests.support.clients import Body, End, Keys, Lasting, Rows
 
 PERSON = [
     "Zebulon",
@@ -48,8 +48,9 @@ async def test_problems_have_one_shape(client: httpx.AsyncClient, keys: Keys) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/verifications/", "/", "/v1", "//", "/v1/verifications/a/b/c", "/openapi.yaml"])
-async def test_unknown_routes(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.get(path)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_unknown_routes(lasting: Lasting, path: str) -> None:
+    answer = await lasting.client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
@@ -65,8 +66,9 @@ async def test_unknown_routes(client: httpx.AsyncClient, path: str) -> None:
         ("/openapi.json", "GET"),
     ],
 )
-async def test_other_methods(client: httpx.AsyncClient, keys: Keys, path: str, methods: str, method: str) -> None:
-    answer = await client.request(method, path, headers=keys.full)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_other_methods(lasting: Lasting, path: str, methods: str, method: str) -> None:
+    answer = await lasting.client.request(method, path, headers=lasting.keys.full)
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == methods
 
@@ -74,8 +76,9 @@ async def test_other_methods(client: httpx.AsyncClient, keys: Keys, path: str, m
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/metrics", "/v1/verifications/ver_00000000000000000000000000", "/v1/vendors"]
 )
-async def test_unknown_parameters_are_an_error_everywhere(client: httpx.AsyncClient, keys: Keys, path: str) -> None:
-    answer = await client.get(f"{path}?verbose=1", headers=keys.full)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_unknown_parameters_are_an_error_everywhere(lasting: Lasting, path: str) -> None:
+    answer = await lasting.client.get(f"{path}?verbose=1", headers=lasting.keys.full)
     assert answer.status_code == 422
     assert answer.json()["errors"][0] | {"message": ""} == {
         "parameter": "verbose",

@@ -16,7 +16,7 @@ from covergate.gateway import Gateway
 from covergate.verifications import bulk_jobs, queries
 from covergate.verifications.model import Exchange
 from covergate.verifications.view import JOINED
-from tests.support.clients import Body, End, Keys, Post, Rows
+from tests.support.clients import Body, End, Keys, Lasting, Post, Rows, poster
 from tests.support.due import due_in
 from tests.support.postgres import pool_of
 from tests.support.waiting import eventually
@@ -112,9 +112,10 @@ async def test_a_refused_request_uses_no_key_up(client: httpx.AsyncClient, keys:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "ü", "a\x7f"])
-async def test_a_key_must_be_visible_characters(client: httpx.AsyncClient, keys: Keys, body: Body, key: str) -> None:
-    headers = [(name.encode(), value.encode()) for name, value in {**keys.full, "idempotency-key": key}.items()]
-    answer = await client.post("/v1/verifications", json=body(), headers=headers)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_key_must_be_visible_characters(lasting: Lasting, body: Body, key: str) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in {**lasting.keys.full, "idempotency-key": key}.items()]
+    answer = await lasting.client.post("/v1/verifications", json=body(), headers=headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
 
@@ -291,8 +292,9 @@ async def test_raw_keeps_bodies_as_they_came(client: httpx.AsyncClient, keys: Ke
         ("date_of_birth=1990-09-20", "date_of_birth"),
     ],
 )
-async def test_bad_parameters_are_named(client: httpx.AsyncClient, keys: Keys, query: str, parameter: str) -> None:
-    answer = await client.get(f"/v1/verifications?{query}", headers=keys.full)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_bad_parameters_are_named(lasting: Lasting, query: str, parameter: str) -> None:
+    answer = await lasting.client.get(f"/v1/verifications?{query}", headers=lasting.keys.full)
     assert answer.status_code == 422 and answer.json()["code"] == "invalid_request"
     assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
 
@@ -301,13 +303,17 @@ async def test_bad_parameters_are_named(client: httpx.AsyncClient, keys: Keys, q
 @pytest.mark.parametrize(
     "path", ["/v1/verifications", "/v1/webhook-endpoints", "/v1/events", "/v1/vendors", "timeline", "deliveries"]
 )
-async def test_unknown_cursors(client: httpx.AsyncClient, keys: Keys, post: Post, path: str, cursor: str) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_unknown_cursors(lasting: Lasting, body: Body, path: str, cursor: str) -> None:
+    post = poster(lasting.client, lasting.keys, body)
     if path == "timeline":
         path = f"/v1/verifications/{(await post())['id']}/timeline"
     elif path == "deliveries":
-        made = await client.post("/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=keys.full)
+        made = await lasting.client.post(
+            "/v1/webhook-endpoints", json={"url": "https://a.example.com"}, headers=lasting.keys.full
+        )
         path = f"/v1/webhook-endpoints/{made.json()['id']}/deliveries"
-    answer = await client.get(path, params={"after": cursor}, headers=keys.full)
+    answer = await lasting.client.get(path, params={"after": cursor}, headers=lasting.keys.full)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
@@ -377,10 +383,11 @@ async def test_a_422_lists_everything_at_once(client: httpx.AsyncClient, keys: K
         ({"provider": {"in_network": "yes"}}, "invalid_request", ["/provider/in_network"]),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_cannot_be_accepted(
-    client: httpx.AsyncClient, keys: Keys, body: Body, changes: dict[str, Any], code: str, where: list[str]
+    lasting: Lasting, body: Body, changes: dict[str, Any], code: str, where: list[str]
 ) -> None:
-    answer = await client.post("/v1/verifications", json=body(**changes), headers=keys.full)
+    answer = await lasting.client.post("/v1/verifications", json=body(**changes), headers=lasting.keys.full)
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
     assert [error["pointer"] for error in answer.json()["errors"]] == where
 

@@ -1,6 +1,7 @@
 """Real Chromium (Debian's), driven by Playwright: its headless shell, which takes half of the time, or the whole browser.
 
-Every page that is opened is watched: a broken policy or a script's error fails the test.
+Every page that is opened is watched: a broken policy or a script's error fails the test. A context of a test that passed is
+emptied and serves the next one: a new one is a new process, for which Chromium starts, and compiles axe, anew.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright, expect
 
 HERE = Path(__file__).parent
 PICTURES = Path(__file__).parents[2] / "docs" / "console"
@@ -22,7 +24,10 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NA
 NONE_THERE = (
     "CHROMIUM IS MISSING: no page of the console was looked at. Install it: apt-get install chromium-headless-shell"
 )
-_SWITCHES = ("--no-sandbox", "--disable-gpu", "--in-process-gpu")
+_SWITCHES = ("--no-sandbox", "--disable-gpu", "--in-process-gpu", "--js-flags=--no-opt --no-maglev")
+"""The last: no page lives long enough for its scripts to be worth optimizing."""
+_USUAL: Any = {"timezone_id": "America/New_York", "locale": "en-US", "viewport": {"width": 1280, "height": 720}}
+_RESTING: WeakKeyDictionary[Browser, list[Page]] = WeakKeyDictionary()
 expect.set_options(timeout=20_000)
 _AXE = (HERE / "axe.min.js").read_text()
 _WANTED = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -41,17 +46,39 @@ class Watched:
     context: BrowserContext
     url: str
     complaints: list[str] = field(default_factory=list)
+    rested: Page | None = None
+    """Of the test before, for the first that is opened."""
 
     async def page(self, path: str = "/console/") -> Page:
-        page = await self.context.new_page()
-        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
-        page.on("console", lambda message: self._note(page, message.type, message.text))
+        page, self.rested = self.rested or await self.context.new_page(), None
+        page.on("pageerror", self._note_error)
+        page.on("console", self._note)
         await page.goto(self.url + path)
         return page
 
-    def _note(self, page: Page, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and not any(expected in text for expected in _EXPECTED):
-            self.complaints.append(f"{page.url}: {text}")
+    def _note_error(self, error: Error) -> None:
+        self.complaints.append(f"{error}")
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not any(expected in message.text for expected in _EXPECTED):
+            self.complaints.append(f"{message.location['url']}: {message.text}")
+
+    async def rest(self) -> Page | None:
+        """One page that shows nothing, with nothing of the test left in it or in its context."""
+        if not self.context.pages:
+            return None
+        page, *others = self.context.pages
+        for other in others:
+            await other.close()
+        if page.url.startswith(self.url):
+            await page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.remove_listener("pageerror", self._note_error)
+        page.remove_listener("console", self._note)
+        await page.goto("about:blank")
+        await page.emulate_media(color_scheme="null")
+        await page.set_viewport_size(_USUAL["viewport"])
+        await self.context.clear_cookies()
+        return page
 
 
 class Visit(Protocol):
@@ -72,13 +99,22 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def watched(browser: Browser, url: str, **options: Any) -> AsyncIterator[Watched]:
-    context = await browser.new_context(**{"timezone_id": "America/New_York", "locale": "en-US", **options})
+    resting = _RESTING.setdefault(browser, [])
+    rested = resting.pop() if resting and not options else None
+    context = rested.context if rested else await browser.new_context(**(_USUAL | options))
     context.set_default_timeout(30_000)
-    seen = Watched(context, url)
+    seen = Watched(context, url, rested=rested)
+    rested = None
     try:
         yield seen
+        if not options:
+            with suppress(Error):  # a page that is just leaving for another
+                rested = await seen.rest()
     finally:
-        await context.close()
+        if rested:
+            resting.append(rested)
+        else:
+            await context.close()
     assert not seen.complaints, seen.complaints
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from covergate.eligibility.inquiry import Inquiry
 from covergate.vendors.flow import Question, Reply
-from covergate.vendors.vendor import Vendor
+from covergate.vendors.vendor import Connection, Vendor
+from tests.support.gateways import Surroundings, surroundings
 
 NOW = "2026-11-21T17:00:00Z"
 
 
 def question(vendor: Vendor, told: dict[str, Any]) -> Question:
     now = datetime.fromisoformat(told.get("now", NOW))
-    connection: Any = vendor.connection
     return Question(
         inquiry=Inquiry.model_validate(told["inquiry"]).resolved(now),
         options=vendor.options.model_validate(told.get("options", {})),
-        connection=connection(_env_file=None, **told.get("connection", {})),
+        connection=_connection(vendor.connection, orjson.dumps(told.get("connection", {})), surroundings()),
         attempt_id=told.get("attempt_id", "att_01kaj0000000000000000000aa"),
         patient_key=told.get("patient_key", "5f0c2c7d9a1e4b68"),
         person_key=told.get("person_key", told.get("patient_key", "5f0c2c7d9a1e4b68")),
@@ -31,6 +32,12 @@ def question(vendor: Vendor, told: dict[str, Any]) -> Question:
         look_ups=told.get("look_ups", 0),
         payer_codes=told.get("payer_codes", {}),
     )
+
+
+@lru_cache(maxsize=64)
+def _connection(kind: Any, told: bytes, _: Surroundings) -> Connection:
+    made: Connection = kind(_env_file=None, **orjson.loads(told))
+    return made
 
 
 def flow(vendor: Vendor, case: dict[str, Any], told: Question) -> Any:

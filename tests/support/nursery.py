@@ -7,6 +7,7 @@ code, or minus the signal that ended it. At the end of stdin, and for `{"kill": 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -17,12 +18,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from covergate import crash_points, logs, processes, startup
+import typer._adapters
+from anyio._backends import _asyncio
+
+from covergate import crash_points, logs, processes, reseal, startup
+from covergate.access import tenants
 from covergate.cli import verify
 from covergate.cli.main import main as run_command
 from covergate.payers import candidates, sync
 
-IMPORTED = (processes, startup, verify, candidates, sync)
+IMPORTED = (processes, startup, verify, candidates, sync, reseal, tenants, typer._adapters, _asyncio)
 """What the command itself imports only when it is needed."""
 
 
@@ -76,6 +81,8 @@ def kill_all(alive: set[int], ended: dict[int, int]) -> None:
 
 
 def main() -> None:
+    gc.collect()
+    gc.freeze()  # else each process that collects has a copy of every page made for it
     alive: set[int] = set()
     ended: dict[int, int] = {}
     for line in sys.stdin:
