@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from covergate.db.data_keys import new_key
 from covergate.db.ring import prefixed
-from covergate.db.sealing import GATEWAY, KeyRing, Place, SealError, key_id_of
+from covergate.db.sealing import GATEWAY, PACKED, KeyRing, Place, SealError, key_id_of
 from covergate.errors import ConfigurationError
 from tests.support.sealers import NEW, OLD, OURS, THEIRS, ring, sealer_with, usual_sealer
 
@@ -81,6 +82,17 @@ def test_another_key_under_a_known_id_does_not_open() -> None:
     sealed = sealer_with(key).seal(PLACE, TEXT)
     with pytest.raises(SealError, match="does not open under dky_"):
         sealer_with(replace(key, secret=os.urandom(32))).open(PLACE, sealed)
+
+
+def test_a_value_opens_only_as_the_version_and_under_the_id_that_it_was_sealed_with() -> None:
+    key = new_key(OURS)
+    twin = replace(key, id=new_key(OURS).id)
+    sealer = sealer_with(key, twin)
+    plain = sealer.seal(PLACE, zlib.compress(TEXT))
+    with pytest.raises(SealError):
+        sealer.open(PLACE, bytes([PACKED]) + plain[1:])
+    with pytest.raises(SealError):
+        sealer.open(PLACE, plain[:1] + twin.tag + plain[17:])
 
 
 def test_a_tenant_without_a_key_is_told() -> None:
