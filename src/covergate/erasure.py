@@ -36,7 +36,7 @@ from covergate.verifications.digests import birth_digest_parts, member_digest_pa
 
 FIRST_BATCH, BATCH = 10, 200
 """Verifications in a transaction, at first and at most; between them as many as are done in `BATCH_SECONDS`."""
-BATCH_SECONDS = 0.05
+BATCH_SECONDS = 0.03
 """For so long a transaction holds its locks, for which only late answers of the same verifications wait."""
 LEAST_PAUSE_SECONDS = 0.01
 """Between two batches: as long as the last one took, and at least so long."""
