@@ -25,7 +25,7 @@ CALLER = Caller(TENANT, "test", "key_test", frozenset({"verifications:read"}))
 
 async def make_gateway(database: Database, **changes: Any) -> Gateway:
     """With these settings beside the usual ones."""
-    settings = settings_at("http://sandbox.invalid", **changes)
+    settings = settings_at(**{"sandbox_url": "http://sandbox.invalid", **changes})
     async with database.transaction() as db:
         await db.execute(
             text("INSERT INTO tenants (id, name) VALUES (:test, 'Test clinic'), (:other, 'Other clinic')"),
