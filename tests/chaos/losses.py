@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +38,25 @@ class Evidence:
             if not call["answered"] or self._died_with(call["by"], call["ended"]):
                 lost.update(about or [call["vendor"]])
         # Between the intent and the call, too, a worker's death leaves nobody who could tell whether the call was made.
-        lost.update(
-            intent["verification_id"]
-            for intent in self.intents
-            if intent["vendor"] in MEMBER_IS_NAMED
-            and intent["verification_id"] not in called
-            and any(0 <= at - intent["at"] < SENT_WITHIN_SECONDS for _, at in self.deaths)
-        )
-        return lost
+        for vendor, ids in self._cut_off(called).items():
+            if vendor in MEMBER_IS_NAMED:
+                lost.update(ids)
+            else:
+                # Of whom its calls were cannot be told: so many intents as led to no call.
+                intents = sum(intent["vendor"] == vendor for intent in self.intents)
+                calls = sum(call["vendor"] == vendor for call in self.calls)
+                lost[vendor] += max(0, min(len(ids), intents - calls))
+        return +lost
+
+    def _cut_off(self, called: Collection[str]) -> Mapping[str, list[str]]:
+        """By vendor, the verifications without a known call that a worker may have died upon before it made one."""
+        cut_off: dict[str, list[str]] = {}
+        for intent in self.intents:
+            if intent["verification_id"] not in called and any(
+                0 <= at - intent["at"] < SENT_WITHIN_SECONDS for _, at in self.deaths
+            ):
+                cut_off.setdefault(intent["vendor"], []).append(intent["verification_id"])
+        return cut_off
 
     def _about(self, call: Mapping[str, Any]) -> set[str]:
         """The verifications whose member ids it sent, or whose references it got."""

@@ -51,6 +51,15 @@ def test_an_intent_whose_worker_was_killed_before_the_call_is_lost() -> None:
     assert not lost(call(sent="ELIGIBLE-cut-1-7"), intents=[intent], deaths=[("worker-1", 104.0)]), "it was called"
 
 
+def test_such_an_intent_counts_for_a_vendor_whose_calls_name_nobody_if_there_is_no_call_for_it() -> None:
+    intents = [{"verification_id": f"ver_{number}", "vendor": "vsee", "at": 100.0} for number in (7, 8)]
+    deaths = [("worker-1", 101.0)]
+    assert lost(call("vsee"), intents=intents, deaths=[("worker-9", 101.0)]) == {"vsee": 1}
+    assert not lost(call("vsee"), call("vsee"), intents=intents, deaths=[("worker-9", 101.0)]), "each was called"
+    assert not lost(call("vsee"), intents=intents), "nobody died"
+    assert lost(call("vsee"), intents=intents, deaths=deaths) == {"vsee": 2}, "and the other's reply with its worker"
+
+
 def test_each_lost_reply_explains_one_question() -> None:
     questions = [("ver_7", "integrex"), ("ver_8", "vsee"), ("ver_9", "vsee")]
     assert list(unexplained(questions, Counter())) == ["ver_7", "ver_8", "ver_9"]
