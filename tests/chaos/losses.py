@@ -35,7 +35,7 @@ class Evidence:
         for call in self.calls:
             about = self._about(call)
             called |= about
-            if not call["answered"] or self._died_with(call["by"], call["ended"]):
+            if not call["answered"] or self._died_with(call):
                 lost.update(about or [call["vendor"]])
         # Between the intent and the call, too, a worker's death leaves nobody who could tell whether the call was made.
         for vendor, ids in self._cut_off(called).items():
@@ -64,10 +64,14 @@ class Evidence:
         references = {(call["vendor"], word) for word in _words(call["got"])}
         return members | {self.references[pair] for pair in references if pair in self.references}
 
-    def _died_with(self, process: str, replied: float | None) -> bool:
-        """Whether this process was killed before it can have written down a reply that it got then."""
-        return replied is None or any(
-            name == process and 0 <= at - replied < WRITTEN_WITHIN_SECONDS for name, at in self.deaths
+    def _died_with(self, call: Mapping[str, Any]) -> bool:
+        """Whether its process was killed after it made the call and before it can have written the reply down.
+
+        A reply also counts as answered if its process has been dead for so short that its connection still took it.
+        """
+        return call["ended"] is None or any(
+            name == call["by"] and call["began"] <= at < call["ended"] + WRITTEN_WITHIN_SECONDS
+            for name, at in self.deaths
         )
 
 

@@ -11,7 +11,8 @@ VERIFICATIONS = {"ELIGIBLE-cut-1-7": "ver_7", "ELIGIBLE-cut-1-8": "ver_8"}
 
 
 def call(vendor: str = "integrex", *, sent: str = "", got: str = "", answered: bool = True) -> dict[str, Any]:
-    return {"by": "worker-1", "vendor": vendor, "sent": sent, "got": got, "answered": answered, "ended": 100.0}
+    made = {"by": "worker-1", "vendor": vendor, "sent": sent, "got": got}
+    return {**made, "answered": answered, "began": 97.0, "ended": 100.0}
 
 
 def lost(
@@ -32,6 +33,8 @@ def test_a_reply_is_lost_with_its_connection_or_with_its_worker() -> None:
     sent = '{"memberId": "ELIGIBLE-cut-1-7"}'
     assert lost(call(sent=sent, answered=False)) == {"ver_7": 1}
     assert lost(call(sent=sent), deaths=[("worker-1", 100.5)]) == {"ver_7": 1}
+    assert lost(call(sent=sent), deaths=[("worker-1", 99.98)]) == {"ver_7": 1}, "its connection still took the reply"
+    assert not lost(call(sent=sent), deaths=[("worker-1", 96.0)]), "the one that was started in its place made the call"
 
 
 def test_a_batch_loses_the_reply_of_each() -> None:
