@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +16,6 @@ import uvloop
 
 from benchmarks import gateway, noise, report, stage
 from benchmarks.plan import FULL, PARTS, QUICK, Findings, Measured, Run
-
-OWN = Path(sys.executable).parent / "covergate"
 
 
 def say(what: str) -> None:
@@ -44,15 +41,10 @@ def main() -> None:
     started = time.monotonic()
     found = Findings(QUICK if asked.quick else FULL, before=Measured() if asked.before else None)
     watch = noise.Watch()
-    # On disk and not in memory: fsync is to cost what it costs.
-    with (
-        tempfile.TemporaryDirectory(prefix="cgbench", dir="/var/tmp", ignore_cleanup_errors=True) as scratch,
-        ExitStack() as stack,
-    ):
-        Path(scratch).chmod(0o711)  # started by root, PostgreSQL runs as another user
-        set_up = stack.enter_context(stage.set_up(Path(scratch)))
+    with ExitStack() as stack:
+        set_up = stack.enter_context(stage.set_up())
         watch.roots.add(set_up.postgres.pid)
-        versions = {"gateway": OWN} | ({"earlier": asked.before.absolute()} if asked.before else {})
+        versions = {"gateway": gateway.OWN} | ({"earlier": asked.before.absolute()} if asked.before else {})
         gateways, full = (
             [
                 stack.enter_context(gateway.running(set_up, f"{name}{ending}", version))

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from pathlib import Path
 
 import psutil
 import uvloop
@@ -21,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks import gateway as gateways
 from benchmarks import measurements, noise, stage
-from benchmarks.__main__ import OWN
 from benchmarks.load import percentile
 from covergate import erasure
 from covergate.gateway import Gateway
@@ -53,13 +50,9 @@ def main() -> None:
     parser.add_argument("--ended", type=int, default=1_000_000, help="verifications that have ended")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each turn")
     asked = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="cgbench", dir="/var/tmp", ignore_cleanup_errors=True) as scratch,
-        ExitStack() as stack,
-    ):
-        Path(scratch).chmod(0o711)  # started by root, PostgreSQL runs as another user
-        set_up = stack.enter_context(stage.set_up(Path(scratch)))
-        gateway = stack.enter_context(gateways.running(set_up, "gateway", OWN))
+    with ExitStack() as stack:
+        set_up = stack.enter_context(stage.set_up())
+        gateway = stack.enter_context(gateways.running(set_up, "gateway", gateways.OWN))
         watch = noise.Watch(roots={psutil.Process().pid, set_up.postgres.pid})
         uvloop.run(_measure(gateway, watch, asked.ended, asked.seconds))
     print(f"Others used {watch.others:.2f} cores meanwhile; {watch.stolen:.2f} were stolen.")

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,9 @@ from pydantic import SecretStr
 from benchmarks import load, machine
 from benchmarks.stage import Stage, create_database
 from covergate.settings import Settings
+
+OWN = Path(sys.executable).parent / "covergate"
+"""This checkout's."""
 
 BODY: dict[str, Any] = {
     "vendor": "integrex",

@@ -51,8 +51,9 @@ def dtp(qualifier: Any, text: Any, at: str) -> Days | None:
         return None
     first, last = _day(match[1]), _day(match[2] or match[1])
     # A range that ends before it begins says nothing, nor does the first day of a calendar, which stands for none.
-    is_read = first is not None and last is not None and first.year >= _FIRST_YEAR and first <= last
-    return Days(name, first, last, at, is_range=match[2] is not None) if is_read and first and last else None
+    if first is None or last is None or first.year < _FIRST_YEAR or first > last:
+        return None
+    return Days(name, first, last, at, is_range=match[2] is not None)
 
 
 def _day(text: str) -> date | None:
