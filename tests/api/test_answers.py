@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from covergate.api import examples
-from covergate.eligibility.answers_page import answers_page
+from covergate.eligibility.answers.page import answers_page
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import QuestionName
 from covergate.gateway import Gateway

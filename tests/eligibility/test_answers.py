@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from covergate.eligibility.answers import answers_of, no_answers
+from covergate.eligibility.answers.given import answers_of, no_answers
 from covergate.eligibility.next_steps import second_request, shown_steps, steps_by_end, steps_by_result
 from covergate.eligibility.stored import with_every_key
 from covergate.eligibility.terms import Confidence, NextStepCode, QuestionName, WarningCode
