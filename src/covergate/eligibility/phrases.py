@@ -316,7 +316,7 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str
     united = _union({_scope(one) for _, one in general or listed}) if listed else None
     if listed and (not general or united is None):
         narrowing |= {text.text for text, _ in listed}
-    for name in fields.intersection(_SCOPE):
+    for name in (one for one in _SCOPE if one in fields):
         # Above some services of a list that has several kinds of it, the field is a heading and narrows only these.
         is_heading = united is not None and name not in united and len({one.values.get(name) for _, one in general}) > 1
         said = [] if is_heading else _said(row, texts, name)
