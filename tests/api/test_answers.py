@@ -194,7 +194,11 @@ async def test_what_came_after_the_end_is_told_on_page_and_in_steps(
         "came after the verification had"
     ) == 2
     page = (await client.get(path(refused), headers=keys.full | HTML)).text
-    assert "<table>" in page and "What to ask the payer" in page and MEANINGS[FailureCode.PAYER_UNAVAILABLE].message in page
+    assert (
+        "<table>" in page
+        and "What to ask the payer" in page
+        and MEANINGS[FailureCode.PAYER_UNAVAILABLE].message in page
+    )
 
 
 @pytest.mark.parametrize("code", list(FailureCode))
