@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from covergate.api import examples
-from covergate.eligibility.answers import ANSWERED_LATE
-from covergate.eligibility.answers_page import answers_page
+from covergate.eligibility.answers.given import ANSWERED_LATE
+from covergate.eligibility.answers.page import answers_page
 from covergate.eligibility.failure import MEANINGS, FailureCode, failure
 from covergate.eligibility.next_steps import shown_steps, steps_by_end
 from covergate.eligibility.terms import QuestionName

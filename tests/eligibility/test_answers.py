@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from covergate.eligibility.answers import ANSWERED_LATE, answers_of, no_answers
+from covergate.eligibility.answers.given import ANSWERED_LATE, answers_of, no_answers
 from covergate.eligibility.next_steps import (
     second_request,
     shown_steps,

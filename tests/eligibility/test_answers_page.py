@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from covergate.eligibility.answers import ANSWERED_LATE, NO_RESULT, QUESTIONS, RULES
+from covergate.eligibility.answers.given import ANSWERED_LATE, NO_RESULT, RULES
+from covergate.eligibility.answers.questions import QUESTIONS
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.next_steps import BY_ANSWER, BY_FAILURE, BY_OUTCOME, BY_WARNING, STEPS
 from covergate.eligibility.terms import NextStepCode, Outcome, OutcomeReason, QuestionName

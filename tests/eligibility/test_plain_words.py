@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from covergate.eligibility.answers import ANSWERED_LATE, NO_RESULT, RULES
-from covergate.eligibility.answers_page import STEP_BY_WORDS
+from covergate.eligibility.answers.given import ANSWERED_LATE, NO_RESULT, RULES
+from covergate.eligibility.answers.page import STEP_BY_WORDS
 from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import MEANINGS
 from covergate.eligibility.next_steps import STEPS

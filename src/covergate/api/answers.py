@@ -8,7 +8,7 @@ from covergate.api import examples, schemas
 from covergate.api.deps import GatewayOf, NoQuery, Watcher
 from covergate.api.describe import Described, documented
 from covergate.api.http import json_answer, prefers_html
-from covergate.eligibility.answers_page import PAGE_HEADERS, answers_page
+from covergate.eligibility.answers.page import PAGE_HEADERS, answers_page
 from covergate.verifications.queries import read_one
 from covergate.verifications.view import answers_view
 

@@ -9,7 +9,7 @@ import re
 from datetime import date, datetime
 from typing import Any
 
-from covergate.eligibility.answers import answers_of
+from covergate.eligibility.answers.given import answers_of
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.next_steps import shown_steps, steps_by_end, steps_by_result

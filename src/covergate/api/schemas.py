@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from covergate import states
-from covergate.eligibility.answers import QUESTIONS
+from covergate.eligibility.answers.questions import QUESTIONS
 from covergate.eligibility.failure import Failure, FailureCode
 from covergate.eligibility.inquiry import Address, Inquiry, Patient, Payer, Provider, Service, Subscriber
 from covergate.eligibility.result import Result

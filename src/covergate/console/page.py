@@ -18,7 +18,7 @@ from markupsafe import Markup
 from covergate.console.navigation import entries_for
 from covergate.console.static_files import address_of
 from covergate.console.visitor import CSRF_FIELD, MOUNTED_AT, Visitor, gateway_behind
-from covergate.eligibility.answers_page import STEP_BY_WORDS
+from covergate.eligibility.answers.page import STEP_BY_WORDS
 from covergate.eligibility.plain_words import plain
 from covergate.errors import Problem
 from covergate.timestamps import instant, span

@@ -35,7 +35,7 @@ from covergate.console.visitor import (
     WebhookKeeper,
     origin_behind,
 )
-from covergate.eligibility.answers_page import PAGE_HEADERS, answer_rows, answers_page, facts_of
+from covergate.eligibility.answers.page import PAGE_HEADERS, answer_rows, answers_page, facts_of
 from covergate.eligibility.card import card_of
 from covergate.errors import FieldError, Problem
 from covergate.states import OPEN_STATUSES, DeliveryStatus, Status, SubjectKind

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.answers import left_of
-from covergate.eligibility.answers_page import AUTHORIZATION_WORDS
+from covergate.eligibility.answers.page import AUTHORIZATION_WORDS
+from covergate.eligibility.answers.result_reading import left_of
 from covergate.eligibility.plain_words import plain
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import BillToReason, Kind, Level, Network, WhyNull

@@ -15,6 +15,7 @@ import orjson
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.bill_to import BILLING_WARNINGS, billing_of
+from covergate.eligibility.cost_question import ServiceCodes, question_of
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
@@ -25,7 +26,7 @@ from covergate.eligibility.programs import limited_program_of, program_of
 from covergate.eligibility.result import Benefit, BillTo, Plan, PlanPart, Result, ServiceAnswer, Warning_
 from covergate.eligibility.sentinels import without_sentinels
 from covergate.eligibility.sourced import pointers_at
-from covergate.eligibility.summary import ServiceCodes, question_of, summarize
+from covergate.eligibility.summary import summarize
 from covergate.eligibility.terms import (
     CodeType,
     Coverage,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.answers import GivenAnswer
+from covergate.eligibility.answers.given import GivenAnswer
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.terms import (
     AuthorizationNeed,

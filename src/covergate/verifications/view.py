@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from covergate.db.sealing import Sealer, SealError
 from covergate.db.sql import Query
-from covergate.eligibility.answers import answers_of, no_answers
+from covergate.eligibility.answers.given import answers_of, no_answers
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, inquiry_without_ssn
 from covergate.eligibility.next_steps import (

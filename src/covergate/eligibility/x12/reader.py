@@ -16,6 +16,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from covergate.eligibility.accumulators import is_impossible
 from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
@@ -31,7 +32,6 @@ from covergate.eligibility.result import (
 from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
-from covergate.eligibility.summary import is_impossible
 from covergate.eligibility.terms import Coverage, WarningCode
 from covergate.eligibility.x12.authorizations import authorizations_of
 from covergate.eligibility.x12.benefits import (

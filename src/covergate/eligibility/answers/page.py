@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from covergate.eligibility.answers import QUESTIONS
+from covergate.eligibility.answers.questions import QUESTIONS
 from covergate.eligibility.plain_words import plain
 from covergate.eligibility.terms import Confidence, NextStepCode, QuestionName, StepBy
 from covergate.eligibility.x12.names import EB03_NAMES
