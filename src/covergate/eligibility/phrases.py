@@ -241,7 +241,7 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
     texts = [reader.read(note) for note in sorted(set(row.notes))]
     pointers = pointers_at(row.sources, "notes")
     disputed = {text.text for text in texts if text.ambiguous and _is_disputed(text, pointers, warnings)}
-    narrowing = disputed | {text.text for text in texts if not (text.is_explained or _names_the_plan(text.text, row))}
+    narrowing = disputed | {text.text for text in texts if not (text.is_explained or _names_the_row(text.text, row))}
     texts = [text for text in texts if text.text not in disputed]
     fields = {name for text in texts for name in text.fields}
     gained = _Gained(row, pointers)
@@ -253,9 +253,17 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
     return gained.row(narrowing)
 
 
-def _names_the_plan(text: str, row: Benefit) -> bool:
-    """Words of the plan's own name tell the row from no other of the plan."""
-    return row.plan_name is not None and set(fold_text(text).split()) <= set(fold_text(row.plan_name).split())
+_OF_ANY_PLAN = frozenset({"network", "plan", "product"})
+
+
+def _names_the_row(text: str, row: Benefit) -> bool:
+    """Words of the plan's own name tell the row from no other of the plan, nor does the name of its only service type."""
+    words = fold_text(text)
+    of_name = set(words.split()) - _OF_ANY_PLAN
+    if row.plan_name is not None and of_name and of_name <= set(fold_text(row.plan_name).split()):
+        return True
+    names = [fold_text(EB03_NAMES.get(code, "")) for code in row.service_type_codes]
+    return not row.procedure_codes and names == [words]
 
 
 def _is_disputed(text: _Text, pointers: list[str], warnings: list[Warning_]) -> bool:
