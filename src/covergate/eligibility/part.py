@@ -7,7 +7,7 @@ What comes from outside (a stored result, the phrase book) is checked by `model_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,3 +47,12 @@ class ResultPart(BaseModel):
 
         # Says that validation does not come by here (pydantic's own `__init__` says so too).
         __init__.__pydantic_base_init__ = True
+
+        def model_copy(self, *, update: dict[str, Any]) -> Self:
+            """With these values, as they are; a part has nothing else that could be copied."""
+            copied = object.__new__(type(self))
+            _set(copied, "__dict__", self.__dict__ | update)
+            _set(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__ | update.keys())
+            _set(copied, "__pydantic_extra__", None)
+            _set(copied, "__pydantic_private__", None)
+            return copied
