@@ -16,7 +16,6 @@ import orjson
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.bill_to import billing_of
 from covergate.eligibility.cautions import are_of_another_line, billed_elsewhere, cautions_of, limited_benefits
-from covergate.eligibility.cost_question import question_of
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
@@ -27,7 +26,8 @@ from covergate.eligibility.plan_of_service import answer_of_plan, plan_parts
 from covergate.eligibility.plans import holds, plans_in
 from covergate.eligibility.result import Result, Warning_
 from covergate.eligibility.sentinels import without_sentinels
-from covergate.eligibility.summary import summarize
+from covergate.eligibility.summary.cost_question import question_of
+from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import Coverage, Network, Outcome, OutcomeReason, Program, WarningCode
 from covergate.eligibility.warning import warning
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.cost_question import ServiceCodes
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.result import Warning_
 from covergate.eligibility.sourced import pointers_at
+from covergate.eligibility.summary.cost_question import ServiceCodes
 from covergate.eligibility.terms import CodeType, Coverage, Outcome, OutcomeReason, WarningCode
 from covergate.eligibility.warning import warning
 

@@ -16,7 +16,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.accumulators import is_impossible
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
@@ -31,6 +30,7 @@ from covergate.eligibility.result import (
 from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
+from covergate.eligibility.summary.accumulators import is_impossible
 from covergate.eligibility.terms import Coverage, WarningCode
 from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.authorizations import authorizations_of
