@@ -100,7 +100,7 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     maximums = results.at("maximums")
     notes = [
         *_unread(plan, stated_day, "effective_date", "termination_date"),
-        *_unread(plan, _is_plain, *(field for field in _PLAN_QUESTIONS)),
+        *_unread(plan, _is_plain, *_PLAN_QUESTIONS),
         *_unread(maximums, _figure, *(field for name in MAXIMUMS for field in (name, f"{name}_used"))),
         *(
             f"{code.text('procedure_code').value} {words}"
