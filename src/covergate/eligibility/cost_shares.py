@@ -123,7 +123,11 @@ def sources_of(rows: Iterable[Benefit], fields: dict[str, str]) -> Sources:
     rows = list(rows)
     if len(rows) == 1:
         of_row = rows[0].sources
-        return {name: of_row[field] for name, field in fields.items() if field in of_row and pointers_at(of_row, field)}
+        return {
+            name: source
+            for name, field in fields.items()
+            if (source := of_row.get(field)) and (isinstance(source, list) or source.pointers)
+        }
     sources: Sources = {}
     for name, field in fields.items():
         stated = [row.sources[field] for row in rows if field in row.sources]

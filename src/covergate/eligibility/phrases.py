@@ -255,7 +255,7 @@ class _Reader:
 def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefit:
     texts = [reader.read(note) for note in sorted(set(row.notes))]
     pointers = pointers_at(row.sources, "notes")
-    narrowing = {text.text for text in texts if not (text.is_explained or _names_the_plan(text, row))}
+    narrowing = {text.text for text in texts if not (text.is_explained or _names_the_row(text, row))}
     disputed = {text.text for text in texts if text.ambiguous and _is_disputed(text, pointers, warnings)}
     if disputed:
         narrowing |= disputed
@@ -270,9 +270,17 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
     return gained.row(narrowing)
 
 
-def _names_the_plan(text: _Text, row: Benefit) -> bool:
-    """Words of the plan's own name tell the row from no other of the plan."""
-    return row.plan_name is not None and text.words <= _words(row.plan_name)
+_OF_ANY_PLAN = frozenset({"network", "plan", "product"})
+
+
+def _names_the_row(text: _Text, row: Benefit) -> bool:
+    """Words of the plan's own name tell the row from no other of the plan, nor does the name of its only service type."""
+    of_name = text.words - _OF_ANY_PLAN
+    if row.plan_name is not None and of_name and of_name <= _words(row.plan_name):
+        return True
+    if len(row.service_type_codes) != 1 or row.procedure_codes:
+        return False
+    return fold_text(text.text) == fold_text(EB03_NAMES.get(row.service_type_codes[0], ""))
 
 
 def _words(text: str) -> frozenset[str]:
