@@ -107,6 +107,11 @@ def looks_like_a_number(value: Any) -> bool | None:
     return True if not isinstance(value, str) or any(map(str.isdecimal, value)) else None
 
 
+def is_bare_number(value: Any) -> bool | None:
+    """None for anything with letters in it, such as "$30 after the deductible"."""
+    return looks_like_a_number(value) and (None if any(map(str.isalpha, str(value))) else True)
+
+
 def iso_date(value: Any) -> date | None:
     return _day(value, _ISO_DATE)
 

@@ -18,9 +18,10 @@ from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
+from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.sourced import Sourced, money, percent, pointer
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
-from covergate.vendors.document import Node, iso_instant, row
+from covergate.vendors.document import Node, is_bare_number, iso_instant, row
 from covergate.vendors.flow import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallState, call_state
 
@@ -29,6 +30,8 @@ _COVERAGE: dict[bool | None, Coverage] = {True: Coverage.ACTIVE, False: Coverage
 _KNOWN_RESULTS = frozenset({"plan_information", "maximums", "procedure_codes", "call_details"})
 _MOST_OTHERS, _LONGEST_OTHER, _DEEPEST_OTHER = 50, 500, 4
 """Of other answers become notes: so many, of so many characters each, and so deep at most."""
+
+_AMOUNTS = [field for name in MAXIMUMS for field in (name, f"{name}_used")]
 
 _TELLING_FIELDS: dict[str, FailureCode] = {
     "member_id": FailureCode.MEMBER_ID_INVALID,
@@ -82,11 +85,15 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     pairs, unreadable = _pairs(results.at("procedure_codes"))
     if not isinstance(results.value, dict):
         unreadable.append(results.pointer)
+    unreadable += _impossible(results.at("maximums"), money, *_AMOUNTS)
+    for _, details in pairs:
+        unreadable += _impossible(details, money, "copay_amount")
+        unreadable += _impossible(details, percent, "coinsurance_percentage")
     services = [_service(code, details) for code, details in pairs]
     maximums = results.at("maximums")
     notes = [
         *_unread(plan, _day, "effective_date", "termination_date"),
-        *_unread(maximums, money, *(field for name in MAXIMUMS for field in (name, f"{name}_used"))),
+        *_unread(maximums, money, *_AMOUNTS),
     ]
     notes += _other_answers(results)
     if summary := body.text("summary").value:
@@ -170,7 +177,7 @@ def _maximums(maximums: Node, plan: Node) -> list[Benefit]:
 
 
 def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Decimal]:
-    if total.value is None or used.value is None:
+    if total.value is None or used.value is None or means_no_limit(total.value):
         return Sourced(None)
     return Sourced(max(total.value - used.value, Decimal("0.00")), total.pointers + used.pointers)
 
@@ -256,6 +263,16 @@ def _unread(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str
     """Text in place of an amount or a date, for a person to read."""
     texts = ((field, node.text(field).value) for field in fields if not node.read(field, convert))
     return [f"{field}: {words}" for field, words in texts if words is not None]
+
+
+def _impossible(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str]:
+    """Where a number stands that cannot be one of these: below zero, of ten digits, more than all."""
+    return [
+        place
+        for field in fields
+        if (said := node.read(field, is_bare_number)) and not node.read(field, convert)
+        for place in said.pointers
+    ]
 
 
 def _yes_or_no(value: Any) -> bool | None:
