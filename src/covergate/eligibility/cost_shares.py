@@ -70,7 +70,10 @@ def _by_value(rows: Sequence[Benefit], field: str) -> dict[Decimal, list[Benefit
 
 
 def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
-    first = rows[0]
+    first, where = rows[0], places(rows[0])
+    copays = [row.amount for row in rows if row.amount is not None]
+    percents = [row.percent for row in rows if row.percent is not None]
+    sources = sources_of(rows, _SOURCES)
     return [
         CostShare(
             network=first.network,
@@ -81,14 +84,14 @@ def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
             tier=first.tier,
             facility=first.facility,
             limited_to=first.limited_to,
-            copay=next((row.amount for row in rows if row.amount is not None), None),
-            coinsurance_percent=next((row.percent for row in rows if row.percent is not None), None),
+            copay=copays[0] if copays else None,
+            coinsurance_percent=percents[0] if percents else None,
             deductible_applies=deductible_applies(rows),
             counts_to_out_of_pocket=_agreed(row.counts_to_out_of_pocket for row in rows),
             authorization=authorization_among(rows),
-            sources={**sources_of(rows, _SOURCES), **_place_sources(rows, place)},
+            sources={**sources, **_place_sources(rows, place)},
         )
-        for place in sorted(places(first)) or (None,)
+        for place in (sorted(where) if where else (None,))
     ]
 
 

@@ -146,8 +146,8 @@ class EbRow:
 
 def texts(elements: Iterable[Sourced[str]]) -> list[str]:
     """The different texts of the elements, sorted."""
-    if elements == ():
-        return []
+    if isinstance(elements, tuple) and len(elements) < 2:
+        return [element.value for element in elements if element.value is not None]
     found = {element.value for element in elements if element.value is not None}
     return sorted(found) if len(found) > 1 else [*found]
 
