@@ -74,7 +74,7 @@ def rejection_of(reply: Reply) -> Failure:
 
 
 def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
-    warnings = [*_unknown_codes(body), *_unreadable(body)]
+    warnings = [*_unknown_codes(body), *_unreadable(body), *_contradiction(body)]
     coverage, covered, without_reason, at = _coverage(body)
     payer = _payer(body)
     asked_id = sohar_payer_id(question.inquiry, question.payer_codes)
@@ -102,10 +102,10 @@ def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
 
 def _coverage(body: Node) -> tuple[Coverage, bool | None, bool, tuple[str, ...]]:
     """(coverage, service_covered, ineligible without a reason that we know, where it is said)."""
-    status = body.read("status", token)
+    status, reason = body.read("status", token), body.read("statusReason", token)
     if status.value == codes.COMPLETE_ELIGIBLE:
-        return Coverage.ACTIVE, True, False, status.pointers
-    reason = body.read("statusReason", token)
+        is_denied = reason.value in codes.INELIGIBLE_REASONS
+        return (Coverage.UNKNOWN, None, False, ()) if is_denied else (Coverage.ACTIVE, True, False, status.pointers)
     if reason.value in codes.INELIGIBLE_REASONS:
         return *codes.INELIGIBLE_REASONS[reason.value], False, reason.pointers
     return Coverage.UNKNOWN, None, True, ()
@@ -257,6 +257,14 @@ def _unknown_codes(body: Node) -> list[Warning_]:
         for node, key, table in coded
         if _code(node, key) not in table and node.at(key).value not in (None, "")
     ]
+
+
+def _contradiction(body: Node) -> list[Warning_]:
+    """Eligible, with a reason why not."""
+    status, reason = body.read("status", token), body.read("statusReason", token)
+    if status.value != codes.COMPLETE_ELIGIBLE or reason.value not in codes.INELIGIBLE_REASONS:
+        return []
+    return [warning(WarningCode.SEVERAL_PLANS_DISAGREE, *status.pointers, *reason.pointers, detail="status")]
 
 
 def _code(node: Node, key: str) -> str:
