@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import asked_codes, derive
+from covergate.eligibility.covered import asked_codes
+from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.result import Benefit, Plan, ServiceAnswer
 from covergate.eligibility.sourced import money

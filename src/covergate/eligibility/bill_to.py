@@ -27,7 +27,7 @@ from covergate.eligibility.result import (
 from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
-from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
+from covergate.eligibility.x12.codes import ACTIVE, CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -46,11 +46,15 @@ _PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """`reasons` are all claims on the asked service, the deciding one first; `is_carved_out` if this payer has none of it."""
+    """`reasons` are all claims on the asked service, the deciding one first; `is_carved_out` if this payer has none of it.
+
+    `taken_over` are the service types whose coverage this payer states, and that another one pays for it.
+    """
 
     bill_to: BillTo | None
     reasons: tuple[BillTo, ...] = ()
     is_carved_out: bool = False
+    taken_over: frozenset[str] = frozenset()
     sent_elsewhere: tuple[str, ...] = ()
     """Pointers to messages on an asked service that send its claims elsewhere."""
 
@@ -88,16 +92,32 @@ def billing_of(
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    in_words = _sent_elsewhere(rows, meant, itself)
+    in_words = _sent_elsewhere(rows, meant, itself) or _of_a_plan_in_words(rows, program, itself)
     pays_itself = coverage is Coverage.ACTIVE and not (in_words or _sends_elsewhere(answer))
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
-    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, meant), sent_elsewhere=in_words)
+    confirmed = [one for one in carved if _is_confirmed(one, rows)]
+    return Billing(
+        bill_to,
+        reasons,
+        is_carved_out=_is_all_carved_out([one for one in carved if one not in confirmed], meant),
+        taken_over=frozenset(code for one in confirmed for code in one.service_type_codes),
+        sent_elsewhere=in_words,
+    )
+
+
+def _is_confirmed(one: RelatedEntity, rows: Sequence[Benefit]) -> bool:
+    """Whether this payer says that the services are covered, and only who has taken them over."""
+    naming = [row for row in rows if set(row.service_type_codes) == set(one.service_type_codes)]
+    return any(row.code in ACTIVE for row in naming) and not any(row.code == CONTACT_OTHER_ENTITY for row in naming)
 
 
 def _sends_elsewhere(answer: Answer) -> bool:
     """ "Contact another entity" for the plan as such, whoever that is."""
+    named = {at for one in answer.related_entities for at in pointers_at(one.sources, "role")}
     return any(
-        row.code == CONTACT_OTHER_ENTITY and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
+        row.code == CONTACT_OTHER_ENTITY
+        and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
+        and not named.isdisjoint(pointers_at(row.sources, "kind"))
         for row in answer.benefits
     )
 
@@ -118,6 +138,27 @@ def _sent_elsewhere(
     sending = {note for note in said if _is_sending(_folded(note), itself)}
     found = {at for row in naming if not sending.isdisjoint(row.notes) for at in pointers_at(row.sources, "notes")}
     return tuple(sorted(found))
+
+
+_MEMBER_OF_A_PLAN = re.compile(
+    r"\bhealth plan member\b|\b(enrolled|enrollment) (in|with) (a |an )?(managed care|health plan|mco|hmo)\b"
+    r"|\b(managed care|mco|hmo) (plan )?(member|enrollee)\b"
+)
+_NO_MEMBER = re.compile(r"\b(not|no|never) (a |an )?[a-z ]{0,20}(member|enrollee|enrolled)\b|\bnot enrolled\b")
+
+
+def _of_a_plan_in_words(rows: Sequence[Benefit], program: Program, itself: frozenset[str]) -> tuple[str, ...]:
+    """State Medicaid agencies that name the patient's managed care plan in a message alone: it pays, not they."""
+    if program not in _PAYS_AFTER_OTHERS:
+        return ()
+    of_plan = [row for row in rows if row.kind is Kind.COVERAGE and WHOLE_PLAN in row.service_type_codes]
+    naming = [row for row in of_plan if any(_names_a_plan(_folded(note), itself) for note in row.notes)]
+    return tuple(sorted({at for row in naming for at in pointers_at(row.sources, "notes")}))
+
+
+def _names_a_plan(words: str, itself: frozenset[str]) -> bool:
+    said = _MEMBER_OF_A_PLAN.search(words) is not None and _NO_MEMBER.search(words) is None
+    return said and not any(name in words.split("health plan member", 1)[-1] for name in itself)
 
 
 def _is_sending(words: str, itself: frozenset[str]) -> bool:

@@ -12,7 +12,7 @@ from covergate.eligibility.places import places_of
 from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of
-from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, ProviderKind
+from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, Program, ProviderKind
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 ServiceCodes = frozenset[tuple[CodeType, str]]
@@ -23,7 +23,11 @@ OF_PHYSICIANS, OF_THE_PLAN, OF_SOMETHING_ELSE = 900, 1_000, 2_000
 
 @dataclass(frozen=True, slots=True)
 class SharedCostQuestion:
-    """What the summary is asked about; `network`: the one that this provider is in, None if nobody said."""
+    """What the summary is asked about; `network`: the one that this provider is in, None if nobody said.
+
+    `taken_over` are service types that another payer pays for this one; `of_line` is the line of the plan that is asked, if
+    that is one of dental care, vision or drugs.
+    """
 
     procedures: frozenset[str] = frozenset()
     service_types: frozenset[str] = frozenset()
@@ -31,6 +35,15 @@ class SharedCostQuestion:
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
     network: Network | None = None
+    taken_over: frozenset[str] = frozenset()
+    of_line: Program | None = None
+
+    @property
+    def barrier(self) -> int | None:
+        """The distance of the nearest service type that another payer has taken over."""
+        if not self.taken_over.isdisjoint(self.service_types):
+            return 0
+        return next((place for place, code in enumerate(self.family, start=1) if code in self.taken_over), None)
 
     @property
     def is_of_another_line(self) -> bool:
@@ -42,7 +55,14 @@ class SharedCostQuestion:
         return not VISITS.isdisjoint(self.family) or not VISITS.isdisjoint(self.service_types)
 
 
-def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> SharedCostQuestion:
+def question_of(
+    service: Service,
+    codes: ServiceCodes,
+    in_network: bool | None,
+    *,
+    taken_over: frozenset[str] = frozenset(),
+    of_line: Program | None = None,
+) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
     return SharedCostQuestion(
         procedures=frozenset(code for kind, code in codes if kind is CodeType.PROCEDURE),
@@ -51,6 +71,8 @@ def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) 
         places=places_of(service.place_of_service_code),
         provider_kind=provider_kind_of(service.specialty),
         network=network,
+        taken_over=taken_over,
+        of_line=of_line,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covergate.eligibility.cells import FEEDS
-from covergate.eligibility.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to
+from covergate.eligibility.cost_question import OF_PHYSICIANS, OF_THE_PLAN, SharedCostQuestion, distance_to
 from covergate.eligibility.cost_shares import SHARING, is_anywhere
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.terms import Kind, Network
@@ -37,13 +37,19 @@ def denials_in(near: Sequence[Benefit], question: SharedCostQuestion) -> list[Be
 def heard(
     near: Sequence[Benefit], denials: Sequence[Benefit], question: SharedCostQuestion, network: Network
 ) -> list[Benefit]:
-    """The rows that feed a network, without what lies beyond a denial.
+    """The rows that feed a network, without what lies beyond a denial or a service that another payer has taken over.
 
-    A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit.
+    A payer that does not pay for mental health says nothing of psychotherapy by what it pays for an office visit, nor a
+    medical plan of dental care, vision or drugs by what it pays for the rest.
     """
     feeding = [row for row in near if network in FEEDS[row.network]]
     denied = [row for row in denials if row.network in (network, Network.BOTH, Network.UNKNOWN)]
-    if not denied:
+    barriers = [distance_to(row, question) for row in denied]
+    if question.barrier is not None:
+        barriers.append(question.barrier)
+    if question.is_of_another_line and question.of_line is None:
+        barriers.append(OF_PHYSICIANS)
+    if not barriers:
         return feeding
-    barrier = min(distance_to(row, question) for row in denied)
+    barrier = min(barriers)
     return [row for row in feeding if row.kind not in SHARING or distance_to(row, question) <= barrier]

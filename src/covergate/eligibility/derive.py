@@ -6,6 +6,7 @@ rows changes only `sources`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,10 +14,12 @@ from typing import TypeVar
 
 import orjson
 
+from covergate.eligibility.ages import of_the_age, without_other_ages
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.bill_to import BILLING_WARNINGS, billing_of
-from covergate.eligibility.cost_question import ServiceCodes, question_of
+from covergate.eligibility.cost_question import question_of
 from covergate.eligibility.cost_shares import cost_shares_of
+from covergate.eligibility.covered import asked_codes, service_covered
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences
 from covergate.eligibility.part import ResultPart
@@ -43,7 +46,7 @@ from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.5"
+MAPPING_VERSION = "2026-11-28.6"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
@@ -104,11 +107,12 @@ def derive(
     America/New_York on which the answer is read. `of_request`: warnings about the request.
     """
     answer = apply_phrases(without_sentinels(answer))
-    benefits = in_order(answer.benefits)
+    of_the_patient = of_the_age(answer.benefits, inquiry.patient.date_of_birth, inquiry.service_date)
+    benefits = in_order(of_the_patient)
     plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = _of_the_plan(answer, benefits, plans)
     coverage, warnings = _coverage_on_the_day(answer, inquiry, today)
-    covered = _service_covered(answer, inquiry, not_asked)
+    covered = service_covered(answer, inquiry, not_asked)
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
     differing = differences(inquiry, answer.patient, answer.subscriber)
@@ -126,14 +130,22 @@ def derive(
     is_other_line = _are_of_another_line(of_service, inquiry)
     if coverage is Coverage.ACTIVE or (is_other_line and any(part.coverage is Coverage.ACTIVE for part in parts)):
         warnings += _limits(of_service, inquiry, benefits)
+    if coverage is Coverage.ACTIVE:
+        warnings += _ended_in_words(of_plan, inquiry.service_date)
     if billing.sent_elsewhere:
         warnings.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *billing.sent_elsewhere, detail="in a message"))
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
     in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
-    question = question_of(inquiry.service, asked_codes(inquiry, frozenset()), in_network)
-    summary, conflicts = summarize(rows, question, _network_of(answer.provider_in_network))
+    question = question_of(
+        inquiry.service,
+        asked_codes(inquiry, frozenset()),
+        in_network,
+        taken_over=billing.taken_over,
+        of_line=_line_of(of_service, benefits),
+    )
+    summary, conflicts = summarize(without_other_ages(rows), question, _network_of(answer.provider_in_network))
     warnings += conflicts
     # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.
     if covered and (plans.disagree is not None or billing.is_carved_out):
@@ -290,6 +302,34 @@ def _cautions(answer: Answer, inquiry: Inquiry, benefits: list[Benefit]) -> list
     return warnings
 
 
+_ENDED = re.compile(
+    r"\b(coverage|policy|plan|eligibility|contract|membership|member) (has |was |is )?(been )?"
+    r"(terminated|termed|cancell?ed|lapsed)\b(?! (provider|dependent|if|when|unless|for))"
+)
+_DAY = re.compile(r"\b([0-9]{1,2})[/-]([0-9]{1,2})[/-]([0-9]{4})\b")
+
+
+def _ended_in_words(rows: list[Benefit], day: date | None) -> list[Warning_]:
+    """A message beside an active coverage of the plan says that it ended, on no day that is still to come."""
+    saying = [
+        row
+        for row in rows
+        if row.kind is Kind.COVERAGE and WHOLE_PLAN in row.service_type_codes and any(_ends(n, day) for n in row.notes)
+    ]
+    pointers = {at for row in saying for at in pointers_at(row.sources, "notes")}
+    return [warning(WarningCode.COVERAGE_DATES_CONFLICT, *pointers, detail="in a message")] if saying else []
+
+
+def _ends(note: str, day: date | None) -> bool:
+    words = note.casefold()
+    ended = _ENDED.search(words)
+    stated = _DAY.search(words, ended.end()) if ended is not None else None
+    if stated is None or day is None:
+        return ended is not None
+    month, of_month, year = (int(part) for part in stated.groups())
+    return (year, month, of_month) < (day.year, day.month, day.day)
+
+
 _FACILITY, _HOSPICE = "X", "45"
 """EB01 and EB03 of the hospice that the patient has elected."""
 _LEFT = ("remaining", "total", "amount")
@@ -313,6 +353,8 @@ def _limits(parts: list[PlanPart], inquiry: Inquiry, benefits: list[Benefit]) ->
 def _limit_of(part: PlanPart, inquiry: Inquiry, rows: list[Benefit]) -> str | None:
     program = limited_program_of(part.type, part.name, messages_on_plan(rows))
     if program is not None:
+        if program.inpatient is not None and is_inpatient(inquiry.service) is program.inpatient:
+            return None
         return None if program.pays >= set(inquiry.service.service_type_codes) else program.name
     if part.program is Program.MEDICARE_A and not is_inpatient(inquiry.service):
         return "Medicare Part A"
@@ -328,6 +370,22 @@ def _are_of_another_line(parts: list[PlanPart], inquiry: Inquiry) -> bool:
     return bool(parts) and all(part.program in others for part in parts)
 
 
+def _line_of(parts: list[PlanPart], benefits: list[Benefit]) -> Program | None:
+    """The line of the plans of the asked service, if they have nothing but dental care, vision or drugs."""
+    lines = {_line_by_rows(part, benefits) for part in parts}
+    line = lines.pop() if len(lines) == 1 else None
+    return line if line in _OTHER_LINES else None
+
+
+def _line_by_rows(part: PlanPart, benefits: list[Benefit]) -> Program:
+    """Also of a Medicaid programme that is for dental care: its insurance type is Medicaid's."""
+    rows = [benefits[index] for index in part.benefits if benefits[index].kind is Kind.COVERAGE]
+    codes = {code for row in rows for code in row.service_type_codes} - {WHOLE_PLAN, _GENERAL_BENEFITS}
+    return part.program if part.program in _OTHER_LINES else program_of(None, part.name, codes)
+
+
+_GENERAL_BENEFITS = "60"
+
 _OTHER_LINES = frozenset({Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D})
 
 
@@ -337,18 +395,6 @@ def _billed_elsewhere(reasons: tuple[BillTo, ...]) -> list[Warning_]:
         for one in reasons
         if one.because in BILLING_WARNINGS
     ]
-
-
-def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:
-    """The procedure and service type codes that this vendor was really asked about."""
-    codes: set[tuple[CodeType, str]] = set()
-    for pointer, kind, values in (
-        ("/service/procedure_codes", CodeType.PROCEDURE, inquiry.service.procedure_codes),
-        ("/service/service_type_codes", CodeType.SERVICE_TYPE, inquiry.service.service_type_codes),
-    ):
-        if pointer not in not_asked:
-            codes |= {(kind, code) for index, code in enumerate(values) if f"{pointer}/{index}" not in not_asked}
-    return frozenset(codes)
 
 
 def _coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[Coverage, list[Warning_]]:
@@ -362,19 +408,6 @@ def _coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple
     if day <= today:
         return Coverage.INACTIVE, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *sources)]
     return Coverage.ACTIVE, [warning(WarningCode.COVERAGE_MAY_END, *sources)]
-
-
-def _service_covered(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:
-    """False if the vendor denies any asked code, True only if it confirms all of them."""
-    if answer.service_covered is not None:
-        return answer.service_covered
-    answers: dict[tuple[CodeType, str], set[bool | None]] = {code: set() for code in asked_codes(inquiry, not_asked)}
-    for service in answer.services:
-        if (service.code_type, service.code) in answers:
-            answers[service.code_type, service.code].add(service.covered)
-    if any(False in covered for covered in answers.values()):
-        return False
-    return True if answers and all(True in covered for covered in answers.values()) else None
 
 
 # The table of outcomes in docs/api.md#3-the-verification.

@@ -61,7 +61,18 @@ PROCEDURES: tuple[Procedures, ...] = (
     Procedures("99381", "99397", ("81", "BZ", "98")),
     Procedures("D0100", "D0999", ("23", "35")),
     Procedures("D1000", "D1999", ("41", "35")),
-    Procedures("D2000", "D9999", ("35",)),
+    Procedures("D2000", "D2699", ("25", "35")),
+    Procedures("D2700", "D2799", ("36", "35")),
+    Procedures("D2800", "D2999", ("25", "35")),
+    Procedures("D3000", "D3999", ("26", "35")),
+    Procedures("D4000", "D4999", ("24", "35")),
+    Procedures("D5000", "D5899", ("39", "35")),
+    Procedures("D5900", "D5999", ("27", "35")),
+    Procedures("D6000", "D6199", ("35",)),
+    Procedures("D6200", "D6999", ("39", "35")),
+    Procedures("D7000", "D7999", ("40", "35")),
+    Procedures("D8000", "D8999", ("38", "35")),
+    Procedures("D9000", "D9999", ("28", "35")),
     Procedures("H0001", "H0022", _SUBSTANCE_USE),
     Procedures("S9083", "S9088", ("UC",)),
 )
@@ -90,6 +101,7 @@ SERVICE_TYPES: dict[str, tuple[str, ...]] = {
     "AE": ("PT", "AC"),
     "AD": ("AC",),
     "AF": ("AC",),
+    **dict.fromkeys(("23", "24", "25", "26", "27", "28", "36", "37", "38", "39", "40", "41"), ("35",)),
     "98": ("BY",),
     "BY": ("98",),
     "BZ": ("98",),
@@ -104,9 +116,16 @@ def family_of(service: Service) -> tuple[str, ...]:
 
 
 def asked_types(service: Service) -> frozenset[str]:
-    """The asked service types; those of the claim if no service in particular was asked."""
+    """The asked service types; those of the claim if no service in particular was asked.
+
+    A dental plan speaks of itself as dental care (35): any dental service is asked of that.
+    """
     asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
-    return asked or frozenset(code for codes in services_meant(service) for code in codes)
+    asked = asked or frozenset(code for codes in services_meant(service) for code in codes)
+    return asked | {_DENTAL_CARE} if any(_DENTAL_CARE in SERVICE_TYPES.get(code, ()) for code in asked) else asked
+
+
+_DENTAL_CARE = "35"
 
 
 def services_meant(service: Service) -> tuple[tuple[str, ...], ...]:
@@ -143,11 +162,13 @@ def _family(service: Service) -> Iterator[str]:
 
 def _of_claim(procedure_codes: Iterable[str], specialty: Specialty | None) -> Iterator[str]:
     for code in procedure_codes:
-        for procedures in PROCEDURES:
-            if procedures.first <= code <= procedures.last:
-                yield from procedures.family
+        yield from family_of_procedure(code)
     if specialty is not None:
         yield from SPECIALTIES.get(specialty, ())
+
+
+def family_of_procedure(code: str) -> tuple[str, ...]:
+    return next((one.family for one in PROCEDURES if one.first <= code <= one.last), ())
 
 
 def provider_kind_of(specialty: Specialty | None) -> ProviderKind | None:

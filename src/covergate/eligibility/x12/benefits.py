@@ -32,6 +32,7 @@ from covergate.eligibility.x12.codes import (
     NETWORKS,
     PAID_EACH_TIME,
     PERIODS,
+    PLAN_NETWORK,
     QUANTITY_USED,
     RATE_PERIODS,
     UNITS,
@@ -133,7 +134,7 @@ class _Joined:
 
 def benefits_of(rows: Sequence[EbRow]) -> list[Benefit]:
     """Every row is in a benefit (identical rows share one); the order of `rows` decides only `sources`."""
-    facts = _with_their_totals([facts for row in rows for facts in _all_facts(row)])
+    facts = _with_their_totals([facts for row in _by_plan_network(rows) for facts in _all_facts(row)])
     joined = [
         _Joined(period, together)
         for alike in _grouped(facts, lambda pair: pair[0])
@@ -141,6 +142,25 @@ def benefits_of(rows: Sequence[EbRow]) -> list[Benefit]:
         for period, together in _by_period(same_unit)
     ]
     return [_benefit(one) for one in _with_used_of_both(joined)]
+
+
+def _by_plan_network(rows: Sequence[EbRow]) -> Sequence[EbRow]:
+    """The rows with the networks of the plan that they name (REF N6), if several of these count as in or as out."""
+    named: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for row in rows:
+        if row.references and (network := _plan_network(row)):
+            named[row.eb12.value].add(network.value)
+    if not any(len(networks) > 1 for networks in named.values()):
+        return rows
+    return [replace(row, plan_network=_plan_network(row)) if row.references else row for row in rows]
+
+
+def _plan_network(row: EbRow) -> Sourced[str]:
+    """Of what the patient pays, by name, else by number; none if the row holds for several."""
+    if KINDS.get(row.code) not in _OF_A_FACILITY:
+        return NOT_STATED
+    named = [one.description | one.number for one in row.references if one.qualifier == PLAN_NETWORK]
+    return named[0] if len(named) == 1 else NOT_STATED
 
 
 def read_money(text: Sourced[str], figure: Figure | None) -> Sourced[Decimal]:
@@ -246,6 +266,7 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         _named_quantity(row),
         within,
         _facility(row).value,
+        row.plan_network.value,
     )
     return _Facts(
         row=row,
@@ -491,6 +512,7 @@ def _benefit(joined: _Joined) -> Benefit:
         place_of_service=",".join(texts(row.places)) or None,
         place=_place(row),
         facility=_facility(row).value,
+        tier=row.plan_network.value,
         limited_to=texts(row.limits),
         starts_on=starts_on.value,
         ends_on=ends_on.value,
@@ -575,6 +597,7 @@ def _sources(
             ("starts_on", one.dates.starts_on),
             ("ends_on", one.dates.ends_on),
             ("facility", _facility(row)),
+            ("tier", row.plan_network),
         ):
             if element.value is not None:
                 found[name] += element.pointers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.inquiry import Service
@@ -38,8 +39,10 @@ def related_entities_of(
 
 
 def _of_row(eb: EbRow, service: Service, asking_npi: str | None, itself: set[str]) -> list[RelatedEntity]:
-    """ "Contact another entity" is one even if the row names none."""
+    """ "Contact another entity" is one even if the row names none, unless it only says what holds of any answer."""
     if not eb.entities and eb.code == CONTACT_OTHER_ENTITY:
+        if is_note(eb, itself):
+            return []
         return [_stated(eb, Entity(), _role_of_contact(eb, Entity(), service, itself))]
     entities = [entity for entity in eb.entities if eb.code != OTHER_PAYER or _is_a_third_party(entity)]
     stated = [(entity, _role(eb, entity, service, itself)) for entity in entities]
@@ -73,7 +76,9 @@ def _role(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role
         return ENTITY_ROLES[entity.code.value]
     if eb.code == CONTACT_OTHER_ENTITY:
         return _role_of_contact(eb, entity, service, itself)
-    return Role.MANAGED_CARE if _manages_care(eb, entity, itself) else Role.OTHER
+    if _manages_care(eb, entity, itself):
+        return Role.MANAGED_CARE
+    return _role_of_contact(eb, entity, service, itself) if _has_taken_over(eb, entity, itself) else Role.OTHER
 
 
 def _role_of_contact(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role:
@@ -94,6 +99,40 @@ def _role_of_contact(eb: EbRow, entity: Entity, service: Service, itself: set[st
 def _manages_care(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
     is_managed = eb.code in CAPITATED or (eb.code in ACTIVE and eb.eb04.value in MANAGED_CARE_TYPES)
     return is_managed and _pays(entity, itself)
+
+
+def _has_taken_over(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
+    """A payer or vendor beside the active coverage of a service: that benefit is carved out to it (TR3, 1.4.7.1)."""
+    is_of_a_service = bool(eb.service_types) and WHOLE_PLAN not in eb.service_types
+    return eb.code in ACTIVE and is_of_a_service and _pays(entity, itself) and not _has_its_words(entity, itself)
+
+
+def _has_its_words(entity: Entity, itself: set[str]) -> bool:
+    """Payers write themselves "UnitedHealthcare - WEA" here and "UNITEDHEALTHCARE" there; a further word is another unit."""
+    words = _words(entity.name.value or "")
+    return bool(words) and any(words <= own for own in map(_words, itself))
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", name.casefold()))
+
+
+_OF_ANY_ANSWER = re.compile(r"\bnot a guarantee\b|\bdoes not guarantee\b|\bno guarantee\b")
+
+
+def is_note(eb: EbRow, itself: Iterable[str]) -> bool:
+    """Whether a row to contact somebody names nobody and no service, and its words only tell what holds of any answer.
+
+    That is a disclaimer, or that more is known to the payer that answers.
+    """
+    said = [_folded(text) for text in texts(eb.msgs)]
+    names = {_folded(text) for text in itself}
+    is_of_nobody = eb.code == CONTACT_OTHER_ENTITY and not (eb.entities or eb.service_types or eb.procedures)
+    return (
+        is_of_nobody
+        and bool(said)
+        and all(_OF_ANY_ANSWER.search(text) or any(name in text for name in names) for text in said)
+    )
 
 
 def _pays(entity: Entity, itself: set[str]) -> bool:
