@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from covergate.eligibility.answers.given import NO_RESULT, RULES
+from covergate.eligibility.answers.given import ANSWERED_LATE, NO_RESULT, RULES
 from covergate.eligibility.answers.page import STEP_BY_WORDS
 from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import MEANINGS
@@ -18,6 +18,7 @@ MESSAGES = [
     *(message for _, message in STEPS.values()),
     *(rule.because for rule in RULES),
     *NO_RESULT.values(),
+    ANSWERED_LATE,
     *(words for meaning in MEANINGS.values() for words in (meaning.message, meaning.suggestion)),
     *(warning(code).message for code in WarningCode),
 ]

@@ -7,14 +7,14 @@ the reason and the sources are given and the payer is left open.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.cost_shares import SHARING
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.plans import asked_line, holds
-from covergate.eligibility.programs import COMMERCIAL_TYPES, line_of
+from covergate.eligibility.programs import COMMERCIAL_TYPES, LINES, line_of
 from covergate.eligibility.result import (
     Benefit,
     BillTo,
@@ -27,7 +27,7 @@ from covergate.eligibility.result import (
 from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
-from covergate.eligibility.x12.codes import ACTIVE, CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
+from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, CONTRACTED_VENDOR, NON_COVERED, WHOLE_PLAN
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -42,21 +42,22 @@ _NOT_BESIDE = frozenset({OtherCoverageKind.MSP, OtherCoverageKind.MEDICARE_ADVAN
 """Kinds of coverage with a reason of their own: they pay instead of this payer, or by the rules of Medicare."""
 _PAYS_LATER = frozenset({"secondary", "tertiary"})
 _PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
+_BEHAVIORAL = frozenset({"MH", "A4", "A5", "A6", "A7", "A8", "CE", "CF", "CG", "CH", "AI", "AJ", "AK", "CI", "CJ"})
+_PAID_BY_VENDORS = _BEHAVIORAL | LINES[Program.DENTAL] | LINES[Program.VISION]
+"""Services whose vendor pays for them, while that of imaging only authorizes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """`reasons` are all claims on the asked service, the deciding one first; `is_carved_out` if this payer has none of it.
-
-    `taken_over` are the service types whose coverage this payer states, and that another one pays for it.
-    """
+    """`reasons` are all claims on the asked service, the deciding one first; `is_carved_out` if this payer has none of it."""
 
     bill_to: BillTo | None
     reasons: tuple[BillTo, ...] = ()
     is_carved_out: bool = False
-    taken_over: frozenset[str] = frozenset()
     sent_elsewhere: tuple[str, ...] = ()
     """Pointers to messages on an asked service that send its claims elsewhere."""
+    service_types_elsewhere: frozenset[str] = frozenset()
+    """Of the codes of the asked service those that another payer has: by a message, or as a carve-out."""
 
 
 def billing_of(
@@ -79,7 +80,24 @@ def billing_of(
     # A commercial plan hands nobody over to another's: beside it a managed care plan is other insurance.
     is_commercial = program is Program.MEDICAL and answer.plan.type in COMMERCIAL_TYPES
     meant = [_until_priced(codes, rows) for codes in services_meant(inquiry.service)]
-    carved = [one for one in entities if _is_carved_out(one, answer, meant)]
+    sending = _rows_sending(rows, meant, itself)
+    handed_over = _refused(answer) | _codes_of(sending)
+    priced, active = _priced(rows), _service_types(rows)
+
+    def is_carved_out(one: RelatedEntity) -> bool:
+        codes = _named_for(one, meant)
+        if one.role is Role.CARVE_OUT:
+            return bool(codes) or not one.service_type_codes
+        if one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
+            return False
+        if not codes.isdisjoint(handed_over):
+            return True
+        # Beside an active service another payer has it, and a vendor if it is one that pays.
+        has_it = codes - priced if one.entity_code != CONTRACTED_VENDOR else codes & _PAID_BY_VENDORS - priced
+        is_beside = WHOLE_PLAN not in one.service_type_codes and frozenset(one.service_type_codes) in active
+        return is_beside and bool(has_it) and not _has_its_words(one.name, itself)
+
+    carved = [one for one in entities if is_carved_out(one)]
     advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
@@ -92,23 +110,18 @@ def billing_of(
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    in_words = _sent_elsewhere(rows, meant, itself) or _of_a_plan_in_words(rows, program, itself)
+    sending_all = [*sending, *_rows_of_a_plan_in_words(rows, program, itself)]
+    in_words = tuple(sorted({at for row in sending_all for at in pointers_at(row.sources, "notes")}))
     pays_itself = coverage is Coverage.ACTIVE and not (in_words or _sends_elsewhere(answer))
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
-    confirmed = [one for one in carved if _is_confirmed(one, rows)]
     return Billing(
         bill_to,
         reasons,
-        is_carved_out=_is_all_carved_out([one for one in carved if one not in confirmed], meant),
-        taken_over=frozenset(code for one in confirmed for code in one.service_type_codes),
-        sent_elsewhere=in_words,
+        is_carved_out=_is_all_carved_out(carved, meant),
+        sent_elsewhere=() if carved else in_words,
+        service_types_elsewhere=_codes_of(sending)
+        | frozenset(code for one in carved for code in one.service_type_codes),
     )
-
-
-def _is_confirmed(one: RelatedEntity, rows: Sequence[Benefit]) -> bool:
-    """Whether this payer says that the services are covered, and only who has taken them over."""
-    naming = [row for row in rows if set(row.service_type_codes) == set(one.service_type_codes)]
-    return any(row.code in ACTIVE for row in naming) and not any(row.code == CONTACT_OTHER_ENTITY for row in naming)
 
 
 def _sends_elsewhere(answer: Answer) -> bool:
@@ -128,16 +141,13 @@ _ELSEWHERE = re.compile(
 )
 
 
-def _sent_elsewhere(
-    rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], itself: frozenset[str]
-) -> tuple[str, ...]:
-    """By messages in place of codes: somebody without a segment of their own administers an asked service."""
+def _rows_sending(rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], itself: frozenset[str]) -> list[Benefit]:
+    """Those on an asked service whose messages say that somebody else administers it."""
     asked = {code for codes in meant for code in codes}
     naming = [row for row in rows if not asked.isdisjoint(row.service_type_codes)]
     said = {note for row in naming for note in row.notes}
     sending = {note for note in said if _is_sending(_folded(note), itself)}
-    found = {at for row in naming if not sending.isdisjoint(row.notes) for at in pointers_at(row.sources, "notes")}
-    return tuple(sorted(found))
+    return [row for row in naming if not sending.isdisjoint(row.notes)]
 
 
 _MEMBER_OF_A_PLAN = re.compile(
@@ -147,13 +157,12 @@ _MEMBER_OF_A_PLAN = re.compile(
 _NO_MEMBER = re.compile(r"\b(not|no|never) (a |an )?[a-z ]{0,20}(member|enrollee|enrolled)\b|\bnot enrolled\b")
 
 
-def _of_a_plan_in_words(rows: Sequence[Benefit], program: Program, itself: frozenset[str]) -> tuple[str, ...]:
-    """State Medicaid agencies that name the patient's managed care plan in a message alone: it pays, not they."""
+def _rows_of_a_plan_in_words(rows: Sequence[Benefit], program: Program, itself: frozenset[str]) -> list[Benefit]:
+    """Of a Medicaid agency that names the patient's managed care plan in a message alone: that pays, not the agency."""
     if program not in _PAYS_AFTER_OTHERS:
-        return ()
+        return []
     of_plan = [row for row in rows if row.kind is Kind.COVERAGE and WHOLE_PLAN in row.service_type_codes]
-    naming = [row for row in of_plan if any(_names_a_plan(_folded(note), itself) for note in row.notes)]
-    return tuple(sorted({at for row in naming for at in pointers_at(row.sources, "notes")}))
+    return [row for row in of_plan if any(_names_a_plan(_folded(note), itself) for note in row.notes)]
 
 
 def _names_a_plan(words: str, itself: frozenset[str]) -> bool:
@@ -167,9 +176,17 @@ def _is_sending(words: str, itself: frozenset[str]) -> bool:
 
 def _until_priced(codes: tuple[str, ...], rows: Sequence[Benefit]) -> tuple[str, ...]:
     """Without what lies beyond the nearest code that this payer has a price for: it pays for the service itself."""
-    priced = {code for row in rows if row.kind in SHARING for code in row.service_type_codes}
+    priced = _priced(rows)
     last = next((place for place, code in enumerate(codes) if code in priced), len(codes))
     return codes[: last + 1]
+
+
+def _priced(rows: Sequence[Benefit]) -> frozenset[str]:
+    return _codes_of(row for row in rows if row.kind in SHARING)
+
+
+def _codes_of(rows: Iterable[Benefit]) -> frozenset[str]:
+    return frozenset(code for row in rows for code in row.service_type_codes)
 
 
 def _service_types(rows: Sequence[Benefit]) -> set[frozenset[str]]:
@@ -212,20 +229,13 @@ def _named_for(one: RelatedEntity, meant: Sequence[tuple[str, ...]]) -> set[str]
     return {code for codes in meant for code in codes if code in one.service_type_codes}
 
 
-def _is_carved_out(one: RelatedEntity, answer: Answer, meant: Sequence[tuple[str, ...]]) -> bool:
-    """To be contacted for an asked service, or named for one that this payer does not cover."""
-    codes = _named_for(one, meant)
-    if one.role is Role.CARVE_OUT:
-        return bool(codes) or not one.service_type_codes
-    if not codes or one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
-        return False
-    refused = {
-        code
+def _refused(answer: Answer) -> frozenset[str]:
+    """The service types that this payer does not cover, or has another one asked for."""
+    return _codes_of(
+        row
         for row in answer.benefits
         if row.code in (NON_COVERED, CONTACT_OTHER_ENTITY) or row.kind is Kind.NON_COVERED
-        for code in row.service_type_codes
-    }
-    return bool(codes & refused)
+    )
 
 
 def _is_all_carved_out(carved: Sequence[RelatedEntity], meant: Sequence[tuple[str, ...]]) -> bool:
@@ -300,6 +310,16 @@ def _this_payer(payer: PayerAnswer, inquiry: Inquiry) -> BillTo:
 def _names_of(answer: Answer, inquiry: Inquiry) -> frozenset[str]:
     texts = (answer.payer.id, answer.payer.name, inquiry.payer.id, inquiry.payer.name)
     return frozenset(_folded(text) for text in texts if text)
+
+
+def _has_its_words(name: str | None, itself: frozenset[str]) -> bool:
+    """Payers write themselves "UnitedHealthcare - WEA" here and "UNITEDHEALTHCARE" there; a further word is another unit."""
+    words = _words(name or "")
+    return bool(words) and any(words <= _words(own) for own in itself)
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", name.casefold()))
 
 
 def _is_one_of(one: NamedPayer | RelatedEntity, itself: frozenset[str]) -> bool:

@@ -11,7 +11,7 @@ from covergate.eligibility.inquiry import Service
 from covergate.eligibility.places import places_of
 from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import Benefit
-from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of
+from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of, types_of_claim
 from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, Program, ProviderKind
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 
@@ -23,11 +23,7 @@ OF_PHYSICIANS, OF_THE_PLAN, OF_SOMETHING_ELSE = 900, 1_000, 2_000
 
 @dataclass(frozen=True, slots=True)
 class SharedCostQuestion:
-    """What the summary is asked about; `network`: the one that this provider is in, None if nobody said.
-
-    `taken_over` are service types that another payer pays for this one; `of_line` is the line of the plan that is asked, if
-    that is one of dental care, vision or drugs.
-    """
+    """What the summary is asked about; `network`: the one that this provider is in, None if nobody said."""
 
     procedures: frozenset[str] = frozenset()
     service_types: frozenset[str] = frozenset()
@@ -35,15 +31,22 @@ class SharedCostQuestion:
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
     network: Network | None = None
-    taken_over: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
+    """Service types that another payer has."""
     of_line: Program | None = None
+    """The line of the plan that is asked, if that is one of dental care, vision or drugs."""
 
     @property
-    def barrier(self) -> int | None:
-        """The distance of the nearest service type that another payer has taken over."""
-        if not self.taken_over.isdisjoint(self.service_types):
+    def codes(self) -> frozenset[str]:
+        return self.procedures | self.service_types
+
+    @property
+    def nearest_elsewhere(self) -> int:
+        """How far the nearest service type is that another payer has."""
+        if not self.service_types.isdisjoint(self.elsewhere):
             return 0
-        return next((place for place, code in enumerate(self.family, start=1) if code in self.taken_over), None)
+        places = (place for place, code in enumerate(self.family, start=1) if code in self.elsewhere)
+        return next(places, OF_SOMETHING_ELSE)
 
     @property
     def is_of_another_line(self) -> bool:
@@ -59,19 +62,19 @@ def question_of(
     service: Service,
     codes: ServiceCodes,
     in_network: bool | None,
-    *,
-    taken_over: frozenset[str] = frozenset(),
+    elsewhere: frozenset[str] = frozenset(),
     of_line: Program | None = None,
 ) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
+    service_types = types_of_claim(service)
     return SharedCostQuestion(
         procedures=frozenset(code for kind, code in codes if kind is CodeType.PROCEDURE),
-        service_types=frozenset(code for kind, code in codes if kind is CodeType.SERVICE_TYPE) - {WHOLE_PLAN},
-        family=family_of(service),
+        service_types=service_types,
+        family=family_of(service, service_types),
         places=places_of(service.place_of_service_code),
         provider_kind=provider_kind_of(service.specialty),
         network=network,
-        taken_over=taken_over,
+        elsewhere=elsewhere,
         of_line=of_line,
     )
 

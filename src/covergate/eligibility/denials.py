@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from covergate.eligibility.cells import FEEDS
-from covergate.eligibility.cost_question import OF_PHYSICIANS, OF_THE_PLAN, SharedCostQuestion, distance_to
+from covergate.eligibility.cost_question import (
+    OF_PHYSICIANS,
+    OF_SOMETHING_ELSE,
+    OF_THE_PLAN,
+    SharedCostQuestion,
+    distance_to,
+)
 from covergate.eligibility.cost_shares import SHARING, is_anywhere
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.terms import Kind, Network
@@ -44,12 +50,10 @@ def heard(
     """
     feeding = [row for row in near if network in FEEDS[row.network]]
     denied = [row for row in denials if row.network in (network, Network.BOTH, Network.UNKNOWN)]
-    barriers = [distance_to(row, question) for row in denied]
-    if question.barrier is not None:
-        barriers.append(question.barrier)
+    barrier = min((distance_to(row, question) for row in denied), default=question.nearest_elsewhere)
+    barrier = min(barrier, question.nearest_elsewhere)
     if question.is_of_another_line and question.of_line is None:
-        barriers.append(OF_PHYSICIANS)
-    if not barriers:
+        barrier = min(barrier, OF_PHYSICIANS)
+    if barrier == OF_SOMETHING_ELSE:
         return feeding
-    barrier = min(barriers)
     return [row for row in feeding if row.kind not in SHARING or distance_to(row, question) <= barrier]

@@ -46,7 +46,7 @@ from covergate.eligibility.x12.names import EB04_NAMES
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.6"
+MAPPING_VERSION = "2026-11-28.7"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 _MESSAGES: dict[WarningCode, str] = {
@@ -138,13 +138,8 @@ def derive(
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
     in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
-    question = question_of(
-        inquiry.service,
-        asked_codes(inquiry, frozenset()),
-        in_network,
-        taken_over=billing.taken_over,
-        of_line=_line_of(of_service, benefits),
-    )
+    codes, line = asked_codes(inquiry, frozenset()), _line_of(of_service, benefits)
+    question = question_of(inquiry.service, codes, in_network, billing.service_types_elsewhere, line)
     summary, conflicts = summarize(without_other_ages(rows), question, _network_of(answer.provider_in_network))
     warnings += conflicts
     # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.

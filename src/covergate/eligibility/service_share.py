@@ -96,7 +96,7 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     nearest = most_specific(nearest_of(fitting, question))
     if min(distance_to(row, question) for row in near) < distance_to(nearest[0], question):
         return Cell(why_null=_why_not(near, part))
-    return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part)
+    return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part, question.codes)
 
 
 def _of_the_kind(
@@ -120,7 +120,7 @@ def _of_the_kind(
         return None
     stating = most_specific([row for row in apart if getattr(row, part) is not None])
     if distance_to(nearest[0], question) == 0:
-        return agreed_cell(stating, part) if stating else NO_VALUE
+        return agreed_cell(stating, part, question.codes) if stating else NO_VALUE
     if {getattr(row, part) for row in stating} == of_any_kind:
         return None
     return Cell(why_null=WhyNull.SEVERAL_SHARES)

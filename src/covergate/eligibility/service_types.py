@@ -6,7 +6,7 @@ asked codes come first, then, in order, those under which payers answer for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,8 @@ _SPEECH_THERAPY = ("AF", "AC")
 _OFFICE_VISIT = ("98", "BY", "BZ")
 
 VISITS = frozenset(_OFFICE_VISIT)
+DENTAL_CARE = "35"
+"""The dental plan as a whole: what a payer states for one kind of dental care goes before it."""
 PHYSICIAN = "96"
 """Physicians as a whole. Where a payer prices specialists there, its visit without a kind is none to a specialist."""
 
@@ -101,18 +103,34 @@ SERVICE_TYPES: dict[str, tuple[str, ...]] = {
     "AE": ("PT", "AC"),
     "AD": ("AC",),
     "AF": ("AC",),
-    **dict.fromkeys(("23", "24", "25", "26", "27", "28", "36", "37", "38", "39", "40", "41"), ("35",)),
     "98": ("BY",),
     "BY": ("98",),
     "BZ": ("98",),
+    **dict.fromkeys(("23", "24", "25", "26", "27", "28", "36", "38", "39", "40", "41"), (DENTAL_CARE,)),
 }
 """By an asked service type. Mental health is not widened to an office visit: only psychotherapy is one."""
 
 
-def family_of(service: Service) -> tuple[str, ...]:
+def family_of(service: Service, asked: Container[str]) -> tuple[str, ...]:
     """The service types beside the asked ones, the nearest first: those of procedures, of the specialty, of the asked codes."""
-    asked = set(service.service_type_codes)
     return tuple(code for code in dict.fromkeys(_family(service)) if code not in asked)
+
+
+def types_of_claim(service: Service) -> frozenset[str]:
+    """Of the asked service types the one that the claim is for, by all its procedures, else by the specialty; else all.
+
+    Who asks for an office visit, mental health and urgent care at once, with psychotherapy, asks what psychotherapy costs.
+    Dental care as such is none of them beside a procedure of one kind of dental care.
+    """
+    asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
+    families = [tuple(_of_claim((code,), None)) for code in service.procedure_codes] or [
+        tuple(_of_claim((), service.specialty))
+    ]
+    claimed = {next((code for code in family if code in asked), None) for family in families}
+    one = claimed.pop() if len(claimed) == 1 else None
+    if one == DENTAL_CARE and all(family[0] != DENTAL_CARE for family in families):
+        return frozenset()
+    return asked if one is None else frozenset({one})
 
 
 def asked_types(service: Service) -> frozenset[str]:
@@ -122,10 +140,7 @@ def asked_types(service: Service) -> frozenset[str]:
     """
     asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
     asked = asked or frozenset(code for codes in services_meant(service) for code in codes)
-    return asked | {_DENTAL_CARE} if any(_DENTAL_CARE in SERVICE_TYPES.get(code, ()) for code in asked) else asked
-
-
-_DENTAL_CARE = "35"
+    return asked | {DENTAL_CARE} if any(DENTAL_CARE in SERVICE_TYPES.get(code, ()) for code in asked) else asked
 
 
 def services_meant(service: Service) -> tuple[tuple[str, ...], ...]:

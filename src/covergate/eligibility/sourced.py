@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from covergate.eligibility.part import ResultPart
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -15,12 +15,8 @@ _CENT = Decimal("0.01")
 _TOO_MUCH = Decimal(10) ** 9
 
 
-class PhraseSource(BaseModel):
+class PhraseSource(ResultPart):
     """Where a payer's fixed phrase stands, and the entry of the phrase book that read it: `phrase:<id>@<version>`."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
-    )
 
     pointers: list[str]
     by: str

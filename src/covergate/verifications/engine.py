@@ -414,9 +414,9 @@ class Engine:
 
     async def _claim_patient(self, v: Verification, step: Step) -> NotItsTurn | None:
         """None if it is this check's turn, until its attempt ends, at a vendor that bears one open check of a patient."""
-        if not step.vendor.exclusive_per_patient:
+        if step.vendor.record_of is None:
             return None
-        key = step.question.patient_key
+        key = step.vendor.record_of(step.question)
         async with self.gateway.connection() as db:
             try:
                 await _CLAIM_PATIENT.run(db, {"id": v.id, "attempt_id": v.attempt.id, "key": key})

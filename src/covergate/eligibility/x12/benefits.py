@@ -93,6 +93,8 @@ class _Facts(NamedTuple):
     unit: Unit | None
     counts: dict[Figure, Sourced[Decimal]]
     authorization: AuthorizationNeed
+    facility: Sourced[str]
+    named_quantity: str | None
     texts: frozenset[str]
     subject: Hashable
     """All that rows of one benefit have in common, except network, texts, dates, unit and period."""
@@ -242,15 +244,15 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
     money_figure, count_figure = money_figure_of(row), count_figure_of(row)
     dollars, count = read_money(row.eb07, money_figure), read_count(row.eb10, count_figure)
     counts = {count_figure: count} if count and count_figure is not None else {}
-    period = PERIODS[row.eb06.value][0] if row.eb06.value in PERIODS else Period.UNKNOWN
-    within = None
+    period, within = PERIODS.get(row.eb06.value or "", _NO_PERIOD)[0], None
     if delivery is not None:
         period, within = _period_of(delivery, period)
-    network, level = row.eb12.meaning(NETWORKS, Network.UNKNOWN), row.eb02.meaning(LEVELS, Level.UNKNOWN)
-    units = UNITS if delivery is None else DELIVERY_UNITS
+    network = NETWORKS.get(row.eb12.value or "", Network.UNKNOWN)
+    level = LEVELS.get(row.eb02.value or "", Level.UNKNOWN)
     amount = dollars if money_figure is None else NOT_STATED
     share = read_percent(row.eb08, row.eb08_is_fraction)
-    dates, words = _dates(row), frozenset(text for text in texts(row.msgs) if not _names_figure(text, count_figure))
+    dates, facility, named_quantity = _dates(row), _facility(row), _named_quantity(row)
+    words = frozenset(text for text in texts(row.msgs) if not _names_figure(text, count_figure))
     # Amount and percent count: two different copays are two benefits.
     subject = (
         row.code,
@@ -263,9 +265,9 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         tuple(texts(row.limits)),
         amount.value,
         share.value,
-        _named_quantity(row),
+        named_quantity,
         within,
-        _facility(row).value,
+        facility.value,
         row.plan_network.value,
     )
     return _Facts(
@@ -279,13 +281,18 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> _Facts:
         amount=amount,
         percent=share,
         money={money_figure: dollars} if dollars and money_figure is not None else {},
-        unit=row.eb09.meaning(units, Unit.OTHER) if counts else None,
+        unit=row.eb09.meaning(UNITS if delivery is None else DELIVERY_UNITS, Unit.OTHER) if counts else None,
         counts=counts,
         authorization=authorization_of(row),
+        facility=facility,
+        named_quantity=named_quantity,
         texts=words,
         subject=subject,
         identity=(subject, network, words, dates.starts_on.value, dates.ends_on.value),
     )
+
+
+_NO_PERIOD = (Period.UNKNOWN, None)
 
 
 def _names_figure(text: str, figure: Figure | None) -> bool:
@@ -492,11 +499,12 @@ def _is_known(facts: _Facts) -> bool:
 def _benefit(joined: _Joined) -> Benefit:
     rows, first = joined.facts, joined.facts[0]
     row = first.row
-    starts_on = next((facts.dates.starts_on for facts in rows if facts.dates.starts_on), NOT_STATED)
-    ends_on = next((facts.dates.ends_on for facts in rows if facts.dates.ends_on), NOT_STATED)
+    starts_on = _first_stated([facts.dates.starts_on for facts in rows])
+    ends_on = _first_stated([facts.dates.ends_on for facts in rows])
     dollars, counts = joined.money, joined.counts
-    unit = next((facts.unit for facts in rows if facts.unit), None)
+    unit = next((facts.unit for facts in rows if facts.unit), None) if counts else None
     authorization = _agreed_need(rows)
+    places, place = _places(row)
     return Benefit(
         kind=first.kind,
         code=row.code or None,
@@ -509,9 +517,9 @@ def _benefit(joined: _Joined) -> Benefit:
         period=joined.period,
         insurance_type=row.eb04.value,
         plan_name=row.eb05.value,
-        place_of_service=",".join(texts(row.places)) or None,
-        place=_place(row),
-        facility=_facility(row).value,
+        place_of_service=places,
+        place=place,
+        facility=first.facility.value,
         tier=row.plan_network.value,
         limited_to=texts(row.limits),
         starts_on=starts_on.value,
@@ -526,9 +534,13 @@ def _benefit(joined: _Joined) -> Benefit:
         else None,
         authorization_required=AUTHORIZATION_REQUIRED.get(authorization),
         authorization=authorization,
-        notes=texts(msg for facts in rows for msg in facts.row.msgs),
-        sources=_sources(rows, dollars, counts, authorization),
+        notes=texts([msg for facts in rows for msg in facts.row.msgs]),
+        sources=_sources(rows, dollars, counts, authorization, place),
     )
+
+
+def _first_stated(elements: list[Sourced[_T]]) -> Sourced[_T]:
+    return next((element for element in elements if element.value is not None), NOT_STATED)
 
 
 def _agreed_need(rows: list[_Facts]) -> AuthorizationNeed:
@@ -539,9 +551,13 @@ def _agreed_need(rows: list[_Facts]) -> AuthorizationNeed:
     return next(iter(needs), AuthorizationNeed.UNKNOWN)
 
 
-def _place(row: EbRow) -> BenefitPlace | None:
-    places = places_of(",".join(texts(row.places)))
-    return next(iter(places)) if len(places) == 1 else None
+def _places(row: EbRow) -> tuple[str | None, BenefitPlace | None]:
+    """The codes of the places of service, and the one place that they are."""
+    if not row.places:
+        return None, None
+    codes = ",".join(texts(row.places))
+    places = places_of(codes)
+    return codes, next(iter(places)) if len(places) == 1 else None
 
 
 def _facility(row: EbRow) -> Sourced[str]:
@@ -552,7 +568,7 @@ def _facility(row: EbRow) -> Sourced[str]:
 
 
 def _description(facts: _Facts) -> str | None:
-    named = _named_quantity(facts.row) or (EB01_NAMES.get(facts.row.code) if facts.kind is Kind.OTHER else None)
+    named = facts.named_quantity or (EB01_NAMES.get(facts.row.code) if facts.kind is Kind.OTHER else None)
     return named or (f"within {facts.within}" if facts.within else None)
 
 
@@ -577,9 +593,10 @@ def _sources(
     dollars: dict[Figure, Sourced[Decimal]],
     counts: dict[Figure, Sourced[Decimal]],
     authorization: AuthorizationNeed,
+    place: BenefitPlace | None,
 ) -> Sources:
     """The pointers of all rows, by the benefit's fields."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    found: dict[str, list[str]] = {}
     for one in facts:
         row = one.row
         for name, element in (
@@ -596,11 +613,11 @@ def _sources(
             ("percent", one.percent),
             ("starts_on", one.dates.starts_on),
             ("ends_on", one.dates.ends_on),
-            ("facility", _facility(row)),
+            ("facility", one.facility),
             ("tier", row.plan_network),
         ):
             if element.value is not None:
-                found[name] += element.pointers
+                found[name] = [*found[name], *element.pointers] if name in found else [*element.pointers]
         for name, elements in (
             ("service_type_codes", row.eb03),
             ("procedure_codes", row.procedures),
@@ -608,11 +625,11 @@ def _sources(
             ("limited_to", row.limits),
             ("notes", row.msgs),
         ):
-            for element in elements:
-                if element.value is not None:
-                    found[name] += element.pointers
+            if elements:
+                pointers = [at for element in elements if element.value is not None for at in element.pointers]
+                found[name] = found[name] + pointers if name in found else pointers
     sources: Sources = {name: sorted(set(at)) if len(at) > 1 else at for name, at in found.items() if at}
-    if "place_of_service" in sources and _place(facts[0].row):
+    if place and "place_of_service" in sources:
         sources["place"] = sources["place_of_service"]
     if "authorization" in sources and authorization in AUTHORIZATION_REQUIRED:
         sources["authorization_required"] = sources["authorization"]

@@ -76,9 +76,7 @@ def _role(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role
         return ENTITY_ROLES[entity.code.value]
     if eb.code == CONTACT_OTHER_ENTITY:
         return _role_of_contact(eb, entity, service, itself)
-    if _manages_care(eb, entity, itself):
-        return Role.MANAGED_CARE
-    return _role_of_contact(eb, entity, service, itself) if _has_taken_over(eb, entity, itself) else Role.OTHER
+    return Role.MANAGED_CARE if _manages_care(eb, entity, itself) else Role.OTHER
 
 
 def _role_of_contact(eb: EbRow, entity: Entity, service: Service, itself: set[str]) -> Role:
@@ -101,23 +99,9 @@ def _manages_care(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
     return is_managed and _pays(entity, itself)
 
 
-def _has_taken_over(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
-    """A payer or vendor beside the active coverage of a service: that benefit is carved out to it (TR3, 1.4.7.1)."""
-    is_of_a_service = bool(eb.service_types) and WHOLE_PLAN not in eb.service_types
-    return eb.code in ACTIVE and is_of_a_service and _pays(entity, itself) and not _has_its_words(entity, itself)
-
-
-def _has_its_words(entity: Entity, itself: set[str]) -> bool:
-    """Payers write themselves "UnitedHealthcare - WEA" here and "UNITEDHEALTHCARE" there; a further word is another unit."""
-    words = _words(entity.name.value or "")
-    return bool(words) and any(words <= own for own in map(_words, itself))
-
-
-def _words(name: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z0-9]+", name.casefold()))
-
-
 _OF_ANY_ANSWER = re.compile(r"\bnot a guarantee\b|\bdoes not guarantee\b|\bno guarantee\b")
+_TO_SOMEBODY = re.compile(r"\b(contact|call|refer to|submit|administered)\b")
+_SHORTEST_NAME = 4
 
 
 def is_note(eb: EbRow, itself: Iterable[str]) -> bool:
@@ -126,13 +110,17 @@ def is_note(eb: EbRow, itself: Iterable[str]) -> bool:
     That is a disclaimer, or that more is known to the payer that answers.
     """
     said = [_folded(text) for text in texts(eb.msgs)]
-    names = {_folded(text) for text in itself}
+    names = [name for name in map(_folded, itself) if len(name) >= _SHORTEST_NAME]
     is_of_nobody = eb.code == CONTACT_OTHER_ENTITY and not (eb.entities or eb.service_types or eb.procedures)
     return (
         is_of_nobody
         and bool(said)
-        and all(_OF_ANY_ANSWER.search(text) or any(name in text for name in names) for text in said)
+        and all(any(name in text for name in names) or _is_disclaimer(text) for text in said)
     )
+
+
+def _is_disclaimer(words: str) -> bool:
+    return _OF_ANY_ANSWER.search(words) is not None and _TO_SOMEBODY.search(words) is None
 
 
 def _pays(entity: Entity, itself: set[str]) -> bool:

@@ -235,10 +235,10 @@ def _warnings(
     ]
     unknown: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
     unreadable: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
+    for name, element in _unknown_codes(rows):
+        code = element.value if _looks_like_a_code(element) else ""
+        unknown[f"{name} {code}".strip()].append(element)
     for eb in rows:
-        for name, element in _unknown_codes(eb):
-            code = element.value if _looks_like_a_code(element) else ""
-            unknown[f"{name} {code}".strip()].append(element)
         for name, element in _unreadable(eb):
             unreadable[name].append(element)
     for code, problems in ((WarningCode.UNKNOWN_CODE, unknown), (WarningCode.RAW_UNPARSABLE, unreadable)):
@@ -293,16 +293,20 @@ def _figures_of(benefit: Benefit) -> list[tuple[_Figures, tuple[str, ...]]]:
     return [dollars, *counts]
 
 
-def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
-    elements: list[tuple[str, Sourced[str], Container[str]]] = [
-        (name, getattr(row, attribute), table) for name, attribute, table in _CODED
+def _unknown_codes(rows: Sequence[EbRow]) -> list[tuple[str, Sourced[str]]]:
+    elements: list[tuple[str, Container[str], list[Sourced[str]]]] = [
+        (name, table, [getattr(row, attribute) for row in rows]) for name, attribute, table in _CODED
     ]
-    elements += [("EB03", code, EB03_NAMES) for code in row.eb03]
+    elements.append(("EB03", EB03_NAMES, [code for row in rows for code in row.eb03]))
+    deliveries = [one for row in rows for one in row.deliveries]
     elements += [
-        (name, getattr(one, attribute), table) for one in row.deliveries for name, attribute, table in _HSD_CODED
+        (name, table, [getattr(one, attribute) for one in deliveries]) for name, attribute, table in _HSD_CODED
     ]
     return [
-        (name, element) for name, element, table in elements if element.value is not None and element.value not in table
+        (name, element)
+        for name, table, stated in elements
+        for element in stated
+        if element.value is not None and element.value not in table
     ]
 
 
