@@ -9,26 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.cost_question import ServiceCodes
 from covergate.eligibility.cost_shares import is_general
 from covergate.eligibility.inquiry import Inquiry, Service
+from covergate.eligibility.outcome import asked_codes
 from covergate.eligibility.plans import holds
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.service_types import VISITS, family_of_procedure, services_meant
 from covergate.eligibility.terms import CodeType, Kind, Network
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE
-
-
-def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:
-    """The procedure and service type codes that this vendor was really asked about."""
-    codes: set[tuple[CodeType, str]] = set()
-    for pointer, kind, values in (
-        ("/service/procedure_codes", CodeType.PROCEDURE, inquiry.service.procedure_codes),
-        ("/service/service_type_codes", CodeType.SERVICE_TYPE, inquiry.service.service_type_codes),
-    ):
-        if pointer not in not_asked:
-            codes |= {(kind, code) for index, code in enumerate(values) if f"{pointer}/{index}" not in not_asked}
-    return frozenset(codes)
 
 
 def service_covered(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:

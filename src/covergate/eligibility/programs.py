@@ -21,6 +21,9 @@ LINES: dict[Program, frozenset[str]] = {
 
 MEDICAL_LINE = frozenset(Program) - {*LINES, Program.PART_D, Program.OTHER}
 
+OTHER_LINES = frozenset({*LINES, Program.PART_D})
+"""Of plans that have nothing but dental care, vision or drugs."""
+
 _NAMED_SERVICES: dict[Program, frozenset[str]] = {
     **LINES,
     Program.PART_D: LINES[Program.PHARMACY],

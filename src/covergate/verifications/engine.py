@@ -21,9 +21,10 @@ from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query
-from covergate.eligibility.derive import derive, request_warning
+from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.terms import WarningCode
+from covergate.eligibility.warning import request_warning
 from covergate.gateway import Gateway
 from covergate.states import AttemptState, WaitingFor
 from covergate.transport.transport import Transport

@@ -16,8 +16,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.accumulators import is_impossible
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
@@ -32,17 +30,11 @@ from covergate.eligibility.result import (
 from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
+from covergate.eligibility.summary.accumulators import is_impossible
 from covergate.eligibility.terms import Coverage, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.authorizations import authorizations_of
-from covergate.eligibility.x12.benefits import (
-    benefits_of,
-    count_figure_of,
-    is_entitlement,
-    money_figure_of,
-    read_count,
-    read_money,
-    read_percent,
-)
+from covergate.eligibility.x12.benefits import benefits_of
 from covergate.eligibility.x12.codes import (
     AAA_FAILURES,
     ACTIVE,
@@ -69,6 +61,14 @@ from covergate.eligibility.x12.codes import (
 from covergate.eligibility.x12.entities import is_note, related_entities_of
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
 from covergate.eligibility.x12.payers import other_coverage_of
+from covergate.eligibility.x12.row_facts import (
+    count_figure_of,
+    is_entitlement,
+    money_figure_of,
+    read_count,
+    read_money,
+    read_percent,
+)
 from covergate.eligibility.x12.rows import (
     ELIGIBILITY_DAYS,
     ELIGIBILITY_SPAN,

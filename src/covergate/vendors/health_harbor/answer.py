@@ -14,12 +14,12 @@ from decimal import Decimal
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
 from covergate.eligibility.sourced import Sourced, money, percent, pointer
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.vendors.document import Node, iso_instant, row
 from covergate.vendors.flow import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallState, call_state

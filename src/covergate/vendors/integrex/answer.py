@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.result import (
     AlternatePayer,
@@ -30,6 +29,7 @@ from covergate.eligibility.result import (
 )
 from covergate.eligibility.sourced import Sourced, money, percent, pointers_at
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, PatientRelationship, Role, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.codes import (
     ACTIVE,
     CANNOT_PROCESS,

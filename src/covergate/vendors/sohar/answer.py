@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import today_eastern
 from covergate.eligibility.result import (
@@ -40,6 +39,7 @@ from covergate.eligibility.terms import (
     Role,
     WarningCode,
 )
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.codes import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
 from covergate.eligibility.x12.names import EB04_NAMES
 from covergate.vendors.document import Node, american_date, remaining, row, text, token, unreadable

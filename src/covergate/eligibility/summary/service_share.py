@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from covergate.eligibility.cells import FEEDS, NO_VALUE, STATED_IN, YEARLY, Cell, SummaryNotes, agreed_cell, or_else
-from covergate.eligibility.cost_question import (
+from covergate.eligibility.cost_shares import (
+    SHARING,
+    authorization_among,
+    deductible_applies,
+    need_of,
+    places,
+    sources_of,
+)
+from covergate.eligibility.result import Benefit, Quantity, ServiceShare
+from covergate.eligibility.service_types import VISITS
+from covergate.eligibility.sourced import Sources
+from covergate.eligibility.summary.cells import (
+    FEEDS,
+    NO_VALUE,
+    STATED_IN,
+    YEARLY,
+    Cell,
+    SummaryNotes,
+    agreed_cell,
+    or_else,
+)
+from covergate.eligibility.summary.cost_question import (
     OF_PHYSICIANS,
     OF_SOMETHING_ELSE,
     OF_THE_PLAN,
@@ -16,18 +36,7 @@ from covergate.eligibility.cost_question import (
     most_specific,
     nearest_of,
 )
-from covergate.eligibility.cost_shares import (
-    SHARING,
-    authorization_among,
-    deductible_applies,
-    need_of,
-    places,
-    sources_of,
-)
-from covergate.eligibility.denials import heard
-from covergate.eligibility.result import Benefit, Quantity, ServiceShare
-from covergate.eligibility.service_types import VISITS
-from covergate.eligibility.sourced import Sources
+from covergate.eligibility.summary.denials import heard
 from covergate.eligibility.terms import AuthorizationNeed, Kind, MatchedBy, Network, Unit, WhyNull
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from covergate.eligibility.accumulators import by_level, is_of_the_plan
-from covergate.eligibility.cells import ACCUMULATED, FEEDS, PERSONAL_LEVELS, STATED_IN, Cell, SummaryNotes, agreed_cell
-from covergate.eligibility.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.cost_shares import authorization_among, is_anywhere, is_general, need_of, places
 from covergate.eligibility.result import Benefit, NetworkSummary
+from covergate.eligibility.summary.accumulators import by_level, is_of_the_plan
+from covergate.eligibility.summary.cells import (
+    ACCUMULATED,
+    FEEDS,
+    PERSONAL_LEVELS,
+    STATED_IN,
+    Cell,
+    SummaryNotes,
+    agreed_cell,
+)
+from covergate.eligibility.summary.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, WhyNull
 from covergate.eligibility.x12.codes import INACTIVE
 

@@ -6,10 +6,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 
-from covergate.eligibility.cells import FIGURES, LEVEL_NAMES, NO_VALUE, PERSONAL_LEVELS, YEARLY, Cell, SummaryNotes
-from covergate.eligibility.cost_question import OF_PHYSICIANS, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.cost_shares import is_general
 from covergate.eligibility.result import Accumulator, Benefit, ByLevel
+from covergate.eligibility.summary.cells import (
+    FIGURES,
+    LEVEL_NAMES,
+    NO_VALUE,
+    PERSONAL_LEVELS,
+    YEARLY,
+    Cell,
+    SummaryNotes,
+)
+from covergate.eligibility.summary.cost_question import OF_PHYSICIANS, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.terms import Kind, Level, Network, WhyNull
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from covergate.eligibility.cells import ACCUMULATED
 from covergate.eligibility.cost_shares import places
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.places import places_of
 from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of, types_of_claim
+from covergate.eligibility.summary.cells import ACCUMULATED
 from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, Program, ProviderKind
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covergate.eligibility.cells import FEEDS
-from covergate.eligibility.cost_question import (
+from covergate.eligibility.cost_shares import SHARING, is_anywhere
+from covergate.eligibility.result import Benefit
+from covergate.eligibility.summary.cells import FEEDS
+from covergate.eligibility.summary.cost_question import (
     OF_PHYSICIANS,
     OF_SOMETHING_ELSE,
     OF_THE_PLAN,
     SharedCostQuestion,
     distance_to,
 )
-from covergate.eligibility.cost_shares import SHARING, is_anywhere
-from covergate.eligibility.result import Benefit
 from covergate.eligibility.terms import Kind, Network
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE
 
