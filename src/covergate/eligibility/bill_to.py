@@ -102,7 +102,8 @@ def billing_of(
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
         _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
-        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)]),
+        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)])
+        or _is_not_primary(answer),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
         or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
@@ -212,6 +213,15 @@ def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bo
         is_stated = one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
         return is_stated and one.order not in _PAYS_LATER
     return one.order == "primary"
+
+
+def _is_not_primary(answer: Answer) -> BillTo | None:
+    """This payer says that it is not the first to pay, and not who is."""
+    if answer.plan.is_primary is not False:
+        return None
+    return BillTo(
+        because=BillToReason.OTHER_PRIMARY, sources={"because": pointers_at(answer.plan.sources, "is_primary")}
+    )
 
 
 def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
