@@ -13,8 +13,10 @@ import orjson
 import pytest
 
 from covergate.api import examples
+from covergate.eligibility.answers.given import ANSWERED_LATE
 from covergate.eligibility.answers.page import answers_page
-from covergate.eligibility.failure import FailureCode
+from covergate.eligibility.failure import MEANINGS, FailureCode, failure
+from covergate.eligibility.next_steps import shown_steps, steps_by_end
 from covergate.eligibility.terms import QuestionName
 from covergate.gateway import Gateway
 from covergate.verifications import lifecycle, store
@@ -170,6 +172,44 @@ async def test_an_older_result_is_shown_with_every_key(
     assert set(shown) == set(examples.RESULT)
     assert (shown["plans"], shown["cost_shares"], shown["bill_to"]) == ([], [], None)
     assert (await client.get(path(made), headers=keys.full)).status_code == 200
+
+
+async def test_what_came_after_the_end_is_told_on_page_and_in_steps(
+    client: httpx.AsyncClient, gateway: Gateway, keys: Keys, post: Post, end: End
+) -> None:
+    answered, refused = await post(), await post()
+    for made in (answered, refused):
+        await end(made["id"], FailureCode.DEADLINE_EXCEEDED)
+    async with gateway.transaction() as db:
+        locked = await store.lock(db, gateway.sealer, [answered["id"], refused["id"]])
+        late = [
+            lifecycle.answered_late(locked[answered["id"]], orjson.dumps(examples.RESULT)),
+            lifecycle.refused_late(locked[refused["id"]], failure(FailureCode.PAYER_UNAVAILABLE)),
+        ]
+        await apply(db, gateway.sealer, late)
+    shown = (await client.get(path(answered), headers=keys.full)).json()
+    assert {row["because"] for row in shown["answers"]} == {ANSWERED_LATE}
+    assert [step["code"] for step in shown["next_steps"]] == ["read_late_answer"]
+    assert (await client.get(path(answered), headers=keys.full | HTML)).text.count(
+        "came after the verification had"
+    ) == 2
+    page = (await client.get(path(refused), headers=keys.full | HTML)).text
+    assert (
+        "<table>" in page
+        and "What to ask the payer" in page
+        and MEANINGS[FailureCode.PAYER_UNAVAILABLE].message in page
+    )
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_a_sheet_without_answers_says_nothing_twice(code: FailureCode) -> None:
+    shown = {**examples.VERIFICATION_PAGE["data"][0], "inquiry": None, "result": None}
+    shown |= {
+        "failure": failure(code).model_dump(mode="json"),
+        "next_steps": shown_steps(steps_by_end(None, None, code)),
+    }
+    said = re.findall(r"[A-Z][^.<>]*\.", answers_page(answers_view(shown, phi=True), shown).partition("<main>")[2])
+    assert len(said) > 2 and len(said) == len(set(said))
 
 
 @pytest.mark.parametrize("name", ["eligible", "failed"])

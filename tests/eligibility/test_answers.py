@@ -9,8 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from covergate.eligibility.answers.given import answers_of, no_answers
-from covergate.eligibility.next_steps import second_request, shown_steps, steps_by_end, steps_by_result
+from covergate.eligibility.answers.given import ANSWERED_LATE, answers_of, no_answers
+from covergate.eligibility.next_steps import (
+    second_request,
+    shown_steps,
+    steps_by_end,
+    steps_by_result,
+    steps_of_late_news,
+)
 from covergate.eligibility.stored import with_every_key
 from covergate.eligibility.terms import Confidence, NextStepCode, QuestionName, WarningCode
 
@@ -305,8 +311,15 @@ def test_answers_depend_on_the_result_alone_and_not_on_the_order_of_its_rows() -
 
 
 def test_without_a_result_nothing_is_known() -> None:
-    for answer in no_answers("failed"):
+    for answer in no_answers("failed", answered_late=False):
         assert (answer.answer, answer.confidence, answer.sources) == (None, Confidence.NOT_STATED, [])
+
+
+def test_what_came_after_the_end_is_told_instead() -> None:
+    assert {one.because for one in no_answers("failed", answered_late=True)} == {ANSWERED_LATE}
+    assert steps_of_late_news(None, None) == []
+    assert steps_of_late_news(result(), None) == [S.READ_LATE_ANSWER]
+    assert steps_of_late_news(None, {"code": "payer_unavailable"}) == [S.ASK_AGAIN_LATER, S.CALL_PAYER]
 
 
 def test_steps_stand_in_one_order_and_each_once() -> None:

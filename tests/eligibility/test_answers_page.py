@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from covergate.eligibility.answers.given import NO_RESULT, RULES
+from covergate.eligibility.answers.given import ANSWERED_LATE, NO_RESULT, RULES
 from covergate.eligibility.answers.questions import QUESTIONS
 from covergate.eligibility.failure import FailureCode
 from covergate.eligibility.next_steps import BY_ANSWER, BY_FAILURE, BY_OUTCOME, BY_WARNING, STEPS
@@ -76,7 +76,11 @@ def test_every_failure_outcome_and_step_has_its_row() -> None:
         for steps in (*BY_FAILURE.values(), *BY_OUTCOME.values(), *BY_WARNING.values(), *of_answers)
         for step in steps
     }
-    assert used == set(NextStepCode)
+    assert used == set(NextStepCode) - {NextStepCode.READ_LATE_ANSWER}
+
+
+def test_the_page_says_what_is_told_of_a_late_answer() -> None:
+    assert f"`because` is: {ANSWERED_LATE}" in " ".join(PAGE.split())
 
 
 def test_every_question_has_a_rule_that_fits_always() -> None:

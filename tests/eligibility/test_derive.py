@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import asked_codes, derive
+from covergate.eligibility.derive import derive
 from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.outcome import asked_codes
 from covergate.eligibility.result import Benefit, Plan, ServiceAnswer
 from covergate.eligibility.sourced import money
 from covergate.eligibility.terms import CodeType, Coverage, Kind, Network, Outcome, OutcomeReason, WarningCode

@@ -6,18 +6,19 @@ import re
 
 import pytest
 
-from covergate.eligibility.answers.given import NO_RESULT, RULES
+from covergate.eligibility.answers.given import ANSWERED_LATE, NO_RESULT, RULES
 from covergate.eligibility.answers.page import STEP_BY_WORDS
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import MEANINGS
 from covergate.eligibility.next_steps import STEPS
 from covergate.eligibility.plain_words import plain
 from covergate.eligibility.terms import StepBy, WarningCode
+from covergate.eligibility.warning import warning
 
 MESSAGES = [
     *(message for _, message in STEPS.values()),
     *(rule.because for rule in RULES),
     *NO_RESULT.values(),
+    ANSWERED_LATE,
     *(words for meaning in MEANINGS.values() for words in (meaning.message, meaning.suggestion)),
     *(warning(code).message for code in WarningCode),
 ]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from covergate.eligibility.cost_question import SharedCostQuestion
 from covergate.eligibility.result import Benefit, NetworkSummary
 from covergate.eligibility.sourced import money
-from covergate.eligibility.summary import summarize
+from covergate.eligibility.summary.cost_question import SharedCostQuestion
+from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import AppliesTo, Kind, Level, Network, WarningCode, WhyNull
 
 ASKED = SharedCostQuestion(procedures=frozenset({"90837"}), service_types=frozenset({"MH"}))

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covergate.eligibility.cost_question import question_of
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import Benefit, NetworkSummary, Quantity, Summary, Warning_
 from covergate.eligibility.sourced import PhraseSource, money
-from covergate.eligibility.summary import summarize
+from covergate.eligibility.summary.cost_question import question_of
+from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import (
     AuthorizationNeed,
     BenefitPlace,

@@ -97,3 +97,50 @@ async def test_another_patient_need_not_wait(engine: Engine, wire: VSee) -> None
     for name in ("Jane", "John"):
         await engine.step(await engine.create(**asked(name)))
     assert wire.calls.count(CHECK) == 2
+
+
+class Healthie:
+    """The vendor's side as far as the policy, which is refused. The first search is answered late: `release` it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.users: list[dict[str, Any]] = []
+        self.searched, self.release = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content)
+        self.asked.append(sent["operationName"])
+        match sent:
+            case {"operationName": "findPatients"}:
+                data: dict[str, Any] = {"users": list(self.users)}
+                if not self.searched.is_set():
+                    self.searched.set()
+                    await self.release.wait()
+            case {"operationName": "createPatient", "variables": made}:
+                user = {"id": str(7 + len(self.users)), "policies": [], **made}
+                self.users.append(user)
+                data = {"createClient": {"user": user, "messages": None}}
+            case _:
+                data = {"updateClient": {"messages": [{"field": "policies", "message": "no"}]}}
+        return httpx.Response(200, json={"data": data})
+
+
+async def asked_of_healthie(engine: Engine, member_id: str) -> str:
+    patient = {**FOR_VSEE["patient"], "member_id": member_id}
+    options = {"healthie": {"insurance_plan_id": "102"}}
+    return await engine.create(vendor="healthie", vendor_options=options, patient=patient)
+
+
+@pytest.mark.parametrize("wire", [Healthie()])
+async def test_the_record_of_a_person_is_made_once_whichever_numbers_are_asked_about(
+    engine: Engine, wire: Healthie
+) -> None:
+    first, second = await asked_of_healthie(engine, "W1"), await asked_of_healthie(engine, "W2")
+    searching = asyncio.create_task(engine.advance(await engine.take(first)))
+    await wire.searched.wait()
+    await engine.step(second)
+    wire.release.set()
+    await searching
+    while (await engine.view(second))["attempts"][0]["state"] == "preparing":
+        await engine.step(second)
+    assert (len(wire.users), wire.asked.count("writePolicy")) == (1, 2)

@@ -7,7 +7,7 @@ the reason and the sources are given and the payer is left open.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from covergate.eligibility.answer import Answer
@@ -27,7 +27,7 @@ from covergate.eligibility.result import (
 from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
-from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, NON_COVERED, WHOLE_PLAN
+from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, CONTRACTED_VENDOR, NON_COVERED, WHOLE_PLAN
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -42,6 +42,8 @@ _NOT_BESIDE = frozenset({OtherCoverageKind.MSP, OtherCoverageKind.MEDICARE_ADVAN
 """Kinds of coverage with a reason of their own: they pay instead of this payer, or by the rules of Medicare."""
 _PAYS_LATER = frozenset({"secondary", "tertiary"})
 _PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
+_BEHAVIORAL = frozenset({"MH", "A4", "A5", "A6", "A7", "A8", "CE", "CF", "CG", "CH", "AI", "AJ", "AK", "CI", "CJ"})
+"""Mental health and substance use: the vendor of these pays for them, while that of imaging only authorizes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Billing:
     is_carved_out: bool = False
     sent_elsewhere: tuple[str, ...] = ()
     """Pointers to messages on an asked service that send its claims elsewhere."""
+    service_types_elsewhere: frozenset[str] = frozenset()
+    """Of the codes of the asked service those that another payer has: by a message, or as a carve-out."""
 
 
 def billing_of(
@@ -75,12 +79,27 @@ def billing_of(
     # A commercial plan hands nobody over to another's: beside it a managed care plan is other insurance.
     is_commercial = program is Program.MEDICAL and answer.plan.type in COMMERCIAL_TYPES
     meant = [_until_priced(codes, rows) for codes in services_meant(inquiry.service)]
-    carved = [one for one in entities if _is_carved_out(one, answer, meant)]
+    sending = _rows_sending(rows, meant, itself)
+    handed_over = _refused(answer) | _codes_of(sending)
+    managed_by_vendor = _BEHAVIORAL - _priced(rows)
+    active = _service_types(rows)
+
+    def is_carved_out(one: RelatedEntity) -> bool:
+        codes = _named_for(one, meant)
+        if one.role is Role.CARVE_OUT:
+            return bool(codes) or not one.service_type_codes
+        if one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
+            return False
+        is_vendor = one.entity_code == CONTRACTED_VENDOR and frozenset(one.service_type_codes) in active
+        return not codes.isdisjoint(handed_over | managed_by_vendor if is_vendor else handed_over)
+
+    carved = [one for one in entities if is_carved_out(one)]
     advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
         _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
-        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)]),
+        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)])
+        or _is_not_primary(answer),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
         or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
@@ -88,10 +107,17 @@ def billing_of(
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    in_words = _sent_elsewhere(rows, meant, itself)
+    in_words = tuple(sorted({at for row in sending for at in pointers_at(row.sources, "notes")}))
     pays_itself = coverage is Coverage.ACTIVE and not (in_words or _sends_elsewhere(answer))
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
-    return Billing(bill_to, reasons, is_carved_out=_is_all_carved_out(carved, meant), sent_elsewhere=in_words)
+    return Billing(
+        bill_to,
+        reasons,
+        is_carved_out=_is_all_carved_out(carved, meant),
+        sent_elsewhere=() if carved else in_words,
+        service_types_elsewhere=_codes_of(sending)
+        | frozenset(code for one in carved for code in one.service_type_codes),
+    )
 
 
 def _sends_elsewhere(answer: Answer) -> bool:
@@ -108,16 +134,13 @@ _ELSEWHERE = re.compile(
 )
 
 
-def _sent_elsewhere(
-    rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], itself: frozenset[str]
-) -> tuple[str, ...]:
-    """By messages in place of codes: somebody without a segment of their own administers an asked service."""
+def _rows_sending(rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], itself: frozenset[str]) -> list[Benefit]:
+    """Those on an asked service whose messages say that somebody else administers it."""
     asked = {code for codes in meant for code in codes}
     naming = [row for row in rows if not asked.isdisjoint(row.service_type_codes)]
     said = {note for row in naming for note in row.notes}
     sending = {note for note in said if _is_sending(_folded(note), itself)}
-    found = {at for row in naming if not sending.isdisjoint(row.notes) for at in pointers_at(row.sources, "notes")}
-    return tuple(sorted(found))
+    return [row for row in naming if not sending.isdisjoint(row.notes)]
 
 
 def _is_sending(words: str, itself: frozenset[str]) -> bool:
@@ -126,9 +149,17 @@ def _is_sending(words: str, itself: frozenset[str]) -> bool:
 
 def _until_priced(codes: tuple[str, ...], rows: Sequence[Benefit]) -> tuple[str, ...]:
     """Without what lies beyond the nearest code that this payer has a price for: it pays for the service itself."""
-    priced = {code for row in rows if row.kind in SHARING for code in row.service_type_codes}
+    priced = _priced(rows)
     last = next((place for place, code in enumerate(codes) if code in priced), len(codes))
     return codes[: last + 1]
+
+
+def _priced(rows: Sequence[Benefit]) -> frozenset[str]:
+    return _codes_of(row for row in rows if row.kind in SHARING)
+
+
+def _codes_of(rows: Iterable[Benefit]) -> frozenset[str]:
+    return frozenset(code for row in rows for code in row.service_type_codes)
 
 
 def _service_types(rows: Sequence[Benefit]) -> set[frozenset[str]]:
@@ -156,6 +187,15 @@ def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bo
     return one.order == "primary"
 
 
+def _is_not_primary(answer: Answer) -> BillTo | None:
+    """This payer says that it is not the first to pay, and not who is."""
+    if answer.plan.is_primary is not False:
+        return None
+    return BillTo(
+        because=BillToReason.OTHER_PRIMARY, sources={"because": pointers_at(answer.plan.sources, "is_primary")}
+    )
+
+
 def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
     return one.kind is kind and one.order not in _PAYS_LATER
 
@@ -171,20 +211,13 @@ def _named_for(one: RelatedEntity, meant: Sequence[tuple[str, ...]]) -> set[str]
     return {code for codes in meant for code in codes if code in one.service_type_codes}
 
 
-def _is_carved_out(one: RelatedEntity, answer: Answer, meant: Sequence[tuple[str, ...]]) -> bool:
-    """To be contacted for an asked service, or named for one that this payer does not cover."""
-    codes = _named_for(one, meant)
-    if one.role is Role.CARVE_OUT:
-        return bool(codes) or not one.service_type_codes
-    if not codes or one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
-        return False
-    refused = {
-        code
+def _refused(answer: Answer) -> frozenset[str]:
+    """The service types that this payer does not cover, or has another one asked for."""
+    return _codes_of(
+        row
         for row in answer.benefits
         if row.code in (NON_COVERED, CONTACT_OTHER_ENTITY) or row.kind is Kind.NON_COVERED
-        for code in row.service_type_codes
-    }
-    return bool(codes & refused)
+    )
 
 
 def _is_all_carved_out(carved: Sequence[RelatedEntity], meant: Sequence[tuple[str, ...]]) -> bool:

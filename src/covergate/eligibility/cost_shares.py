@@ -70,7 +70,10 @@ def _by_value(rows: Sequence[Benefit], field: str) -> dict[Decimal, list[Benefit
 
 
 def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
-    first = rows[0]
+    first, where = rows[0], places(rows[0])
+    copays = [row.amount for row in rows if row.amount is not None]
+    percents = [row.percent for row in rows if row.percent is not None]
+    sources = sources_of(rows, _SOURCES)
     return [
         CostShare(
             network=first.network,
@@ -81,14 +84,14 @@ def _at_each_place(rows: Sequence[Benefit]) -> list[CostShare]:
             tier=first.tier,
             facility=first.facility,
             limited_to=first.limited_to,
-            copay=next((row.amount for row in rows if row.amount is not None), None),
-            coinsurance_percent=next((row.percent for row in rows if row.percent is not None), None),
+            copay=copays[0] if copays else None,
+            coinsurance_percent=percents[0] if percents else None,
             deductible_applies=deductible_applies(rows),
             counts_to_out_of_pocket=_agreed(row.counts_to_out_of_pocket for row in rows),
             authorization=authorization_among(rows),
-            sources={**sources_of(rows, _SOURCES), **_place_sources(rows, place)},
+            sources={**sources, **_place_sources(rows, place)},
         )
-        for place in sorted(places(first)) or (None,)
+        for place in (sorted(where) if where else (None,))
     ]
 
 
@@ -123,7 +126,11 @@ def sources_of(rows: Iterable[Benefit], fields: dict[str, str]) -> Sources:
     rows = list(rows)
     if len(rows) == 1:
         of_row = rows[0].sources
-        return {name: of_row[field] for name, field in fields.items() if field in of_row and pointers_at(of_row, field)}
+        return {
+            name: source
+            for name, field in fields.items()
+            if (source := of_row.get(field)) and (isinstance(source, list) or source.pointers)
+        }
     sources: Sources = {}
     for name, field in fields.items():
         stated = [row.sources[field] for row in rows if field in row.sources]

@@ -29,6 +29,10 @@ _Row = Mapping[str, Any]
 _S, _F, _W = NextStepCode, FailureCode, WarningCode
 
 STEPS: dict[NextStepCode, tuple[StepBy, str]] = {
+    _S.READ_LATE_ANSWER: (
+        StepBy.FRONT_DESK,
+        "Read the answer that came after the verification had failed; see late_result.",
+    ),
     _S.CORRECT_MEMBER_ID: (
         StepBy.FRONT_DESK,
         "Compare the member id with the insurance card, then verify again with retry_of set to this one.",
@@ -176,6 +180,13 @@ def steps_by_end(outcome: str | None, reason: str | None, failure_code: str | No
     if failure_code is not None:
         return _in_order(BY_FAILURE.get(failure_code, ()))
     return [] if outcome is None else _in_order(BY_OUTCOME.get((outcome, reason), ()))
+
+
+def steps_of_late_news(late_result: _Row | None, late_failure: _Row | None) -> list[NextStepCode]:
+    """Instead of those of the failure, if anything came after it; else none."""
+    if late_result is not None:
+        return [_S.READ_LATE_ANSWER]
+    return [] if late_failure is None else _in_order(BY_FAILURE[late_failure["code"]])
 
 
 def steps_by_result(

@@ -7,7 +7,7 @@ What comes from outside (a stored result, the phrase book) is checked by `model_
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,12 +23,15 @@ class ResultPart(BaseModel):
     """Each field, in the order in which it is written, with its value if none is stated. Nobody changes a list of a part."""
 
     required: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[set[str]] = set()
+    """Pydantic wants to know which ones were set: nobody asks, so all of them."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.not_stated = {
             name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()
         }
+        cls.fields = set(cls.not_stated)
         cls.required = tuple(name for name, field in cls.model_fields.items() if field.is_required())
 
     if not TYPE_CHECKING:
@@ -41,9 +44,18 @@ class ResultPart(BaseModel):
                 if name not in stated:
                     raise TypeError(f"{type(self).__name__} needs {name}")
             _set(self, "__dict__", values)
-            _set(self, "__pydantic_fields_set__", set(stated))
+            _set(self, "__pydantic_fields_set__", self.fields)
             _set(self, "__pydantic_extra__", None)
             _set(self, "__pydantic_private__", None)
 
         # Says that validation does not come by here (pydantic's own `__init__` says so too).
         __init__.__pydantic_base_init__ = True
+
+        def model_copy(self, *, update: dict[str, Any]) -> Self:
+            """With these values, as they are; a part has nothing else that could be copied."""
+            copied = object.__new__(type(self))
+            _set(copied, "__dict__", self.__dict__ | update)
+            _set(copied, "__pydantic_fields_set__", self.fields)
+            _set(copied, "__pydantic_extra__", None)
+            _set(copied, "__pydantic_private__", None)
+            return copied

@@ -11,11 +11,12 @@ import re
 import tomllib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.part import ResultPart
@@ -85,10 +86,34 @@ class Phrase(ResultPart):
         return f"phrase:{self.id}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
+class _Match(NamedTuple):
+    """A phrase with the values that it gives; what every row asks of it stands beside, as it does not change."""
+
     phrase: Phrase
     values: dict[str, Any]
+    name: str
+    one_of: bool
+    limited: bool
+    kinds: frozenset[Kind]
+    general_for: frozenset[str]
+    names_a_place: bool
+
+    @classmethod
+    def of(cls, phrase: Phrase, groups: dict[str, str]) -> _Match:
+        return cls(
+            phrase=phrase,
+            values=_values(phrase, groups),
+            name=phrase.name,
+            one_of=phrase.one_of,
+            limited=phrase.limited,
+            kinds=phrase.kinds,
+            general_for=phrase.general_for,
+            names_a_place=phrase.says.place is not None,
+        )
+
+    @property
+    def scope(self) -> _Scope:
+        return self.values.get("place"), self.values.get("provider_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +136,7 @@ class Book:
             for pattern, match in self.patterns:
                 if (found := pattern.fullmatch(folded)) is not None:
                     groups = found.groupdict()
-                    matches.append(_Match(match.phrase, _values(match.phrase, groups)) if groups else match)
+                    matches.append(_Match.of(match.phrase, groups) if groups else match)
         return matches
 
 
@@ -132,7 +157,7 @@ def make_book(phrases: Iterable[Phrase]) -> Book:
     plain: defaultdict[str, list[_Match]] = defaultdict(list)
     patterns: list[tuple[re.Pattern[str], _Match]] = []
     for phrase in phrases:
-        match = _Match(phrase, _values(phrase, {}))
+        match = _Match.of(phrase, {})
         if re.search(r"[\\^$.|?*+()\[\]{}]", phrase.pattern):
             patterns.append((re.compile(phrase.pattern), match))
         else:
@@ -178,13 +203,14 @@ def apply_phrases(answer: Answer, book: Book = BOOK) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A message with the phrases that its parts are; `fields` are those that they speak of.
+    """A message with the phrases that its parts are; `fields` are those that they speak of, `words` its own if a part is none.
 
     `ambiguous` holds the parts that are several phrases. `is_explained`: each part is one at least. `lists`: one of these
     is a service of a list; `narrows`: or it is a limit.
     """
 
     text: str
+    words: frozenset[str]
     matches: tuple[_Match, ...]
     fields: frozenset[str]
     ambiguous: tuple[list[_Match], ...]
@@ -197,12 +223,13 @@ class _Text:
         matches = tuple(match for part in parts for match in part)
         return cls(
             text=text,
+            words=frozenset() if all(parts) else _words(text),
             matches=matches,
             fields=frozenset(name for match in matches for name in match.values),
             ambiguous=tuple(part for part in parts if len(part) > 1),
             is_explained=all(parts),
-            lists=any(match.phrase.one_of for match in matches),
-            narrows=any(match.phrase.one_of or match.phrase.limited for match in matches),
+            lists=any(match.one_of for match in matches),
+            narrows=any(match.one_of or match.limited for match in matches),
         )
 
 
@@ -240,10 +267,12 @@ class _Reader:
 def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefit:
     texts = [reader.read(note) for note in sorted(set(row.notes))]
     pointers = pointers_at(row.sources, "notes")
+    narrowing = {text.text for text in texts if not (text.is_explained or _names_the_row(text, row))}
     disputed = {text.text for text in texts if text.ambiguous and _is_disputed(text, pointers, warnings)}
-    narrowing = disputed | {text.text for text in texts if not (text.is_explained or _names_the_plan(text.text, row))}
-    texts = [text for text in texts if text.text not in disputed]
-    fields = {name for text in texts for name in text.fields}
+    if disputed:
+        narrowing |= disputed
+        texts = [text for text in texts if text.text not in disputed]
+    fields = frozenset[str]().union(*(text.fields for text in texts))
     gained = _Gained(row, pointers)
     narrowing |= _say_scope(gained, texts, fields)
     for name in _BESIDES:
@@ -253,9 +282,21 @@ def _read_row(row: Benefit, reader: _Reader, warnings: list[Warning_]) -> Benefi
     return gained.row(narrowing)
 
 
-def _names_the_plan(text: str, row: Benefit) -> bool:
-    """Words of the plan's own name tell the row from no other of the plan."""
-    return row.plan_name is not None and set(fold_text(text).split()) <= set(fold_text(row.plan_name).split())
+_OF_ANY_PLAN = frozenset({"network", "plan", "product"})
+
+
+def _names_the_row(text: _Text, row: Benefit) -> bool:
+    """Words of the plan's own name tell the row from no other of the plan, nor does the name of its only service type."""
+    of_name = text.words - _OF_ANY_PLAN
+    if row.plan_name is not None and of_name and of_name <= _words(row.plan_name):
+        return True
+    if len(row.service_type_codes) != 1 or row.procedure_codes:
+        return False
+    return fold_text(text.text) == fold_text(EB03_NAMES.get(row.service_type_codes[0], ""))
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(fold_text(text).split())
 
 
 def _is_disputed(text: _Text, pointers: list[str], warnings: list[Warning_]) -> bool:
@@ -279,17 +320,18 @@ def _contradiction(name: str, phrases: Iterable[Phrase], pointers: Iterable[str]
     )
 
 
-_Said = tuple[Any, Phrase]
+_Said = tuple[Any, _Match]
 
 
 def _said(row: Benefit, texts: Iterable[_Text], name: str) -> list[_Said]:
     """What the texts that are no listed service say of a field of this row."""
     return [
-        (match.values[name], match.phrase)
+        (match.values[name], match)
         for text in texts
+        if name in text.fields
         for match in text.matches
-        if name in match.values and not match.phrase.one_of
-        if not match.phrase.kinds or row.kind in match.phrase.kinds
+        if name in match.values and not match.one_of
+        if not match.kinds or row.kind in match.kinds
     ]
 
 
@@ -300,40 +342,39 @@ def _holds_for_all(texts: list[_Text], name: str) -> bool:
     return all(name in text.fields for text in texts if text.lists)
 
 
-def _say_scope(gained: _Gained, texts: list[_Text], fields: set[str]) -> set[str]:
+def _say_scope(gained: _Gained, texts: list[_Text], fields: frozenset[str]) -> set[str]:
     """Adds tier, place and provider kind; returns the texts that narrow the row beyond these."""
     row = gained.stated
-    if fields.isdisjoint(_SCOPE) and not any(text.narrows for text in texts):
+    limits = [text for text in texts if text.narrows]
+    if not limits and fields.isdisjoint(_SCOPE):
         return set()
-    narrowing = {
-        text.text for text in texts for match in text.matches if not match.phrase.one_of and _narrows(match.phrase, row)
-    }
+    narrowing = {text.text for text in limits for match in text.matches if not match.one_of and _narrows(match, row)}
     # On a deductible of the whole plan the payer lists the services that it applies to.
-    listed = (
-        [] if _is_of_the_plan(row) else [(text, one) for text in texts for one in text.matches if one.phrase.one_of]
-    )
-    general = [(text, one) for text, one in listed if not _narrows(one.phrase, row)]
-    united = _union({_scope(one) for _, one in general or listed}) if listed else None
+    listed = [] if _is_of_the_plan(row) else [(text, one) for text in limits for one in text.matches if one.one_of]
+    general = [(text, one) for text, one in listed if not _narrows(one, row)]
+    united = _union(frozenset({one.scope for _, one in general or listed})) if listed else None
     if listed and (not general or united is None):
         narrowing |= {text.text for text, _ in listed}
-    for name in fields.intersection(_SCOPE):
+    for name in _SCOPE:
+        if name not in fields:
+            continue
         # Above some services of a list that has several kinds of it, the field is a heading and narrows only these.
         is_heading = united is not None and name not in united and len({one.values.get(name) for _, one in general}) > 1
         said = [] if is_heading else _said(row, texts, name)
         if united is not None and name in united:
-            said += [(united[name], one.phrase) for _, one in general or listed if one.values.get(name) == united[name]]
+            said += [(united[name], one) for _, one in general or listed if one.values.get(name) == united[name]]
         # A row that lists all its tiers is as wide as they are.
         if said and not gained.add(name, said) and name != "tier":
             narrowing |= {text.text for text in texts if name in text.fields}
     return narrowing
 
 
-def _narrows(phrase: Phrase, row: Benefit) -> bool:
+def _narrows(match: _Match, row: Benefit) -> bool:
     """A phrase that names a place may stand on a row that is on other services too: the place keeps them apart."""
-    if not phrase.limited:
+    if not match.limited:
         return False
-    general = phrase.general_for.intersection(row.service_type_codes)
-    is_general = len(general) == len(row.service_type_codes) or phrase.says.place is not None
+    general = match.general_for.intersection(row.service_type_codes)
+    is_general = len(general) == len(row.service_type_codes) or match.names_a_place
     return not (general and is_general)
 
 
@@ -345,11 +386,8 @@ def _is_of_the_plan(row: Benefit) -> bool:
 _Scope = tuple[BenefitPlace | None, ProviderKind | None]
 
 
-def _scope(match: _Match) -> _Scope:
-    return match.values.get("place"), match.values.get("provider_kind")
-
-
-def _union(scopes: set[_Scope]) -> dict[str, Any] | None:
+@lru_cache(_MOST_KNOWN)
+def _union(scopes: frozenset[_Scope]) -> Mapping[str, Any] | None:
     """Place and provider kind that hold exactly for all of the scopes together; None if there are no such."""
     widest = {scope for scope in scopes if not any(_covers(other, scope) for other in scopes - {scope})}
     places = {place for place, _ in widest}
@@ -375,7 +413,7 @@ class _Gained:
 
     def add(self, name: str, said: list[_Said]) -> bool:
         """Whether what is said agrees, with itself and with the row."""
-        strong = [one for one in said if not one[1].weak] or said
+        strong = [one for one in said if not one[1].phrase.weak] or said
         values = {value for value, _ in strong}
         if len(values) != 1:
             return False
@@ -386,7 +424,7 @@ class _Gained:
         if stated not in (None, [], AuthorizationNeed.UNKNOWN, Network.UNKNOWN):
             return bool(stated == value)
         self.values[name] = list(value) if isinstance(value, tuple) else value
-        self.sources[name] = PhraseSource(pointers=self.pointers, by=min(phrase.name for _, phrase in strong))
+        self.sources[name] = PhraseSource(pointers=self.pointers, by=min(match.name for _, match in strong))
         return True
 
     def row(self, narrowing: set[str]) -> Benefit:

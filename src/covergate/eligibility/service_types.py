@@ -6,7 +6,7 @@ asked codes come first, then, in order, those under which payers answer for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,8 @@ _SPEECH_THERAPY = ("AF", "AC")
 _OFFICE_VISIT = ("98", "BY", "BZ")
 
 VISITS = frozenset(_OFFICE_VISIT)
+DENTAL_CARE = "35"
+"""The dental plan as a whole: what a payer states for one kind of dental care goes before it."""
 PHYSICIAN = "96"
 """Physicians as a whole. Where a payer prices specialists there, its visit without a kind is none to a specialist."""
 
@@ -61,7 +63,18 @@ PROCEDURES: tuple[Procedures, ...] = (
     Procedures("99381", "99397", ("81", "BZ", "98")),
     Procedures("D0100", "D0999", ("23", "35")),
     Procedures("D1000", "D1999", ("41", "35")),
-    Procedures("D2000", "D9999", ("35",)),
+    Procedures("D2000", "D2699", ("25", "35")),
+    Procedures("D2700", "D2799", ("36", "35")),
+    Procedures("D2800", "D2999", ("25", "35")),
+    Procedures("D3000", "D3999", ("26", "35")),
+    Procedures("D4000", "D4999", ("24", "35")),
+    Procedures("D5000", "D5899", ("39", "35")),
+    Procedures("D5900", "D5999", ("27", "35")),
+    Procedures("D6000", "D6199", ("35",)),
+    Procedures("D6200", "D6999", ("39", "35")),
+    Procedures("D7000", "D7999", ("40", "35")),
+    Procedures("D8000", "D8999", ("38", "35")),
+    Procedures("D9000", "D9999", ("28", "35")),
     Procedures("H0001", "H0022", _SUBSTANCE_USE),
     Procedures("S9083", "S9088", ("UC",)),
 )
@@ -93,14 +106,31 @@ SERVICE_TYPES: dict[str, tuple[str, ...]] = {
     "98": ("BY",),
     "BY": ("98",),
     "BZ": ("98",),
+    **dict.fromkeys(("23", "24", "25", "26", "27", "28", "36", "38", "39", "40", "41"), (DENTAL_CARE,)),
 }
 """By an asked service type. Mental health is not widened to an office visit: only psychotherapy is one."""
 
 
-def family_of(service: Service) -> tuple[str, ...]:
+def family_of(service: Service, asked: Container[str]) -> tuple[str, ...]:
     """The service types beside the asked ones, the nearest first: those of procedures, of the specialty, of the asked codes."""
-    asked = set(service.service_type_codes)
     return tuple(code for code in dict.fromkeys(_family(service)) if code not in asked)
+
+
+def types_of_claim(service: Service) -> frozenset[str]:
+    """Of the asked service types the one that the claim is for, by all its procedures, else by the specialty; else all.
+
+    Who asks for an office visit, mental health and urgent care at once, with psychotherapy, asks what psychotherapy costs.
+    Dental care as such is none of them beside a procedure of one kind of dental care.
+    """
+    asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
+    families = [tuple(_of_claim((code,), None)) for code in service.procedure_codes] or [
+        tuple(_of_claim((), service.specialty))
+    ]
+    claimed = {next((code for code in family if code in asked), None) for family in families}
+    one = claimed.pop() if len(claimed) == 1 else None
+    if one == DENTAL_CARE and all(family[0] != DENTAL_CARE for family in families):
+        return frozenset()
+    return asked if one is None else frozenset({one})
 
 
 def asked_types(service: Service) -> frozenset[str]:

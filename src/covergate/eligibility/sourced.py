@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from covergate.eligibility.part import ResultPart
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -15,12 +15,8 @@ _CENT = Decimal("0.01")
 _TOO_MUCH = Decimal(10) ** 9
 
 
-class PhraseSource(BaseModel):
+class PhraseSource(ResultPart):
     """Where a payer's fixed phrase stands, and the entry of the phrase book that read it: `phrase:<id>@<version>`."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_serialization_defaults_required=True
-    )
 
     pointers: list[str]
     by: str
@@ -112,7 +108,10 @@ def money(value: str | int | float | Decimal | None) -> Decimal | None:
 
 
 def percent(value: str | int | float | Decimal | None, *, fraction: bool = False) -> Decimal | None:
-    """The patient's share, 0-100, exact; None for anything else. `fraction` if the vendor writes 0.1 for ten percent."""
+    """The patient's share, 0-100, exact; None for anything else.
+
+    `fraction` if the vendor writes 0.1 for ten percent; what carries a percent sign is none.
+    """
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -121,5 +120,5 @@ def percent(value: str | int | float | Decimal | None, *, fraction: bool = False
         return None
     if not share.is_finite():
         return None
-    share = share * 100 if fraction else share
+    share = share * 100 if fraction and "%" not in str(value) else share
     return share.normalize() if 0 <= share <= 100 else None

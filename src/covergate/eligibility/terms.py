@@ -268,6 +268,7 @@ class Confidence(Term):
 class NextStepCode(Term):
     """What somebody is to do after a verification (docs/answers.md#the-steps)."""
 
+    READ_LATE_ANSWER = "read_late_answer"
     CORRECT_MEMBER_ID = "correct_member_id"
     CORRECT_MEMBER_DATA = "correct_member_data"
     CORRECT_PAYER = "correct_payer"

@@ -203,8 +203,9 @@ class Vendor:
     """Raises `ForgedEvent`; given the raw bytes and the connection."""
     read_event: Callable[[Inbound], Sequence[VendorEvent]] | None = None
     batching: Batching | None = None
-    exclusive_per_patient: bool = False
-    """The vendor keeps one record of a patient, which a check reads: a second open check would overwrite the first's data."""
+    record_of: Callable[[Question], str] | None = None
+    """What names the patient's record that a check makes, writes and reads: its checks run one after the other, since a second
+    one would overwrite the first's data, or make the record again. None if the vendor keeps no records."""
     calls_per_second: float | None = None
     """The rate that the vendor allows, for all our processes together; None if it states none."""
     concurrent_steps: int = 100

@@ -21,9 +21,10 @@ from covergate.db.group_commit import GroupCommit
 from covergate.db.outage import DATABASE_ERRORS
 from covergate.db.sealing import SealError
 from covergate.db.sql import Query
-from covergate.eligibility.derive import derive, request_warning
+from covergate.eligibility.derive import derive
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.terms import WarningCode
+from covergate.eligibility.warning import request_warning
 from covergate.gateway import Gateway
 from covergate.states import AttemptState, WaitingFor
 from covergate.transport.transport import Transport
@@ -414,9 +415,9 @@ class Engine:
 
     async def _claim_patient(self, v: Verification, step: Step) -> NotItsTurn | None:
         """None if it is this check's turn, until its attempt ends, at a vendor that bears one open check of a patient."""
-        if not step.vendor.exclusive_per_patient:
+        if step.vendor.record_of is None:
             return None
-        key = step.question.patient_key
+        key = step.vendor.record_of(step.question)
         async with self.gateway.connection() as db:
             try:
                 await _CLAIM_PATIENT.run(db, {"id": v.id, "attempt_id": v.attempt.id, "key": key})

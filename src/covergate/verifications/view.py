@@ -17,7 +17,13 @@ from covergate.db.sql import Query
 from covergate.eligibility.answers.given import answers_of, no_answers
 from covergate.eligibility.failure import FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, inquiry_without_ssn
-from covergate.eligibility.next_steps import second_request, shown_steps, steps_by_end, steps_by_result
+from covergate.eligibility.next_steps import (
+    second_request,
+    shown_steps,
+    steps_by_end,
+    steps_by_result,
+    steps_of_late_news,
+)
 from covergate.eligibility.stored import with_every_key
 from covergate.states import AttemptState, Status, WaitingFor
 from covergate.timestamps import instant
@@ -217,7 +223,10 @@ def full_view(sealer: Sealer, tenant_id: str, row: Mapping[str, Any]) -> dict[st
             "result": result,
         }
     )
-    return shown if result is None else {**shown, "next_steps": _next_steps(shown)}
+    if result is not None:
+        return {**shown, "next_steps": _next_steps(shown)}
+    late_steps = steps_of_late_news(late["late_result"], late["late_failure"]) if failed is not None else []
+    return {**shown, "next_steps": shown_steps(late_steps)} if late_steps else shown
 
 
 def _late(opening: _Opening) -> dict[str, Any]:
@@ -247,7 +256,10 @@ def _next_steps(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
 def answers_view(shown: Mapping[str, Any], *, phi: bool) -> dict[str, Any]:
     """The fixed questions, answered from a verification as it is shown; not answered for a caller that may not see PHI."""
     result, outcome, reason = shown["result"], shown["outcome"], shown["outcome_reason"]
-    answers = no_answers(shown["status"]) if result is None else answers_of(result, outcome, reason)
+    if result is None:
+        answers = no_answers(shown["status"], answered_late=shown["late_result"] is not None)
+    else:
+        answers = answers_of(result, outcome, reason)
     return {
         "object": "answers",
         "verification_id": shown["id"],

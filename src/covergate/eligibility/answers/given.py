@@ -51,6 +51,8 @@ NO_RESULT: dict[str, str] = {
     "completed": "The result was erased, or does not open.",
 }
 """Status → why nothing is known where there is no result."""
+ANSWERED_LATE = "The answer came after the verification had failed; see late_result."
+"""Why nothing is known of a failed one that was answered after its end."""
 
 
 def answers_of(result: ResultPartJson, outcome: str | None, reason: str | None) -> list[GivenAnswer]:
@@ -67,6 +69,7 @@ def _first_fitting(rules: list[AnswerRule], reading: ResultReading) -> GivenAnsw
     raise AssertionError("the last rule of each question fits always")
 
 
-def no_answers(status: str) -> list[GivenAnswer]:
+def no_answers(status: str, *, answered_late: bool) -> list[GivenAnswer]:
     """Where there is no result to read."""
-    return [GivenAnswer(question, None, Confidence.NOT_STATED, NO_RESULT[status], []) for question in QuestionName]
+    because = ANSWERED_LATE if answered_late else NO_RESULT[status]
+    return [GivenAnswer(question, None, Confidence.NOT_STATED, because, []) for question in QuestionName]

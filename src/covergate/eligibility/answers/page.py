@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from covergate.eligibility.answers.questions import QUESTIONS
 from covergate.eligibility.plain_words import plain
-from covergate.eligibility.terms import Confidence, QuestionName, StepBy
+from covergate.eligibility.terms import Confidence, NextStepCode, QuestionName, StepBy
 from covergate.eligibility.x12.names import EB03_NAMES
 
 _STYLE = """
@@ -31,6 +31,7 @@ tbody td:nth-child(2) { font-weight: 600; width: 28%; }
 tr.not_stated td:nth-child(2) { font-weight: 400; color: #555; }
 tr.conflict td { border-left-width: 3px; }
 tr { break-inside: avoid; }
+td:empty { height: 2.2rem; }
 footer { color: #555; font-size: .8rem; margin-top: 1rem; }
 @media print { body { margin: 0; padding: 0; max-width: none; font-size: 11pt; } }
 """
@@ -82,24 +83,41 @@ STEP_BY_WORDS: dict[str, str] = {
     StepBy.REQUESTER: "Whoever asked",
     StepBy.OPERATOR: "The gateway's operators",
 }
-_TOLD_OF_A_FAILURE = ("message", "suggestion")
 AUTHORIZATION_WORDS = {"required": "Yes", "not_required": "No", "may_apply": "It may be: ask the payer"}
 
 
 def answers_page(sheet: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
     """`sheet` are the answers, `shown` the verification, both as the API shows them to this caller."""
-    answers = sheet["answers"]
-    rows = None if answers is None else answer_rows(answers)
+    answers, result = sheet["answers"], shown["result"]
+    steps = sheet["next_steps"] or ()
     return _PAGE.render(
         sheet=sheet,
         style=_STYLE,
         headline=_HEADLINES[sheet["status"], sheet["outcome"]],
-        facts=facts_of(shown["inquiry"]) if rows is not None else [],
+        facts=[] if answers is None else facts_of(shown["inquiry"]),
         answered=sheet["answered_at"] and sheet["answered_at"][:10],
-        rows=rows,
-        failure=None if shown["failure"] is None else [plain(shown["failure"][name]) for name in _TOLD_OF_A_FAILURE],
-        steps=[(STEP_BY_WORDS[step["who"]], plain(step["message"])) for step in sheet["next_steps"] or ()],
+        is_hidden=answers is None,
+        rows=[] if answers is None or result is None else answer_rows(answers),
+        reasons=_why_unanswered(answers, shown) if result is None else [],
+        warnings=[] if result is None else [plain(warning["message"]) for warning in result["warnings"]],
+        steps=[(STEP_BY_WORDS[step["who"]], plain(step["message"])) for step in steps],
+        to_ask=_TO_ASK if result is None and any(step["code"] == NextStepCode.CALL_PAYER for step in steps) else (),
     )
+
+
+_TO_ASK = [words for question, (words, _) in QUESTIONS.items() if question is not QuestionName.WHAT_TO_COLLECT]
+"""What a payer can be asked on the phone; what to collect follows from it."""
+
+
+def _why_unanswered(answers: Sequence[Mapping[str, Any]] | None, shown: Mapping[str, Any]) -> list[str]:
+    """Why nothing is known, once for all questions: the failure's own words, or those that every answer has."""
+    failed = shown["failure"]
+    told = [
+        one[name] for one in (failed, shown["late_failure"]) if one is not None for name in ("message", "suggestion")
+    ]
+    if answers is not None and (failed is None or shown["late_result"] is not None):
+        told.append(answers[0]["because"])
+    return [plain(words) for words in told]
 
 
 def answer_rows(answers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

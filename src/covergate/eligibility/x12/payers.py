@@ -1,4 +1,4 @@
-"""The other payers of an answer (EB01 is R): who they are, in whose name, and what kind of coverage they give.
+"""The other payers of an answer (EB01 is R; U of an Advantage plan): who they are, in whose name, what coverage they give.
 
 Invariant: the policyholder (NM1*IL) is never the payer. A row that names only the payer and one that names only the
 policyholder are one coverage if they state the same policy (docs/x12.md#other-coverage).
@@ -16,6 +16,7 @@ from covergate.eligibility.sourced import NOT_STATED, Sourced, row
 from covergate.eligibility.terms import OtherCoverageKind
 from covergate.eligibility.x12.codes import (
     ACTIVE,
+    CONTACT_OTHER_ENTITY,
     GROUP_NUMBERS,
     INSURED,
     MEDICARE_PARTS,
@@ -26,6 +27,7 @@ from covergate.eligibility.x12.codes import (
     PAYER_ORDERS,
     PHARMACY,
     PLAN_REFERENCE,
+    WHOLE_PLAN,
 )
 from covergate.eligibility.x12.names import EB04_NAMES
 from covergate.eligibility.x12.rows import (
@@ -55,8 +57,26 @@ class _Coverage:
 
 def other_coverage_of(rows: Sequence[EbRow]) -> list[OtherCoverage]:
     from_medicare = any(eb.code in ACTIVE and eb.eb04.value in MEDICARE_PARTS for eb in rows)
-    found = [coverage for eb in rows if eb.code == OTHER_PAYER for coverage in _coverages(eb)]
+    found = [
+        coverage
+        for eb in rows
+        if eb.code == OTHER_PAYER or (from_medicare and _is_of_an_advantage_plan(eb))
+        for coverage in _coverages(eb)
+    ]
     return [_stated(coverages, from_medicare=from_medicare) for coverages in _of_one_policy(found)]
+
+
+def _is_of_an_advantage_plan(eb: EbRow) -> bool:
+    """Medicare says "contact the following entity" of an Advantage plan that pays all its member's claims."""
+    if eb.code != CONTACT_OTHER_ENTITY or (eb.eb03 and WHOLE_PLAN not in eb.service_types):
+        return False
+    kind = eb.eb04.meaning(OTHER_COVERAGE_KINDS, OtherCoverageKind.OTHER)
+    contract = _MEDICARE_CONTRACT.fullmatch(number_of(eb, (PLAN_REFERENCE,)).value or "")
+    return kind is OtherCoverageKind.MEDICARE_ADVANTAGE or _is_of_advantage(contract)
+
+
+def _is_of_advantage(contract: re.Match[str] | None) -> bool:
+    return contract is not None and contract[1] in "HR"
 
 
 def is_payer(entity: Entity) -> bool:
@@ -143,7 +163,7 @@ def _kind(eb: EbRow, plan_number: str | None, *, from_medicare: bool) -> OtherCo
     is_of_medicare = from_medicare and contract is not None
     if eb.service_types and eb.service_types <= PHARMACY and is_of_medicare:
         return OtherCoverageKind.PART_D
-    if is_of_medicare and contract is not None and contract[1] in "HR":
+    if is_of_medicare and _is_of_advantage(contract):
         return OtherCoverageKind.MEDICARE_ADVANTAGE
     return eb.eb04.meaning(OTHER_COVERAGE_KINDS, OtherCoverageKind.OTHER) if eb.eb04 else None
 

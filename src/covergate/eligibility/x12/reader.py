@@ -16,8 +16,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from covergate.eligibility.accumulators import is_impossible
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.result import (
@@ -32,17 +30,11 @@ from covergate.eligibility.result import (
 from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.service_types import services_meant
 from covergate.eligibility.sourced import NOT_STATED, Sourced, pointers_at, pointers_of, row
+from covergate.eligibility.summary.accumulators import is_impossible
 from covergate.eligibility.terms import Coverage, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.authorizations import authorizations_of
-from covergate.eligibility.x12.benefits import (
-    benefits_of,
-    count_figure_of,
-    is_entitlement,
-    money_figure_of,
-    read_count,
-    read_money,
-    read_percent,
-)
+from covergate.eligibility.x12.benefits import benefits_of
 from covergate.eligibility.x12.codes import (
     AAA_FAILURES,
     ACTIVE,
@@ -69,6 +61,14 @@ from covergate.eligibility.x12.codes import (
 from covergate.eligibility.x12.entities import related_entities_of
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
 from covergate.eligibility.x12.payers import other_coverage_of
+from covergate.eligibility.x12.row_facts import (
+    count_figure_of,
+    is_entitlement,
+    money_figure_of,
+    read_count,
+    read_money,
+    read_percent,
+)
 from covergate.eligibility.x12.rows import (
     ELIGIBILITY_DAYS,
     ELIGIBILITY_SPAN,
@@ -234,10 +234,10 @@ def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Servic
     ]
     unknown: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
     unreadable: defaultdict[str, list[Sourced[Any]]] = defaultdict(list)
+    for name, element in _unknown_codes(rows):
+        code = element.value if _looks_like_a_code(element) else ""
+        unknown[f"{name} {code}".strip()].append(element)
     for eb in rows:
-        for name, element in _unknown_codes(eb):
-            code = element.value if _looks_like_a_code(element) else ""
-            unknown[f"{name} {code}".strip()].append(element)
         for name, element in _unreadable(eb):
             unreadable[name].append(element)
     for code, problems in ((WarningCode.UNKNOWN_CODE, unknown), (WarningCode.RAW_UNPARSABLE, unreadable)):
@@ -292,16 +292,20 @@ def _figures_of(benefit: Benefit) -> list[tuple[_Figures, tuple[str, ...]]]:
     return [dollars, *counts]
 
 
-def _unknown_codes(row: EbRow) -> list[tuple[str, Sourced[str]]]:
-    elements: list[tuple[str, Sourced[str], Container[str]]] = [
-        (name, getattr(row, attribute), table) for name, attribute, table in _CODED
+def _unknown_codes(rows: Sequence[EbRow]) -> list[tuple[str, Sourced[str]]]:
+    elements: list[tuple[str, Container[str], list[Sourced[str]]]] = [
+        (name, table, [getattr(row, attribute) for row in rows]) for name, attribute, table in _CODED
     ]
-    elements += [("EB03", code, EB03_NAMES) for code in row.eb03]
+    elements.append(("EB03", EB03_NAMES, [code for row in rows for code in row.eb03]))
+    deliveries = [one for row in rows for one in row.deliveries]
     elements += [
-        (name, getattr(one, attribute), table) for one in row.deliveries for name, attribute, table in _HSD_CODED
+        (name, table, [getattr(one, attribute) for one in deliveries]) for name, attribute, table in _HSD_CODED
     ]
     return [
-        (name, element) for name, element, table in elements if element.value is not None and element.value not in table
+        (name, element)
+        for name, table, stated in elements
+        for element in stated
+        if element.value is not None and element.value not in table
     ]
 
 

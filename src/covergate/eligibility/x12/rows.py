@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from typing import Any
 
 from covergate.eligibility.result import PostalAddress
@@ -102,10 +101,11 @@ class Entity:
     address: Sourced[PostalAddress] = NOT_STATED
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EbRow:
     """The EB segment and its loop. `eb03` and `procedures` (from EB13) are already split into single codes.
 
+    Nobody changes a row (a frozen one would take five times as long to make). `code` is EB01, "" if the row has none.
     `eb08_is_fraction` is false for a dialect that writes 20 for twenty percent. `member_id` is a REF of the row that gives
     the number at another payer (with EB01 = R); `references` are all REF of the row. `places` are III02 codes of a place of
     service, `limits` other codes and texts of III, which narrow the row.
@@ -134,26 +134,22 @@ class EbRow:
     entities: tuple[Entity, ...] = ()
     member_id: Sourced[str] = NOT_STATED
 
-    @cached_property
-    def code(self) -> str:
-        """EB01, "" if the row has none."""
-        return self.eb01.value or ""
+    code: str = field(init=False)
+    service_types: frozenset[str] = field(init=False)
+    procedure_codes: frozenset[str] = field(init=False)
 
-    @cached_property
-    def service_types(self) -> frozenset[str]:
-        return frozenset(texts(self.eb03))
-
-    @cached_property
-    def procedure_codes(self) -> frozenset[str]:
-        return frozenset(texts(self.procedures))
+    def __post_init__(self) -> None:
+        self.code = self.eb01.value or ""
+        self.service_types = frozenset(texts(self.eb03))
+        self.procedure_codes = frozenset(texts(self.procedures))
 
 
 def texts(elements: Iterable[Sourced[str]]) -> list[str]:
     """The different texts of the elements, sorted."""
-    if elements == ():
-        return []
+    if isinstance(elements, tuple) and len(elements) < 2:
+        return [element.value for element in elements if element.value is not None]
     found = {element.value for element in elements if element.value is not None}
-    return sorted(found) if len(found) > 1 else list(found)
+    return sorted(found) if len(found) > 1 else [*found]
 
 
 # DTP01: the qualifiers of a whole range, its begin and its end (docs/x12.md#dates).

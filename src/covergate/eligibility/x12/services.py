@@ -32,8 +32,8 @@ _OF_AUTHORIZATION = re.compile(
 )
 """Texts about authorization in payers' usual words (docs/x12.md#eb11); all others stay with their benefit."""
 
-_Mention = tuple[EbRow, Sourced[str], list[Sourced[str]]]
-"""A row, the code by which it speaks of the service, and its texts about authorization."""
+_Mention = tuple[EbRow, Sourced[str], list[Sourced[str]], AuthorizationNeed]
+"""A row, the code by which it speaks of the service, its texts about authorization, and what its EB11 says."""
 
 
 def authorization_of(row: EbRow) -> AuthorizationNeed:
@@ -55,21 +55,20 @@ def services_of(rows: Sequence[EbRow], place_of_service: str | None) -> list[Ser
     }
     for row in rows:
         notes = [msg for msg in row.msgs if msg.value in of_authorization] if of_authorization else []
-        kind = CodeType.PROCEDURE if row.procedures else CodeType.SERVICE_TYPE
+        kind, need = CodeType.PROCEDURE if row.procedures else CodeType.SERVICE_TYPE, authorization_of(row)
         for code in row.procedures or row.eb03:
-            mentions.setdefault((kind, code.value or ""), []).append((row, code, notes))
+            mentions.setdefault((kind, code.value or ""), []).append((row, code, notes, need))
     return [_answer(kind, code, mentions[kind, code], place_of_service) for kind, code in sorted(mentions)]
 
 
 def _answer(kind: CodeType, code: str, mentions: list[_Mention], place_of_service: str | None) -> ServiceAnswer:
-    rows = [row for row, _, _ in mentions]
-    covered, deciding = _covered(rows, place_of_service)
-    authorization, asking = _authorization(rows)
+    covered, deciding = _covered([row for row, *_ in mentions], place_of_service)
+    authorization, asking = _authorization([(row, need) for row, _, _, need in mentions if need in _KNOWN])
     needs = {need for need in (authorization.in_, authorization.out, authorization.unknown) if need in _KNOWN}
     required = AUTHORIZATION_REQUIRED.get(next(iter(needs))) if len(needs) == 1 else None
-    notes = [msg for _, _, found in mentions for msg in found]
+    notes = [msg for _, _, found, _ in mentions for msg in found]
     sources = {
-        "code": [element for _, element, _ in mentions],
+        "code": [element for _, element, *_ in mentions],
         "covered": [row.eb01 for row in deciding],
         "authorization_required": [] if required is None else [row.eb11 for row in asking],
         "authorization": [row.eb11 for row in asking],
@@ -96,18 +95,17 @@ _SPEAKS_OF: dict[Network, tuple[str, ...]] = {
 }
 
 
-def _authorization(rows: list[EbRow]) -> tuple[AuthorizationByNetwork, list[EbRow]]:
+def _authorization(asking: list[tuple[EbRow, AuthorizationNeed]]) -> tuple[AuthorizationByNetwork, list[EbRow]]:
     """By network, and the rows that it rests on. If some rows of a network need one and others do not, one may apply."""
     needs: defaultdict[str, set[AuthorizationNeed]] = defaultdict(set)
-    asking = [row for row in rows if authorization_of(row) in _KNOWN]
-    for row in asking:
+    for row, need in asking:
         for name in _SPEAKS_OF[row.eb12.meaning(NETWORKS, Network.UNKNOWN)]:
-            needs[name].add(authorization_of(row))
+            needs[name].add(need)
     return (
         AuthorizationByNetwork(
             **{name: found.pop() if len(found) == 1 else AuthorizationNeed.MAY_APPLY for name, found in needs.items()}
         ),
-        asking,
+        [row for row, _ in asking],
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import orjson
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.members import asked_about
 from covergate.eligibility.result import Member, PayerAnswer, References
 from covergate.eligibility.sourced import NOT_STATED
 from covergate.eligibility.terms import PatientRelationship, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.plan_numbers import plan_numbers
 from covergate.eligibility.x12.reader import read_271
 from covergate.vendors.document import Node, iso_instant, row

@@ -42,7 +42,7 @@ VENDOR = Vendor(
     ref_shape=re.compile(r"[!-9;-~]{1,100}:[!-9;-~]{1,100}"),
     ref_words="the user's id and the eligibility's id with a colon between them",
     find=find,
-    exclusive_per_patient=True,
+    record_of=lambda question: question.patient_key,
     find_delay=timedelta(seconds=10),
     options=VSeeOptions,
     required=(

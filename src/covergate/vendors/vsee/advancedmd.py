@@ -17,7 +17,7 @@ from covergate.eligibility.members import asked_about
 from covergate.eligibility.result import PostalAddress
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.x12.rows import Days, DeliveryPattern, EbRow, Entity, Reference, dtp
-from covergate.vendors.vsee.segments import LoopLevel, Segment, segments
+from covergate.vendors.vsee.segments import ABSENT, LoopLevel, Segment, segments
 
 _PLACE_OF_SERVICE = "ZZ"
 _NPI = "XX"
@@ -161,8 +161,10 @@ def _loop_name(segment: Segment) -> str | None:
 def _rows(loop: list[Segment]) -> list[EbRow]:
     """The one EB of a loop; elements of it that stand in an object of their own (a composite) are put together."""
     parts = [segment for segment in loop if segment.name == "EB"]
-    if not any(part.one("01") for part in parts):
+    if not any("01" in part.elements for part in parts):
         return []
+    if len(parts) == 1:
+        return [_row(parts[0], loop)]
     together = {position: elements for part in reversed(parts) for position, elements in part.elements.items()}
     return [_row(Segment("EB", together, parts[0].level, parts[0].loop), loop)]
 
@@ -171,34 +173,40 @@ def _row(eb: Segment, around: list[Segment]) -> EbRow:
     of: dict[str, list[Segment]] = {}
     for segment in around:
         of.setdefault(segment.name, []).append(segment)
-    references, places = _references(of.get("REF", ())), of.get("III", ())
+    stated, places = eb.elements.get, of.get("III", ())
+    references = _references(of["REF"]) if "REF" in of else ()
     return EbRow(
-        eb01=eb.one("01"),
-        eb02=eb.one("02"),
-        eb03=tuple(code for element in eb.all("03") for code in _codes(element)),
-        eb04=eb.one("04"),
-        eb05=eb.one("05"),
-        eb06=eb.one("06"),
-        eb07=eb.one("07"),
-        eb08=eb.one("08"),
-        eb09=eb.one("09"),
-        eb10=eb.one("10"),
-        eb11=eb.one("11"),
-        eb12=eb.one("12"),
-        procedures=_procedures(eb),
-        msgs=tuple(text for segment in of.get("MSG", ()) for text in segment.all("01")),
-        places=tuple(place for segment in places if _is_place(segment) for place in segment.all("02")),
-        limits=tuple(
-            limit
-            for segment in places
-            for limit in (segment.all("04") if _is_place(segment) else segment.all("04") or segment.all("02"))
-        ),
-        days=_days(of.get("DTP", ())),
-        deliveries=tuple(_delivery(segment) for segment in of.get("HSD", ())),
+        eb01=stated("01", ABSENT)[0],
+        eb02=stated("02", ABSENT)[0],
+        eb03=tuple(code for element in stated("03", ()) for code in _codes(element)),
+        eb04=stated("04", ABSENT)[0],
+        eb05=stated("05", ABSENT)[0],
+        eb06=stated("06", ABSENT)[0],
+        eb07=stated("07", ABSENT)[0],
+        eb08=stated("08", ABSENT)[0],
+        eb09=stated("09", ABSENT)[0],
+        eb10=stated("10", ABSENT)[0],
+        eb11=stated("11", ABSENT)[0],
+        eb12=stated("12", ABSENT)[0],
+        procedures=_procedures(eb) if "13" in eb.elements or "13.02" in eb.elements else (),
+        msgs=tuple([text for segment in of["MSG"] for text in segment.all("01")]) if "MSG" in of else (),
+        places=tuple([place for segment in places if _is_place(segment) for place in segment.all("02")]),
+        limits=tuple([limit for segment in places for limit in _limits(segment)]),
+        days=_days(of["DTP"]) if "DTP" in of else (),
+        deliveries=tuple(_delivery(segment) for segment in of["HSD"]) if "HSD" in of else (),
         references=references,
         entities=_entities(of["NM1"], around) if "NM1" in of else (),
-        member_id=next((one.number for name in _MEMBER for one in references if one.qualifier == name), NOT_STATED),
+        member_id=_member_id(references) if references else NOT_STATED,
     )
+
+
+def _member_id(references: tuple[Reference, ...]) -> Sourced[str]:
+    return next((one.number for name in _MEMBER for one in references if one.qualifier == name), NOT_STATED)
+
+
+def _limits(iii: Segment) -> tuple[Sourced[str], ...]:
+    """What narrows the row beside a place, or without one."""
+    return iii.all("04") if _is_place(iii) else iii.all("04") or iii.all("02")
 
 
 def _is_place(segment: Segment) -> bool:
@@ -219,7 +227,8 @@ def _delivery(hsd: Segment) -> DeliveryPattern:
 
 def _codes(element: Sourced[str]) -> list[Sourced[str]]:
     """Repeated codes in one string: the separator is named in ISA11 and differs (`^`, `|`), codes are letters and digits."""
-    return [Sourced(code, element.pointers) for code in re.findall(r"[0-9A-Z]+", (element.value or "").upper())]
+    codes = re.findall(r"[0-9A-Z]+", (element.value or "").upper())
+    return [element] if codes == [element.value] else [Sourced(code, element.pointers) for code in codes]
 
 
 def _procedures(eb: Segment) -> tuple[Sourced[str], ...]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from covergate.eligibility.answer import Answer
-from covergate.eligibility.derive import warning
 from covergate.eligibility.failure import Aaa, Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Member, PayerAnswer, PayerStatus, PostalAddress, References, Warning_
 from covergate.eligibility.sourced import NOT_STATED, Sourced
 from covergate.eligibility.terms import Coverage, PatientRelationship, WarningCode
+from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.codes import RELATIONSHIPS, aaa_code_of_text, aaa_failure
 from covergate.eligibility.x12.plan_numbers import plan_numbers
 from covergate.eligibility.x12.reader import Reading, read_271

@@ -20,8 +20,8 @@ from covergate.eligibility.x12.rows import element
 
 _NAME = re.compile(r"@?([A-Z][A-Z0-9]{1,2})([0-9]{2})(?:[_-]?([0-9]{2}))?(?:_.*)?")
 """`@EB01_EligibilityOrBenefitInformationCode` → EB, 01; `@EB13_02_…` → EB, 13, 02."""
-_KEYS = 2048
-"""Different keys that are remembered: an answer repeats a few dozen, hundreds of times."""
+_SHAPES = 2048
+"""Sets of keys that are remembered: an answer repeats a few dozen, hundreds of times."""
 
 
 class LoopLevel(StrEnum):
@@ -64,82 +64,95 @@ class Segment(NamedTuple):
     party: str = ""
 
     def one(self, position: str) -> Sourced[str]:
-        elements = self.elements.get(position)
-        return elements[0] if elements else NOT_STATED
+        return self.elements.get(position, ABSENT)[0]
 
     def all(self, position: str) -> tuple[Sourced[str], ...]:
         return self.elements.get(position, ())
 
     def text(self, position: str) -> str | None:
-        return self.one(position).value
+        return self.elements.get(position, ABSENT)[0].value
 
 
-class _Place(NamedTuple):
-    value: Any
-    at: str
-    level: LoopLevel | None
-    loop: str | None
-    is_the_loops_own: bool = False
-    party: str = ""
+ABSENT: tuple[Sourced[str], ...] = (NOT_STATED,)
+
+
+_Place = tuple[Any, str, LoopLevel | None, str | None, bool, str]
+"""A value, where it stands, its level, its loop, whether the object around it opened that loop, its party."""
 
 
 def segments(raw: Any, at: str) -> list[Segment]:
     """All segments below `raw`, which stands at the JSON pointer `at`, in the order of the document."""
     every: list[Segment] = []
-    waiting = [_Place(raw, at, None, None)]
+    waiting: list[_Place] = [(raw, at, None, None, False, "")]
     while waiting:
-        place = waiting.pop()
-        if isinstance(place.value, dict):
-            own, below = _read(place)
-            every += own
-            waiting += reversed(below)
-        elif isinstance(place.value, list):
+        value, at, level, loop, is_the_loops_own, party = waiting.pop()
+        if isinstance(value, dict):
+            shape = _shape(tuple(value))
+            # An object with an EB segment of its own opens a loop, unless the object around it has done so.
+            if shape.is_eb and not is_the_loops_own:
+                loop = at
+            for name, positions in shape.segments:
+                if elements := _elements_in(value, at, positions):
+                    every.append(_new(Segment, (name, elements, level, loop, at, party)))
+            if shape.others:
+                waiting += _below(value, at, level, loop, party, shape)
+        elif isinstance(value, list):
+            # Of a list of parties each element is one.
             waiting += [
-                _Place(value, at, place.level, place.loop, place.is_the_loops_own, _party_in(place, at))
-                for index, value in reversed(list(enumerate(place.value)))
-                for at in (pointer(place.at, index),)
+                (one, here, level, loop, is_the_loops_own, here if at == party else party)
+                for index, one in reversed(list(enumerate(value)))
+                for here in (f"{at}/{index}",)
             ]
     return every
 
 
-def _read(place: _Place) -> tuple[list[Segment], list[_Place]]:
-    """The segments whose elements are keys of this very object, nearly always one or none; and the children."""
-    at, is_eb = place.at, False
-    grouped: dict[str, dict[str, tuple[Sourced[str], ...]]] = {}
-    below: list[tuple[str, Any]] = []
-    for key, value in place.value.items():
-        name, position, step, of_eb = _known(key)
-        is_eb = is_eb or of_eb
-        if name is None:
-            if isinstance(value, (dict, list)):
-                below.append((key, value))
-        elif isinstance(value, str):
-            if text := value.strip():
-                grouped.setdefault(name, {})[position] = (Sourced(text, (f"{at}/{step}",)),)
-        elif elements := _elements(value, f"{at}/{step}"):
-            grouped.setdefault(name, {})[position] = elements
-    # An object with an EB segment of its own opens a loop, unless the object around it has done so.
-    loop = at if is_eb and not place.is_the_loops_own else place.loop
-    own = [Segment(name, elements, place.level, loop, place.at, place.party) for name, elements in grouped.items()]
-    return own, _below(place, below, loop, is_eb=is_eb) if below else []
+_new = tuple.__new__
+"""Makes a NamedTuple of its values, in half of the time: an answer has a thousand of them."""
 
 
-class _Key(NamedTuple):
-    """`name` and `position` of the element that a key names, None if it names none; `step` is the key in a pointer."""
+class _Shape(NamedTuple):
+    """What the keys of an object name. Each key stands beside its step in a pointer (`/@EB01_`).
 
-    name: str | None
-    position: str
-    step: str
-    of_eb: bool
+    `segments` has the elements of each segment by their positions, `others` the keys that name no element.
+    """
+
+    segments: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]
+    others: tuple[tuple[str, str], ...]
+    is_eb: bool
+    levels: tuple[str, ...]
 
 
-@lru_cache(_KEYS)
-def _known(key: str) -> _Key:
-    step, of_eb = pointer("", key).removeprefix("/"), _is_of_eb(key)
-    match = _NAME.fullmatch(key)
-    if match is None:
-        return _Key(None, "", step, of_eb)
-    return _Key(match[1], match[2] if match[3] is None else f"{match[2]}.{match[3]}", step, of_eb)
+@lru_cache(_SHAPES)
+def _shape(keys: tuple[str, ...]) -> _Shape:
+    named: dict[str, list[tuple[str, str, str]]] = {}
+    others: list[tuple[str, str]] = []
+    for key in keys:
+        match, step = _NAME.fullmatch(key), pointer("", key)
+        if match is None:
+            others.append((key, step))
+        else:
+            position = match[2] if match[3] is None else f"{match[2]}.{match[3]}"
+            named.setdefault(match[1], []).append((key, position, step))
+    return _Shape(
+        segments=tuple((name, tuple(elements)) for name, elements in named.items()),
+        others=tuple(others),
+        is_eb=any(key.lstrip("@").startswith("EB01") for key in keys),
+        levels=tuple(key for key in keys if key.startswith("@HL03")),
+    )
+
+
+def _elements_in(
+    value: Mapping[str, Any], at: str, positions: tuple[tuple[str, str, str], ...]
+) -> dict[str, tuple[Sourced[str], ...]]:
+    found: dict[str, tuple[Sourced[str], ...]] = {}
+    for key, position, step in positions:
+        stated = value[key]
+        if isinstance(stated, str):
+            if text := stated.strip():
+                found[position] = (_new(Sourced, (text, (at + step,))),)
+        elif elements := _elements(stated, at + step):
+            found[position] = elements
+    return found
 
 
 def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
@@ -154,48 +167,33 @@ def _elements(value: Any, at: str) -> tuple[Sourced[str], ...]:
     return tuple(one for one in elements if one)
 
 
-def _below(place: _Place, below: list[tuple[str, Any]], loop: str | None, *, is_eb: bool) -> list[_Place]:
-    """An object opens a loop for all below it if just one child is an EB segment."""
-    level = _level_of_hl(place.value)
-    party = place.at if level else place.party
-    level = level or place.level
-    opens = not is_eb and _ebs(place.value) == 1
-    loop = place.at if opens else loop
+def _below(
+    value: Mapping[str, Any], at: str, level: LoopLevel | None, loop: str | None, party: str, shape: _Shape
+) -> list[_Place]:
+    """The children that are no elements, last first. An object opens a loop for all below it if just one is an EB segment."""
+    ebs, own_level = _told_by_children(value)
+    if own_level:
+        level, party = own_level, at
+    opens = ebs == 1 and not shape.is_eb
+    if opens:
+        loop = at
     return [
-        _Place(value, at, _LEVELS_BY_WORD.get(key, level), loop, opens, at if key in _LEVELS_BY_WORD else party)
-        for key, value in below
-        for at in (pointer(place.at, key),)
+        (child, here, _LEVELS_BY_WORD.get(key, level), loop, opens, here if key in _LEVELS_BY_WORD else party)
+        for key, step in reversed(shape.others)
+        if isinstance(child := value[key], (dict, list))
+        for here in (at + step,)
     ]
 
 
-def _party_in(place: _Place, at: str) -> str:
-    """Of a list of parties each element is one."""
-    return at if place.at == place.party else place.party
-
-
-def _is_eb(value: Any) -> bool:
-    return isinstance(value, dict) and any(map(_is_of_eb, value))
-
-
-@lru_cache(_KEYS)
-def _is_of_eb(key: str) -> bool:
-    return key.lstrip("@").startswith("EB01")
-
-
-def _ebs(value: Mapping[str, Any]) -> int:
-    """How many of the children are EB segments."""
-    return sum(
-        sum(map(_is_eb, child)) if isinstance(child, list) else _is_eb(child)
-        for child in value.values()
-        if isinstance(child, (dict, list))
-    )
-
-
-def _level_of_hl(value: Mapping[str, Any]) -> LoopLevel | None:
-    """The level of an object that has an HL segment as a child."""
+def _told_by_children(value: Mapping[str, Any]) -> tuple[int, LoopLevel | None]:
+    """How many of the children are EB segments, and the level that an HL segment among them names."""
+    ebs, level = 0, None
     for child in value.values():
         if isinstance(child, dict):
-            for key, code in child.items():
-                if key.startswith("@HL03") and isinstance(code, str) and code in _LEVELS_BY_CODE:
-                    return _LEVELS_BY_CODE[code]
-    return None
+            shape = _shape(tuple(child))
+            ebs += shape.is_eb
+            for key in shape.levels if level is None else ():
+                level = level or _LEVELS_BY_CODE.get(child[key]) if isinstance(child[key], str) else level
+        elif isinstance(child, list):
+            ebs += sum(_shape(tuple(one)).is_eb for one in child if isinstance(one, dict))
+    return ebs, level

@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from covergate.eligibility.cells import FEEDS, NO_VALUE, STATED_IN, YEARLY, Cell, SummaryNotes, agreed_cell, or_else
-from covergate.eligibility.cost_question import (
+from covergate.eligibility.cost_shares import (
+    SHARING,
+    authorization_among,
+    deductible_applies,
+    need_of,
+    places,
+    sources_of,
+)
+from covergate.eligibility.result import Benefit, Quantity, ServiceShare
+from covergate.eligibility.service_types import VISITS
+from covergate.eligibility.sourced import Sources
+from covergate.eligibility.summary.cells import (
+    FEEDS,
+    NO_VALUE,
+    STATED_IN,
+    YEARLY,
+    Cell,
+    SummaryNotes,
+    agreed_cell,
+    or_else,
+)
+from covergate.eligibility.summary.cost_question import (
     OF_PHYSICIANS,
     OF_SOMETHING_ELSE,
     OF_THE_PLAN,
@@ -16,18 +36,7 @@ from covergate.eligibility.cost_question import (
     most_specific,
     nearest_of,
 )
-from covergate.eligibility.cost_shares import (
-    SHARING,
-    authorization_among,
-    deductible_applies,
-    need_of,
-    places,
-    sources_of,
-)
-from covergate.eligibility.denials import heard
-from covergate.eligibility.result import Benefit, Quantity, ServiceShare
-from covergate.eligibility.service_types import VISITS
-from covergate.eligibility.sourced import Sources
+from covergate.eligibility.summary.denials import heard
 from covergate.eligibility.terms import AuthorizationNeed, Kind, MatchedBy, Network, Unit, WhyNull
 
 
@@ -96,7 +105,7 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     nearest = most_specific(nearest_of(fitting, question))
     if min(distance_to(row, question) for row in near) < distance_to(nearest[0], question):
         return Cell(why_null=_why_not(near, part))
-    return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part)
+    return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part, question.codes)
 
 
 def _of_the_kind(
@@ -120,7 +129,7 @@ def _of_the_kind(
         return None
     stating = most_specific([row for row in apart if getattr(row, part) is not None])
     if distance_to(nearest[0], question) == 0:
-        return agreed_cell(stating, part) if stating else NO_VALUE
+        return agreed_cell(stating, part, question.codes) if stating else NO_VALUE
     if {getattr(row, part) for row in stating} == of_any_kind:
         return None
     return Cell(why_null=WhyNull.SEVERAL_SHARES)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from covergate.eligibility.cells import ACCUMULATED
 from covergate.eligibility.cost_shares import places
 from covergate.eligibility.inquiry import Service
 from covergate.eligibility.places import places_of
 from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import Benefit
-from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of
+from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of, types_of_claim
+from covergate.eligibility.summary.cells import ACCUMULATED
 from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, ProviderKind
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 
@@ -31,6 +31,20 @@ class SharedCostQuestion:
     places: frozenset[BenefitPlace] = frozenset()
     provider_kind: ProviderKind | None = None
     network: Network | None = None
+    elsewhere: frozenset[str] = frozenset()
+    """Service types that another payer has."""
+
+    @property
+    def codes(self) -> frozenset[str]:
+        return self.procedures | self.service_types
+
+    @property
+    def nearest_elsewhere(self) -> int:
+        """How far the nearest service type is that another payer has."""
+        if not self.service_types.isdisjoint(self.elsewhere):
+            return 0
+        places = (place for place, code in enumerate(self.family, start=1) if code in self.elsewhere)
+        return next(places, OF_SOMETHING_ELSE)
 
     @property
     def is_of_another_line(self) -> bool:
@@ -42,15 +56,19 @@ class SharedCostQuestion:
         return not VISITS.isdisjoint(self.family) or not VISITS.isdisjoint(self.service_types)
 
 
-def question_of(service: Service, codes: ServiceCodes, in_network: bool | None) -> SharedCostQuestion:
+def question_of(
+    service: Service, codes: ServiceCodes, in_network: bool | None, elsewhere: frozenset[str] = frozenset()
+) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
+    service_types = types_of_claim(service)
     return SharedCostQuestion(
         procedures=frozenset(code for kind, code in codes if kind is CodeType.PROCEDURE),
-        service_types=frozenset(code for kind, code in codes if kind is CodeType.SERVICE_TYPE) - {WHOLE_PLAN},
-        family=family_of(service),
+        service_types=service_types,
+        family=family_of(service, service_types),
         places=places_of(service.place_of_service_code),
         provider_kind=provider_kind_of(service.specialty),
         network=network,
+        elsewhere=elsewhere,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ LEVEL_NAMES: dict[Level, str] = {
     Level.FAMILY: "family",
     Level.UNKNOWN: "unknown_level",
 }
+PERSONAL_LEVELS = (Level.INDIVIDUAL, Level.EMPLOYEE_ONLY)
+"""Of one person; the employee's, where only the employee is covered."""
 ACCUMULATED = (Kind.DEDUCTIBLE, Kind.OUT_OF_POCKET_MAX)
 FIGURES = ("total", "used", "remaining")
 STATED_IN: dict[Kind, tuple[str, ...]] = {
@@ -77,16 +79,26 @@ class SummaryNotes:
         )
 
 
-def agreed_cell(rows: Sequence[Benefit], part: str) -> Cell[Any]:
-    """The value on which all agree. Different values under different conditions are several shares and no conflict."""
+def agreed_cell(rows: Sequence[Benefit], part: str, asked: frozenset[str]) -> Cell[Any]:
+    """The value on which all agree. Different values under different conditions are several shares and no conflict.
+
+    So are those of different codes: an office visit and psychotherapy, asked about together, do not contradict each other.
+    """
     if len({getattr(row, part) for row in rows}) == 1 and len({row.tier for row in rows}) == 1:
         return Cell(getattr(rows[0], part), tuple(rows))
-    conditions: defaultdict[str, set[Any]] = defaultdict(set)
+    conditions: defaultdict[tuple[str, str | None], set[Any]] = defaultdict(set)
     for row in rows:
-        conditions[_condition(row)].add(getattr(row, part))
+        for code in _codes(row, asked) or (None,):
+            conditions[_condition(row), code].add(getattr(row, part))
     contradicted = any(len(values) > 1 for values in conditions.values())
     return Cell(rows=tuple(rows), why_null=WhyNull.CONFLICT if contradicted else WhyNull.SEVERAL_SHARES)
 
 
 def _condition(row: Benefit) -> str:
     return repr((row.tier, row.period, sorted(places(row)), row.provider_kind, row.insurance_type, row.plan_name))
+
+
+def _codes(row: Benefit, asked: frozenset[str]) -> Collection[str]:
+    """The asked ones of a row's codes, or all if none is asked by name."""
+    own = row.procedure_codes or row.service_type_codes
+    return asked.intersection(own) or own

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from covergate.eligibility.cells import FIGURES, LEVEL_NAMES, NO_VALUE, YEARLY, Cell, SummaryNotes
-from covergate.eligibility.cost_question import OF_PHYSICIANS, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.cost_shares import is_general
 from covergate.eligibility.result import Accumulator, Benefit, ByLevel
-from covergate.eligibility.terms import Kind, Network, WhyNull
+from covergate.eligibility.summary.cells import (
+    FIGURES,
+    LEVEL_NAMES,
+    NO_VALUE,
+    PERSONAL_LEVELS,
+    YEARLY,
+    Cell,
+    SummaryNotes,
+)
+from covergate.eligibility.summary.cost_question import OF_PHYSICIANS, SharedCostQuestion, distance_to, nearest_of
+from covergate.eligibility.terms import Kind, Level, Network, WhyNull
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 _NOTHING = Decimal(0)
@@ -47,7 +55,7 @@ def by_level(
     """The cells, and by their names the rows that they were taken from."""
     if not rows:
         return ByLevel(), {}
-    cells = {name: _accumulated([row for row in rows if row.level is level]) for level, name in LEVEL_NAMES.items()}
+    cells = {name: _accumulated(_of_level(rows, level)) for level, name in LEVEL_NAMES.items()}
     stated: dict[str, Accumulator] = {}
     for name, cell in cells.items():
         path = f"{kind}.{name}"
@@ -66,6 +74,13 @@ def by_level(
         embedded=False if "family" in stated and not of_persons else None,
         effective_remaining=min(left) if left and not unclear else None,
     ), {name: cell.rows for name, cell in cells.items() if cell.value is not None}
+
+
+def _of_level(rows: list[Benefit], level: Level) -> list[Benefit]:
+    """Where nothing is stated for individuals, the amount of "employee only" is the person's."""
+    levels = PERSONAL_LEVELS if level is Level.INDIVIDUAL else (level,)
+    found = ([row for row in rows if row.level is one] for one in levels)
+    return next((of_level for of_level in found if of_level), [])
 
 
 def _accumulated(rows: list[Benefit]) -> Cell[Accumulator]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from covergate.eligibility.accumulators import by_level, is_of_the_plan
-from covergate.eligibility.cells import ACCUMULATED, FEEDS, STATED_IN, Cell, SummaryNotes, agreed_cell
-from covergate.eligibility.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to, nearest_of
 from covergate.eligibility.cost_shares import authorization_among, is_anywhere, is_general, need_of, places
 from covergate.eligibility.result import Benefit, NetworkSummary
-from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Level, Network, WhyNull
+from covergate.eligibility.summary.accumulators import by_level, is_of_the_plan
+from covergate.eligibility.summary.cells import (
+    ACCUMULATED,
+    FEEDS,
+    PERSONAL_LEVELS,
+    STATED_IN,
+    Cell,
+    SummaryNotes,
+    agreed_cell,
+)
+from covergate.eligibility.summary.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to, nearest_of
+from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, Network, WhyNull
 from covergate.eligibility.x12.codes import INACTIVE
 
 
@@ -45,7 +53,7 @@ def network_summary(
             kind,
             notes,
             # Also one without a figure that could be read says that there is one.
-            of_persons=any(row.kind is kind and row.level is Level.INDIVIDUAL for row in rows),
+            of_persons=any(row.kind is kind and row.level in PERSONAL_LEVELS for row in rows),
         )
         for kind in ACCUMULATED
     }
@@ -127,4 +135,4 @@ def _general(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind, 
     beside = [row for row in in_office if distance_to(row, question) == distance_to(nearest[0], question)]
     if beside and {getattr(row, part) for row in beside} != {getattr(row, part) for row in nearest}:
         return Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
-    return agreed_cell(nearest, part)
+    return agreed_cell(nearest, part, question.codes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covergate.eligibility.cells import FEEDS
-from covergate.eligibility.cost_question import OF_THE_PLAN, SharedCostQuestion, distance_to
 from covergate.eligibility.cost_shares import SHARING, is_anywhere
 from covergate.eligibility.result import Benefit
+from covergate.eligibility.summary.cells import FEEDS
+from covergate.eligibility.summary.cost_question import OF_SOMETHING_ELSE, OF_THE_PLAN, SharedCostQuestion, distance_to
 from covergate.eligibility.terms import Kind, Network
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE
 
@@ -43,7 +43,8 @@ def heard(
     """
     feeding = [row for row in near if network in FEEDS[row.network]]
     denied = [row for row in denials if row.network in (network, Network.BOTH, Network.UNKNOWN)]
-    if not denied:
+    barrier = min((distance_to(row, question) for row in denied), default=question.nearest_elsewhere)
+    barrier = min(barrier, question.nearest_elsewhere)
+    if barrier == OF_SOMETHING_ELSE:
         return feeding
-    barrier = min(distance_to(row, question) for row in denied)
     return [row for row in feeding if row.kind not in SHARING or distance_to(row, question) <= barrier]

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from covergate.eligibility.accumulators import accumulating
-from covergate.eligibility.cells import ACCUMULATED, LEVEL_NAMES, SummaryNotes
-from covergate.eligibility.cost_question import OF_SOMETHING_ELSE, SharedCostQuestion, distance_to
-from covergate.eligibility.denials import denials_in, heard
-from covergate.eligibility.network_summary import network_summary
 from covergate.eligibility.result import Benefit, NetworkSummary, ServiceShare, Summary, Warning_
-from covergate.eligibility.service_share import service_share
+from covergate.eligibility.summary.accumulators import accumulating
+from covergate.eligibility.summary.cells import ACCUMULATED, LEVEL_NAMES, SummaryNotes
+from covergate.eligibility.summary.cost_question import OF_SOMETHING_ELSE, SharedCostQuestion, distance_to
+from covergate.eligibility.summary.denials import denials_in, heard
+from covergate.eligibility.summary.network_summary import network_summary
+from covergate.eligibility.summary.service_share import service_share
 from covergate.eligibility.terms import Network, WhyNull
 
 
