@@ -179,6 +179,9 @@ def _stored() -> Book:
 BOOK = _stored()
 
 
+_JOINTS = re.compile("[,/;|\n]")
+
+
 def fold_text(text: str) -> str:
     """The form in which texts are compared: lower case, single blanks, straight quotes, no full stop at the end."""
     return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold().split()).rstrip(". ")
@@ -252,13 +255,13 @@ class _Reader:
         return looked_up
 
     def _parts(self, text: str) -> list[list[_Match]]:
-        """The text as a whole, or else cut at commas and slashes: Aetna joins its phrases so."""
+        """The text as a whole, or else cut where payers and vendors join phrases."""
         if len(text) > _LONGEST:
             return [[]]
         whole = self.book.find(fold_text(text))
-        if whole or not ("," in text or "/" in text):
+        if whole or _JOINTS.search(text) is None:
             return [whole]
-        return [self.book.find(fold_text(part)) for part in re.split("[,/]", text) if part.strip()] or [[]]
+        return [self.book.find(fold_text(part)) for part in _JOINTS.split(text) if part.strip()] or [[]]
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
