@@ -42,7 +42,7 @@ from covergate.eligibility.warning import warning
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.6"
+MAPPING_VERSION = "2026-11-28.7"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 
