@@ -37,6 +37,7 @@ BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
     BillToReason.MANAGED_CARE: WarningCode.MANAGED_CARE_PLAN_PAYS,
     BillToReason.CARVE_OUT: WarningCode.CARVED_OUT,
 }
+_MEDICAL_CARE = "1"
 _PAYS_AFTER_OTHERS = frozenset({Program.MEDICAID, Program.MEDICAID_MCO})
 _NOT_BESIDE = frozenset({OtherCoverageKind.MSP, OtherCoverageKind.MEDICARE_ADVANTAGE, OtherCoverageKind.MANAGED_CARE})
 """Kinds of coverage with a reason of their own: they pay instead of this payer, or by the rules of Medicare."""
@@ -72,11 +73,8 @@ def billing_of(
     itself = _names_of(answer, inquiry)
     others = [one for one in answer.other_coverage if _concerns(one, inquiry) and not _is_one_of(one.payer, itself)]
     named_elsewhere = _service_types(elsewhere) - _service_types(rows)
-    entities = [
-        one
-        for one in answer.related_entities
-        if not _is_one_of(one, itself) and frozenset(one.service_type_codes) not in named_elsewhere
-    ]
+    every = [one for one in answer.related_entities if not _is_one_of(one, itself)]
+    entities = [one for one in every if frozenset(one.service_type_codes) not in named_elsewhere]
     # A commercial plan hands nobody over to another's: beside it a managed care plan is other insurance.
     is_commercial = program is Program.MEDICAL and answer.plan.type in COMMERCIAL_TYPES
     meant = [_until_priced(codes, rows) for codes in services_meant(inquiry.service)]
@@ -106,7 +104,8 @@ def billing_of(
         or _first_unnamed(answer, inquiry),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
-        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant))
+        or _entities(BillToReason.MANAGED_CARE, [] if meant else _with_medical_care(every, program)),
         _entities(BillToReason.CARVE_OUT, carved),
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
@@ -224,6 +223,13 @@ def _of_role(entities: Sequence[RelatedEntity], role: Role, meant: Sequence[tupl
     of_role = [one for one in entities if one.role is role]
     named = [one for one in of_role if _named_for(one, meant)]
     return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
+
+
+def _with_medical_care(entities: Sequence[RelatedEntity], program: Program) -> list[RelatedEntity]:
+    """Who asks Medicaid for nothing in particular asks for medical care: the plan that has it, though named apart."""
+    if program not in _PAYS_AFTER_OTHERS:
+        return []
+    return [one for one in entities if one.role is Role.MANAGED_CARE and _MEDICAL_CARE in one.service_type_codes]
 
 
 def _named_for(one: RelatedEntity, meant: Sequence[tuple[str, ...]]) -> set[str]:

@@ -34,6 +34,7 @@ from covergate.eligibility.plan_of_service import answer_of_plan, line_of_plans,
 from covergate.eligibility.plans import holds, plans_in
 from covergate.eligibility.result import Result, Warning_
 from covergate.eligibility.sentinels import without_sentinels
+from covergate.eligibility.sessions import of_the_session
 from covergate.eligibility.summary.cost_question import question_of
 from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import Coverage, Network, Outcome, OutcomeReason, Program, WarningCode
@@ -41,7 +42,7 @@ from covergate.eligibility.warning import warning
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.6"
+MAPPING_VERSION = "2026-11-28.7"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 
@@ -65,7 +66,8 @@ def derive(
     America/New_York on which the answer is read. `of_request`: warnings about the request.
     """
     answer = apply_phrases(without_sentinels(answer))
-    benefits = in_order(of_the_age(answer.benefits, inquiry.patient.date_of_birth, inquiry.service_date))
+    rows = of_the_session(answer.benefits, inquiry.service.procedure_codes)
+    benefits = in_order(of_the_age(rows, inquiry.patient.date_of_birth, inquiry.service_date))
     plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = answer_of_plan(answer, benefits, plans)
     coverage, warnings = coverage_on_the_day(answer, inquiry, today)

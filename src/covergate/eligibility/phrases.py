@@ -366,10 +366,15 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: frozenset[str]) -> s
         said = [] if is_heading else _said(row, texts, name)
         if united is not None and name in united:
             said += [(united[name], one) for _, one in general or listed if one.values.get(name) == united[name]]
-        # A row that lists all its tiers is as wide as they are.
+        # A row that lists all its tiers, or every kind of provider, is as wide as they are.
+        if not listed and {value for value, _ in said} == _EVERY_KIND:
+            continue
         if said and not gained.add(name, said) and name != "tier":
             narrowing |= {text.text for text in texts if name in text.fields}
     return narrowing
+
+
+_EVERY_KIND = frozenset(ProviderKind)
 
 
 def _narrows(match: _Match, row: Benefit) -> bool:

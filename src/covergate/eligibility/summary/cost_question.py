@@ -131,6 +131,13 @@ def fits(row: Benefit, question: SharedCostQuestion) -> bool:
     return not where or bool(where & question.places)
 
 
+def is_elsewhere(row: Benefit, question: SharedCostQuestion) -> bool:
+    """Whether the row holds at other places alone. What a visit costs in the office may be what it costs by video."""
+    where = places(row)
+    asked = question.places - {BenefitPlace.TELEHEALTH}
+    return bool(where and asked) and where.isdisjoint(question.places)
+
+
 def most_specific(rows: list[Benefit]) -> list[Benefit]:
     most = max((_specific(row) for row in rows), default=0)
     return [row for row in rows if _specific(row) == most]

@@ -33,6 +33,7 @@ from covergate.eligibility.summary.cost_question import (
     SharedCostQuestion,
     distance_to,
     fits,
+    is_elsewhere,
     most_specific,
     nearest_of,
 )
@@ -103,7 +104,8 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     if not fitting:
         return Cell(why_null=_why_not(near, part)) if near else NO_VALUE
     nearest = most_specific(nearest_of(fitting, question))
-    if min(distance_to(row, question) for row in near) < distance_to(nearest[0], question):
+    nearer = [row for row in near if distance_to(row, question) < distance_to(nearest[0], question)]
+    if any(not is_elsewhere(row, question) for row in nearer):
         return Cell(why_null=_why_not(near, part))
     return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part, question.codes)
 
