@@ -293,6 +293,13 @@ def test_a_limit_that_was_met_is_asked_about() -> None:
     assert answered(Q.WHAT_TO_COLLECT, shown) == (None, Confidence.DERIVED)
 
 
+def test_of_a_copay_of_nothing_nobody_is_asked_although_the_limit_was_met() -> None:
+    met = {**NO_LEVELS, "individual": {"total": "3000.00", "used": None, "remaining": "0.00"}}
+    shown = result(summary={"service": service(copay="0.00", coinsurance_percent=0), "in": cell(out_of_pocket_max=met)})
+    collected, confidence = answered(Q.WHAT_TO_COLLECT, shown)
+    assert (collected["amount"], confidence) == ("0.00", Confidence.DERIVED)
+
+
 def test_answers_depend_on_the_result_alone_and_not_on_the_order_of_its_rows() -> None:
     rows = [
         benefit("deductible", **LEFT, sources={"remaining": [f"/exchanges/0/body/{number}"]}, notes=[str(number)])
