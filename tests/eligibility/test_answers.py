@@ -25,6 +25,16 @@ LEFT = {"total": "1000.00", "used": None, "remaining": "250.00"}
 NO_LEVELS = {"individual": None, "family": None, "unknown_level": None}
 
 
+SHARE: dict[str, Any] = {
+    "network": "in",
+    "place": None,
+    "copay": None,
+    "coinsurance_percent": None,
+    "deductible_applies": None,
+    "limited_to": [],
+}
+
+
 def benefit(kind: str, **fields: Any) -> dict[str, Any]:
     return {"kind": kind, "network": "in", "level": "individual", **fields}
 
@@ -160,6 +170,32 @@ def test_in_network_by_element_or_phrase(said: bool) -> None:
 def test_the_copay_of_this_visit(summary: dict[str, Any], copay: str | None, confidence: Confidence) -> None:
     given, seen = answered(Q.COPAY_FOR_THIS_VISIT, result(summary=summary))
     assert (given and given["copay"], seen) == (copay, confidence)
+
+
+@pytest.mark.parametrize(
+    ("limited_to", "copay", "codes", "confidence"),
+    [
+        (["SPECIALIST"], "40.00", ["98"], Confidence.DERIVED),
+        (["SPECIALIST"], "30.00", ["98"], Confidence.STATED),
+        (["SPECIALIST"], "40.00", ["MH"], Confidence.STATED),
+        ([], "40.00", ["98"], Confidence.STATED),
+    ],
+)
+def test_an_amount_beside_another_under_the_payers_own_words_is_not_stated_of_the_visit(
+    limited_to: list[str], copay: str, codes: list[str], confidence: Confidence
+) -> None:
+    general = {**SHARE, "copay": "30.00", "service_type_codes": ["98"], "sources": {"copay": ["/1"]}}
+    other = {
+        **SHARE,
+        "copay": copay,
+        "service_type_codes": codes,
+        "limited_to": limited_to,
+        "sources": {"copay": ["/2"]},
+    }
+    asked = service(copay="30.00", matched_by="code", sources={"copay": ["/1"]})
+    shown = result(summary={"service": asked}, cost_shares=[general, other])
+    answer, told = answered(Q.COPAY_FOR_THIS_VISIT, shown)
+    assert (answer["copay"], told) == ("30.00", confidence)
 
 
 def test_what_is_left_is_stated_for_the_providers_network_only() -> None:

@@ -24,6 +24,7 @@ Whatever a case says, each pointer in `sources` must resolve in the raw document
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -356,8 +357,12 @@ def numbers_agree(value: str | float, pointed: list[Any]) -> bool:
 
 
 def decimal(value: Any) -> Decimal | None:
-    """A number as vendors write it; None for a value that only qualifies one, such as a code."""
+    """A number as vendors write it, or people say it; None for a value that only qualifies one, such as a code."""
     text = str(value)
+    if text.casefold() in ("met", "no deductible"):
+        return Decimal(0)
+    if said := re.fullmatch(r"(\$?[0-9][0-9,.]*%?) [a-z, -]+", text):
+        text = said[1]
     for sign in "$%, ":
         text = text.replace(sign, "")
     try:

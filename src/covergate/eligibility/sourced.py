@@ -108,7 +108,10 @@ def money(value: str | int | float | Decimal | None) -> Decimal | None:
 
 
 def percent(value: str | int | float | Decimal | None, *, fraction: bool = False) -> Decimal | None:
-    """The patient's share, 0-100, exact; None for anything else. `fraction` if the vendor writes 0.1 for ten percent."""
+    """The patient's share, 0-100, exact; None for anything else.
+
+    `fraction` if the vendor writes 0.1 for ten percent; what carries a percent sign is none.
+    """
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -117,5 +120,5 @@ def percent(value: str | int | float | Decimal | None, *, fraction: bool = False
         return None
     if not share.is_finite():
         return None
-    share = share * 100 if fraction else share
+    share = share * 100 if fraction and "%" not in str(value) else share
     return share.normalize() if 0 <= share <= 100 else None

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
-from covergate.eligibility.sourced import Sourced, money, pointer
+from covergate.eligibility.sourced import Sourced, money, percent, pointer
 from covergate.eligibility.sourced import row as row
 
 _T = TypeVar("_T")
+
+_NOTHING = Decimal("0.00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,58 @@ def unexplained_word(status: Any) -> str:
     return status_word(status) or "not a word"
 
 
+_WORDED = re.compile(
+    r"(?P<number>\$? ?[0-9][0-9,]*(?:\.[0-9]+)? ?%?)"
+    r"(?: (?:co-?pay(?:ment)?|co-?insurance))?(?: (?:per|each|a|every) (?:office )?(?:visit|session))?"
+    r"(?:[,;]? \(?(?:"
+    r"(?P<applies>after(?: the)? deductible(?: is met)?|deductible applies|subject to(?: the)? deductible)"
+    r"|(?P<waived>(?:the )?deductible (?:is )?(?:waived|does not apply)|no deductible|not subject to(?: the)? deductible)"
+    r")\)?)?"
+)
+"""An amount or a share with the words that a person puts around it: "20% after deductible", "$25 copay per visit"."""
+
+
+def number_in_words(value: Any) -> Any:
+    """The number of such words; anything else as it is, for whoever reads numbers."""
+    match = _worded(value)
+    return match["number"] if match else value
+
+
+def waived_in_words(value: Any) -> bool | None:
+    """Whether words around an amount say that the deductible is waived for it."""
+    match = _worded(value)
+    return None if match is None or match.lastgroup == "number" else match.lastgroup == "waived"
+
+
+def _worded(value: Any) -> re.Match[str] | None:
+    return _WORDED.fullmatch(" ".join(value.casefold().split())) if is_text(value) else None
+
+
+def whole_percent(value: Any) -> Decimal | None:
+    """A share that the vendor writes in whole percents. One up to 1 without a percent sign may be a fraction: it is none."""
+    share = percent(value)
+    is_doubtful = share is not None and 0 < share <= 1 and "%" not in str(value)
+    return None if is_doubtful else share
+
+
+_NO_LIMIT = re.compile(r"unlimited|no (?:limit|maximum|(?:out[ -]of[ -]pocket|oop)(?: max(?:imum)?| limit)?)")
+
+
+def no_limit(value: Any) -> bool | None:
+    """Words in place of a limit that say that there is none."""
+    return True if is_text(value) and _NO_LIMIT.fullmatch(" ".join(value.casefold().split())) else None
+
+
+def is_met(value: Any) -> bool | None:
+    """A word in place of what is used or left of a limit: nothing is left."""
+    return True if is_text(value) and value.strip().casefold() in ("met", "satisfied", "fully met") else None
+
+
 def remaining(value: Any) -> Decimal | None:
-    """An amount that is left: below zero, nothing is."""
+    """An amount that is left: below zero, nothing is, nor of a limit that is met."""
     written = str(value).strip()
     negative = written.startswith("-") and money(written[1:]) is not None
-    return Decimal("0.00") if negative else money(value)
+    return _NOTHING if negative or is_met(value) else money(value)
 
 
 def unreadable(
@@ -112,24 +161,31 @@ def is_bare_number(value: Any) -> bool | None:
     return looks_like_a_number(value) and (None if any(map(str.isalpha, str(value))) else True)
 
 
-def iso_date(value: Any) -> date | None:
-    return _day(value, _ISO_DATE)
+_DAYS = (
+    re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{1,2})-(?P<day> ?[0-9]|[0-9]{2})(?:[T ][0-9].*)?"),
+    re.compile(r"(?P<month>[0-9]{1,2})([/-])(?P<day> ?[0-9]|[0-9]{2})\2(?P<year>[0-9]{4})"),
+    re.compile(r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"),
+)
+"""ISO 8601, the American order, X12. A vendor's document names one of them, and its answers may come in another."""
 
 
-def american_date(value: Any) -> date | None:
-    return _day(value, _AMERICAN_DATE)
-
-
-_ISO_DATE = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{1,2})-(?P<day> ?[0-9]|[0-9]{2})")
-_AMERICAN_DATE = re.compile(r"(?P<month>[0-9]{1,2})/(?P<day> ?[0-9]|[0-9]{2})/(?P<year>[0-9]{4})")
-
-
-def _day(value: Any, form: re.Pattern[str]) -> date | None:
-    match = form.fullmatch(value.strip()) if isinstance(value, str) else None
+def stated_day(value: Any) -> date | None:
+    match = (
+        next((found for form in _DAYS if (found := form.fullmatch(value.strip()))), None) if is_text(value) else None
+    )
     try:
         return date(int(match["year"]), int(match["month"]), int(match["day"])) if match else None
     except ValueError:
         return None
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str)
+
+
+def looks_like_a_day(value: Any) -> bool | None:
+    """Whether something stands there that should have been a day; zeros and words alone stand for none."""
+    return True if is_text(value) and re.search("[1-9]", value) else None
 
 
 def iso_instant(value: str | None, latest: datetime) -> datetime:

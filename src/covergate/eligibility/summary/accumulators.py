@@ -102,6 +102,9 @@ def _accumulated(rows: list[Benefit]) -> Cell[Accumulator]:
             figures[name] = values.pop()
     if is_impossible(figures.get("total"), figures.get("used"), figures.get("remaining")):
         return Cell(rows=tuple(candidates), why_null=WhyNull.CONFLICT)
+    if "total" in figures and "used" in figures:
+        # What is used may be stated once for both networks, apart from their totals.
+        figures.setdefault("remaining", max(figures["total"] - figures["used"], _NOTHING))
     shared = sorted({other for row in candidates for other in row.shared_with})
     includes = {row.includes_deductible for row in candidates} - {None}
     accumulator = Accumulator(

@@ -8,8 +8,8 @@ The answers are about the provider of the inquiry, but no benefit says in which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,10 +18,22 @@ from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
 from covergate.eligibility.sentinels import means_no_limit
-from covergate.eligibility.sourced import Sourced, money, percent, pointer
+from covergate.eligibility.sourced import Sourced, money, pointer
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
 from covergate.eligibility.warning import warning
-from covergate.vendors.document import Node, is_bare_number, iso_instant, row
+from covergate.vendors.document import (
+    Node,
+    is_bare_number,
+    is_met,
+    is_text,
+    iso_instant,
+    no_limit,
+    number_in_words,
+    row,
+    stated_day,
+    waived_in_words,
+    whole_percent,
+)
 from covergate.vendors.flow import Reply
 from covergate.vendors.health_harbor.codes import MAXIMUMS, PLAN_TYPES, CallState, call_state
 
@@ -31,6 +43,8 @@ _KNOWN_RESULTS = frozenset({"plan_information", "maximums", "procedure_codes", "
 _MOST_OTHERS, _LONGEST_OTHER, _DEEPEST_OTHER = 50, 500, 4
 """Of other answers become notes: so many, of so many characters each, and so deep at most."""
 
+_PLAN_QUESTIONS = ("is_active", "is_provider_in_network", "is_primary_insurance", "is_calendar_year_plan")
+_CODE_QUESTIONS = ("is_covered", "is_prior_auth_required", "is_deductible_waived")
 _AMOUNTS = [field for name in MAXIMUMS for field in (name, f"{name}_used")]
 
 _TELLING_FIELDS: dict[str, FailureCode] = {
@@ -88,12 +102,18 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     unreadable += _impossible(results.at("maximums"), money, *_AMOUNTS)
     for _, details in pairs:
         unreadable += _impossible(details, money, "copay_amount")
-        unreadable += _impossible(details, percent, "coinsurance_percentage")
+        unreadable += _impossible(details, whole_percent, "coinsurance_percentage")
     services = [_service(code, details) for code, details in pairs]
     maximums = results.at("maximums")
     notes = [
-        *_unread(plan, _day, "effective_date", "termination_date"),
-        *_unread(maximums, money, *_AMOUNTS),
+        *_unread(plan, stated_day, "effective_date", "termination_date"),
+        *_unread(plan, _is_plain, *_PLAN_QUESTIONS),
+        *_unread(maximums, _figure, *_AMOUNTS),
+        *(
+            f"{code.text('procedure_code').value} {words}"
+            for code, details in pairs
+            for words in _unread(details, _is_plain, *_CODE_QUESTIONS)
+        ),
     ]
     notes += _other_answers(results)
     if summary := body.text("summary").value:
@@ -159,8 +179,8 @@ def _plan(plan: Node) -> Plan:
             type_name=plan_type,
             is_calendar_year=plan.read("is_calendar_year_plan", _yes_or_no),
             is_primary=plan.read("is_primary_insurance", _yes_or_no),
-            starts_on=plan.read("effective_date", _day),
-            ends_on=plan.read("termination_date", _day),
+            starts_on=plan.read("effective_date", stated_day),
+            ends_on=plan.read("termination_date", stated_day),
         )
     )
 
@@ -169,17 +189,34 @@ def _maximums(maximums: Node, plan: Node) -> list[Benefit]:
     period = plan.read("is_calendar_year_plan", lambda value: Period.CALENDAR_YEAR if value is True else None)
     benefits: list[Benefit] = []
     for name, (kind, level) in MAXIMUMS.items():
-        total, used = maximums.read(name, money), maximums.read(f"{name}_used", money)
-        if total or used:
-            amounts = row(total=total, used=used, remaining=_difference(total, used), period=period)
+        total, used = maximums.read(name, _total_of[kind]), maximums.read(f"{name}_used", money)
+        met, unlimited = maximums.read(f"{name}_used", is_met), maximums.read(name, no_limit)
+        if total or used or unlimited:
+            left = _difference(total, used) | met.then(lambda _: _NOTHING)
+            amounts = row(total=total, used=used, remaining=left, unlimited=unlimited, period=period)
             benefits.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, **amounts))
     return benefits
+
+
+def _deductible(value: Any) -> Decimal | None:
+    return _NOTHING if is_text(value) and _NO_DEDUCTIBLE.fullmatch(value.strip().casefold()) else money(value)
+
+
+def _figure(value: Any) -> Decimal | bool | None:
+    """Anything that is read in the place of a maximum, or of what is used of it."""
+    found: tuple[Decimal | bool | None, ...] = (_deductible(value), no_limit(value), is_met(value))
+    return next((one for one in found if one is not None), None)
+
+
+_NOTHING = Decimal("0.00")
+_NO_DEDUCTIBLE = re.compile(r"(there is )?no deductible")
+_total_of: dict[Kind, Callable[[Any], Decimal | None]] = {Kind.DEDUCTIBLE: _deductible, Kind.OUT_OF_POCKET_MAX: money}
 
 
 def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Decimal]:
     if total.value is None or used.value is None or means_no_limit(total.value):
         return Sourced(None)
-    return Sourced(max(total.value - used.value, Decimal("0.00")), total.pointers + used.pointers)
+    return Sourced(max(total.value - used.value, _NOTHING), total.pointers + used.pointers)
 
 
 def _pairs(procedures: Node) -> tuple[list[tuple[Node, Node]], list[str]]:
@@ -236,12 +273,13 @@ def _benefits(inquiry: Inquiry, code: Node, details: Node) -> list[Benefit]:
         add(_COVERED[covered.value], authorization_required=authorization)
     for kind, field, key, convert in (
         (Kind.COPAY, "amount", "copay_amount", money),
-        (Kind.COINSURANCE, "percent", "coinsurance_percentage", percent),
+        (Kind.COINSURANCE, "percent", "coinsurance_percentage", whole_percent),
     ):
-        number, words = details.read(key, convert), details.text(key)
+        number, words = details.read(key, number_in_words).then(convert), details.text(key)
         cost: dict[str, Sourced[Any]] = {field: number} if number else {"notes": _as_note(words)}
         if number or words:
-            add(kind, **cost, authorization_required=authorization, deductible_waived=waived)
+            said = waived | details.read(key, waived_in_words)
+            add(kind, **cost, authorization_required=authorization, deductible_waived=said)
     limits = [details.text("frequency_limitations"), details.text("limitations")]
     if any(limits):
         add(Kind.LIMITATION, notes=_as_note(*limits))
@@ -276,15 +314,21 @@ def _impossible(node: Node, convert: Callable[[Any], Any], *fields: str) -> list
 
 
 def _yes_or_no(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
+    """A boolean, or the words of the representative that begin with a plain yes or no."""
+    if isinstance(value, bool):
+        return value
+    match = _YES_OR_NO.match(value.strip().casefold()) if is_text(value) else None
+    return None if match is None else match["no"] is None
 
 
-def _day(value: Any) -> date | None:
-    """`MM-DD-YYYY`."""
-    try:
-        return datetime.strptime(value, "%m-%d-%Y").date() if isinstance(value, str) else None
-    except ValueError:
-        return None
+_YES_OR_NO = re.compile(r"(?:yes|true|(?P<no>no|false))(?=[,.;:]|$)")
+
+
+def _is_plain(value: Any) -> bool | None:
+    """Whether it says nothing beside yes or no."""
+    return (
+        True if isinstance(value, bool) or (is_text(value) and _YES_OR_NO.fullmatch(value.strip().casefold())) else None
+    )
 
 
 def _last_call(details: Node) -> Node:

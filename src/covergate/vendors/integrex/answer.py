@@ -27,7 +27,7 @@ from covergate.eligibility.result import (
     ServiceAnswer,
     Warning_,
 )
-from covergate.eligibility.sourced import Sourced, money, percent, pointers_at
+from covergate.eligibility.sourced import Sourced, money, pointers_at
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, PatientRelationship, Role, WarningCode
 from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.codes import (
@@ -43,7 +43,20 @@ from covergate.eligibility.x12.codes import (
     aaa_failure,
 )
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
-from covergate.vendors.document import Node, iso_date, joined, looks_like_a_number, remaining, row, token
+from covergate.vendors.document import (
+    Node,
+    joined,
+    looks_like_a_day,
+    looks_like_a_number,
+    no_limit,
+    number_in_words,
+    remaining,
+    row,
+    stated_day,
+    token,
+    waived_in_words,
+    whole_percent,
+)
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.integrex import codes
 from covergate.vendors.integrex.fields import Fields
@@ -139,7 +152,7 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
     numbers = {key: fields.read(key, convert) for key, convert in _NUMBERS.items()}
     return Answer(
         coverage=reading.coverage,
-        as_of=fields.read("beginDOS", iso_date).value or question.inquiry.service_date,
+        as_of=fields.read("beginDOS", stated_day).value or question.inquiry.service_date,
         answered_at=answered_at,
         services=_services(fields, reading),
         plan=_plan(fields),
@@ -148,9 +161,9 @@ def _stated(fields: Fields, reading: _CoverageReading, question: Question, answe
         subscriber=subscriber,
         benefits=[
             *_coverage_row(fields, reading),
-            *_limits(numbers),
-            *_shares(numbers, about),
-            *_copays(numbers, about),
+            *_limits(fields, numbers),
+            *_shares(fields, numbers, about),
+            *_copays(fields, numbers, about),
         ],
         related_entities=[
             *_primary_care(fields),
@@ -199,17 +212,19 @@ def _coverage_row(fields: Fields, reading: _CoverageReading) -> list[Benefit]:
 
 _Numbers = Mapping[str, Sourced[Decimal]]
 _NUMBERS: dict[str, Callable[[Any], Decimal | None]] = {
-    **dict.fromkeys((*codes.LIMITS, *codes.COPAYS), money),
+    **dict.fromkeys(codes.LIMITS, money),
     **{f"{key}Remaining": remaining for key in codes.LIMITS},
-    **dict.fromkeys(codes.SHARES, percent),
+    **dict.fromkeys(codes.COPAYS, lambda value: money(number_in_words(value))),
+    **dict.fromkeys(codes.SHARES, lambda value: whole_percent(number_in_words(value))),
 }
 """The keys of all numbers, and how each is read."""
 
 
-def _limits(numbers: _Numbers) -> list[Benefit]:
+def _limits(fields: Fields, numbers: _Numbers) -> list[Benefit]:
     limits = []
     for key, (kind, level, network) in codes.LIMITS.items():
-        amounts = row(total=numbers[key], remaining=numbers[f"{key}Remaining"])
+        unlimited = fields.read(key, no_limit)
+        amounts = row(total=numbers[key], remaining=numbers[f"{key}Remaining"], unlimited=unlimited)
         if amounts["sources"]:
             limits.append(Benefit(kind=kind, applies_to=AppliesTo.PLAN, level=level, network=network, **amounts))
     return limits
@@ -225,21 +240,21 @@ def _another_service(fields: Fields, question: Question) -> Sourced[list[str]]:
     return code.then(lambda stated: [stated] if stated in EB03_NAMES and stated not in usual else None)
 
 
-def _shares(numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
+def _shares(fields: Fields, numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
     applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
         Benefit(
             kind=Kind.COINSURANCE,
             network=network,
             applies_to=applies_to,
-            **row(percent=share, service_type_codes=about),
+            **row(percent=share, service_type_codes=about, deductible_waived=fields.read(key, waived_in_words)),
         )
         for key, network in codes.SHARES.items()
         if (share := numbers[key])
     ]
 
 
-def _copays(numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
+def _copays(fields: Fields, numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
     applies_to = AppliesTo.CODES if about else AppliesTo.UNKNOWN
     return [
         Benefit(
@@ -247,7 +262,7 @@ def _copays(numbers: _Numbers, about: Sourced[list[str]]) -> list[Benefit]:
             description=description,
             provider_kind=provider_kind,
             applies_to=applies_to,
-            **row(amount=amount, service_type_codes=about),
+            **row(amount=amount, service_type_codes=about, deductible_waived=fields.read(key, waived_in_words)),
         )
         for key, (description, provider_kind) in codes.COPAYS.items()
         if (amount := numbers[key])
@@ -261,7 +276,20 @@ def _unreadable(fields: Fields, numbers: _Numbers) -> list[Warning_]:
         if number.value is None and fields.read(key, looks_like_a_number)
         for at in number.pointers
     ]
-    return [warning(WarningCode.RAW_UNPARSABLE, *pointers, detail="amounts")] if pointers else []
+    days = [
+        at
+        for key in _PLAN_DAYS
+        if not (day := fields.read(key, stated_day)) and fields.read(key, looks_like_a_day)
+        for at in day.pointers
+    ]
+    return [
+        warning(WarningCode.RAW_UNPARSABLE, *at, detail=detail)
+        for at, detail in ((pointers, "amounts"), (days, "dates"))
+        if at
+    ]
+
+
+_PLAN_DAYS = ("coverageStartDate", "coverageEndDate")
 
 
 def _plan(fields: Fields) -> Plan:
@@ -274,8 +302,8 @@ def _plan(fields: Fields) -> Plan:
             description=fields.text("planTypeDescription"),
             group_number=fields.text("groupNumber"),
             coverage_level=fields.text("coverageLevelDescription") | level_code,
-            starts_on=fields.read("coverageStartDate", iso_date),
-            ends_on=fields.read("coverageEndDate", iso_date),
+            starts_on=fields.read("coverageStartDate", stated_day),
+            ends_on=fields.read("coverageEndDate", stated_day),
         )
     )
 
@@ -325,7 +353,7 @@ def _patient(fields: Fields) -> Member:
         **row(
             first_name=fields.text("patientFirstName"),
             last_name=fields.text("patientLastName"),
-            date_of_birth=fields.read("patientDOB", iso_date),
+            date_of_birth=fields.read("patientDOB", stated_day),
             gender=_gender(fields, "patientGender"),
             member_id=fields.text("sub.MemberID"),
             address=_address(fields, "patientAddress"),
@@ -337,7 +365,7 @@ def _subscriber(fields: Fields) -> Member | None:
     member = row(
         first_name=fields.text("subFirstName"),
         last_name=fields.text("subLastName"),
-        date_of_birth=fields.read("subscriberDOB", iso_date),
+        date_of_birth=fields.read("subscriberDOB", stated_day),
         gender=_gender(fields, "subscriberGender"),
         address=_address(fields, "subscriberAddress"),
     )
@@ -370,8 +398,11 @@ def _facility(fields: Fields) -> list[RelatedEntity]:
 def _alternate_entity(fields: Fields) -> list[RelatedEntity]:
     category, type_ = fields.text("altCategory"), fields.text("altType")
     roles = (codes.ALTERNATE_ROLES.get(codes.fold(words.value)) for words in (category, type_) if words.value)
+    said = [words for words in (category, type_) if words.value]
+    services = sorted({code for words in said for code in codes.services_named(words.value or "")})
     return _entity(
         next((role for role in roles if role is not None), Role.OTHER),
+        service_type_codes=Sourced(services or None, tuple(at for words in said for at in words.pointers)),
         name=fields.text("altName"),
         category=category,
         type=type_,

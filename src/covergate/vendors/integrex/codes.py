@@ -72,6 +72,22 @@ ALTERNATE_ROLES: dict[str, Role] = {
     "carveout": Role.CARVE_OUT,
 }
 
+# `altCategory` and `altType` may say for which service the alternate payer is the one: X12's EB03 by its word.
+_SERVICES: dict[str, str] = {
+    "behavioral": "MH",
+    "mental": "MH",
+    "psychiatric": "MH",
+    "pharmacy": "88",
+    "prescription": "88",
+    "dental": "35",
+    "vision": "AL",
+}
+
+
+def services_named(words: str) -> set[str]:
+    return {_SERVICES[word] for word in words_of(words) if word in _SERVICES}
+
+
 # The limits: key of the total, as the document spells it; the key of what is left is the same with `Remaining`.
 LIMITS: dict[str, tuple[Kind, Level, Network]] = {
     f"{prefix}{person}{network}": (kind, level, where)

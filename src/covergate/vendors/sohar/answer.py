@@ -42,7 +42,16 @@ from covergate.eligibility.terms import (
 from covergate.eligibility.warning import warning
 from covergate.eligibility.x12.codes import ENTITY_ROLES, LEVELS, PAYER_ORDERS, RELATIONSHIPS
 from covergate.eligibility.x12.names import EB04_NAMES
-from covergate.vendors.document import Node, american_date, remaining, row, text, token, unreadable
+from covergate.vendors.document import (
+    Node,
+    looks_like_a_day,
+    remaining,
+    row,
+    stated_day,
+    text,
+    token,
+    unreadable,
+)
 from covergate.vendors.flow import Question, Reply
 from covergate.vendors.sohar import codes
 from covergate.vendors.sohar.request import sohar_payer_id
@@ -102,12 +111,12 @@ def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
 
 def _coverage(body: Node) -> tuple[Coverage, bool | None, bool, tuple[str, ...]]:
     """(coverage, service_covered, ineligible without a reason that we know, where it is said)."""
-    status, reason = body.read("status", token), body.read("statusReason", token)
+    status, reason = body.read("status", token), _code(body, "statusReason")
     if status.value == codes.COMPLETE_ELIGIBLE:
-        is_denied = reason.value in codes.INELIGIBLE_REASONS
+        is_denied = reason in codes.INELIGIBLE_REASONS
         return (Coverage.UNKNOWN, None, False, ()) if is_denied else (Coverage.ACTIVE, True, False, status.pointers)
-    if reason.value in codes.INELIGIBLE_REASONS:
-        return *codes.INELIGIBLE_REASONS[reason.value], False, reason.pointers
+    if reason in codes.INELIGIBLE_REASONS:
+        return *codes.INELIGIBLE_REASONS[reason], False, (body.at("statusReason").pointer,)
     return Coverage.UNKNOWN, None, True, ()
 
 
@@ -153,7 +162,17 @@ def _unreadable(body: Node) -> list[Warning_]:
         )
         for at in found
     ]
-    return [warning(WarningCode.RAW_UNPARSABLE, *pointers, detail="amounts")] if pointers else []
+    plan = body.at("plan")
+    days = [
+        plan.at(key).pointer
+        for key in ("startDate", "endDate")
+        if not plan.read(key, stated_day) and plan.read(key, looks_like_a_day)
+    ]
+    return [
+        warning(WarningCode.RAW_UNPARSABLE, *at, detail=detail)
+        for at, detail in ((pointers, "amounts"), (days, "dates"))
+        if at
+    ]
 
 
 def _plan(body: Node) -> Plan:
@@ -165,8 +184,8 @@ def _plan(body: Node) -> Plan:
             number=plan.text("number"),
             type=type_,
             network_id=plan.text("networkId"),
-            starts_on=plan.read("startDate", american_date),
-            ends_on=plan.read("endDate", american_date),
+            starts_on=plan.read("startDate", stated_day),
+            ends_on=plan.read("endDate", stated_day),
             group_number=group.text("number"),
             group_name=group.text("name"),
         ),
@@ -191,7 +210,7 @@ def _member(person: Node) -> Member:
         **row(
             first_name=person.text("firstName"),
             last_name=person.text("lastName"),
-            date_of_birth=person.read("dateOfBirth", american_date),
+            date_of_birth=person.read("dateOfBirth", stated_day),
             gender=person.text("gender"),
             member_id=person.text("memberId"),
             address=_address(person.at("address")),
@@ -261,15 +280,20 @@ def _unknown_codes(body: Node) -> list[Warning_]:
 
 def _contradiction(body: Node) -> list[Warning_]:
     """Eligible, with a reason why not."""
-    status, reason = body.read("status", token), body.read("statusReason", token)
-    if status.value != codes.COMPLETE_ELIGIBLE or reason.value not in codes.INELIGIBLE_REASONS:
+    status = body.read("status", token)
+    if status.value != codes.COMPLETE_ELIGIBLE or _code(body, "statusReason") not in codes.INELIGIBLE_REASONS:
         return []
-    return [warning(WarningCode.SEVERAL_PLANS_DISAGREE, *status.pointers, *reason.pointers, detail="status")]
+    said_at = (*status.pointers, body.at("statusReason").pointer)
+    return [warning(WarningCode.SEVERAL_PLANS_DISAGREE, *said_at, detail="status")]
 
 
 def _code(node: Node, key: str) -> str:
-    """The code, "" if nothing is stated that could be one."""
-    return node.read(key, token).value or ""
+    """The code, "" if nothing is stated that could be one. Of Sohar's own words the case does not count."""
+    code = node.read(key, token).value or ""
+    return _CASES[key](code) if key in _CASES else code
+
+
+_CASES = {"networkStatus": str.lower, "statusReason": str.upper}
 
 
 def _tier(value: Any) -> str | None:
