@@ -25,6 +25,16 @@ LEFT = {"total": "1000.00", "used": None, "remaining": "250.00"}
 NO_LEVELS = {"individual": None, "family": None, "unknown_level": None}
 
 
+SHARE: dict[str, Any] = {
+    "network": "in",
+    "place": None,
+    "copay": None,
+    "coinsurance_percent": None,
+    "deductible_applies": None,
+    "limited_to": [],
+}
+
+
 def benefit(kind: str, **fields: Any) -> dict[str, Any]:
     return {"kind": kind, "network": "in", "level": "individual", **fields}
 
@@ -162,6 +172,32 @@ def test_the_copay_of_this_visit(summary: dict[str, Any], copay: str | None, con
     assert (given and given["copay"], seen) == (copay, confidence)
 
 
+@pytest.mark.parametrize(
+    ("limited_to", "copay", "codes", "confidence"),
+    [
+        (["SPECIALIST"], "40.00", ["98"], Confidence.DERIVED),
+        (["SPECIALIST"], "30.00", ["98"], Confidence.STATED),
+        (["SPECIALIST"], "40.00", ["MH"], Confidence.STATED),
+        ([], "40.00", ["98"], Confidence.STATED),
+    ],
+)
+def test_an_amount_beside_another_under_the_payers_own_words_is_not_stated_of_the_visit(
+    limited_to: list[str], copay: str, codes: list[str], confidence: Confidence
+) -> None:
+    general = {**SHARE, "copay": "30.00", "service_type_codes": ["98"], "sources": {"copay": ["/1"]}}
+    other = {
+        **SHARE,
+        "copay": copay,
+        "service_type_codes": codes,
+        "limited_to": limited_to,
+        "sources": {"copay": ["/2"]},
+    }
+    asked = service(copay="30.00", matched_by="code", sources={"copay": ["/1"]})
+    shown = result(summary={"service": asked}, cost_shares=[general, other])
+    answer, told = answered(Q.COPAY_FOR_THIS_VISIT, shown)
+    assert (answer["copay"], told) == ("30.00", confidence)
+
+
 def test_what_is_left_is_stated_for_the_providers_network_only() -> None:
     summary = {"in": cell(deductible={**NO_LEVELS, "individual": LEFT})}
     row = benefit("deductible", **LEFT, sources={"remaining": ["/exchanges/0/body/left"], "total": ["/t"]})
@@ -291,6 +327,13 @@ def test_a_limit_that_was_met_is_asked_about() -> None:
     met = {**NO_LEVELS, "individual": {"total": "3000.00", "used": None, "remaining": "0.00"}}
     shown = result(summary={"service": service(copay="30.00"), "in": cell(out_of_pocket_max=met)})
     assert answered(Q.WHAT_TO_COLLECT, shown) == (None, Confidence.DERIVED)
+
+
+def test_of_a_copay_of_nothing_nobody_is_asked_although_the_limit_was_met() -> None:
+    met = {**NO_LEVELS, "individual": {"total": "3000.00", "used": None, "remaining": "0.00"}}
+    shown = result(summary={"service": service(copay="0.00", coinsurance_percent=0), "in": cell(out_of_pocket_max=met)})
+    collected, confidence = answered(Q.WHAT_TO_COLLECT, shown)
+    assert (collected["amount"], confidence) == ("0.00", Confidence.DERIVED)
 
 
 def test_answers_depend_on_the_result_alone_and_not_on_the_order_of_its_rows() -> None:

@@ -192,7 +192,8 @@ async def _reading_of(gateway: Gateway, verification_id: str) -> tuple[dict[str,
     claimed.verification = replace(v, now=replies[-1][1].at)
     step = step_of(gateway, claimed)
     if step is None:
-        raise NotReadAgain("its vendor or account is not there any more")
+        missing = "its vendor or account is not there"
+        raise NotReadAgain(f"{missing} (test mode: see COVERGATE_SANDBOX_URL)" if v.mode == "test" else missing)
     answered = _answer_in(step, v.attempt.vendor_ref, replies)
     if answered is None:
         raise NotReadAgain("its raw replies make no answer by today's rules")

@@ -15,11 +15,40 @@ from covergate.eligibility.answers.result_reading import (
     pointers_in,
 )
 from covergate.eligibility.answers.rule import AnswerRule, always
+from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import Confidence, Network, QuestionName, WhyNull
 
 
 def _cost_by_code(reading: ResultReading) -> Found | None:
-    return reading.visit_cost if reading.service["matched_by"] == "code" else None
+    return reading.visit_cost if reading.service["matched_by"] == "code" and not _is_one_of_several(reading) else None
+
+
+def _cost_beside_others(reading: ResultReading) -> Found | None:
+    return reading.visit_cost if _is_one_of_several(reading) else None
+
+
+def _is_one_of_several(reading: ResultReading) -> bool:
+    """Whether the payer has another amount for the same service, under words that nobody here understands."""
+    service, shares = reading.service, reading.result["cost_shares"]
+    pointers = {name: set(pointers_at(service["sources"], name)) for name in _AMOUNTS}
+
+    def gives(share: ResultPartJson, name: str) -> bool:
+        return not pointers[name].isdisjoint(pointers_at(share["sources"], name))
+
+    return any(
+        not one["limited_to"]
+        and gives(one, name)
+        and other["limited_to"]
+        and other["network"] == one["network"]
+        and not set(other["service_type_codes"]).isdisjoint(one["service_type_codes"])
+        and other[name] not in (None, one[name])
+        for name in _AMOUNTS
+        for one in shares
+        for other in shares
+    )
+
+
+_AMOUNTS = ("copay", "coinsurance_percent")
 
 
 def _cost_of_visit(reading: ResultReading) -> Found | None:
@@ -118,7 +147,14 @@ COST_RULES: tuple[AnswerRule, ...] = (
     ),
     AnswerRule(
         _Q.COPAY_FOR_THIS_VISIT,
-        "it has one, matched otherwise; or the network has one and nothing was concluded of the service",
+        "it has one, and a share of the same service has another amount under the payer's own words (`limited_to`)",
+        _C.DERIVED,
+        "The general amount: others hold under conditions in the payer's own words; see cost_shares.",
+        _cost_beside_others,
+    ),
+    AnswerRule(
+        _Q.COPAY_FOR_THIS_VISIT,
+        "it has one otherwise; or the network has one and nothing was concluded of the service",
         _C.DERIVED,
         "The payer states it for the service's family or for the whole plan, not for the asked code.",
         _cost_of_visit,

@@ -30,8 +30,10 @@ def _outcome_unknown(reading: ResultReading) -> Found | None:
 
 
 def _limit_met(reading: ResultReading) -> Found | None:
-    left = reading.effective_left("out_of_pocket_max")
-    if reading.visit_cost is None or left is None or Decimal(left):
+    cost, left = reading.visit_cost, reading.effective_left("out_of_pocket_max")
+    if cost is None or left is None or Decimal(left):
+        return None
+    if not Decimal(cost.answer["copay"] or 1) and not cost.answer["coinsurance_percent"]:
         return None
     return Found(None, reading.pointers("out_of_pocket_max", "remaining", left))
 
@@ -112,7 +114,7 @@ COLLECTION_RULES: tuple[AnswerRule, ...] = (
     ),
     AnswerRule(
         _Q.WHAT_TO_COLLECT,
-        "nothing is left of the out-of-pocket maximum",
+        "nothing is left of the out-of-pocket maximum, and the copay is not nothing",
         _C.DERIVED,
         "The out-of-pocket maximum has been met: ask the payer whether the copay is still due.",
         _limit_met,

@@ -43,6 +43,8 @@ def check(question: Question, ref: str) -> Flow:
     body = Node(reply.body, reply.body_pointer)
     if body.read("status", token).value is None:
         raise VendorBroken("no_status", sent=True, reply=reply)
+    if body.read("verificationId", token).value not in (ref, None):
+        raise VendorBroken("the reply is another verification", sent=True, reply=reply)
     outcome = answer_of(body, question, reply.at)
     if outcome is not None:
         return ended(outcome)
