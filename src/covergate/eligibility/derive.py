@@ -33,7 +33,7 @@ from covergate.eligibility.warning import warning
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.7"
+MAPPING_VERSION = "2026-11-28.8"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 
@@ -61,7 +61,7 @@ def derive(
     plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = answer_of_plan(answer, benefits, plans)
     coverage, warnings = coverage_on_the_day(answer, inquiry, today)
-    covered = service_covered_by(answer, inquiry, not_asked)
+    covered = service_covered_by(answer, inquiry, not_asked, coverage)
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
     differing = differences(inquiry, answer.patient, answer.subscriber)
