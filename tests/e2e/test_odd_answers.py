@@ -101,3 +101,18 @@ async def test_of_two_dependents_the_patient_is_answered(house: House) -> None:
     seen = await rested(house, "vsee", "SIBLINGS-odd", subscriber=SUBSCRIBER)
     assert (seen["status"], seen["outcome"]) == ("completed", "eligible")
     assert seen["result"]["patient"]["first_name"].title() == "Jane"
+
+
+async def test_a_rate_limit_in_words_alone_is_waited_out(house: House) -> None:
+    seen = await rested(house, "healthie", "RATELIMITINWORDS-odd")
+    assert (seen["status"], seen["outcome"]) == ("completed", "eligible")
+    assert (await house.submissions_by_member())["RATELIMITINWORDS-odd"] == 1
+    raw = (await house.client.get(f"/v1/verifications/{seen['id']}/raw")).json()
+    errors = [exchange["body"]["errors"] for exchange in raw["exchanges"] if "errors" in exchange["body"]]
+    assert errors == [[{"message": "Too many requests. Please try again later."}]]
+
+
+async def test_a_number_that_is_not_accepted_is_the_patients_to_mend(house: House) -> None:
+    seen = await rested(house, "health_harbor", "NUMBERREFUSED-odd")
+    assert (seen["failure"]["code"], seen["failure"]["fix_by"]) == ("member_id_invalid", "patient")
+    assert [step["code"] for step in seen["next_steps"]] == ["correct_member_id"]

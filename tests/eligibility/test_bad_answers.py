@@ -98,6 +98,29 @@ def test_an_answer_about_somebody_else(change: str, place: str) -> None:
     assert [at.rpartition("/")[2] for at in found.sources] == [place]
 
 
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("NM1*IL*1*OTHER*MARY****MI*X999", Outcome.UNKNOWN),
+        ("NM1*IL*1*OTHER*JANE****MI*X999", Outcome.ELIGIBLE),
+        ("NM1*IL*1*SAMPLE*MARY****MI*X999", Outcome.ELIGIBLE),
+    ],
+    ids=["another name and number", "a new name and a new number of one born that day", "another number"],
+)
+def test_an_answer_about_another_patient_says_nothing_of_this_one(name: str, outcome: Outcome) -> None:
+    one = sample("blue-cross-preferred-care")
+    segments = [name if segment.startswith("NM1*IL") else segment for segment in one.reply["segments"]]
+    derived = read(replace(one, reply={"segments": segments})).derived
+    assert derived is not None
+    assert derived.outcome is outcome
+    assert WarningCode.MEMBER_DATA_DIFFERS in warned(derived)
+    assert (
+        (derived.result.coverage is Coverage.UNKNOWN)
+        is (derived.result.bill_to is None)
+        is (outcome is Outcome.UNKNOWN)
+    )
+
+
 @pytest.mark.parametrize("separator", ["|", ">", "^", ":", "~", " "])
 def test_service_types_apart_by_any_separator(separator: str) -> None:
     one = sample("blue-cross-preferred-care")

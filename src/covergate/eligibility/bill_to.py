@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.cost_shares import SHARING
-from covergate.eligibility.inquiry import Inquiry
+from covergate.eligibility.inquiry import CoverageOrder, Inquiry
 from covergate.eligibility.plans import asked_line, holds, is_inpatient
 from covergate.eligibility.programs import COMMERCIAL_TYPES, line_of
 from covergate.eligibility.result import (
@@ -103,7 +103,7 @@ def billing_of(
             BillToReason.OTHER_PRIMARY,
             _of_the_part([one for one in others if _is_primary(one, program, is_commercial)], inquiry),
         )
-        or _is_not_primary(answer),
+        or _first_unnamed(answer, inquiry),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
         or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
@@ -191,15 +191,6 @@ def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bo
     return one.order == "primary"
 
 
-def _is_not_primary(answer: Answer) -> BillTo | None:
-    """This payer says that it is not the first to pay, and not who is."""
-    if answer.plan.is_primary is not False:
-        return None
-    return BillTo(
-        because=BillToReason.OTHER_PRIMARY, sources={"because": pointers_at(answer.plan.sources, "is_primary")}
-    )
-
-
 _PARTS = {False: EB04_NAMES["MB"], True: EB04_NAMES["MA"]}
 """Of Medicare: whether the service is a stay, and the part that pays for it."""
 
@@ -247,6 +238,13 @@ def _others(because: BillToReason, others: Sequence[OtherCoverage]) -> BillTo | 
     payers = [PayerToBill(id=one.payer.id, name=one.payer.name, phone=one.phone, address=one.address) for one in others]
     codes = {code for one in others for code in one.service_type_codes}
     return _bill_to(because, payers, codes, [(one.sources, ("payer", "order", "kind")) for one in others])
+
+
+def _first_unnamed(answer: Answer, inquiry: Inquiry) -> BillTo | None:
+    """This plan says that it is not primary, and was asked about as if it were."""
+    if answer.plan.is_primary is not False or inquiry.coverage_order is not CoverageOrder.PRIMARY:
+        return None
+    return _bill_to(BillToReason.OTHER_PRIMARY, [PayerToBill()], (), [(answer.plan.sources, ("is_primary",))])
 
 
 def _entities(because: BillToReason, entities: Sequence[RelatedEntity]) -> BillTo | None:

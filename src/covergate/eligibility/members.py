@@ -28,6 +28,19 @@ def differences(inquiry: Inquiry, patient: Member, subscriber: Member | None) ->
     return sorted(pointer for member, field in differing for pointer in pointers_at(member.sources, field))
 
 
+def is_somebody_else(inquiry: Inquiry, patient: Member) -> bool:
+    """Whether the answer is about another patient: of birth date, last name and member id at most one is the asked one's.
+
+    A new name and a new number are still the patient's if birth date and first name are.
+    """
+    person = inquiry.patient
+    numbers = {_plain(person.member_id), _plain(inquiry.insured.member_id or person.member_id)}
+    same_first_name = _plain(patient.first_name or "") == _plain(person.first_name)
+    if same_first_name and patient.date_of_birth == person.date_of_birth:
+        return False
+    return len(_differing(patient, person, numbers)) > 1
+
+
 def _differing(member: Member, person: Patient | Subscriber, numbers: set[str]) -> list[tuple[Member, str]]:
     fields = []
     if member.date_of_birth is not None and member.date_of_birth != person.date_of_birth:

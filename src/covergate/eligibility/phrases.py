@@ -11,9 +11,10 @@ import re
 import tomllib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -94,10 +95,21 @@ class _Match(NamedTuple):
     one_of: bool
     limited: bool
     kinds: frozenset[Kind]
+    general_for: frozenset[str]
+    names_a_place: bool
 
     @classmethod
     def of(cls, phrase: Phrase, groups: dict[str, str]) -> _Match:
-        return cls(phrase, _values(phrase, groups), phrase.name, phrase.one_of, phrase.limited, phrase.kinds)
+        return cls(
+            phrase=phrase,
+            values=_values(phrase, groups),
+            name=phrase.name,
+            one_of=phrase.one_of,
+            limited=phrase.limited,
+            kinds=phrase.kinds,
+            general_for=phrase.general_for,
+            names_a_place=phrase.says.place is not None,
+        )
 
     @property
     def scope(self) -> _Scope:
@@ -345,7 +357,7 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: frozenset[str]) -> s
     # On a deductible of the whole plan the payer lists the services that it applies to.
     listed = [] if _is_of_the_plan(row) else [(text, one) for text in limits for one in text.matches if one.one_of]
     general = [(text, one) for text, one in listed if not _narrows(one, row)]
-    united = _union({one.scope for _, one in general or listed}) if listed else None
+    united = _union(frozenset({one.scope for _, one in general or listed})) if listed else None
     if listed and (not general or united is None):
         narrowing |= {text.text for text, _ in listed}
     for name in _SCOPE:
@@ -366,8 +378,8 @@ def _narrows(match: _Match, row: Benefit) -> bool:
     """A phrase that names a place may stand on a row that is on other services too: the place keeps them apart."""
     if not match.limited:
         return False
-    general = match.phrase.general_for.intersection(row.service_type_codes)
-    is_general = len(general) == len(row.service_type_codes) or match.phrase.says.place is not None
+    general = match.general_for.intersection(row.service_type_codes)
+    is_general = len(general) == len(row.service_type_codes) or match.names_a_place
     return not (general and is_general)
 
 
@@ -379,7 +391,8 @@ def _is_of_the_plan(row: Benefit) -> bool:
 _Scope = tuple[BenefitPlace | None, ProviderKind | None]
 
 
-def _union(scopes: set[_Scope]) -> dict[str, Any] | None:
+@lru_cache(_MOST_KNOWN)
+def _union(scopes: frozenset[_Scope]) -> Mapping[str, Any] | None:
     """Place and provider kind that hold exactly for all of the scopes together; None if there are no such."""
     widest = {scope for scope in scopes if not any(_covers(other, scope) for other in scopes - {scope})}
     places = {place for place, _ in widest}

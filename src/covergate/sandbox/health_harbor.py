@@ -5,7 +5,8 @@ listing inquiries, and webhooks (docs.healthharbor.co; docs/vendors/health_harbo
 
 An inquiry is a phone call: PENDING, IN_PROGRESS (`results` null all the while), then SUCCESS or FAILED. A caller can
 report what the representative said, not why a payer's computer would refuse, so BADMEMBER, BADNAME, BADDOB, BADNPI,
-BADPAYER and PAYERDOWN behave as ELIGIBLE. Three starts of a member id exist here only: `CALLFAILED`, `ROWREFUSED` and `SHUFFLED`.
+BADPAYER and PAYERDOWN behave as ELIGIBLE. Four starts of a member id exist here only: `CALLFAILED`, `ROWREFUSED`, `NUMBERREFUSED`
+and `SHUFFLED`.
 
 Invariant: a batch with one bad row creates nothing; every created row is recorded before the reply goes out.
 """
@@ -45,6 +46,8 @@ _CALL_FAILED = "CALLFAILED"
 """Start of a member id whose call fails: status FAILED, a summary, no results."""
 _ROW_REFUSED = "ROWREFUSED"
 """Start of a member id whose row is answered `"success": false` inside a 200."""
+_NUMBER_REFUSED = "NUMBERREFUSED"
+"""Start of a member id that the validation of the request does not accept: a 422 that names the field."""
 _SHUFFLED = "SHUFFLED"
 """Start of a member id in whose batch the rows of the reply come in another order than those of the request."""
 
@@ -208,13 +211,13 @@ def build(world: World) -> ASGIApp:
         errors = [
             _error("body", index, name, message=message)
             for index, inquiry in enumerate(inquiries)
-            for name, message in unmet_rules(inquiry)
+            for name, message in _unmet(inquiry)
         ]
         return take_on(request, inquiries, errors, single=False)
 
     @app.post("/api/v0/mental_health/inquiries", dependencies=account)
     async def create_one(request: Request, inquiry: InquiryRequest) -> Response:
-        errors = [_error("body", name, message=message) for name, message in unmet_rules(inquiry)]
+        errors = [_error("body", name, message=message) for name, message in _unmet(inquiry)]
         return take_on(request, [inquiry], errors, single=True)
 
     def take_on(
@@ -266,6 +269,11 @@ def build(world: World) -> ASGIApp:
         return {"success": True}
 
     return app
+
+
+def _unmet(inquiry: InquiryRequest) -> list[tuple[str, str]]:
+    refused = [("member_id", "not a member id of this payer")] if inquiry.member_id.startswith(_NUMBER_REFUSED) else []
+    return [*unmet_rules(inquiry), *refused]
 
 
 def _is_authorized(world: World, request: Request) -> bool:

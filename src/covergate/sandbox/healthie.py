@@ -26,21 +26,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from covergate.sandbox.healthie_records import Policy
-from covergate.sandbox.healthie_resolvers import ConnectionCut, RateLimited, Resolvers, ServerFailed
+from covergate.sandbox.healthie_resolvers import ConnectionCut, RateLimited, RateLimitedInWords, Resolvers, ServerFailed
 from covergate.sandbox.scenarios import Scenario, scenario_of
 from covergate.sandbox.world import World
 
 _NAME = "healthie"
 _SCHEMA = build_schema(files("covergate.sandbox").joinpath("healthie_schema.graphql").read_text())
 
-_TOO_MANY_REQUESTS = {
-    "errors": [
-        {
-            "message": "Too many requests. Please try again later.",
-            "extensions": {"code": "TOO_MANY_REQUESTS"},
-        }
-    ]
-}
+_TOO_MANY_REQUESTS = {"message": "Too many requests. Please try again later."}
+_RATE_LIMIT_CODE = {"extensions": {"code": "TOO_MANY_REQUESTS"}}
 
 
 def _api_key(secret: str) -> str:
@@ -105,7 +99,9 @@ def build(world: World) -> ASGIApp:
         if ConnectionCut in causes:
             return world.drop_connection(request)
         if RateLimited in causes:
-            return JSONResponse(_TOO_MANY_REQUESTS)
+            return JSONResponse({"errors": [_TOO_MANY_REQUESTS | _RATE_LIMIT_CODE]})
+        if RateLimitedInWords in causes:
+            return JSONResponse({"errors": [_TOO_MANY_REQUESTS]})
         if ServerFailed in causes:
             return _errors(500, "Internal server error", "INTERNAL_SERVER_ERROR")
         # Without data nothing was executed: the document or its variables do not fit the schema.

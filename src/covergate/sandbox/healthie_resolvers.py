@@ -30,12 +30,19 @@ _LONGEST_HANG_SECONDS = 30.0
 _HANG_FACTOR = 100
 """How long a check that never ends keeps its connection before it is cut: many of the vendor's delays, but not for ever."""
 
+_RATE_LIMIT_IN_WORDS = "RATELIMITINWORDS"
+"""Start of a member id whose rate limit is told by a message alone: no document says that it always has a code."""
+
 _Announce = Callable[[str, Policy, list[str]], Coroutine[object, object, None]]
 """Sends the webhook of (event type, policy, changed fields)."""
 
 
 class RateLimited(Exception):
     """The whole request is answered with the rate-limit error."""
+
+
+class RateLimitedInWords(Exception):
+    """The same, but the error has no code."""
 
 
 class ServerFailed(Exception):
@@ -164,7 +171,7 @@ class Resolvers:
         scenario = scenario_of(policy.member_id)
         if scenario is Scenario.RATELIMIT and policy.id not in self.refused_for_rate:
             self.refused_for_rate.add(policy.id)
-            raise RateLimited
+            raise RateLimitedInWords if policy.member_id.startswith(_RATE_LIMIT_IN_WORDS) else RateLimited
         self.refused_for_rate.discard(policy.id)
         check_id = str(next(self.check_ids))
         client = self.account.clients[policy.user_id]

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from covergate.eligibility.places import places_of
 from covergate.eligibility.result import Benefit, Quantity
-from covergate.eligibility.sourced import NOT_STATED, Sourced, Sources, pointers_of
+from covergate.eligibility.sourced import NOT_STATED, Sourced, Sources, pointers_at, pointers_of
 from covergate.eligibility.terms import AppliesTo, AuthorizationNeed, BenefitPlace, Kind
 from covergate.eligibility.x12.codes import AUTHORIZATION_REQUIRED, Figure
 from covergate.eligibility.x12.joining import JoinedRows, joined_rows
@@ -59,7 +59,7 @@ def _benefit(joined: JoinedRows) -> Benefit:
         else None,
         authorization_required=AUTHORIZATION_REQUIRED.get(authorization),
         authorization=authorization,
-        notes=texts([msg for facts in rows for msg in facts.row.msgs]),
+        notes=texts(row.msgs if len(rows) == 1 else [msg for facts in rows for msg in facts.row.msgs]),
         sources=_sources(rows, dollars, counts, authorization, place),
     )
 
@@ -98,9 +98,26 @@ def _sources(
     place: BenefitPlace | None,
 ) -> Sources:
     """The pointers of all rows, by the benefit's fields."""
-    found: dict[str, list[str]] = {}
-    for one in facts:
-        row = one.row
+    sources: Sources = {**_sources_of(facts[0], of_network=True)}
+    for other in facts[1:]:
+        # Beside the rows of one network, what is used can come from a row for both.
+        for name, pointers in _sources_of(other, of_network=other.network is facts[0].network).items():
+            sources[name] = sorted({*pointers_at(sources, name), *pointers})
+    if place and "place_of_service" in sources:
+        sources["place"] = sources["place_of_service"]
+    if "authorization" in sources and authorization in AUTHORIZATION_REQUIRED:
+        sources["authorization_required"] = sources["authorization"]
+    for figure, number in dollars.items():
+        sources[figure.value] = list(number.pointers)
+    if counts:
+        sources["quantity"] = pointers_of(counts.values())
+    return sources
+
+
+def _sources_of(facts: RowFacts, *, of_network: bool) -> dict[str, list[str]]:
+    row, dates = facts.row, facts.dates
+    found = {
+        name: [*element.pointers]
         for name, element in (
             ("kind", row.eb01),
             ("code", row.eb01),
@@ -108,33 +125,23 @@ def _sources(
             ("insurance_type", row.eb04),
             ("plan_name", row.eb05),
             ("period", row.eb06),
-            # Beside the rows of one network, what is used can come from a row for both.
-            ("network", row.eb12 if one.network is facts[0].network else NOT_STATED),
-            ("authorization", row.eb11 if is_known(one) else NOT_STATED),
-            ("amount", one.amount),
-            ("percent", one.percent),
-            ("starts_on", one.dates.starts_on),
-            ("ends_on", one.dates.ends_on),
-            ("facility", one.facility),
-        ):
-            if element.value is not None:
-                found[name] = [*found[name], *element.pointers] if name in found else [*element.pointers]
-        for name, elements in (
-            ("service_type_codes", row.eb03),
-            ("procedure_codes", row.procedures),
-            ("place_of_service", row.places),
-            ("limited_to", row.limits),
-            ("notes", row.msgs),
-        ):
-            if elements:
-                pointers = [at for element in elements if element.value is not None for at in element.pointers]
-                found[name] = found[name] + pointers if name in found else pointers
-    sources: Sources = {name: sorted(set(at)) if len(at) > 1 else at for name, at in found.items() if at}
-    if place and "place_of_service" in sources:
-        sources["place"] = sources["place_of_service"]
-    if "authorization" in sources and authorization in AUTHORIZATION_REQUIRED:
-        sources["authorization_required"] = sources["authorization"]
-    sources |= {figure.value: list(number.pointers) for figure, number in dollars.items()}
-    if counts:
-        sources["quantity"] = pointers_of(counts.values())
-    return sources
+            ("network", row.eb12 if of_network else NOT_STATED),
+            ("authorization", row.eb11 if is_known(facts) else NOT_STATED),
+            ("amount", facts.amount),
+            ("percent", facts.percent),
+            ("starts_on", dates.starts_on),
+            ("ends_on", dates.ends_on),
+            ("facility", facts.facility),
+        )
+        if element.value is not None
+    }
+    for name, elements in (
+        ("service_type_codes", row.eb03),
+        ("procedure_codes", row.procedures),
+        ("place_of_service", row.places),
+        ("limited_to", row.limits),
+        ("notes", row.msgs),
+    ):
+        if elements and (pointers := pointers_of(elements)):
+            found[name] = pointers
+    return found

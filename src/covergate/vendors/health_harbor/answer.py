@@ -17,11 +17,13 @@ from covergate.eligibility.answer import Answer
 from covergate.eligibility.failure import Failure, FailureCode, failure
 from covergate.eligibility.inquiry import Inquiry, today_eastern
 from covergate.eligibility.result import Benefit, Plan, References, ServiceAnswer
+from covergate.eligibility.sentinels import means_no_limit
 from covergate.eligibility.sourced import Sourced, money, pointer
 from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Period, WarningCode
 from covergate.eligibility.warning import warning
 from covergate.vendors.document import (
     Node,
+    is_bare_number,
     is_met,
     is_text,
     iso_instant,
@@ -43,6 +45,7 @@ _MOST_OTHERS, _LONGEST_OTHER, _DEEPEST_OTHER = 50, 500, 4
 
 _PLAN_QUESTIONS = ("is_active", "is_provider_in_network", "is_primary_insurance", "is_calendar_year_plan")
 _CODE_QUESTIONS = ("is_covered", "is_prior_auth_required", "is_deductible_waived")
+_AMOUNTS = [field for name in MAXIMUMS for field in (name, f"{name}_used")]
 
 _TELLING_FIELDS: dict[str, FailureCode] = {
     "member_id": FailureCode.MEMBER_ID_INVALID,
@@ -96,12 +99,16 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     pairs, unreadable = _pairs(results.at("procedure_codes"))
     if not isinstance(results.value, dict):
         unreadable.append(results.pointer)
+    unreadable += _impossible(results.at("maximums"), money, *_AMOUNTS)
+    for _, details in pairs:
+        unreadable += _impossible(details, money, "copay_amount")
+        unreadable += _impossible(details, whole_percent, "coinsurance_percentage")
     services = [_service(code, details) for code, details in pairs]
     maximums = results.at("maximums")
     notes = [
         *_unread(plan, stated_day, "effective_date", "termination_date"),
-        *_unread(plan, _is_plain, *(field for field in _PLAN_QUESTIONS)),
-        *_unread(maximums, _figure, *(field for name in MAXIMUMS for field in (name, f"{name}_used"))),
+        *_unread(plan, _is_plain, *_PLAN_QUESTIONS),
+        *_unread(maximums, _figure, *_AMOUNTS),
         *(
             f"{code.text('procedure_code').value} {words}"
             for code, details in pairs
@@ -207,7 +214,7 @@ _total_of: dict[Kind, Callable[[Any], Decimal | None]] = {Kind.DEDUCTIBLE: _dedu
 
 
 def _difference(total: Sourced[Decimal], used: Sourced[Decimal]) -> Sourced[Decimal]:
-    if total.value is None or used.value is None:
+    if total.value is None or used.value is None or means_no_limit(total.value):
         return Sourced(None)
     return Sourced(max(total.value - used.value, _NOTHING), total.pointers + used.pointers)
 
@@ -294,6 +301,16 @@ def _unread(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str
     """Text in place of an amount or a date, for a person to read."""
     texts = ((field, node.text(field).value) for field in fields if not node.read(field, convert))
     return [f"{field}: {words}" for field, words in texts if words is not None]
+
+
+def _impossible(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str]:
+    """Where a number stands that cannot be one of these: below zero, of ten digits, more than all."""
+    return [
+        place
+        for field in fields
+        if (said := node.read(field, is_bare_number)) and not node.read(field, convert)
+        for place in said.pointers
+    ]
 
 
 def _yes_or_no(value: Any) -> bool | None:

@@ -83,7 +83,7 @@ def rejection_of(reply: Reply) -> Failure:
 
 
 def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
-    warnings = [*_unknown_codes(body), *_unreadable(body)]
+    warnings = [*_unknown_codes(body), *_unreadable(body), *_contradiction(body)]
     coverage, covered, without_reason, at = _coverage(body)
     payer = _payer(body)
     asked_id = sohar_payer_id(question.inquiry, question.payer_codes)
@@ -111,10 +111,10 @@ def _completed(body: Node, question: Question, answered_at: datetime) -> Answer:
 
 def _coverage(body: Node) -> tuple[Coverage, bool | None, bool, tuple[str, ...]]:
     """(coverage, service_covered, ineligible without a reason that we know, where it is said)."""
-    status = body.read("status", token)
+    status, reason = body.read("status", token), _code(body, "statusReason")
     if status.value == codes.COMPLETE_ELIGIBLE:
-        return Coverage.ACTIVE, True, False, status.pointers
-    reason = _code(body, "statusReason")
+        is_denied = reason in codes.INELIGIBLE_REASONS
+        return (Coverage.UNKNOWN, None, False, ()) if is_denied else (Coverage.ACTIVE, True, False, status.pointers)
     if reason in codes.INELIGIBLE_REASONS:
         return *codes.INELIGIBLE_REASONS[reason], False, (body.at("statusReason").pointer,)
     return Coverage.UNKNOWN, None, True, ()
@@ -276,6 +276,15 @@ def _unknown_codes(body: Node) -> list[Warning_]:
         for node, key, table in coded
         if _code(node, key) not in table and node.at(key).value not in (None, "")
     ]
+
+
+def _contradiction(body: Node) -> list[Warning_]:
+    """Eligible, with a reason why not."""
+    status = body.read("status", token)
+    if status.value != codes.COMPLETE_ELIGIBLE or _code(body, "statusReason") not in codes.INELIGIBLE_REASONS:
+        return []
+    said_at = (*status.pointers, body.at("statusReason").pointer)
+    return [warning(WarningCode.SEVERAL_PLANS_DISAGREE, *said_at, detail="status")]
 
 
 def _code(node: Node, key: str) -> str:
