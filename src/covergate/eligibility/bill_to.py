@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.cost_shares import SHARING
 from covergate.eligibility.inquiry import CoverageOrder, Inquiry
-from covergate.eligibility.plans import asked_line, holds
+from covergate.eligibility.plans import asked_line, holds, is_inpatient
 from covergate.eligibility.programs import COMMERCIAL_TYPES, LINES, line_of
 from covergate.eligibility.result import (
     Benefit,
@@ -28,6 +28,7 @@ from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
 from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, CONTRACTED_VENDOR, NON_COVERED, WHOLE_PLAN
+from covergate.eligibility.x12.names import EB04_NAMES
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -100,7 +101,10 @@ def billing_of(
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
         _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
-        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)])
+        _others(
+            BillToReason.OTHER_PRIMARY,
+            _of_the_part([one for one in others if _is_primary(one, program, is_commercial)], inquiry),
+        )
         or _first_unnamed(answer, inquiry),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
@@ -212,6 +216,18 @@ def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bo
         is_stated = one.order is not None or one.kind is not OtherCoverageKind.UNKNOWN
         return is_stated and one.order not in _PAYS_LATER
     return one.order == "primary"
+
+
+_PARTS = {False: EB04_NAMES["MB"], True: EB04_NAMES["MA"]}
+"""Of Medicare: whether the service is a stay, and the part that pays for it."""
+
+
+def _of_the_part(others: list[OtherCoverage], inquiry: Inquiry) -> list[OtherCoverage]:
+    """Without the part of Medicare that does not have the service, if the other part is there, too."""
+    is_stay = is_inpatient(inquiry.service)
+    if is_stay is None or not any(one.qualifier == _PARTS[is_stay] for one in others):
+        return others
+    return [one for one in others if one.qualifier != _PARTS[not is_stay]]
 
 
 def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:

@@ -15,15 +15,18 @@ from covergate.eligibility.outcome import asked_codes
 from covergate.eligibility.plans import holds
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.service_types import VISITS, family_of_procedure, services_meant
-from covergate.eligibility.terms import CodeType, Kind, Network
+from covergate.eligibility.terms import CodeType, Coverage, Kind, Network
 from covergate.eligibility.x12.codes import ACTIVE, INACTIVE
 
 
-def service_covered(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:
+def service_covered(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], coverage: Coverage) -> bool | None:
     """False if the vendor denies any asked code, or the claim's service; True only if it confirms all asked codes.
 
     If it had no place for any of them, what it says of the asked service types by itself is taken, if it confirms them all.
+    Where the plan's dates contradict an "inactive", so that `coverage` is unknown, it denies nothing for the service date.
     """
+    if coverage is Coverage.UNKNOWN and answer.coverage is Coverage.INACTIVE:
+        return None
     if answer.service_covered is not None:
         return answer.service_covered
     answers: dict[tuple[CodeType, str], set[bool | None]] = {code: set() for code in asked_codes(inquiry, not_asked)}

@@ -42,7 +42,7 @@ from covergate.eligibility.warning import warning
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.7"
+MAPPING_VERSION = "2026-11-28.6"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 
@@ -71,7 +71,7 @@ def derive(
     plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = answer_of_plan(answer, benefits, plans)
     coverage, warnings = coverage_on_the_day(answer, inquiry, today)
-    covered = service_covered(answer, inquiry, not_asked)
+    covered = service_covered(answer, inquiry, not_asked, coverage)
     is_foreign = is_somebody_else(inquiry, answer.patient)
     if is_foreign:
         # It says nothing of the patient; what it says stays to be looked at.

@@ -26,8 +26,16 @@ def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:
 
 
 def coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[Coverage, list[Warning_]]:
-    """An "active" whose plan dates exclude the service date is inactive, unless that day is still to come."""
+    """An "active" whose plan dates exclude the service date is inactive, unless that day is still to come.
+
+    An "inactive" of a plan that has ended since is no answer about a service date before its end.
+    """
     day, plan = inquiry.service_date, answer.plan
+    if answer.coverage is Coverage.INACTIVE and plan.starts_on is not None and plan.ends_on is not None:
+        if not plan.starts_on <= day <= plan.ends_on < today:
+            return Coverage.INACTIVE, []
+        dates = {at for name in ("starts_on", "ends_on") for at in pointers_at(plan.sources, name)}
+        return Coverage.UNKNOWN, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *dates)]
     ended = plan.ends_on is not None and plan.ends_on < day
     not_begun = plan.starts_on is not None and plan.starts_on > day
     if answer.coverage is not Coverage.ACTIVE or not (ended or not_begun):

@@ -290,16 +290,18 @@ _OF_ANY_PLAN = frozenset({"network", "plan", "product"})
 
 def _names_the_row(text: _Text, row: Benefit) -> bool:
     """Words of the plan's own name tell the row from no other of the plan, nor does the name of its only service type."""
-    of_name = text.words - _OF_ANY_PLAN
-    if row.plan_name is not None and of_name and of_name <= _words(row.plan_name):
+    if row.plan_name is not None and (of_name := text.words - _OF_ANY_PLAN) and of_name <= _words(row.plan_name):
         return True
     if len(row.service_type_codes) != 1 or row.procedure_codes:
         return False
-    return fold_text(text.text) == fold_text(EB03_NAMES.get(row.service_type_codes[0], ""))
+    return text.words == _SERVICE_TYPE_WORDS.get(row.service_type_codes[0])
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(fold_text(text).split())
+
+
+_SERVICE_TYPE_WORDS = {code: _words(name) for code, name in EB03_NAMES.items()}
 
 
 def _is_disputed(text: _Text, pointers: list[str], warnings: list[Warning_]) -> bool:
