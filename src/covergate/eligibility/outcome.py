@@ -1,4 +1,4 @@
-"""Coverage on the service date, whether the service is covered, and the outcome (docs/api.md#3-the-verification)."""
+"""Coverage on the service date, and the outcome (docs/api.md#3-the-verification)."""
 
 from __future__ import annotations
 
@@ -44,24 +44,6 @@ def coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[
     if day <= today:
         return Coverage.INACTIVE, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *sources)]
     return Coverage.ACTIVE, [warning(WarningCode.COVERAGE_MAY_END, *sources)]
-
-
-def service_covered_by(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str], coverage: Coverage) -> bool | None:
-    """False if the vendor denies any asked code, True only if it confirms all of them.
-
-    Where the plan's dates contradict an "inactive", it denies nothing for the service date.
-    """
-    if coverage is Coverage.UNKNOWN and answer.coverage is Coverage.INACTIVE:
-        return None
-    if answer.service_covered is not None:
-        return answer.service_covered
-    answers: dict[tuple[CodeType, str], set[bool | None]] = {code: set() for code in asked_codes(inquiry, not_asked)}
-    for service in answer.services:
-        if (service.code_type, service.code) in answers:
-            answers[service.code_type, service.code].add(service.covered)
-    if any(False in covered for covered in answers.values()):
-        return False
-    return True if answers and all(True in covered for covered in answers.values()) else None
 
 
 # The table of outcomes in docs/api.md#3-the-verification.
