@@ -515,12 +515,18 @@ async def test_all_that_failed_is_counted_first_and_then_sent_anew(house: House,
         " WHERE endpoint_id = :id",
         id=endpoint["id"],
     )
+
+    async def states() -> list[str]:
+        rows = await house.sql("SELECT status FROM deliveries WHERE endpoint_id = :id", id=endpoint["id"])
+        return [row.status for row in rows]
+
+    async def are_all_sent() -> bool:
+        return await states() == ["delivered"] * 3
+
     server.status = 204
-    server.came.clear()
     await page.goto(f"{origin(page)}/console/webhooks/{endpoint['id']}")
     await page.get_by_role("link", name="All failed since").click()
     await expect(page.locator("#number")).to_have_text("3")
-    assert server.came == []
     await accessible(page)
     await page.get_by_label("And").select_option("pending")
     await page.get_by_role("button", name="Count").click()
@@ -528,9 +534,11 @@ async def test_all_that_failed_is_counted_first_and_then_sent_anew(house: House,
     await page.get_by_label("And").select_option("all")
     await page.get_by_label("Made since").fill("1h")
     await page.get_by_role("button", name="Count").click()
+    # To count sends nothing. (A retry that was under way when they were ended may still come.)
+    assert await states() == ["exhausted"] * 3
     await page.get_by_role("button", name="Send them anew").click()
     await expect(page.locator("#message")).to_contain_text("3 deliveries are sent anew")
-    await eventually(lambda: len(server.came) == 3, what="what was missed")
+    await eventually(are_all_sent, what="what was missed")
 
 
 # --- the check ---------------------------------------------------------------------------------------------------------

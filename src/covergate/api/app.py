@@ -141,8 +141,9 @@ def create_app(gateway: Gateway, transport: Transport | None = None, console: Fa
     app.state.unresolved = unresolved
     app.state.payers, app.state.statistics = DirectoryCache(gateway), Statistics(gateway)
     app.router.routes.append(verifications.accepting)
+    # The routes themselves, made when they were imported: `include_router` makes each anew at an app's first requests.
     for router in RESOURCES:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)
     if console is not None:
         # The examples are the API's; the console sends them as tests to endpoints that get full payloads.
         console.state.full_sample = full_sample

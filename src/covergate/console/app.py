@@ -96,8 +96,9 @@ def create_console(gateway: Gateway) -> FastAPI:
     console.state.acceptance = Acceptance(gateway)
     console.state.full_sample = webhooks.thin_only
     console.state.provider = oidc.identity_provider(gateway.settings)
+    # Not `include_router`, as in the API's: it makes each route anew.
     for router in PAGES:
-        console.include_router(router)
+        console.router.routes.extend(router.routes)
     console.add_exception_handler(SignedOut, _signed_out)
     console.add_exception_handler(Problem, _problem)
     console.add_exception_handler(HTTPException, _unrouted)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.cost_shares import SHARING
 from covergate.eligibility.inquiry import CoverageOrder, Inquiry
-from covergate.eligibility.plans import asked_line, holds
-from covergate.eligibility.programs import COMMERCIAL_TYPES, line_of
+from covergate.eligibility.plans import asked_line, holds, is_inpatient
+from covergate.eligibility.programs import COMMERCIAL_TYPES, LINES, line_of
 from covergate.eligibility.result import (
     Benefit,
     BillTo,
@@ -28,6 +28,7 @@ from covergate.eligibility.service_types import asked_types, services_meant
 from covergate.eligibility.sourced import Sources, pointers_at
 from covergate.eligibility.terms import BillToReason, Coverage, Kind, OtherCoverageKind, Program, Role, WarningCode
 from covergate.eligibility.x12.codes import CONTACT_OTHER_ENTITY, CONTRACTED_VENDOR, NON_COVERED, WHOLE_PLAN
+from covergate.eligibility.x12.names import EB04_NAMES
 
 # Of each reason to bill somebody else the warning that says so; an administrator pays for this payer.
 BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
@@ -37,13 +38,15 @@ BILLING_WARNINGS: dict[BillToReason, WarningCode] = {
     BillToReason.MANAGED_CARE: WarningCode.MANAGED_CARE_PLAN_PAYS,
     BillToReason.CARVE_OUT: WarningCode.CARVED_OUT,
 }
+_MEDICAL_CARE = "1"
 _PAYS_AFTER_OTHERS = frozenset({Program.MEDICAID, Program.MEDICAID_MCO})
 _NOT_BESIDE = frozenset({OtherCoverageKind.MSP, OtherCoverageKind.MEDICARE_ADVANTAGE, OtherCoverageKind.MANAGED_CARE})
 """Kinds of coverage with a reason of their own: they pay instead of this payer, or by the rules of Medicare."""
 _PAYS_LATER = frozenset({"secondary", "tertiary"})
 _PAYING_ENTITIES = frozenset({"PR", "PRP", "VN"})
 _BEHAVIORAL = frozenset({"MH", "A4", "A5", "A6", "A7", "A8", "CE", "CF", "CG", "CH", "AI", "AJ", "AK", "CI", "CJ"})
-"""Mental health and substance use: the vendor of these pays for them, while that of imaging only authorizes it."""
+_PAID_BY_VENDORS = _BEHAVIORAL | LINES[Program.DENTAL] | LINES[Program.VISION]
+"""Services whose vendor pays for them, while that of imaging only authorizes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +74,14 @@ def billing_of(
     itself = _names_of(answer, inquiry)
     others = [one for one in answer.other_coverage if _concerns(one, inquiry) and not _is_one_of(one.payer, itself)]
     named_elsewhere = _service_types(elsewhere) - _service_types(rows)
-    entities = [
-        one
-        for one in answer.related_entities
-        if not _is_one_of(one, itself) and frozenset(one.service_type_codes) not in named_elsewhere
-    ]
+    every = [one for one in answer.related_entities if not _is_one_of(one, itself)]
+    entities = [one for one in every if frozenset(one.service_type_codes) not in named_elsewhere]
     # A commercial plan hands nobody over to another's: beside it a managed care plan is other insurance.
     is_commercial = program is Program.MEDICAL and answer.plan.type in COMMERCIAL_TYPES
     meant = [_until_priced(codes, rows) for codes in services_meant(inquiry.service)]
     sending = _rows_sending(rows, meant, itself)
     handed_over = _refused(answer) | _codes_of(sending)
-    managed_by_vendor = _BEHAVIORAL - _priced(rows)
-    active = _service_types(rows)
+    priced, active = _priced(rows), _service_types(rows)
 
     def is_carved_out(one: RelatedEntity) -> bool:
         codes = _named_for(one, meant)
@@ -90,24 +89,33 @@ def billing_of(
             return bool(codes) or not one.service_type_codes
         if one.entity_code not in _PAYING_ENTITIES or one.role not in (Role.OTHER, Role.CARVE_OUT_VENDOR):
             return False
-        is_vendor = one.entity_code == CONTRACTED_VENDOR and frozenset(one.service_type_codes) in active
-        return not codes.isdisjoint(handed_over | managed_by_vendor if is_vendor else handed_over)
+        if not codes.isdisjoint(handed_over):
+            return True
+        # Beside an active service another payer has it, and a vendor if it is one that pays.
+        has_it = codes - priced if one.entity_code != CONTRACTED_VENDOR else codes & _PAID_BY_VENDORS - priced
+        is_beside = WHOLE_PLAN not in one.service_type_codes and frozenset(one.service_type_codes) in active
+        return is_beside and bool(has_it) and not _has_its_words(one.name, itself)
 
     carved = [one for one in entities if is_carved_out(one)]
     advantage = [one for one in others if _pays_instead(one, OtherCoverageKind.MEDICARE_ADVANTAGE)]
     managed = [one for one in others if _pays_instead(one, OtherCoverageKind.MANAGED_CARE) and not is_commercial]
     found = [
         _others(BillToReason.MSP, [one for one in others if one.kind is OtherCoverageKind.MSP]),
-        _others(BillToReason.OTHER_PRIMARY, [one for one in others if _is_primary(one, program, is_commercial)])
+        _others(
+            BillToReason.OTHER_PRIMARY,
+            _of_the_part([one for one in others if _is_primary(one, program, is_commercial)], inquiry),
+        )
         or _first_unnamed(answer, inquiry),
         _others(BillToReason.MEDICARE_ADVANTAGE, advantage),
         _others(BillToReason.MANAGED_CARE, managed)
-        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant)),
+        or _entities(BillToReason.MANAGED_CARE, _of_role(entities, Role.MANAGED_CARE, meant))
+        or _entities(BillToReason.MANAGED_CARE, [] if meant else _with_medical_care(every, program)),
         _entities(BillToReason.CARVE_OUT, carved),
         _entities(BillToReason.TPA, _of_role(entities, Role.THIRD_PARTY_ADMINISTRATOR, meant)),
     ]
     reasons = tuple(one for one in found if one is not None)
-    in_words = tuple(sorted({at for row in sending for at in pointers_at(row.sources, "notes")}))
+    sending_all = [*sending, *_rows_of_a_plan_in_words(rows, program, itself)]
+    in_words = tuple(sorted({at for row in sending_all for at in pointers_at(row.sources, "notes")}))
     pays_itself = coverage is Coverage.ACTIVE and not (in_words or _sends_elsewhere(answer))
     bill_to = reasons[0] if reasons else _this_payer(answer.payer, inquiry) if pays_itself else None
     return Billing(
@@ -122,8 +130,11 @@ def billing_of(
 
 def _sends_elsewhere(answer: Answer) -> bool:
     """ "Contact another entity" for the plan as such, whoever that is."""
+    named = {at for one in answer.related_entities for at in pointers_at(one.sources, "role")}
     return any(
-        row.code == CONTACT_OTHER_ENTITY and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
+        row.code == CONTACT_OTHER_ENTITY
+        and (not row.service_type_codes or WHOLE_PLAN in row.service_type_codes)
+        and not named.isdisjoint(pointers_at(row.sources, "kind"))
         for row in answer.benefits
     )
 
@@ -141,6 +152,26 @@ def _rows_sending(rows: Sequence[Benefit], meant: Sequence[tuple[str, ...]], its
     said = {note for row in naming for note in row.notes}
     sending = {note for note in said if _is_sending(_folded(note), itself)}
     return [row for row in naming if not sending.isdisjoint(row.notes)]
+
+
+_MEMBER_OF_A_PLAN = re.compile(
+    r"\bhealth plan member\b|\b(enrolled|enrollment) (in|with) (a |an )?(managed care|health plan|mco|hmo)\b"
+    r"|\b(managed care|mco|hmo) (plan )?(member|enrollee)\b"
+)
+_NO_MEMBER = re.compile(r"\b(not|no|never) (a |an )?[a-z ]{0,20}(member|enrollee|enrolled)\b|\bnot enrolled\b")
+
+
+def _rows_of_a_plan_in_words(rows: Sequence[Benefit], program: Program, itself: frozenset[str]) -> list[Benefit]:
+    """Of a Medicaid agency that names the patient's managed care plan in a message alone: that pays, not the agency."""
+    if program not in _PAYS_AFTER_OTHERS:
+        return []
+    of_plan = [row for row in rows if row.kind is Kind.COVERAGE and WHOLE_PLAN in row.service_type_codes]
+    return [row for row in of_plan if any(_names_a_plan(_folded(note), itself) for note in row.notes)]
+
+
+def _names_a_plan(words: str, itself: frozenset[str]) -> bool:
+    said = _MEMBER_OF_A_PLAN.search(words) is not None and _NO_MEMBER.search(words) is None
+    return said and not any(name in words.split("health plan member", 1)[-1] for name in itself)
 
 
 def _is_sending(words: str, itself: frozenset[str]) -> bool:
@@ -187,6 +218,18 @@ def _is_primary(one: OtherCoverage, program: Program, is_commercial: bool) -> bo
     return one.order == "primary"
 
 
+_PARTS = {False: EB04_NAMES["MB"], True: EB04_NAMES["MA"]}
+"""Of Medicare: whether the service is a stay, and the part that pays for it."""
+
+
+def _of_the_part(others: list[OtherCoverage], inquiry: Inquiry) -> list[OtherCoverage]:
+    """Without the part of Medicare that does not have the service, if the other part is there, too."""
+    is_stay = is_inpatient(inquiry.service)
+    if is_stay is None or not any(one.qualifier == _PARTS[is_stay] for one in others):
+        return others
+    return [one for one in others if one.qualifier != _PARTS[not is_stay]]
+
+
 def _pays_instead(one: OtherCoverage, kind: OtherCoverageKind) -> bool:
     return one.kind is kind and one.order not in _PAYS_LATER
 
@@ -196,6 +239,13 @@ def _of_role(entities: Sequence[RelatedEntity], role: Role, meant: Sequence[tupl
     of_role = [one for one in entities if one.role is role]
     named = [one for one in of_role if _named_for(one, meant)]
     return named or [one for one in of_role if not one.service_type_codes or WHOLE_PLAN in one.service_type_codes]
+
+
+def _with_medical_care(entities: Sequence[RelatedEntity], program: Program) -> list[RelatedEntity]:
+    """Who asks Medicaid for nothing in particular asks for medical care: the plan that has it, though named apart."""
+    if program not in _PAYS_AFTER_OTHERS:
+        return []
+    return [one for one in entities if one.role is Role.MANAGED_CARE and _MEDICAL_CARE in one.service_type_codes]
 
 
 def _named_for(one: RelatedEntity, meant: Sequence[tuple[str, ...]]) -> set[str]:
@@ -290,6 +340,16 @@ def _this_payer(payer: PayerAnswer, inquiry: Inquiry) -> BillTo:
 def _names_of(answer: Answer, inquiry: Inquiry) -> frozenset[str]:
     texts = (answer.payer.id, answer.payer.name, inquiry.payer.id, inquiry.payer.name)
     return frozenset(_folded(text) for text in texts if text)
+
+
+def _has_its_words(name: str | None, itself: frozenset[str]) -> bool:
+    """Payers write themselves "UnitedHealthcare - WEA" here and "UNITEDHEALTHCARE" there; a further word is another unit."""
+    words = _words(name or "")
+    return bool(words) and any(words <= _words(own) for own in itself)
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", name.casefold()))
 
 
 def _is_one_of(one: NamedPayer | RelatedEntity, itself: frozenset[str]) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
+
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.bill_to import BILLING_WARNINGS
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.plans import asked_line, holds, is_inpatient, messages_on_plan
-from covergate.eligibility.programs import limited_program_of
+from covergate.eligibility.programs import OTHER_LINES, limited_program_of
 from covergate.eligibility.result import Benefit, BillTo, PlanPart, Warning_
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import Kind, Program, Role, WarningCode
 from covergate.eligibility.warning import warning
+from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 
 def cautions_of(answer: Answer, inquiry: Inquiry, benefits: list[Benefit]) -> list[Warning_]:
@@ -65,6 +69,8 @@ def limited_benefits(parts: list[PlanPart], inquiry: Inquiry, benefits: list[Ben
 def _limit_of(part: PlanPart, inquiry: Inquiry, rows: list[Benefit]) -> str | None:
     program = limited_program_of(part.type, part.name, messages_on_plan(rows))
     if program is not None:
+        if program.inpatient is not None and is_inpatient(inquiry.service) is program.inpatient:
+            return None
         return None if program.pays >= set(inquiry.service.service_type_codes) else program.name
     if part.program is Program.MEDICARE_A and not is_inpatient(inquiry.service):
         return "Medicare Part A"
@@ -74,13 +80,40 @@ def _limit_of(part: PlanPart, inquiry: Inquiry, rows: list[Benefit]) -> str | No
     return f"{part.program.value.replace('_', ' ')} plan" if is_another else None
 
 
+_ENDED = re.compile(
+    r"\b(coverage|policy|plan|eligibility|contract|membership|member) (has |was |is )?(been )?"
+    r"(terminated|termed|cancell?ed|lapsed)\b(?! (provider|dependent|if|when|unless|for))"
+)
+_DAY = re.compile(r"\b([0-9]{1,2})[/-]([0-9]{1,2})[/-]([0-9]{4})\b")
+
+
+def ended_in_words(rows: list[Benefit], day: date | None) -> list[Warning_]:
+    """A message beside an active coverage of the plan says that it ended, on no day that is still to come."""
+    saying = [
+        row
+        for row in rows
+        if row.kind is Kind.COVERAGE
+        and WHOLE_PLAN in row.service_type_codes
+        and any(_says_ended(note, day) for note in row.notes)
+    ]
+    pointers = {at for row in saying for at in pointers_at(row.sources, "notes")}
+    return [warning(WarningCode.COVERAGE_DATES_CONFLICT, *pointers, detail="in a message")] if saying else []
+
+
+def _says_ended(note: str, day: date | None) -> bool:
+    words = note.casefold()
+    ended = _ENDED.search(words)
+    stated = _DAY.search(words, ended.end()) if ended is not None else None
+    if stated is None or day is None:
+        return ended is not None
+    month, of_month, year = (int(part) for part in stated.groups())
+    return (year, month, of_month) < (day.year, day.month, day.day)
+
+
 def are_of_another_line(parts: list[PlanPart], inquiry: Inquiry) -> bool:
     """Active are only plans that have nothing like the asked service: of vision, dental care or drugs."""
-    others = _OTHER_LINES - asked_line(inquiry.service)
+    others = OTHER_LINES - asked_line(inquiry.service)
     return bool(parts) and all(part.program in others for part in parts)
-
-
-_OTHER_LINES = frozenset({Program.DENTAL, Program.VISION, Program.PHARMACY, Program.PART_D})
 
 
 def billed_elsewhere(reasons: tuple[BillTo, ...]) -> list[Warning_]:

@@ -13,19 +13,28 @@ from typing import TypeVar
 
 import orjson
 
+from covergate.eligibility.ages import of_the_age, without_other_ages
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.bill_to import billing_of
-from covergate.eligibility.cautions import are_of_another_line, billed_elsewhere, cautions_of, limited_benefits
+from covergate.eligibility.cautions import (
+    are_of_another_line,
+    billed_elsewhere,
+    cautions_of,
+    ended_in_words,
+    limited_benefits,
+)
 from covergate.eligibility.cost_shares import cost_shares_of
+from covergate.eligibility.covered import service_covered
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences, is_somebody_else
-from covergate.eligibility.outcome import asked_codes, coverage_on_the_day, outcome_of, service_covered_by
+from covergate.eligibility.outcome import asked_codes, coverage_on_the_day, outcome_of
 from covergate.eligibility.part import ResultPart
 from covergate.eligibility.phrases import apply_phrases
-from covergate.eligibility.plan_of_service import answer_of_plan, plan_parts
+from covergate.eligibility.plan_of_service import answer_of_plan, line_of_plans, plan_parts
 from covergate.eligibility.plans import holds, plans_in
 from covergate.eligibility.result import Result, Warning_
 from covergate.eligibility.sentinels import without_sentinels
+from covergate.eligibility.sessions import of_the_session
 from covergate.eligibility.summary.cost_question import question_of
 from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import Coverage, Network, Outcome, OutcomeReason, Program, WarningCode
@@ -33,7 +42,7 @@ from covergate.eligibility.warning import warning
 
 _P = TypeVar("_P", bound=ResultPart)
 
-MAPPING_VERSION = "2026-11-28.7"
+MAPPING_VERSION = "2026-11-28.6"
 """Of the rules that make a result of a reply; another one wherever the same reply can give another result."""
 
 
@@ -57,11 +66,12 @@ def derive(
     America/New_York on which the answer is read. `of_request`: warnings about the request.
     """
     answer = apply_phrases(without_sentinels(answer))
-    benefits = in_order(answer.benefits)
+    rows = of_the_session(answer.benefits, inquiry.service.procedure_codes)
+    benefits = in_order(of_the_age(rows, inquiry.patient.date_of_birth, inquiry.service_date))
     plans = plans_in(benefits, inquiry.service, answer.payer.name)
     answer = answer_of_plan(answer, benefits, plans)
     coverage, warnings = coverage_on_the_day(answer, inquiry, today)
-    covered = service_covered_by(answer, inquiry, not_asked)
+    covered = service_covered(answer, inquiry, not_asked, coverage)
     is_foreign = is_somebody_else(inquiry, answer.patient)
     if is_foreign:
         # It says nothing of the patient; what it says stays to be looked at.
@@ -84,15 +94,17 @@ def derive(
     is_other_line = are_of_another_line(of_service, inquiry)
     if coverage is Coverage.ACTIVE or (is_other_line and any(part.coverage is Coverage.ACTIVE for part in parts)):
         warnings += limited_benefits(of_service, inquiry, benefits)
+    if coverage is Coverage.ACTIVE:
+        warnings += ended_in_words(of_plan, inquiry.service_date)
     if billing.sent_elsewhere:
         warnings.append(warning(WarningCode.CONTACT_OTHER_ENTITY, *billing.sent_elsewhere, detail="in a message"))
     if plans.disagree is not None:
         warnings.append(warning(WarningCode.SEVERAL_PLANS_DISAGREE, *plans.disagree))
     # A benefit names its codes itself: it is about the asked service even if the vendor had no place to ask for it.
     in_network = inquiry.provider.in_network if answer.provider_in_network is None else answer.provider_in_network
-    codes = asked_codes(inquiry, frozenset())
-    question = question_of(inquiry.service, codes, in_network, billing.service_types_elsewhere)
-    summary, conflicts = summarize(rows, question, _network_of(answer.provider_in_network))
+    codes, line = asked_codes(inquiry, frozenset()), line_of_plans(of_service, benefits)
+    question = question_of(inquiry.service, codes, in_network, billing.service_types_elsewhere, line)
+    summary, conflicts = summarize(without_other_ages(rows), question, _network_of(answer.provider_in_network))
     warnings += conflicts
     # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.
     if covered and (plans.disagree is not None or billing.is_carved_out):

@@ -1,4 +1,4 @@
-"""Coverage on the service date, whether the service is covered, and the outcome (docs/api.md#3-the-verification)."""
+"""Coverage on the service date, and the outcome (docs/api.md#3-the-verification)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ def asked_codes(inquiry: Inquiry, not_asked: frozenset[str]) -> ServiceCodes:
 
 
 def coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[Coverage, list[Warning_]]:
-    """An "active" whose plan dates exclude the service date is inactive, unless that day is still to come."""
+    """An "active" whose plan dates exclude the service date is inactive, unless that day is still to come.
+
+    An "inactive" of a plan that has ended since is no answer about a service date before its end.
+    """
     day, plan = inquiry.service_date, answer.plan
+    if answer.coverage is Coverage.INACTIVE and plan.starts_on is not None and plan.ends_on is not None:
+        if not plan.starts_on <= day <= plan.ends_on < today:
+            return Coverage.INACTIVE, []
+        dates = {at for name in ("starts_on", "ends_on") for at in pointers_at(plan.sources, name)}
+        return Coverage.UNKNOWN, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *dates)]
     ended = plan.ends_on is not None and plan.ends_on < day
     not_begun = plan.starts_on is not None and plan.starts_on > day
     if answer.coverage is not Coverage.ACTIVE or not (ended or not_begun):
@@ -36,19 +44,6 @@ def coverage_on_the_day(answer: Answer, inquiry: Inquiry, today: date) -> tuple[
     if day <= today:
         return Coverage.INACTIVE, [warning(WarningCode.COVERAGE_DATES_CONFLICT, *sources)]
     return Coverage.ACTIVE, [warning(WarningCode.COVERAGE_MAY_END, *sources)]
-
-
-def service_covered_by(answer: Answer, inquiry: Inquiry, not_asked: frozenset[str]) -> bool | None:
-    """False if the vendor denies any asked code, True only if it confirms all of them."""
-    if answer.service_covered is not None:
-        return answer.service_covered
-    answers: dict[tuple[CodeType, str], set[bool | None]] = {code: set() for code in asked_codes(inquiry, not_asked)}
-    for service in answer.services:
-        if (service.code_type, service.code) in answers:
-            answers[service.code_type, service.code].add(service.covered)
-    if any(False in covered for covered in answers.values()):
-        return False
-    return True if answers and all(True in covered for covered in answers.values()) else None
 
 
 # The table of outcomes in docs/api.md#3-the-verification.

@@ -290,16 +290,18 @@ _OF_ANY_PLAN = frozenset({"network", "plan", "product"})
 
 def _names_the_row(text: _Text, row: Benefit) -> bool:
     """Words of the plan's own name tell the row from no other of the plan, nor does the name of its only service type."""
-    of_name = text.words - _OF_ANY_PLAN
-    if row.plan_name is not None and of_name and of_name <= _words(row.plan_name):
+    if row.plan_name is not None and (of_name := text.words - _OF_ANY_PLAN) and of_name <= _words(row.plan_name):
         return True
     if len(row.service_type_codes) != 1 or row.procedure_codes:
         return False
-    return fold_text(text.text) == fold_text(EB03_NAMES.get(row.service_type_codes[0], ""))
+    return text.words == _SERVICE_TYPE_WORDS.get(row.service_type_codes[0])
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(fold_text(text).split())
+
+
+_SERVICE_TYPE_WORDS = {code: _words(name) for code, name in EB03_NAMES.items()}
 
 
 def _is_disputed(text: _Text, pointers: list[str], warnings: list[Warning_]) -> bool:
@@ -366,10 +368,15 @@ def _say_scope(gained: _Gained, texts: list[_Text], fields: frozenset[str]) -> s
         said = [] if is_heading else _said(row, texts, name)
         if united is not None and name in united:
             said += [(united[name], one) for _, one in general or listed if one.values.get(name) == united[name]]
-        # A row that lists all its tiers is as wide as they are.
+        # A row that lists all its tiers, or every kind of provider, is as wide as they are.
+        if not listed and {value for value, _ in said} == _EVERY_KIND:
+            continue
         if said and not gained.add(name, said) and name != "tier":
             narrowing |= {text.text for text in texts if name in text.fields}
     return narrowing
+
+
+_EVERY_KIND = frozenset(ProviderKind)
 
 
 def _narrows(match: _Match, row: Benefit) -> bool:

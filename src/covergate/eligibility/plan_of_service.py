@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from covergate.eligibility.answer import Answer
 from covergate.eligibility.plans import Plans, covered_by
-from covergate.eligibility.programs import program_of
+from covergate.eligibility.programs import OTHER_LINES, program_of
 from covergate.eligibility.result import Benefit, Plan, PlanPart, ServiceAnswer
 from covergate.eligibility.sourced import pointers_at
-from covergate.eligibility.terms import CodeType, Coverage, Program
+from covergate.eligibility.terms import CodeType, Coverage, Kind, Program
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 from covergate.eligibility.x12.names import EB04_NAMES
 
@@ -23,6 +23,23 @@ def answer_of_plan(answer: Answer, benefits: list[Benefit], plans: Plans) -> Ans
         others = [benefits[index] for index in sorted(plans.elsewhere)]
         changes["services"] = [_of_these(service, rows, others) for service in answer.services]
     return answer.model_copy(update=changes)
+
+
+def line_of_plans(parts: list[PlanPart], benefits: list[Benefit]) -> Program | None:
+    """The line of the plans of the asked service, if they have nothing but dental care, vision or drugs."""
+    lines = {_line_by_rows(part, benefits) for part in parts}
+    line = lines.pop() if len(lines) == 1 else None
+    return line if line in OTHER_LINES else None
+
+
+def _line_by_rows(part: PlanPart, benefits: list[Benefit]) -> Program:
+    """Also of a Medicaid programme that is for dental care: its insurance type is Medicaid's."""
+    rows = [benefits[index] for index in part.benefits if benefits[index].kind is Kind.COVERAGE]
+    codes = {code for row in rows for code in row.service_type_codes} - {WHOLE_PLAN, _GENERAL_BENEFITS}
+    return part.program if part.program in OTHER_LINES else program_of(None, part.name, codes)
+
+
+_GENERAL_BENEFITS = "60"
 
 
 def _of_these(service: ServiceAnswer, rows: list[Benefit], others: list[Benefit]) -> ServiceAnswer:

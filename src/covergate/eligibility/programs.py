@@ -21,6 +21,9 @@ LINES: dict[Program, frozenset[str]] = {
 
 MEDICAL_LINE = frozenset(Program) - {*LINES, Program.PART_D, Program.OTHER}
 
+OTHER_LINES = frozenset({*LINES, Program.PART_D})
+"""Of plans that have nothing but dental care, vision or drugs."""
+
 _NAMED_SERVICES: dict[Program, frozenset[str]] = {
     **LINES,
     Program.PART_D: LINES[Program.PHARMACY],
@@ -72,7 +75,7 @@ def program_of(
     """The program by EB04, EB05, the service types that the plan's coverage rows name, and their EB01.
 
     A name says "dental", "vision" or "pharmacy" only of a plan that names no service of another line. The payer's name tells
-    Medicaid if EB04 tells nothing.
+    Medicaid if EB04 tells nothing, or if the payer has handed services over to an HMO.
     """
     words, line = folded(name), line_of(service_types)
     named = [program for program, pattern in _LINE_NAMES if pattern.search(words)]
@@ -83,7 +86,8 @@ def program_of(
     by_type = _BY_TYPE.get(insurance_type or "")
     if by_type in (None, Program.MEDICAL) and _MEDICARE_ADVANTAGE.search(words):
         return Program.MEDICARE_ADVANTAGE
-    words_of_payer = folded(payer_name) if by_type is None else ""
+    is_capitated = insurance_type == "HM" and not _CAPITATED.isdisjoint(coverage_codes)
+    words_of_payer = folded(payer_name) if by_type is None or is_capitated else ""
     says_medicaid = _MEDICAID.search(words) or _MEDICAID.search(words_of_payer)
     if by_type is Program.MEDICAID or (by_type in (None, Program.MEDICAL) and says_medicaid):
         is_managed = insurance_type == "HM" or _MANAGED.search(words) or not _CAPITATED.isdisjoint(coverage_codes)
@@ -110,19 +114,23 @@ def folded(name: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LimitedProgram:
-    """`pays` are the service types (EB03) that it does pay."""
+    """`pays` are the service types (EB03) that it does pay; `inpatient`: it pays stays alone, or all but stays."""
 
     name: str
     pattern: re.Pattern[str]
     insurance_types: frozenset[str] = frozenset()
     pays: frozenset[str] = frozenset()
+    inpatient: bool | None = None
 
 
 # docs/x12.md#limited-programs
 LIMITED_PROGRAMS: tuple[LimitedProgram, ...] = (
     LimitedProgram(
         "qualified Medicare beneficiary",
-        re.compile(r"\bqmb\b(?! ?(\+|plus))|\bqualified medicare benefi"),
+        re.compile(
+            r"\bqmb\b(?! ?(\+|plus))|\bqualified medicare benefi"
+            r"|\bmedicare co-?insurance (and|&|/) ?(co-?pays? and )?deductibles? only\b"
+        ),
         insurance_types=frozenset({"QM"}),
     ),
     LimitedProgram(
@@ -141,7 +149,21 @@ LIMITED_PROGRAMS: tuple[LimitedProgram, ...] = (
         pays=frozenset({"51", "52", "86"}),
     ),
     LimitedProgram(
-        "pregnancy-related services", re.compile(r"\b(pregnancy|prenatal)([ -]related)? (services? )?only\b")
+        "pregnancy-related services",
+        re.compile(
+            r"\b(pregnancy|prenatal|perinatal)([ -]related)? ((services?|care) )?only\b"
+            r"|\bperinatal family\b|\bpresumptive eligib\w+ prenatal\b"
+        ),
+    ),
+    LimitedProgram(
+        "inpatient care",
+        re.compile(r"\bonly inpatient\b|\binpatient (hospital )?((services?|care|coverage) )?only\b"),
+        inpatient=True,
+    ),
+    LimitedProgram(
+        "outpatient care",
+        re.compile(r"\bonly outpatient\b|\boutpatient ((services?|care|coverage) )?only\b"),
+        inpatient=False,
     ),
     LimitedProgram(
         "supplemental policy",

@@ -134,9 +134,13 @@ def types_of_claim(service: Service) -> frozenset[str]:
 
 
 def asked_types(service: Service) -> frozenset[str]:
-    """The asked service types; those of the claim if no service in particular was asked."""
+    """The asked service types; those of the claim if no service in particular was asked.
+
+    A dental plan speaks of itself as dental care (35): any dental service is asked of that.
+    """
     asked = frozenset(service.service_type_codes) - {WHOLE_PLAN}
-    return asked or frozenset(code for codes in services_meant(service) for code in codes)
+    asked = asked or frozenset(code for codes in services_meant(service) for code in codes)
+    return asked | {DENTAL_CARE} if any(DENTAL_CARE in SERVICE_TYPES.get(code, ()) for code in asked) else asked
 
 
 def services_meant(service: Service) -> tuple[tuple[str, ...], ...]:
@@ -173,11 +177,13 @@ def _family(service: Service) -> Iterator[str]:
 
 def _of_claim(procedure_codes: Iterable[str], specialty: Specialty | None) -> Iterator[str]:
     for code in procedure_codes:
-        for procedures in PROCEDURES:
-            if procedures.first <= code <= procedures.last:
-                yield from procedures.family
+        yield from family_of_procedure(code)
     if specialty is not None:
         yield from SPECIALTIES.get(specialty, ())
+
+
+def family_of_procedure(code: str) -> tuple[str, ...]:
+    return next((one.family for one in PROCEDURES if one.first <= code <= one.last), ())
 
 
 def provider_kind_of(specialty: Specialty | None) -> ProviderKind | None:

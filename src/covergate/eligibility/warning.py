@@ -7,7 +7,7 @@ from covergate.eligibility.terms import WarningCode
 
 _MESSAGES: dict[WarningCode, str] = {
     WarningCode.SERVICE_NOT_CONFIRMED: "Coverage is active, but the vendor did not say whether the asked service is covered.",
-    WarningCode.COVERAGE_DATES_CONFLICT: "The vendor says active, but the plan's dates do not include the service date.",
+    WarningCode.COVERAGE_DATES_CONFLICT: "What the vendor says of the coverage and the plan's dates differ on the service date.",
     WarningCode.COVERAGE_MAY_END: "The plan's dates do not include the service date, which is still to come.",
     WarningCode.CONFLICTING_AMOUNTS: "Several different amounts were stated; see benefits.",
     WarningCode.UNKNOWN_CODE: "The vendor used a code that is not known; it was kept and not interpreted.",

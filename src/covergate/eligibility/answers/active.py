@@ -24,7 +24,12 @@ def _disagreeing(reading: ResultReading) -> Found | None:
 
 def _excluded(reading: ResultReading) -> Found | None:
     sources = reading.warned(WarningCode.COVERAGE_DATES_CONFLICT)
-    return None if sources is None else Found(False, sources)
+    return None if sources is None or reading.result["coverage"] == Coverage.UNKNOWN else Found(False, sources)
+
+
+def _ended_since(reading: ResultReading) -> Found | None:
+    sources = reading.warned(WarningCode.COVERAGE_DATES_CONFLICT)
+    return None if sources is None else Found(None, sources)
 
 
 def _active_with(code: WarningCode) -> Callable[[ResultReading], Found | None]:
@@ -60,10 +65,17 @@ ACTIVE_RULES: tuple[AnswerRule, ...] = (
     ),
     AnswerRule(
         _Q.ACTIVE,
-        "warning `coverage_dates_conflict`",
+        "warning `coverage_dates_conflict`, and `coverage` is `inactive`",
         _C.DERIVED,
         "The payer says active, but the plan's dates do not include the service date.",
         _excluded,
+    ),
+    AnswerRule(
+        _Q.ACTIVE,
+        "`coverage` is `unknown`, with warning `coverage_dates_conflict`",
+        _C.CONFLICT,
+        "The payer says that the coverage is not active, but the plan ended only after the service date.",
+        _ended_since,
     ),
     AnswerRule(
         _Q.ACTIVE,

@@ -29,22 +29,24 @@ def _cost_beside_others(reading: ResultReading) -> Found | None:
 
 def _is_one_of_several(reading: ResultReading) -> bool:
     """Whether the payer has another amount for the same service, under words that nobody here understands."""
-    service, shares = reading.service, reading.result["cost_shares"]
-    pointers = {name: set(pointers_at(service["sources"], name)) for name in _AMOUNTS}
+    return any(_is_beside_others(reading, name) for name in _AMOUNTS)
 
-    def gives(share: ResultPartJson, name: str) -> bool:
-        return not pointers[name].isdisjoint(pointers_at(share["sources"], name))
 
+def _is_beside_others(reading: ResultReading, name: str) -> bool:
+    pointers = set(pointers_at(reading.service["sources"], name))
+    shares = [share for share in reading.result["cost_shares"] if share[name] is not None]
+    general = [
+        (share["network"], code, share[name])
+        for share in shares
+        if not share["limited_to"] and not pointers.isdisjoint(pointers_at(share["sources"], name))
+        for code in share["service_type_codes"]
+    ]
+    given = {(network, code): amount for network, code, amount in general}
     return any(
-        not one["limited_to"]
-        and gives(one, name)
-        and other["limited_to"]
-        and other["network"] == one["network"]
-        and not set(other["service_type_codes"]).isdisjoint(one["service_type_codes"])
-        and other[name] not in (None, one[name])
-        for name in _AMOUNTS
-        for one in shares
-        for other in shares
+        given.get((share["network"], code), share[name]) != share[name]
+        for share in shares
+        if share["limited_to"]
+        for code in share["service_type_codes"]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -91,7 +92,7 @@ def _accumulated(rows: list[Benefit]) -> Cell[Accumulator]:
     candidates = [row for row in general if row.period in YEARLY] or general
     if not candidates:
         return Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
-    if len({row.tier for row in candidates}) > 1:
+    if len({row.tier for row in candidates}) > 1 and not _is_one_for_all_tiers(candidates):
         return Cell(rows=tuple(candidates), why_null=WhyNull.SEVERAL_SHARES)
     figures: dict[str, Decimal] = {}
     for name in FIGURES:
@@ -114,6 +115,13 @@ def _accumulated(rows: list[Benefit]) -> Cell[Accumulator]:
         includes_deductible=includes.pop() if len(includes) == 1 else None,
     )
     return Cell(accumulator, tuple(candidates))
+
+
+def _is_one_for_all_tiers(rows: list[Benefit]) -> bool:
+    by_tier: defaultdict[str | None, set[tuple[object, ...]]] = defaultdict(set)
+    for row in rows:
+        by_tier[row.tier].add(tuple(getattr(row, name) for name in FIGURES))
+    return len({frozenset(figures) for figures in by_tier.values()}) == 1
 
 
 def is_impossible(total: Decimal | None, used: Decimal | None, remaining: Decimal | None) -> bool:

@@ -12,7 +12,7 @@ from covergate.eligibility.programs import line_of
 from covergate.eligibility.result import Benefit
 from covergate.eligibility.service_types import PHYSICIAN, VISITS, family_of, provider_kind_of, types_of_claim
 from covergate.eligibility.summary.cells import ACCUMULATED
-from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, ProviderKind
+from covergate.eligibility.terms import AppliesTo, BenefitPlace, CodeType, Network, Program, ProviderKind
 from covergate.eligibility.x12.codes import WHOLE_PLAN
 
 ServiceCodes = frozenset[tuple[CodeType, str]]
@@ -33,6 +33,8 @@ class SharedCostQuestion:
     network: Network | None = None
     elsewhere: frozenset[str] = frozenset()
     """Service types that another payer has."""
+    of_line: Program | None = None
+    """The line of the plan that is asked, if that is one of dental care, vision or drugs."""
 
     @property
     def codes(self) -> frozenset[str]:
@@ -57,7 +59,11 @@ class SharedCostQuestion:
 
 
 def question_of(
-    service: Service, codes: ServiceCodes, in_network: bool | None, elsewhere: frozenset[str] = frozenset()
+    service: Service,
+    codes: ServiceCodes,
+    in_network: bool | None,
+    elsewhere: frozenset[str] = frozenset(),
+    of_line: Program | None = None,
 ) -> SharedCostQuestion:
     network = None if in_network is None else Network.IN if in_network else Network.OUT
     service_types = types_of_claim(service)
@@ -69,6 +75,7 @@ def question_of(
         provider_kind=provider_kind_of(service.specialty),
         network=network,
         elsewhere=elsewhere,
+        of_line=of_line,
     )
 
 
@@ -122,6 +129,13 @@ def fits(row: Benefit, question: SharedCostQuestion) -> bool:
         return False
     where = places(row)
     return not where or bool(where & question.places)
+
+
+def is_elsewhere(row: Benefit, question: SharedCostQuestion) -> bool:
+    """Whether the row holds at other places alone. What a visit costs in the office may be what it costs by video."""
+    where = places(row)
+    asked = question.places - {BenefitPlace.TELEHEALTH}
+    return bool(where and asked) and where.isdisjoint(question.places)
 
 
 def most_specific(rows: list[Benefit]) -> list[Benefit]:

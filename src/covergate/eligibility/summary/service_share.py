@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,11 +34,12 @@ from covergate.eligibility.summary.cost_question import (
     SharedCostQuestion,
     distance_to,
     fits,
+    is_elsewhere,
     most_specific,
     nearest_of,
 )
 from covergate.eligibility.summary.denials import heard
-from covergate.eligibility.terms import AuthorizationNeed, Kind, MatchedBy, Network, Unit, WhyNull
+from covergate.eligibility.terms import AuthorizationNeed, BenefitPlace, Kind, MatchedBy, Network, Unit, WhyNull
 
 
 def service_share(
@@ -103,9 +105,30 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     if not fitting:
         return Cell(why_null=_why_not(near, part)) if near else NO_VALUE
     nearest = most_specific(nearest_of(fitting, question))
-    if min(distance_to(row, question) for row in near) < distance_to(nearest[0], question):
+    nearer = [row for row in near if distance_to(row, question) < distance_to(nearest[0], question)]
+    if any(not is_elsewhere(row, question) for row in nearer):
         return Cell(why_null=_why_not(near, part))
+    if _has_telehealth_of_its_own(near, nearest, question):
+        return Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part, question.codes)
+
+
+_TELEHEALTH = re.compile(r"\b(tele-?(health|medicine)|virtual|video)\b", re.IGNORECASE)
+
+
+def _has_telehealth_of_its_own(
+    near: Iterable[Benefit], nearest: Sequence[Benefit], question: SharedCostQuestion
+) -> bool:
+    """Whether, for a telehealth visit, only a price of no place is known beside one whose words speak of telehealth."""
+    if BenefitPlace.TELEHEALTH not in question.places or any(places(row) for row in nearest):
+        return False
+    distance = distance_to(nearest[0], question)
+    return any(
+        _TELEHEALTH.search(words)
+        for row in near
+        if row.limited_to and distance_to(row, question) == distance
+        for words in row.limited_to
+    )
 
 
 def _of_the_kind(

@@ -13,13 +13,13 @@ from covergate.eligibility.terms import AppliesTo, AuthorizationNeed, BenefitPla
 from covergate.eligibility.x12.codes import AUTHORIZATION_REQUIRED, Figure
 from covergate.eligibility.x12.joining import JoinedRows, joined_rows
 from covergate.eligibility.x12.names import EB01_NAMES
-from covergate.eligibility.x12.row_facts import RowFacts, all_facts, is_known
+from covergate.eligibility.x12.row_facts import RowFacts, all_facts, by_plan_network, is_known
 from covergate.eligibility.x12.rows import EbRow, texts
 
 
 def benefits_of(rows: Sequence[EbRow]) -> list[Benefit]:
     """Every row is in a benefit (identical rows share one); the order of `rows` decides only `sources`."""
-    return [_benefit(one) for one in joined_rows([facts for row in rows for facts in all_facts(row)])]
+    return [_benefit(one) for one in joined_rows([facts for row in by_plan_network(rows) for facts in all_facts(row)])]
 
 
 def _benefit(joined: JoinedRows) -> Benefit:
@@ -46,6 +46,7 @@ def _benefit(joined: JoinedRows) -> Benefit:
         place_of_service=places,
         place=place,
         facility=first.facility.value,
+        tier=row.plan_network.value,
         limited_to=texts(row.limits),
         starts_on=starts_on.value,
         ends_on=ends_on.value,
@@ -132,6 +133,7 @@ def _sources_of(facts: RowFacts, *, of_network: bool) -> dict[str, list[str]]:
             ("starts_on", dates.starts_on),
             ("ends_on", dates.ends_on),
             ("facility", facts.facility),
+            ("tier", row.plan_network),
         )
         if element.value is not None
     }

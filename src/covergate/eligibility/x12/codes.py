@@ -30,6 +30,7 @@ CAPITATED = frozenset({"2", "3", "4"})
 INACTIVE = frozenset({"6", "7", "8"})
 PENDING_INVESTIGATION = frozenset({"5", "7", "8"})
 NON_COVERED = "I"
+EXCLUSION = "E"
 HEALTH_CARE_FACILITY = "X"
 OTHER_PAYER = "R"
 CONTACT_OTHER_ENTITY = "U"
@@ -220,6 +221,7 @@ OTHER_COVERAGE_KINDS: dict[str, OtherCoverageKind] = {
 
 # REF01 of a row on another payer (docs/x12.md#other-coverage).
 PLAN_REFERENCE = "18"
+PLAN_NETWORK = "N6"
 GROUP_NUMBERS = ("6P", "1L")
 MEMBER_NUMBERS = ("1W", "IG")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.inquiry import Service
@@ -38,8 +39,10 @@ def related_entities_of(
 
 
 def _of_row(eb: EbRow, service: Service, asking_npi: str | None, itself: set[str]) -> list[RelatedEntity]:
-    """ "Contact another entity" is one even if the row names none."""
+    """ "Contact another entity" is one even if the row names none, unless it only says what holds of any answer."""
     if not eb.entities and eb.code == CONTACT_OTHER_ENTITY:
+        if is_note(eb, itself):
+            return []
         return [_stated(eb, Entity(), _role_of_contact(eb, Entity(), service, itself))]
     entities = [entity for entity in eb.entities if eb.code != OTHER_PAYER or _is_a_third_party(entity)]
     stated = [(entity, _role(eb, entity, service, itself)) for entity in entities]
@@ -94,6 +97,30 @@ def _role_of_contact(eb: EbRow, entity: Entity, service: Service, itself: set[st
 def _manages_care(eb: EbRow, entity: Entity, itself: set[str]) -> bool:
     is_managed = eb.code in CAPITATED or (eb.code in ACTIVE and eb.eb04.value in MANAGED_CARE_TYPES)
     return is_managed and _pays(entity, itself)
+
+
+_OF_ANY_ANSWER = re.compile(r"\bnot a guarantee\b|\bdoes not guarantee\b|\bno guarantee\b")
+_TO_SOMEBODY = re.compile(r"\b(contact|call|refer to|submit|administered)\b")
+_SHORTEST_NAME = 4
+
+
+def is_note(eb: EbRow, itself: Iterable[str]) -> bool:
+    """Whether a row to contact somebody names nobody and no service, and its words only tell what holds of any answer.
+
+    That is a disclaimer, or that more is known to the payer that answers.
+    """
+    said = [_folded(text) for text in texts(eb.msgs)]
+    names = [name for name in map(_folded, itself) if len(name) >= _SHORTEST_NAME]
+    is_of_nobody = eb.code == CONTACT_OTHER_ENTITY and not (eb.entities or eb.service_types or eb.procedures)
+    return (
+        is_of_nobody
+        and bool(said)
+        and all(any(name in text for name in names) or _is_disclaimer(text) for text in said)
+    )
+
+
+def _is_disclaimer(words: str) -> bool:
+    return _OF_ANY_ANSWER.search(words) is not None and _TO_SOMEBODY.search(words) is None
 
 
 def _pays(entity: Entity, itself: set[str]) -> bool:

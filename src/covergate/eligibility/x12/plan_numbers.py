@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from covergate.eligibility.sourced import NOT_STATED, Sourced
-from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, WHOLE_PLAN
+from covergate.eligibility.x12.codes import ACTIVE, INACTIVE, PLAN_NETWORK, WHOLE_PLAN
 from covergate.eligibility.x12.rows import EbRow, Reference
 
 # Field of the result's plan → REF01, the first that is stated.
 _NUMBERS: dict[str, tuple[str, ...]] = {
     "group_number": ("6P", "1L"),
     "number": ("18",),
-    "network_id": ("N6",),
+    "network_id": (PLAN_NETWORK,),
 }
 _GROUP = _NUMBERS["group_number"]
 

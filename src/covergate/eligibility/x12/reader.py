@@ -58,7 +58,7 @@ from covergate.eligibility.x12.codes import (
     Figure,
     aaa_failure,
 )
-from covergate.eligibility.x12.entities import related_entities_of
+from covergate.eligibility.x12.entities import is_note, related_entities_of
 from covergate.eligibility.x12.names import AAA03_NAMES, EB03_NAMES, EB04_NAMES
 from covergate.eligibility.x12.payers import other_coverage_of
 from covergate.eligibility.x12.row_facts import (
@@ -136,20 +136,19 @@ def read_271(
     coverage = _coverage(coverage_rows)
     plan_rows = [row for row in coverage_rows if coverage is not Coverage.ACTIVE or row.code in ACTIVE]
     benefits = benefits_of(rows)
+    answering = [text.value for text in answering_payer if text.value]
     return Reading(
         coverage=coverage,
         plan=_plan(plan_rows, tuple(day for day in plan_days if not _is_of_inquiry(day, known))),
         services=services_of(rows, service.place_of_service_code),
         benefits=benefits,
         other_coverage=other_coverage_of(rows),
-        related_entities=related_entities_of(
-            rows, service, asking_npi, [text.value for text in answering_payer if text.value]
-        ),
+        related_entities=related_entities_of(rows, service, asking_npi, answering),
         authorizations=authorizations_of(rows),
         referral=_referral(aaas),
         notes=sorted({f"AAA {aaa.code} {AAA03_NAMES.get(aaa.code, '')}".strip() for aaa in aaas}),
         warnings=[
-            *_warnings(rows, coverage_rows, service),
+            *_warnings(rows, coverage_rows, service, answering),
             *_restricted(rows, service, asking_npi),
             *_doubted(aaas),
             *_impossible(benefits),
@@ -223,8 +222,10 @@ def _agreed(elements: Iterable[Sourced[str]]) -> Sourced[str]:
     return Sourced(stated[0].value, tuple(sorted(pointer for element in stated for pointer in element.pointers)))
 
 
-def _warnings(rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Service) -> list[Warning_]:
-    elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY]
+def _warnings(
+    rows: Sequence[EbRow], coverage_rows: list[EbRow], service: Service, answering: list[str]
+) -> list[Warning_]:
+    elsewhere = [row for row in rows if row.code == CONTACT_OTHER_ENTITY and not is_note(row, answering)]
     if any(row.code in _SPEAK_OF_COVERAGE for row in rows):
         meant = {code for codes in services_meant(service) for code in codes}
         elsewhere = [row for row in elsewhere if _concerns(row, service) or not row.service_types.isdisjoint(meant)]

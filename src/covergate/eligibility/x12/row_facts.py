@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from covergate.eligibility.x12.codes import (
     NETWORKS,
     PAID_EACH_TIME,
     PERIODS,
+    PLAN_NETWORK,
     QUANTITY_USED,
     RATE_PERIODS,
     UNITS,
@@ -199,6 +201,7 @@ def _facts(row: EbRow, delivery: DeliveryPattern | None = None) -> RowFacts:
         named_quantity,
         within,
         facility.value,
+        row.plan_network.value,
     )
     return RowFacts(
         row=row,
@@ -256,6 +259,25 @@ def _period_of(delivery: DeliveryPattern, stated: Period | None) -> tuple[Period
         return Period.YEAR, None
     counted = EB06_NAMES.get(name or "", "").lower().removesuffix("s")
     return Period.OTHER, f"{periods} {counted}s" if counted and periods.isdecimal() else None
+
+
+def by_plan_network(rows: Sequence[EbRow]) -> Sequence[EbRow]:
+    """The rows with the networks of the plan that they name (REF N6), if several of these count as in or as out."""
+    named: defaultdict[str | None, set[str | None]] = defaultdict(set)
+    for row in rows:
+        if row.references and (network := _plan_network(row)):
+            named[row.eb12.value].add(network.value)
+    if not any(len(networks) > 1 for networks in named.values()):
+        return rows
+    return [replace(row, plan_network=_plan_network(row)) if row.references else row for row in rows]
+
+
+def _plan_network(row: EbRow) -> Sourced[str]:
+    """Of what the patient pays, by name, else by number; none if the row holds for several."""
+    if KINDS.get(row.code) not in _OF_A_FACILITY:
+        return NOT_STATED
+    named = [one.description | one.number for one in row.references if one.qualifier == PLAN_NETWORK]
+    return named[0] if len(named) == 1 else NOT_STATED
 
 
 def _facility(row: EbRow) -> Sourced[str]:

@@ -108,7 +108,8 @@ class EbRow:
     Nobody changes a row (a frozen one would take five times as long to make). `code` is EB01, "" if the row has none.
     `eb08_is_fraction` is false for a dialect that writes 20 for twenty percent. `member_id` is a REF of the row that gives
     the number at another payer (with EB01 = R); `references` are all REF of the row. `places` are III02 codes of a place of
-    service, `limits` other codes and texts of III, which narrow the row.
+    service, `limits` other codes and texts of III, which narrow the row. `plan_network` is set where rows of several
+    networks of one plan stand side by side.
     """
 
     eb01: Sourced[str] = NOT_STATED
@@ -132,6 +133,7 @@ class EbRow:
     deliveries: tuple[DeliveryPattern, ...] = ()
     references: tuple[Reference, ...] = ()
     entities: tuple[Entity, ...] = ()
+    plan_network: Sourced[str] = NOT_STATED
     member_id: Sourced[str] = NOT_STATED
 
     code: str = field(init=False)

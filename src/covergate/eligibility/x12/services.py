@@ -18,6 +18,7 @@ from covergate.eligibility.x12.codes import (
     ACTIVE,
     AUTHORIZATION,
     AUTHORIZATION_REQUIRED,
+    EXCLUSION,
     INACTIVE,
     NETWORKS,
     NON_COVERED,
@@ -112,7 +113,7 @@ def _authorization(asking: list[tuple[EbRow, AuthorizationNeed]]) -> tuple[Autho
 def _covered(rows: list[EbRow], place_of_service: str | None) -> tuple[bool | None, list[EbRow]]:
     """The answer and the rows that it rests on."""
     active = [row for row in rows if row.code in ACTIVE]
-    excluded = [row for row in rows if row.code == NON_COVERED and not _only_out_of_network(row)]
+    excluded = [row for row in rows if _excludes(row) and not _only_out_of_network(row)]
     here = [row for row in excluded if not row.places or place_of_service in texts(row.places)]
     # Words on an exclusion beside a coverage of the same service exclude a part of it, nobody knows which.
     if active and here and all(row.msgs or row.limits for row in here):
@@ -124,6 +125,12 @@ def _covered(rows: list[EbRow], place_of_service: str | None) -> tuple[bool | No
         return (None, []) if excluded and place_of_service is None else (True, active)
     inactive = [row for row in rows if row.code in INACTIVE]
     return (False, inactive) if inactive else (None, [])
+
+
+def _excludes(row: EbRow) -> bool:
+    """An exclusion (E) is one of the service itself if nothing tells which part of it, or of the plan, is meant."""
+    is_bare = not (row.msgs or row.limits or row.days or row.deliveries or WHOLE_PLAN in row.service_types)
+    return row.code == NON_COVERED or (row.code == EXCLUSION and is_bare)
 
 
 def _only_out_of_network(row: EbRow) -> bool:
