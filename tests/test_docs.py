@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-import io
 import pkgutil
 import re
 import subprocess
-import tokenize
 import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.support.source_words import source_words, statements
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -180,10 +180,8 @@ def prose(path: Path) -> str:
     if path.suffix != ".py":
         return text
     kept = dict.fromkeys(range(1, text.count("\n") + 2), "")
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            kept[token.start[0]] = token.string
-    for node in ast.walk(ast.parse(text)):
+    kept |= {line: word for kind, word, line in source_words(text) if kind == "comment"}
+    for node in statements(ast.parse(text)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             kept |= {node.lineno + offset: line for offset, line in enumerate(node.value.value.splitlines())}
     return "\n".join(kept.values())

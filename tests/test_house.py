@@ -6,9 +6,7 @@ Where a rule is broken today, the set beside it says by what. Such a set only sh
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +19,7 @@ from covergate.retention import KEPT
 from covergate.sandbox.settings import SandboxSettings
 from covergate.settings import Settings
 from covergate.vendors import VENDORS
+from tests.support.source_words import source_words, statements
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "covergate"
@@ -89,11 +88,11 @@ def mentions() -> Counter[str]:
         if path.suffix == ".txt":
             found.update(re.findall(r"\w+", path.read_text()))
         elif path.suffix == ".py":
-            for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-                if token.type == tokenize.NAME:
-                    found[token.string] += 1
-                elif token.type == tokenize.STRING:
-                    found.update(re.findall(r"\w+" if len(token.string) < 80 else r"(?<=\{)\w+", token.string))
+            for kind, word, _ in source_words(path.read_text()):
+                if kind == "name":
+                    found[word] += 1
+                elif kind == "string":
+                    found.update(re.findall(r"\w+" if len(word) < 80 else r"(?<=\{)\w+", word))
     return found
 
 
@@ -165,7 +164,7 @@ def test_sql_is_sent_by_query_alone() -> None:
     senders = set()
     for path, tree in trees().items():
         module = module_of(path)
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sqlalchemy":
                 names = {alias.name for alias in node.names}
                 if not module.startswith("db.") and names - {"AsyncConnection"}:
