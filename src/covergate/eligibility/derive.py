@@ -72,15 +72,11 @@ def derive(
     answer = answer_of_plan(answer, benefits, plans)
     coverage, warnings = coverage_on_the_day(answer, inquiry, today)
     covered = service_covered(answer, inquiry, not_asked, coverage)
-    is_foreign = is_somebody_else(inquiry, answer.patient)
-    if is_foreign:
-        # It says nothing of the patient; what it says stays to be looked at.
-        coverage, covered, warnings = Coverage.UNKNOWN, None, []
     if coverage is Coverage.ACTIVE and covered is None:
         warnings.append(warning(WarningCode.SERVICE_NOT_CONFIRMED))
     differing = differences(inquiry, answer.patient, answer.subscriber)
     if differing is not None:
-        detail = "the answer may be about somebody else" if is_foreign else None
+        detail = "the answer may be about somebody else" if is_somebody_else(inquiry, answer.patient) else None
         warnings.append(warning(WarningCode.MEMBER_DATA_DIFFERS, *differing, detail=detail))
     parts = plan_parts(answer, benefits, coverage, plans)
     of_service = [parts[index] for index in plans.of_service] or parts
@@ -109,7 +105,7 @@ def derive(
     # Of plans that contradict each other, or of what another payer has, this payer confirms nothing.
     if covered and (plans.disagree is not None or billing.is_carved_out):
         covered = None
-    unsaid = ({"service_covered"} if covered is None else set()) | ({"coverage"} if is_foreign else set())
+    unsaid = {"service_covered"} if covered is None else set()
     result = Result(
         **{name: getattr(answer, name) for name in _TAKEN_OVER},
         sources={name: at for name, at in answer.sources.items() if name not in unsaid},
@@ -129,7 +125,7 @@ def derive(
         warnings=in_order([*answer.warnings, *warnings, *of_request]),
     )
     outcome, reason = outcome_of(coverage, covered, answer.ineligible_without_reason)
-    if plans.disagree is not None or is_foreign or (outcome is Outcome.ELIGIBLE and is_other_line):
+    if plans.disagree is not None or (outcome is Outcome.ELIGIBLE and is_other_line):
         outcome, reason = Outcome.UNKNOWN, None
     elif billing.is_carved_out and coverage is not Coverage.INACTIVE:
         outcome, reason = Outcome.UNKNOWN, OutcomeReason.CARVED_OUT

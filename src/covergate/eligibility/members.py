@@ -29,7 +29,7 @@ def differences(inquiry: Inquiry, patient: Member, subscriber: Member | None) ->
 
 
 def is_somebody_else(inquiry: Inquiry, patient: Member) -> bool:
-    """Whether the answer is about another patient: of birth date, last name and member id at most one is the asked one's.
+    """Whether the answer may be about another patient: of birth date, last name and member id two differ.
 
     A new name and a new number are still the patient's if birth date and first name are.
     """
