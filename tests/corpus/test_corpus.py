@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 import jsonpointer
@@ -15,7 +16,9 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from covergate.eligibility import derive
 from covergate.eligibility.part import ResultPart
+from covergate.eligibility.phrases import Book, apply_phrases
 from covergate.eligibility.sourced import pointers_at
 from covergate.eligibility.terms import Program, WarningCode
 from tests.corpus.page import PAGE, page
@@ -107,6 +110,33 @@ def test_another_plan_changes_no_cell_of_the_asked_service(one: Sample, kind: st
         pytest.skip("this is what was asked")
     before, after = reading(read(one)), reading(read(with_block(one, block)))
     assert {key: after[key] for key in _MEDICAL} == {key: before[key] for key in _MEDICAL}
+
+
+@each_answer
+def test_without_the_phrase_book_amounts_can_only_be_null(one: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it = read(one)
+    monkeypatch.setattr(derive, "apply_phrases", partial(apply_phrases, book=Book()))
+    without_it = read(one)
+    assert with_it.derived is not None and without_it.derived is not None
+    stated = dict(_amounts(with_it.derived.result.summary.model_dump(mode="json")))
+    left = dict(_amounts(without_it.derived.result.summary.model_dump(mode="json")))
+    assert left.items() <= stated.items()
+
+
+def _amounts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The numbers in it that are stated, each by its path."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _amounts(part, f"{path}/{name}") if name not in ("sources", "why_null") else ()
+    elif path.rpartition("/")[2] in (
+        "copay",
+        "coinsurance_percent",
+        "total",
+        "used",
+        "remaining",
+        "effective_remaining",
+    ):
+        yield from [(path, value)] if value is not None else ()
 
 
 @each_answer

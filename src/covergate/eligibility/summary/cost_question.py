@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,8 +104,17 @@ def _is_of_physicians(row: Benefit, question: SharedCostQuestion) -> bool:
     """What physicians as a whole have of a visit: the price of the asked kind, and a deductible."""
     if not question.is_visit or PHYSICIAN not in row.service_type_codes or WHOLE_PLAN in row.service_type_codes:
         return False
-    is_of_any = row.provider_kind is None and row.kind in ACCUMULATED
-    return is_of_any or row.provider_kind is question.provider_kind is not None
+    if row.provider_kind is None and row.kind in ACCUMULATED:
+        return True
+    asked = question.provider_kind
+    return asked is not None and (row.provider_kind is asked or any(map(KIND_IN_WORDS[asked].search, row.limited_to)))
+
+
+KIND_IN_WORDS: dict[ProviderKind, re.Pattern[str]] = {
+    ProviderKind.PCP: re.compile(r"\b(pcp|primary care|family practi(ce|tioners?))\b", re.IGNORECASE),
+    ProviderKind.SPECIALIST: re.compile(r"\bspec(ialists?|ialty)?\b", re.IGNORECASE),
+}
+"""In texts that no phrase of the book is: enough to tell that a row may be the asked one, not to take its price."""
 
 
 def nearest_of(rows: Sequence[Benefit], question: SharedCostQuestion) -> list[Benefit]:

@@ -28,6 +28,7 @@ from covergate.eligibility.summary.cells import (
     or_else,
 )
 from covergate.eligibility.summary.cost_question import (
+    KIND_IN_WORDS,
     OF_PHYSICIANS,
     OF_SOMETHING_ELSE,
     OF_THE_PLAN,
@@ -108,7 +109,7 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
     nearer = [row for row in near if distance_to(row, question) < distance_to(nearest[0], question)]
     if any(not is_elsewhere(row, question) for row in nearer):
         return Cell(why_null=_why_not(near, part))
-    if _has_telehealth_of_its_own(near, nearest, question):
+    if _is_priced_apart(near, nearest, question, part):
         return Cell(why_null=WhyNull.LIMITED_ROWS_ONLY)
     return _of_the_kind(rows, nearest, question, part) or agreed_cell(nearest, part, question.codes)
 
@@ -116,18 +117,25 @@ def _matching(rows: Iterable[Benefit], question: SharedCostQuestion, kind: Kind)
 _TELEHEALTH = re.compile(r"\b(tele-?(health|medicine)|virtual|video)\b", re.IGNORECASE)
 
 
-def _has_telehealth_of_its_own(
-    near: Iterable[Benefit], nearest: Sequence[Benefit], question: SharedCostQuestion
+def _is_priced_apart(
+    near: Iterable[Benefit], nearest: Sequence[Benefit], question: SharedCostQuestion, part: str
 ) -> bool:
-    """Whether, for a telehealth visit, only a price of no place is known beside one whose words speak of telehealth."""
-    if BenefitPlace.TELEHEALTH not in question.places or any(places(row) for row in nearest):
-        return False
-    distance = distance_to(nearest[0], question)
+    """Whether only a price for any visit is known beside another one whose words, which nobody reads, name the asked visit.
+
+    They name telehealth, or the asked kind of provider.
+    """
+    words: list[re.Pattern[str]] = []
+    if BenefitPlace.TELEHEALTH in question.places and not any(places(row) for row in nearest):
+        words.append(_TELEHEALTH)
+    if question.provider_kind is not None and all(row.provider_kind is None for row in nearest):
+        words.append(KIND_IN_WORDS[question.provider_kind])
+    known, distances = {getattr(row, part) for row in nearest}, (distance_to(nearest[0], question), OF_PHYSICIANS)
     return any(
-        _TELEHEALTH.search(words)
+        pattern.search(limit)
         for row in near
-        if row.limited_to and distance_to(row, question) == distance
-        for words in row.limited_to
+        if row.limited_to and getattr(row, part) not in known and distance_to(row, question) in distances
+        for limit in row.limited_to
+        for pattern in words
     )
 
 
