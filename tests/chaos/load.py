@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.requests import named_after
+
 VENDORS = ("sohar", "integrex", "health_harbor", "vsee", "healthie")
 RETRY_SECONDS = 0.3
 GIVE_UP_SECONDS = 90
@@ -141,7 +143,7 @@ class Clients:
             | ({"payer": payer} if payer else {})
             | {
                 "external_id": key,
-                "patient": PATIENT | {"member_id": member_id},
+                "patient": PATIENT | named_after(member_id),
                 "deadline": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
             }
         )

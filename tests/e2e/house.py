@@ -46,6 +46,7 @@ from tests.support.due import due_in
 from tests.support.due_deliveries import deliveries_due_in
 from tests.support.gateways import SANDBOX_SECRET
 from tests.support.postgres import make_sealer, new_database, opened_database
+from tests.support.requests import named_after
 from tests.support.sql import run_sql
 from tests.support.waiting import eventually
 
@@ -157,7 +158,7 @@ class House:
 
     async def create(self, vendor: str, member_id: str, **changes: Any) -> str:
         """The id of a verification of a patient of its own."""
-        body = {**REQUEST, "vendor": vendor, "patient": REQUEST["patient"] | {"member_id": member_id}, **changes}
+        body = {**REQUEST, "vendor": vendor, "patient": REQUEST["patient"] | named_after(member_id), **changes}
         headers = {"Idempotency-Key": secrets.token_hex(16)}
 
         async def answered() -> httpx.Response | None:

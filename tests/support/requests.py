@@ -40,3 +40,10 @@ FOR_HARBOR: dict[str, Any] = {
     "vendor": "health_harbor",
     "provider": {"npi": "1234567893", "tax_id": "123456789"},
 }
+
+_LETTERS = str.maketrans("0123456789", "abcdefghij", "-_")
+
+
+def named_after(member_id: str) -> dict[str, str]:
+    """A member id with a last name of its own: Healthie keeps one record of a person, whichever member ids that person has."""
+    return {"member_id": member_id, "last_name": f"Sample {member_id.translate(_LETTERS)}"}
