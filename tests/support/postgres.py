@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import asyncpg
@@ -67,10 +71,12 @@ def running_server() -> Iterator[str]:
     """The address of an empty PostgreSQL that trades crash safety for speed; COVERGATE_TEST_DATABASE_URL names another."""
     if given := os.environ.get("COVERGATE_TEST_DATABASE_URL"):
         yield given
+        _administrator(given).close()
         return
     with server_directory() as directory:
         server = embedded.start(directory, durable=False)
         yield server.url
+        _administrator(server.url).close()
         server.stop_if_last()
 
 
@@ -119,11 +125,36 @@ def pool_of(engine: AsyncEngine) -> QueuePool:
 
 
 async def _administer(server_url: str, statement: str) -> None:
-    connection = await asyncpg.connect(server_url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    await asyncio.wrap_future(_administrator(server_url).execute(statement))
+
+
+class _Administrator:
+    """One connection for all tests, in a thread of its own, because each test has another event loop."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._connection: asyncpg.Connection | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="administrator", daemon=True)
+        self._thread.start()
+
+    def execute(self, statement: str) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(self._execute(statement), self._loop)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _execute(self, statement: str) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._server_url)
+        await self._connection.execute(statement)
+
+
+_administrator = cache(_Administrator)
 
 
 def _named(server_url: str, name: str) -> str:
