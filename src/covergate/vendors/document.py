@@ -8,14 +8,17 @@ No shape of a reply makes a reading raise: a value of another type than the docu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeGuard, TypeVar
 
+from covergate.eligibility.result import Warning_
 from covergate.eligibility.sourced import Sourced, money, percent, pointer
 from covergate.eligibility.sourced import row as row
+from covergate.eligibility.terms import WarningCode
+from covergate.eligibility.warning import warning
 
 _T = TypeVar("_T")
 
@@ -137,18 +140,26 @@ def remaining(value: Any) -> Decimal | None:
 
 
 def unreadable(
-    read: Callable[[str, Callable[[Any], Any]], Sourced[Any]], convert: Callable[[Any], Any], *keys: str
+    read: Callable[[str, Callable[[Any], Any]], Sourced[Any]],
+    convert: Callable[[Any], Any],
+    *keys: str,
+    looks_right: Callable[[Any], bool | None] | None = None,
 ) -> list[str]:
     """The pointers to what stands in the place of a number and is none ("N/A" is no number either, and says nothing).
 
-    `read` is that of a node.
+    `read` is that of a node. `looks_right` tells what should have been a value, if that is no number.
     """
     return [
         at
         for key in keys
-        if not (found := read(key, convert)) and read(key, looks_like_a_number)
+        if not (found := read(key, convert)) and read(key, looks_right or looks_like_a_number)
         for at in found.pointers
     ]
+
+
+def unparsable(**places: Sequence[str]) -> list[Warning_]:
+    """A warning for each kind of values ("amounts") of which some could not be read."""
+    return [warning(WarningCode.RAW_UNPARSABLE, *at, detail=kind) for kind, at in places.items() if at]
 
 
 def looks_like_a_number(value: Any) -> bool | None:

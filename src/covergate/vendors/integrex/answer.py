@@ -54,6 +54,8 @@ from covergate.vendors.document import (
     row,
     stated_day,
     token,
+    unparsable,
+    unreadable,
     waived_in_words,
     whole_percent,
 )
@@ -276,17 +278,8 @@ def _unreadable(fields: Fields, numbers: _Numbers) -> list[Warning_]:
         if number.value is None and fields.read(key, looks_like_a_number)
         for at in number.pointers
     ]
-    days = [
-        at
-        for key in _PLAN_DAYS
-        if not (day := fields.read(key, stated_day)) and fields.read(key, looks_like_a_day)
-        for at in day.pointers
-    ]
-    return [
-        warning(WarningCode.RAW_UNPARSABLE, *at, detail=detail)
-        for at, detail in ((pointers, "amounts"), (days, "dates"))
-        if at
-    ]
+    days = unreadable(fields.read, stated_day, *_PLAN_DAYS, looks_right=looks_like_a_day)
+    return unparsable(amounts=pointers, dates=days)
 
 
 _PLAN_DAYS = ("coverageStartDate", "coverageEndDate")

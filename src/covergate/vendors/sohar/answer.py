@@ -50,6 +50,7 @@ from covergate.vendors.document import (
     stated_day,
     text,
     token,
+    unparsable,
     unreadable,
 )
 from covergate.vendors.flow import Question, Reply
@@ -162,17 +163,8 @@ def _unreadable(body: Node) -> list[Warning_]:
         )
         for at in found
     ]
-    plan = body.at("plan")
-    days = [
-        plan.at(key).pointer
-        for key in ("startDate", "endDate")
-        if not plan.read(key, stated_day) and plan.read(key, looks_like_a_day)
-    ]
-    return [
-        warning(WarningCode.RAW_UNPARSABLE, *at, detail=detail)
-        for at, detail in ((pointers, "amounts"), (days, "dates"))
-        if at
-    ]
+    days = unreadable(body.at("plan").read, stated_day, "startDate", "endDate", looks_right=looks_like_a_day)
+    return unparsable(amounts=pointers, dates=days)
 
 
 def _plan(body: Node) -> Plan:
