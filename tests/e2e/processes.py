@@ -40,6 +40,17 @@ class Process:
         [code] = await eventually(status, seconds, what=f"end of process {self.pid}", every=0.02)
         return code
 
+    async def stopped(self) -> None:
+        """Waits until it has stopped itself (SIGSTOP)."""
+
+        stat = Path(f"/proc/{self.pid}/stat")
+        await eventually(
+            lambda: stat.read_text().rpartition(")")[2].split()[0] == "T",
+            30,
+            what=f"stop of process {self.pid}",
+            every=0.05,
+        )
+
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)
         assert await self.ended() == -signal.SIGKILL

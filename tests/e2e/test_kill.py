@@ -91,6 +91,8 @@ async def test_a_worker_that_froze_between_intent_and_sending_sends_no_more(
     verification_id = await house.create("health_harbor", member)
     frozen = await workers(COVERGATE_TEST_STOP_AT="after_intent")
     await house.intended(verification_id)
+    # One that still runs would take its own work up again, and then stop.
+    await frozen.stopped()
     await house.end_leases()
     await workers()
     async with house.fast_clock(minutes=90, sent_by=SENT_BY_SECONDS):
