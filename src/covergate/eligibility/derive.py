@@ -25,6 +25,7 @@ from covergate.eligibility.cautions import (
 )
 from covergate.eligibility.cost_shares import cost_shares_of
 from covergate.eligibility.covered import service_covered
+from covergate.eligibility.group_therapy import of_the_session
 from covergate.eligibility.inquiry import Inquiry
 from covergate.eligibility.members import differences, is_somebody_else
 from covergate.eligibility.outcome import asked_codes, coverage_on_the_day, outcome_of
@@ -34,7 +35,6 @@ from covergate.eligibility.plan_of_service import answer_of_plan, line_of_plans,
 from covergate.eligibility.plans import holds, plans_in
 from covergate.eligibility.result import Result, Warning_
 from covergate.eligibility.sentinels import without_sentinels
-from covergate.eligibility.sessions import of_the_session
 from covergate.eligibility.summary.cost_question import question_of
 from covergate.eligibility.summary.summarize import summarize
 from covergate.eligibility.terms import Coverage, Network, Outcome, OutcomeReason, Program, WarningCode

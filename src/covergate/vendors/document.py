@@ -167,11 +167,6 @@ def looks_like_a_number(value: Any) -> bool | None:
     return True if not isinstance(value, str) or any(map(str.isdecimal, value)) else None
 
 
-def is_bare_number(value: Any) -> bool | None:
-    """None for anything with letters in it, such as "$30 after the deductible"."""
-    return looks_like_a_number(value) and (None if any(map(str.isalpha, str(value))) else True)
-
-
 _DAYS = (
     re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{1,2})-(?P<day> ?[0-9]|[0-9]{2})(?:[T ][0-9].*)?"),
     re.compile(r"(?P<month>[0-9]{1,2})([/-])(?P<day> ?[0-9]|[0-9]{2})\2(?P<year>[0-9]{4})"),

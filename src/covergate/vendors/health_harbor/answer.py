@@ -23,14 +23,15 @@ from covergate.eligibility.terms import AppliesTo, CodeType, Coverage, Kind, Per
 from covergate.eligibility.warning import warning
 from covergate.vendors.document import (
     Node,
-    is_bare_number,
     is_met,
     is_text,
     iso_instant,
+    looks_like_a_number,
     no_limit,
     number_in_words,
     row,
     stated_day,
+    unreadable,
     waived_in_words,
     whole_percent,
 )
@@ -96,13 +97,13 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
     plan = results.at("plan_information")
     call = _last_call(results.at("call_details"))
     answered_at = iso_instant(call.text("call_end_time").value, reply.at)
-    pairs, unreadable = _pairs(results.at("procedure_codes"))
+    pairs, unread = _pairs(results.at("procedure_codes"))
     if not isinstance(results.value, dict):
-        unreadable.append(results.pointer)
-    unreadable += _impossible(results.at("maximums"), money, *_AMOUNTS)
+        unread.append(results.pointer)
+    unread += unreadable(results.at("maximums").read, money, *_AMOUNTS, looks_right=_is_bare_number)
     for _, details in pairs:
-        unreadable += _impossible(details, money, "copay_amount")
-        unreadable += _impossible(details, whole_percent, "coinsurance_percentage")
+        unread += unreadable(details.read, money, "copay_amount", looks_right=_is_bare_number)
+        unread += unreadable(details.read, whole_percent, "coinsurance_percentage", looks_right=_is_bare_number)
     services = [_service(code, details) for code, details in pairs]
     maximums = results.at("maximums")
     notes = [
@@ -135,7 +136,7 @@ def _stated(inquiry: Inquiry, reply: Reply) -> Answer:
             representative=call.text("representative_name").value,
         ),
         notes=notes,
-        warnings=[warning(WarningCode.RAW_UNPARSABLE, *unreadable)] if unreadable else [],
+        warnings=[warning(WarningCode.RAW_UNPARSABLE, *unread)] if unread else [],
     )
 
 
@@ -227,15 +228,15 @@ def _pairs(procedures: Node) -> tuple[list[tuple[Node, Node]], list[str]]:
     if not isinstance(procedures.value, list):
         return [], [] if procedures.value is None else [procedures.pointer]
     pairs: list[tuple[Node, Node]] = []
-    unreadable: list[str] = []
+    unread: list[str] = []
     for index, pair in enumerate(procedures.value):
         at = pointer(procedures.pointer, index)
         match pair:
             case [{"procedure_code": str(code)}, dict()] if code.strip():
                 pairs.append((Node(pair[0], pointer(at, 0)), Node(pair[1], pointer(at, 1))))
             case _:
-                unreadable.append(at)
-    return pairs, unreadable
+                unread.append(at)
+    return pairs, unread
 
 
 def _service(code: Node, details: Node) -> ServiceAnswer:
@@ -303,14 +304,9 @@ def _unread(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str
     return [f"{field}: {words}" for field, words in texts if words is not None]
 
 
-def _impossible(node: Node, convert: Callable[[Any], Any], *fields: str) -> list[str]:
-    """Where a number stands that cannot be one of these: below zero, of ten digits, more than all."""
-    return [
-        place
-        for field in fields
-        if (said := node.read(field, is_bare_number)) and not node.read(field, convert)
-        for place in said.pointers
-    ]
+def _is_bare_number(value: Any) -> bool | None:
+    """None for anything with letters in it, such as "$30 after the deductible": that is a note."""
+    return looks_like_a_number(value) and (None if any(map(str.isalpha, str(value))) else True)
 
 
 def _yes_or_no(value: Any) -> bool | None:
